@@ -1,0 +1,40 @@
+"""Classify pictures with a ResNet checkpoint.
+
+    from resnet_cli import Classifier
+
+    classifier = Classifier.load("model.pth", classes=["ants", "bees"])
+    for prediction in classifier.predict("photos/"):
+        print(prediction.path, prediction.label, prediction.prob)
+
+The names below are imported on first use (PEP 562), so that ``resnet-cli --help`` need not wait
+for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resnet_cli.classifier import Classifier
+    from resnet_cli.errors import UserError
+    from resnet_cli.preprocess import Preprocess
+    from resnet_cli.records import Prediction, Score
+
+__all__ = ["Classifier", "Prediction", "Preprocess", "Score", "UserError"]
+
+_HOMES = {
+    "Classifier": "resnet_cli.classifier",
+    "Prediction": "resnet_cli.records",
+    "Preprocess": "resnet_cli.preprocess",
+    "Score": "resnet_cli.records",
+    "UserError": "resnet_cli.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

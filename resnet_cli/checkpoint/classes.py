@@ -1,0 +1,221 @@
+"""Where the class names are: first what the user says, then the file, then what stands beside."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resnet_cli.checkpoint.formats import Contents, metadata_json
+from resnet_cli.errors import CheckpointError, SettingError, describe
+
+KEYS = frozenset(
+    {
+        "classes",
+        "class_names",
+        "names",
+        "labels",
+        "label_names",
+        "class_to_idx",
+        "idx_to_class",
+        "id2label",
+    }
+)
+"""Keys under which people keep class names, whatever their case."""
+
+NAMES_BESIDE = tuple(
+    stem + suffix for stem in ("classes", "labels", "class_names") for suffix in (".txt", ".json")
+)
+"""Files beside a checkpoint, in the order they are looked at."""
+
+NOT_SEARCHED = frozenset({"optimizer", "optimizer_states", "optimizer_state_dict", "optim"})
+
+
+@dataclass(frozen=True, slots=True)
+class ClassNames:
+    """A name for each output, in their order."""
+
+    names: tuple[str, ...]
+    source: str  # where they were found, in words
+
+
+def find_classes(
+    given: Sequence[str] | str | Path | None, contents: Contents, path: Path, num_classes: int
+) -> ClassNames:
+    """Find the class names of a checkpoint.
+
+    Args:
+        given: names, or a file that holds them, or text as of ``--classes``; None to look.
+        contents: what the checkpoint holds.
+        path: of the checkpoint, for the files beside it.
+        num_classes: outputs of the network.
+
+    Raises:
+        SettingError: ``given`` cannot be read, or has not one name an output.
+        CheckpointError: what was found has not one name an output.
+    """
+    if given is not None:
+        names, source = read_given(given)
+        if not fits(names, num_classes):
+            raise SettingError(mismatch(names, source, num_classes))
+        return ClassNames(names, source)
+    for place in (in_file(contents), beside(path)):
+        found = list(place)
+        fitting = [classes for classes in found if fits(classes.names, num_classes)]
+        if fitting:
+            return fitting[0]
+        if found:
+            names, source = found[0].names, found[0].source
+            raise CheckpointError(f"{mismatch(names, source, num_classes)}: give --classes")
+    if num_classes == 1000:
+        return ClassNames(imagenet_categories(), "ImageNet, as there are 1000 outputs")
+    count = max(num_classes, 2)  # one output tells two classes apart
+    return ClassNames(
+        tuple(f"class_{index}" for index in range(count)), "none found: give --classes"
+    )
+
+
+def fits(names: Sequence[str], num_classes: int) -> bool:
+    """One name an output; a single output takes one name or two."""
+    return len(names) in ((1, 2) if num_classes == 1 else (num_classes,))
+
+
+def mismatch(names: Sequence[str], source: str, num_classes: int) -> str:
+    """Say how many names there are, and for how many outputs."""
+    outputs = f"{num_classes} output" + ("s" if num_classes != 1 else "")
+    count = f"{len(names)} class name" + ("s" if len(names) != 1 else "")
+    return f"{count} ({source}) for a network of {outputs}"
+
+
+def imagenet_categories() -> tuple[str, ...]:
+    """The thousand names that torchvision's weights carry."""
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
+
+
+def read_given(given: Sequence[str] | str | Path) -> tuple[tuple[str, ...], str]:
+    """Take names from a sequence, a file, or text with commas."""
+    if not isinstance(given, str | Path):
+        return tuple(map(str, given)), "given"
+    path = Path(given)
+    if path.suffix.lower() in READERS:
+        return read_file(path), str(path)
+    if path.is_file():
+        raise SettingError(
+            f"cannot read class names from {path}: the suffix must be one of {', '.join(READERS)}"
+        )
+    return tuple(name.strip() for name in str(given).split(",") if name.strip()), "--classes"
+
+
+def in_file(contents: Contents) -> Iterator[ClassNames]:
+    """Yield the lists of names inside a checkpoint, at any depth."""
+    for key in contents.metadata:
+        if key.lower() in KEYS:
+            names = names_from(metadata_json(contents.metadata, key))
+            if names:
+                yield ClassNames(names, f"{key} in the metadata of the checkpoint")
+    for key, value in entries(contents.tree):
+        if key.rpartition(".")[2].lower() in KEYS:
+            names = names_from(value)
+            if names:
+                yield ClassNames(names, f"{key} in the checkpoint")
+
+
+def entries(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every key of nested dicts with its value, outside optimizer state."""
+    if not isinstance(tree, Mapping):
+        return
+    for key, value in tree.items():
+        if str(key) not in NOT_SEARCHED:
+            yield f"{path}{key}", value
+            yield from entries(value, f"{path}{key}.")
+
+
+def beside(path: Path) -> Iterator[ClassNames]:
+    """Yield the lists of names in files that stand beside a checkpoint."""
+    config = path.with_name("config.json")
+    if config.is_file():
+        names = names_from(dict(entries(read_json(config))).get("id2label"))
+        if names:
+            yield ClassNames(names, str(config))
+    for name in (f"{path.stem}.classes.txt", f"{path.stem}.json", *NAMES_BESIDE):
+        candidate = path.with_name(name)
+        if candidate.is_file():
+            names = READERS[candidate.suffix](candidate)
+            if names:  # <stem>.json may as well be a log of the training
+                yield ClassNames(names, str(candidate))
+
+
+def names_from(value: Any) -> tuple[str, ...] | None:
+    """Turn a list, name -> index or index -> name into names in order; None if it is neither."""
+    if isinstance(value, Mapping) and value:
+        if all(isinstance(index, int) for index in value.values()):
+            value = {index: name for name, index in value.items()}
+        try:
+            by_index = {int(index): name for index, name in value.items()}
+        except (TypeError, ValueError):
+            return None
+        if sorted(by_index) != list(range(len(by_index))):
+            return None
+        value = [by_index[index] for index in range(len(by_index))]
+    if isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    return None
+
+
+def read_file(path: Path) -> tuple[str, ...]:
+    """Read class names from .txt, .json or .csv.
+
+    Raises:
+        SettingError: it holds no class names.
+        OSError: it cannot be opened.
+    """
+    try:
+        names = READERS[path.suffix.lower()](path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SettingError(f"cannot read class names from {path}: {describe(error)}") from error
+    if not names:
+        raise SettingError(f"cannot read class names from {path}: there are none in it")
+    return names
+
+
+def read_text(path: Path) -> tuple[str, ...]:
+    """A name a line; blank lines are passed over."""
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file; None where it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError:
+        return None
+
+
+def read_json_names(path: Path) -> tuple[str, ...] | None:
+    """A list, name -> index or index -> name."""
+    return names_from(read_json(path))
+
+
+def read_table(path: Path) -> tuple[str, ...] | None:
+    """A column of names, or a column of indices and one of names; a header is passed over."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(row)]
+    if rows and {cell.lower() for cell in rows[0]} & {"index", "label", "name", "class", "id"}:
+        rows = rows[1:]
+    if all(len(row) == 1 for row in rows):
+        return tuple(row[0] for row in rows)
+    for index, name in ((0, 1), (1, 0)):
+        if all(len(row) == 2 and row[index].isdigit() for row in rows):
+            return names_from({int(row[index]): row[name] for row in rows})
+    return None
+
+
+READERS: dict[str, Callable[[Path], tuple[str, ...] | None]] = {
+    ".txt": read_text,
+    ".json": read_json_names,
+    ".csv": read_table,
+}

@@ -1,0 +1,357 @@
+"""Classifier: a checkpoint, its preprocessing and a device, ready to run."""
+
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from threading import local
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnet_cli.backend import (
+    BATCH_SIZES,
+    PRECISIONS,
+    Backend,
+    CudaBackend,
+    Top,
+    device_name,
+    find_device,
+    probabilities,
+)
+from resnet_cli.checkpoint import Checkpoint, load_checkpoint, locate, sha256
+from resnet_cli.errors import ImageError, SettingError
+from resnet_cli.images import Decoder, thumbnail
+from resnet_cli.inputs import Inputs, find_inputs
+from resnet_cli.pipeline import chunked, stream
+from resnet_cli.preprocess import Preprocess
+from resnet_cli.records import Batch, Prediction, Sample, Score
+
+THUMBNAIL_SIDE = 256  # pixels; what a tile of the grid shows at most
+UNCERTAIN = "uncertain"
+
+Source = str | Path | Sequence[str | Path] | Inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How far the classifier is from plain fp32 on the CPU."""
+
+    images: int  # compared
+    largest_difference: float  # of a probability
+    flips: tuple[Path, ...]  # images whose best class differs
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network that is loaded and ready to classify pictures."""
+
+    checkpoint: Checkpoint
+    reason: str  # why this checkpoint, in words
+    preprocess: Preprocess
+    preprocess_source: str  # in words
+    backend: Backend
+    decoder: Decoder
+    class_names: tuple[str, ...]  # one an index
+    precision: str
+    compiled: bool
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path | None = None,
+        *,
+        model: str | None = None,
+        weights: str | None = None,
+        classes: Sequence[str] | str | Path | None = None,
+        preprocess: Preprocess | Callable[[Preprocess], Preprocess] | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
+        compile: bool = False,
+        exact: bool = False,
+        upright: bool = True,
+        state_key: str | None = None,
+        ema: bool = True,
+        progress: bool = False,
+    ) -> "Classifier":
+        """Load a checkpoint and make it ready to run.
+
+        Args:
+            checkpoint: file; None takes the one in ``./checkpoints``, else torchvision's weights.
+            model: torchvision's name of the architecture; None reads it off the checkpoint.
+            weights: torchvision's weights by name, such as ``IMAGENET1K_V2``.
+            classes: class names in the order of the outputs, or a .txt, .json or .csv file.
+            preprocess: in place of what the checkpoint records, or a function that changes it.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+            precision: ``fp32``, ``bf16`` or ``fp16``.
+            compile: run through ``torch.compile``.
+            exact: decode and resize by Pillow alone, pixel for pixel as torchvision's transforms.
+            upright: turn photographs as their EXIF orientation says.
+            state_key: which weights of a file that holds several.
+            ema: prefer averaged weights where there are some.
+            progress: let a download draw its bar on stderr.
+
+        Raises:
+            CheckpointError: it cannot be found or read, or holds no ResNet.
+            SettingError: a value that does not fit.
+            DeviceError: no such device here.
+        """
+        if precision not in PRECISIONS:
+            raise SettingError(
+                f"cannot use precision {precision!r}: one of {', '.join(PRECISIONS)}"
+            )
+        where = find_device(device)
+        location = locate(checkpoint, model=model, weights=weights, progress=progress)
+        loaded = load_checkpoint(
+            location,
+            classes=classes,
+            model=None if location.published else model,
+            state_key=state_key,
+            ema=ema,
+        )
+        settings, source = chosen(preprocess, loaded)
+        make = CudaBackend if where.type == "cuda" else Backend
+        return cls(
+            checkpoint=loaded,
+            reason=location.reason,
+            preprocess=settings,
+            preprocess_source=source,
+            backend=make(
+                loaded.network(), settings, device=where, precision=precision, compiled=compile
+            ),
+            decoder=Decoder("L" if loaded.in_channels == 1 else "RGB", upright, exact),
+            class_names=outcomes(loaded),
+            precision=precision,
+            compiled=compile,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """What decides the predictions, as it is written into files."""
+        path = self.checkpoint.path
+        return {
+            "checkpoint": {"path": str(path), "sha256": sha256(path)},
+            "state_key": self.checkpoint.state_key,
+            "model": self.checkpoint.model,
+            "classes": list(self.class_names),
+            "classes_source": self.checkpoint.classes.source,
+            "preprocess": self.preprocess.record(),
+            "preprocess_source": self.preprocess_source,
+            "exif": "apply" if self.decoder.upright else "ignore",
+            "exact": self.decoder.exact,
+            "device": device_name(self.backend.device),
+            "precision": self.precision,
+            "compiled": self.compiled,
+        }
+
+    def topk(self, k: int | None) -> int:
+        """How many classes are kept: ``k``, by default 1, or 5 when there are more than 10."""
+        count = len(self.class_names)
+        return min(count, k or (5 if count > 10 else 1))
+
+    def predict(
+        self,
+        source: Source,
+        *,
+        topk: int | None = None,
+        threshold: float = 0.0,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        on_error: str = "skip",
+        thumbnails: bool = False,
+    ) -> Generator[Prediction]:
+        """Classify images as a stream, in input order.
+
+        Args:
+            source: a folder, a file, a glob, ``@list.txt``, several of them, or their ``Inputs``.
+            topk: classes kept for an image, at most the number there are.
+            threshold: a best probability under it makes the label ``uncertain``.
+            batch_size: images in one pass; None chooses for the device and the number of images.
+            workers: CPU threads; None takes all cores.
+            on_error: ``skip`` yields an error row and goes on, ``fail`` raises after that row.
+            thumbnails: make a small picture for each prediction.
+
+        Yields:
+            One prediction for each input, readable or not.
+
+        Raises:
+            InputError: nothing to classify.
+            ImageError: an unreadable image, with ``on_error="fail"``.
+        """
+        inputs = source if isinstance(source, Inputs) else find_inputs(listed(source))
+        threads = workers or available_cores()
+        size = batch_size or self.default_batch_size(inputs.total, threads)
+        k = self.topk(topk)
+        load = Loader(self, thumbnails=thumbnails)
+
+        def launch(batch: Batch) -> Callable[[], list[Prediction]]:
+            passes = self.backend.launch(batch.pixels, k) if len(batch.pixels) else []
+            return lambda: self.rows(batch, [wait() for wait in passes], threshold)
+
+        predictions = stream(
+            chunked(inputs.paths, size),
+            load,
+            launch,
+            workers=threads,
+            on_cpu=self.backend.device.type == "cpu",
+        )
+        for prediction in predictions:
+            yield prediction
+            if prediction.error is not None and on_error == "fail":
+                raise ImageError(f"stopped at {prediction.path}: {prediction.error}")
+
+    def default_batch_size(self, total: int | None, workers: int) -> int:
+        """Images in one pass: as many as pay, yet the same work for each worker."""
+        largest = BATCH_SIZES[self.backend.device.type]
+        if total is None:
+            return largest
+        rounds = ceil(total / (largest * workers))
+        return max(1, ceil(total / (rounds * workers)))
+
+    def rows(self, batch: Batch, passes: list[Top], threshold: float) -> list[Prediction]:
+        """Join what is known of the samples of a batch with what the network said."""
+        answers = (answer for top in passes for answer in self.answers(top, threshold))
+        rows = []
+        for sample in batch.samples:
+            scores, forward_ms, size = (
+                ((), None, None) if sample.error is not None else next(answers)
+            )
+            rows.append(
+                Prediction(
+                    path=sample.path,
+                    scores=scores,
+                    decode_ms=sample.decode_ms,
+                    preprocess_ms=sample.preprocess_ms,
+                    forward_ms=forward_ms,
+                    batch_size=size,
+                    error=sample.error,
+                    warm_up=batch.warm_up,
+                    thumbnail=sample.thumbnail,
+                )
+            )
+        return rows
+
+    def answers(self, top: Top, threshold: float) -> Iterator[tuple[tuple[Score, ...], float, int]]:
+        """Scores, milliseconds and batch size of each image of one pass."""
+        size = len(top.probs)
+        # tolist once a pass: a call for each value would cost more than the top-k itself
+        for probs, indices in zip(top.probs.tolist(), top.indices.tolist(), strict=True):
+            names = [self.class_names[index] for index in indices]
+            if probs[0] < threshold:
+                names[0] = UNCERTAIN
+            scores = tuple(map(Score, names, indices, map(significant, probs)))
+            yield scores, top.forward_ms / size, size
+
+    def verify(self, paths: Sequence[str]) -> Verification:
+        """Compare images against plain fp32 on the CPU: Pillow, torchvision's network, one by one.
+
+        Images that cannot be read are left out.
+        """
+        network = self.checkpoint.network()
+        decoder = Decoder(self.decoder.mode, self.decoder.upright, exact=True)
+        count, largest, flips = 0, 0.0, []
+        everything = len(self.class_names)
+        for row in self.predict(Inputs(paths, len(paths), 0), topk=everything):
+            if row.error is not None:
+                continue
+            pixels = self.preprocess(decoder(row.path)).unsqueeze(0)
+            with torch.inference_mode():
+                plain = probabilities(network(self.preprocess.normalise(pixels)))[0].tolist()
+            count += 1
+            largest = max(largest, *(abs(plain[score.index] - score.prob) for score in row.scores))
+            if plain[row.scores[0].index] < max(plain):
+                flips.append(row.path)
+        return Verification(count, largest, tuple(flips))
+
+
+class Loader:
+    """Decodes and preprocesses chunks of paths, on whichever thread calls it."""
+
+    def __init__(self, classifier: Classifier, *, thumbnails: bool) -> None:
+        self.decode = classifier.decoder
+        self.preprocess = classifier.preprocess
+        self.channels = classifier.checkpoint.in_channels
+        self.pinned = classifier.backend.device.type == "cuda"
+        self.thumbnails = thumbnails
+        self.seen = local()  # whether this thread has loaded a chunk before
+
+    def __call__(self, paths: Sequence[str]) -> Batch:
+        """Load neighbours into one uint8 batch; those that fail leave no gap in it."""
+        side = self.preprocess.crop_size
+        pixels = torch.empty(
+            (len(paths), self.channels, side, side),
+            dtype=torch.uint8,
+            pin_memory=self.pinned,
+            memory_format=torch.channels_last,
+        )
+        samples = []
+        filled = 0
+        for path in paths:
+            sample = self.sample(Path(path), pixels[filled])
+            samples.append(sample)
+            filled += sample.error is None
+        warm_up = not getattr(self.seen, "before", False)
+        self.seen.before = True
+        return Batch(tuple(samples), pixels[:filled], warm_up)
+
+    def sample(self, path: Path, room: Tensor) -> Sample:
+        """Decode and preprocess one image into ``room`` [C, H, W], and time both."""
+        begun = perf_counter()
+        try:
+            image = self.decode(path)
+        except ImageError as error:
+            return Sample(path, error=str(error))
+        decoded = perf_counter()
+        room.copy_(self.preprocess(image))
+        done = perf_counter()
+        return Sample(
+            path,
+            decode_ms=1000 * (decoded - begun),
+            preprocess_ms=1000 * (done - decoded),
+            thumbnail=thumbnail(image, THUMBNAIL_SIDE) if self.thumbnails else None,
+        )
+
+
+def chosen(
+    preprocess: Preprocess | Callable[[Preprocess], Preprocess] | None, checkpoint: Checkpoint
+) -> tuple[Preprocess, str]:
+    """The preprocessing of a run and where it comes from.
+
+    Raises:
+        SettingError: it has not one mean for each input channel of the network.
+    """
+    recorded, source = checkpoint.preprocess, checkpoint.preprocess_source
+    if preprocess is None or isinstance(preprocess, Preprocess):
+        wanted = preprocess or recorded
+    else:
+        wanted = preprocess(recorded)
+    settings = wanted.with_channels(checkpoint.in_channels)
+    return settings, source if settings == recorded else "as given"
+
+
+def outcomes(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """A name for each index that a prediction can have.
+
+    The single output of a sigmoid tells index 1 from index 0; one name is that of index 1.
+    """
+    names = checkpoint.classes.names
+    return (f"not {names[0]}", names[0]) if len(names) == 1 else names
+
+
+def listed(source: str | Path | Sequence[str | Path]) -> list[str]:
+    """One input or several, as text."""
+    return [str(source)] if isinstance(source, str | Path) else [str(one) for one in source]
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def significant(prob: float) -> float:
+    """Drop the digits that float32 never had, so that every format shows the same number."""
+    return float(f"{prob:.8g}")

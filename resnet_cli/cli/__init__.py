@@ -1,0 +1,103 @@
+"""The commands, and the one place where an error becomes a line and a status."""
+
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+import click
+
+from resnet_cli.cli.predict import predict
+from resnet_cli.errors import UserError
+
+CLOSED_PIPE, INTERRUPTED, TERMINATED = 0, 130, 143
+"""Exit statuses of a run that was cut short: for a signal, 128 and its number."""
+
+
+class Cli(click.Group):
+    """A group that shows expected errors as one line; any other is a bug with its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn what the user can mend, and signals, into a status."""
+        catch_sigterm()
+        # Pillow warns of odd metadata in pictures that it reads all the same
+        warnings.filterwarnings("ignore", module="PIL")
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+        except BrokenPipeError:
+            # Python flushes stdout once more at its end: let that go nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(CLOSED_PIPE)
+        except (UserError, OSError) as error:
+            fail(ctx, error)
+        except RuntimeError as error:
+            if "torchvision::nms" not in str(error):
+                raise
+            fail(
+                ctx,
+                UserError(
+                    "torch and torchvision do not belong together: install both from one source, "
+                    "for example with: pip install --force-reinstall torch torchvision"
+                ),
+            )
+
+
+def fail(ctx: click.Context, error: Exception) -> NoReturn:
+    """Show an error as one line, under its traceback when ``--debug`` was given."""
+    if ctx.meta.get("debug"):
+        traceback.print_exception(error)
+    raise click.ClickException(one_line(error)) from error
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error, with the name of the file that the system complains of."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror}: {error.filename}"
+    return " ".join(str(error).splitlines())
+
+
+def catch_sigterm() -> None:
+    """Let SIGTERM unwind the run, so that what was written is closed properly."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+
+
+def show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    """Print the versions without importing what they are of."""
+    if asked:
+        names = ("resnet-cli", "torch", "torchvision")
+        click.echo(", ".join(f"{name} {version(name)}" for name in names))
+        ctx.exit()
+
+
+@click.group(
+    cls=Cli,
+    context_settings={
+        "show_default": True,
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Show the versions of this program, torch and torchvision, and exit.",
+)
+def cli() -> None:
+    """Classify folders of pictures with any ResNet checkpoint.
+
+    For example: resnet-cli predict photos/ -c model.pth --classes ants,bees -o results.csv
+    """
+
+
+cli.add_command(predict)

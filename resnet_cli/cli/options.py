@@ -1,0 +1,226 @@
+"""Options that commands share, and what they turn into."""
+
+from collections.abc import Callable
+from functools import partial, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from resnet_cli.classifier import Classifier
+
+Command = Callable[..., Any]
+Load = Callable[..., "Classifier"]
+
+POSITIVE = click.IntRange(min=1)
+
+PREPROCESS_FIELDS = {  # option: field of Preprocess
+    "resize_size": "resize_size",
+    "img_size": "crop_size",
+    "interpolation": "interpolation",
+    "mean": "mean",
+    "std": "std",
+    "color": "color",
+}
+
+
+class Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them, one a channel."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Split and read them."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not like 0.485,0.456,0.406", param, ctx)
+
+
+class PageSize(click.ParamType[tuple[int, int]]):
+    """Rows and columns of a page, such as 4x4."""
+
+    name = "RxC"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Split and read them."""
+        if isinstance(value, tuple):
+            return value
+        rows, _, columns = value.lower().partition("x")
+        if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
+            self.fail(f"{value!r} is not like 4x4", param, ctx)
+        return int(rows), int(columns)
+
+
+def remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    """Keep ``--debug`` where the error boundary finds it."""
+    ctx.meta["debug"] = value
+
+
+def common_options(command: Command) -> Command:
+    """Add the options of every command."""
+    for option in (
+        click.option(
+            "--debug",
+            is_flag=True,
+            expose_value=False,
+            callback=remember_debug,
+            help="Show the traceback of an error as well.",
+        ),
+        click.option(
+            "--progress",
+            type=click.Choice(["auto", "on", "off"]),
+            default="auto",
+            help="Progress bar on stderr; auto: only on a terminal, after a second.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+LOAD_OPTIONS = (
+    click.option(
+        "-c",
+        "--checkpoint",
+        type=click.Path(path_type=Path),
+        envvar="RESNET_CLI_CHECKPOINT",
+        show_envvar=True,
+        show_default="the one in ./checkpoints, else the ImageNet weights of --model",
+        help="Checkpoint file; what is in it is found out.",
+    ),
+    click.option(
+        "-m",
+        "--model",
+        metavar="NAME",
+        show_default="read from the checkpoint, resnet18 without one",
+        help="Architecture, by torchvision's name.",
+    ),
+    click.option(
+        "--weights",
+        metavar="NAME",
+        show_default="DEFAULT",
+        help="Torchvision's weights by name, such as IMAGENET1K_V1 or "
+        "ResNet50_Weights.IMAGENET1K_V2; downloaded when they are not in the torch hub cache.",
+    ),
+    click.option(
+        "--classes",
+        metavar="FILE or a,b,c",
+        show_default="found in or beside the checkpoint",
+        help="Class names in the order of the outputs: .txt (one a line), .json, .csv, or here.",
+    ),
+    click.option(
+        "--state-key",
+        metavar="KEY",
+        show_default="found by content",
+        help="Which weights to take from a file that holds several.",
+    ),
+    click.option(
+        "--ema/--no-ema", default=True, help="Prefer averaged (EMA) weights where there are some."
+    ),
+    click.option(
+        "--device",
+        metavar="NAME",
+        default="auto",
+        help="Where the network runs: auto, cpu, cuda, cuda:1, mps.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16", "fp16"]),
+        default="fp32",
+        help="Arithmetic of the network.",
+    ),
+    click.option(
+        "--compile/--no-compile",
+        default=False,
+        help="Run through torch.compile: takes seconds to start (and a C++ compiler on the CPU).",
+    ),
+    click.option(
+        "--preset",
+        type=click.Choice(["imagenet-v1", "imagenet-v2"]),
+        show_default="what the checkpoint or the weights record, else imagenet-v1",
+        help="Preprocessing: v1 resizes the short side to 256 pixels, v2 to 232; both crop 224.",
+    ),
+    click.option(
+        "--resize-size", type=POSITIVE, metavar="N", show_default="of the preset",
+        help="Pixels of the short side after resizing.",
+    ),
+    click.option(
+        "--img-size", type=POSITIVE, metavar="N", show_default="of the preset",
+        help="Pixels of each side of the centre crop that the network sees.",
+    ),
+    click.option(
+        "--interpolation",
+        type=click.Choice(["bilinear", "bicubic", "nearest", "nearest-exact"]),
+        show_default="of the preset",
+        help="How pixels are resized.",
+    ),
+    click.option(
+        "--mean", type=Numbers(), metavar="R,G,B", show_default="of the preset",
+        help="Mean taken off each channel, on the scale 0 to 1.",
+    ),
+    click.option(
+        "--std", type=Numbers(), metavar="R,G,B", show_default="of the preset",
+        help="Deviation that divides each channel, on the scale 0 to 1.",
+    ),
+    click.option(
+        "--color",
+        type=click.Choice(["rgb", "bgr"]),
+        show_default="of the preset",
+        help="Order of the channels that the network was trained on.",
+    ),
+    click.option(
+        "--exact",
+        is_flag=True,
+        help="Decode and resize by Pillow, pixel for pixel as torchvision's transforms do; about "
+        "1 ms of a core more per photograph. Otherwise at most two levels of 255 off.",
+    ),
+    click.option(
+        "--exif",
+        type=click.Choice(["apply", "ignore"]),
+        default="apply",
+        help="Turn photographs upright, or take the pixels as stored.",
+    ),
+)  # fmt: skip
+
+
+def loads_classifier(command: Command) -> Command:
+    """Add the options that say what is loaded; the command receives ``load``, which loads it."""
+
+    @wraps(command)
+    def wrapper(**options: Any) -> Any:
+        mine = {name: options.pop(name) for name in LOAD_NAMES}
+        return command(load=partial(load_classifier, **mine), **options)
+
+    for option in reversed(LOAD_OPTIONS):
+        wrapper = option(wrapper)
+    return wrapper
+
+
+LOAD_NAMES = (
+    "checkpoint", "model", "weights", "classes", "state_key", "ema", "device", "precision",
+    "compile", "preset", "exact", "exif", *PREPROCESS_FIELDS,
+)  # fmt: skip
+
+
+def load_classifier(
+    *, progress: bool, preset: str | None, exif: str, **options: Any
+) -> "Classifier":
+    """Turn the options into a classifier."""
+    from resnet_cli.classifier import Classifier
+    from resnet_cli.preprocess import adjust
+
+    given = {field: options.pop(option) for option, field in PREPROCESS_FIELDS.items()}
+    return Classifier.load(
+        options.pop("checkpoint"),
+        preprocess=partial(adjust, preset=preset, given=given),
+        upright=exif == "apply",
+        progress=progress,
+        **options,
+    )

@@ -1,0 +1,141 @@
+"""``resnet-cli predict``: classify images."""
+
+from pathlib import Path
+
+import click
+
+from resnet_cli.cli.options import POSITIVE, Load, PageSize, common_options, loads_classifier
+
+SOME_UNREADABLE = 3  # exit status
+
+
+@click.command()
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@loads_classifier
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Results file, repeatable; the suffix is the format: .csv .jsonl .json .parquet, and "
+    ".png .pdf .svg for the grid.  [default: none]",
+)
+@click.option(
+    "--format",
+    "stdout_format",
+    type=click.Choice(["lines", "csv", "jsonl"]),
+    default="lines",
+    help="What goes to stdout.",
+)
+@click.option(
+    "-k",
+    "--topk",
+    type=POSITIVE,
+    metavar="N",
+    show_default="1, or 5 when there are more than 10 classes",
+    help="Classes kept per image, at most the number there are.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    default=0.0,
+    help="Top probability (0 to 1) under which the label is 'uncertain'; the scores stay.",
+)
+@click.option(
+    "-b",
+    "--batch-size",
+    type=POSITIVE,
+    metavar="N",
+    show_default="chosen for the device",
+    help="Images in one pass.",
+)
+@click.option(
+    "-j",
+    "--workers",
+    type=POSITIVE,
+    metavar="N",
+    show_default="all cores",
+    help="CPU threads that decode (and, on the CPU, run the network).",
+)
+@click.option(
+    "--grid",
+    type=click.Path(path_type=Path),
+    help="Pictures with their predictions, as .png, .pdf or .svg; pages are numbered when there "
+    "are several.  [default: none]",
+)
+@click.option(
+    "--grid-size", type=PageSize(), default="4x4", help="Rows and columns of a page of the grid."
+)
+@click.option("--show", is_flag=True, help="Open a window for each page of the grid.")
+@click.option("--overwrite", is_flag=True, help="Start existing output files anew.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["skip", "fail"]),
+    default="skip",
+    help="A file that cannot be read: write its error row and go on, or stop at the first.",
+)
+@click.option(
+    "--verify",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    help="First compare N images against plain fp32 on the CPU; stop when a label differs.",
+)
+@common_options
+def predict(
+    load: Load,
+    inputs: tuple[str, ...],
+    outputs: tuple[Path, ...],
+    stdout_format: str,
+    topk: int | None,
+    threshold: float,
+    batch_size: int | None,
+    workers: int | None,
+    grid: Path | None,
+    grid_size: tuple[int, int],
+    show: bool,
+    overwrite: bool,
+    on_error: str,
+    verify: int,
+    progress: str,
+) -> None:
+    """Classify images: one line each on stdout, and results files by -o.
+
+    INPUT is a folder (searched recursively, in natural order), a file, a quoted glob, @list.txt
+    (one path a line), or - for paths on stdin. Every input appears exactly once in the results,
+    in input order; a file that cannot be read has an error row, and the exit status is then 3.
+    """
+    from resnet_cli.cli.run import Destinations, describe, run, verified
+    from resnet_cli.cli.terminal import note, showing_notes
+    from resnet_cli.inputs import find_inputs
+    from resnet_cli.writers import Options, check_outputs
+
+    check_outputs((*outputs, grid) if grid else outputs, overwrite=overwrite)
+    if show:
+        from resnet_cli.writers.window import check_display
+
+        check_display()
+    with showing_notes():
+        found = find_inputs(inputs)
+        if found.passed_over:
+            note(f"{found.passed_over:,} files passed over: their suffix is no image suffix")
+        classifier = load(progress=progress != "off")
+        describe(classifier)
+        if verify:
+            found = verified(classifier, found, verify)
+        caption = f"{classifier.checkpoint.path.name}  ·  {classifier.checkpoint.model}"
+        options = Options(classifier.topk(topk), *grid_size, caption)
+        tally = run(
+            classifier,
+            found,
+            Destinations(outputs, grid, show, stdout_format, options),
+            workers=workers,
+            progress=progress,
+            threshold=threshold,
+            batch_size=batch_size,
+            on_error=on_error,
+        )
+    if tally.errors:
+        raise click.exceptions.Exit(SOME_UNREADABLE)

@@ -1,0 +1,231 @@
+"""One run of ``predict``: results to stdout and files, a report of it to stderr."""
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from time import perf_counter
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from resnet_cli.backend import device_name
+from resnet_cli.classifier import Classifier, available_cores
+from resnet_cli.cli.terminal import note, progress_bar, result_line
+from resnet_cli.errors import UserError
+from resnet_cli.inputs import Inputs
+from resnet_cli.records import Prediction
+from resnet_cli.tally import Tally
+from resnet_cli.writers import GRIDS, Options, Write, open_writer
+from resnet_cli.writers.csv import csv_rows
+from resnet_cli.writers.json import jsonl_rows
+from resnet_cli.writers.manifest import write_manifest
+
+NAMES_SHOWN = 4  # class names that a note spells out
+
+TABLES = {"csv": (csv_rows, "surrogateescape"), "jsonl": (jsonl_rows, "backslashreplace")}
+"""Formats of stdout that files have too: what writes a row, and how broken names are encoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """Where the results of a run go."""
+
+    files: tuple[Path, ...]  # of -o, each with its record beside it
+    grid: Path | None
+    show: bool
+    stdout_format: str
+    options: Options
+
+    @property
+    def want_thumbnails(self) -> bool:
+        """Whether anything draws pictures."""
+        return self.show or any(path.suffix.lower() in GRIDS for path in self.paths)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file."""
+        return (*self.files, self.grid) if self.grid else self.files
+
+    @contextmanager
+    def open(self, total: int | None) -> Iterator[Sequence[Write]]:
+        """Open all of them."""
+        with ExitStack() as stack:
+            writes = [stack.enter_context(open_writer(path, self.options)) for path in self.paths]
+            if self.show:
+                from resnet_cli.writers.window import window_writer
+
+                writes.append(stack.enter_context(window_writer(self.options)))
+            yield [*writes, self.stdout(total)]
+
+    def stdout(self, total: int | None) -> Write:
+        """What writes a result to stdout."""
+        if self.stdout_format == "lines":
+            return lines(total)
+        rows, errors = TABLES[self.stdout_format]
+        sys.stdout.reconfigure(errors=errors)  # type: ignore[union-attr]
+        return rows(sys.stdout, self.options)
+
+
+def lines(total: int | None) -> Write:
+    """A line for each image."""
+    number = 0
+
+    def write(prediction: Prediction) -> None:
+        nonlocal number
+        number += 1
+        click.echo(result_line(prediction, number, total))
+
+    return write
+
+
+def run(
+    classifier: Classifier,
+    found: Inputs,
+    destinations: Destinations,
+    *,
+    workers: int | None,
+    progress: str,
+    **settings: Any,
+) -> Tally:
+    """Classify the images that were found, and report on it.
+
+    Args:
+        classifier: loaded and ready.
+        found: the images.
+        destinations: where the results go.
+        workers: threads; None takes all cores.
+        progress: ``auto``, ``on`` or ``off``.
+        settings: further arguments of ``Classifier.predict``.
+
+    Returns:
+        Counts and times.
+    """
+    threads = workers or available_cores()
+    tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
+    predictions = classifier.predict(
+        found,
+        topk=destinations.options.topk,
+        workers=threads,
+        thumbnails=destinations.want_thumbnails,
+        **settings,
+    )
+    begun = perf_counter()
+    with (
+        recorded(destinations.files, classifier, tally),
+        destinations.open(found.total) as writes,
+        progress_bar(found.total, progress) as bar,
+        closing(predictions),
+    ):
+        for prediction in predictions:
+            tally.add(prediction)
+            with above_the_bar():
+                for write in writes:
+                    write(prediction)
+            bar.update()
+    report(classifier, tally, perf_counter() - begun)
+    return tally
+
+
+def above_the_bar() -> AbstractContextManager[None]:
+    """Let results scroll above the bar where both are on one terminal."""
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        return tqdm.external_write_mode(file=sys.stdout)
+    return nullcontext()
+
+
+@contextmanager
+def recorded(files: Sequence[Path], classifier: Classifier, tally: Tally) -> Iterator[None]:
+    """Keep FILE.run.json beside each result file: begun before the first row, completed after."""
+    if not files:
+        yield
+        return
+    begun = perf_counter()
+    record = {
+        "status": "running",
+        "command": shlex.join(["resnet-cli", *sys.argv[1:]]),
+        "folder": str(Path.cwd()),
+        "started": now(),
+        "finished": None,
+        **classifier.record(),
+        "versions": {
+            "python": python_version(),
+            **{name: version(name) for name in ("resnet-cli", "torch", "torchvision", "pillow")},
+        },
+    }
+
+    def write(**changes: Any) -> None:
+        record.update(changes)
+        for file in files:
+            write_manifest(file, record)
+
+    write(**tally.record(0))
+    status = "stopped"
+    try:
+        yield
+        status = "done"
+    finally:
+        write(status=status, finished=now(), **tally.record(perf_counter() - begun))
+
+
+def now() -> str:
+    """The time of day, to the second, with its zone."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def describe(classifier: Classifier) -> None:
+    """Say which checkpoint, class names and preprocessing were taken, and why."""
+    checkpoint = classifier.checkpoint
+    extras = [f"weights under {checkpoint.state_key}"] if checkpoint.state_key else []
+    if checkpoint.stripped_prefix:
+        extras.append(f"prefix {checkpoint.stripped_prefix} taken off")
+    note(
+        f"checkpoint {checkpoint.path} ({classifier.reason}): "
+        f"{', '.join([checkpoint.model, *extras])}"
+    )
+    names = list(classifier.class_names)
+    shown = ", ".join(names[:NAMES_SHOWN]) + (" …" if len(names) > NAMES_SHOWN else "")
+    note(f"{len(names):,} classes: {shown} ({checkpoint.classes.source})")
+    preprocess = classifier.preprocess
+    note(
+        f"preprocessing: resize {preprocess.resize_size}, crop {preprocess.crop_size}, "
+        f"{preprocess.interpolation} ({classifier.preprocess_source})"
+    )
+
+
+def report(classifier: Classifier, tally: Tally, seconds: float) -> None:
+    """Say how long it took and what limited it."""
+    device = device_name(classifier.backend.device)
+    click.echo(
+        f"{device}, {classifier.precision}, {tally.workers} workers: {tally.images:,} images, "
+        f"{tally.errors:,} errors in {seconds:.2f} s: {tally.images / seconds:.1f} images/s",
+        err=True,
+    )
+    means = ", ".join(f"{stage} {ms:.2f} ms" for stage, ms in tally.means().items())
+    click.echo(f"per image: {means}: {tally.limit()}", err=True)
+
+
+def verified(classifier: Classifier, found: Inputs, count: int) -> Inputs:
+    """Compare the first images against plain fp32 on the CPU.
+
+    Raises:
+        UserError: a label differs.
+    """
+    first, everything = found.peek(count)
+    result = classifier.verify(first)
+    note(
+        f"verified {result.images} images against plain fp32 on the CPU: largest difference of "
+        f"probability {result.largest_difference:.1e}, {len(result.flips)} top-1 flips"
+    )
+    if result.flips:
+        raise UserError(
+            f"another label than plain fp32 on the CPU: {', '.join(map(str, result.flips))}: "
+            "try --exact, or --precision fp32"
+        )
+    return everything

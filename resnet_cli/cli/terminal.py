@@ -1,0 +1,71 @@
+"""What a person sees while a command runs: notes, the bar, the lines above it."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+from tqdm import tqdm
+
+from resnet_cli.records import Prediction
+
+if TYPE_CHECKING:
+    Bar = tqdm[NoReturn]
+
+LABELS = {logging.INFO: "Note", logging.WARNING: "Warning"}
+
+QUIET_SECONDS = 1.0  # work that is over sooner shows no bar
+
+
+class NoteHandler(logging.Handler):
+    """Shows what the library logs as notes on stderr, above the bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one note."""
+        note(record.getMessage(), LABELS.get(record.levelno, "Note"))
+
+
+@contextmanager
+def showing_notes() -> Iterator[None]:
+    """Show the library's notes on stderr."""
+    log = logging.getLogger("resnet_cli")
+    handler = NoteHandler()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+def note(message: str, label: str = "Note") -> None:
+    """Print a note on stderr, above the bar if there is one."""
+    tqdm.write(printable(f"{label}: {message}"), file=sys.stderr)
+
+
+def progress_bar(total: int | None, mode: str) -> "Bar":
+    """A bar of images on stderr; ``auto`` draws it only on a terminal."""
+    disable = {"auto": None, "on": False, "off": True}[mode]
+    delay = QUIET_SECONDS if mode == "auto" else 0
+    return tqdm(None, total=total, unit="img", disable=disable, delay=delay, dynamic_ncols=True)
+
+
+def result_line(prediction: Prediction, number: int, total: int | None) -> str:
+    """One image as a line: ``3/153  bees/1085.jpg  bees 0.987  12.4 ms``."""
+    start = f"{number}/{'?' if total is None else total}  {prediction.path}"
+    if prediction.error is not None:
+        return printable(f"{start}  ERROR {prediction.error}")
+    scores = "  ".join(f"{score.label} {score.prob:.3f}" for score in prediction.scores)
+    return printable(f"{start}  {scores}  {prediction.total_ms:.1f} ms")
+
+
+def printable(text: str) -> str:
+    """Spell out control characters and broken bytes, which could take over a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )

@@ -1,0 +1,100 @@
+"""The stream: paths -> batches -> results, in order, with bounded memory.
+
+On the CPU a worker takes a chunk of paths and does all of it, the network included, on one
+intra-op thread: no pool of threads waits for another. In front of another device the workers
+decode, and one thread keeps the device a batch ahead of the results. Which of the two is the
+secret of this module: both give the same results in the same order.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from typing import TypeVar
+
+import torch
+
+from resnet_cli.records import Batch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Wait = Callable[[], list[Result]]
+
+
+def stream(
+    chunks: Iterable[Item],
+    load: Callable[[Item], Batch],
+    launch: Callable[[Batch], Wait[Result]],
+    *,
+    workers: int,
+    on_cpu: bool,
+) -> Iterator[Result]:
+    """Run chunks of paths through the network.
+
+    Args:
+        chunks: taken one at a time as room appears, so that an endless source works.
+        load: decodes a chunk; is called on a worker's thread.
+        launch: starts the network on a batch and returns a function that waits for its results.
+        workers: threads, at least 1.
+        on_cpu: whether the network runs on the workers' own cores.
+
+    Yields:
+        The results of each chunk, in the order of the chunks.
+    """
+    with one_thread_each():
+        if on_cpu:
+            for results in ordered(chunks, lambda chunk: launch(load(chunk))(), workers=workers):
+                yield from results
+        else:
+            yield from one_behind(ordered(chunks, load, workers=workers), launch)
+
+
+def one_behind(
+    batches: Iterable[Batch], launch: Callable[[Batch], Wait[Result]]
+) -> Iterator[Result]:
+    """Start each batch before waiting for the one before it."""
+    previous: Wait[Result] | None = None
+    for batch in batches:
+        following = launch(batch)
+        if previous is not None:
+            yield from previous()
+        previous = following
+    if previous is not None:
+        yield from previous()
+
+
+def ordered(
+    items: Iterable[Item], work: Callable[[Item], Result], *, workers: int
+) -> Iterator[Result]:
+    """Map ``work`` over ``items`` on threads, in order, two items a worker in flight at most."""
+    remaining = iter(items)
+    in_flight: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        while True:
+            room = 2 * workers - len(in_flight)
+            in_flight.extend(pool.submit(work, item) for item in islice(remaining, room))
+            if not in_flight:
+                return
+            yield in_flight.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def chunked(paths: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
+    """Cut a stream into neighbours of ``size``; the last may be fewer."""
+    remaining = iter(paths)
+    while chunk := tuple(islice(remaining, size)):
+        yield chunk
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Give PyTorch's operators one thread each while the workers run, and put it back after."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

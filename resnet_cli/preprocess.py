@@ -1,0 +1,141 @@
+"""Preprocess: resize, crop, and the numbers of the normalisation."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode, functional
+
+from resnet_cli.errors import SettingError
+
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "nearest-exact")
+COLORS = ("rgb", "bgr")
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """What happens to pixels before the network: torchvision's classification preset.
+
+    The short side is resized to ``resize_size`` (the long side is cut to an integer), the centre
+    is cropped, the values are scaled to 0..1 and normalised. The defaults are those of
+    torchvision's ``IMAGENET1K_V1`` weights.
+    """
+
+    resize_size: int = 256  # short side, pixels
+    crop_size: int = 224  # pixels
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # a value a channel, on the scale 0..1
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    color: str = "rgb"  # order of the channels that the network was trained on
+
+    def __post_init__(self) -> None:
+        """Refuse settings that would give other pixels than they promise."""
+        # lists come from JSON and from callers; the record itself holds tuples
+        object.__setattr__(self, "mean", tuple(map(float, self.mean)))
+        object.__setattr__(self, "std", tuple(map(float, self.std)))
+        for name, value, allowed in (
+            ("interpolation", self.interpolation, INTERPOLATIONS),
+            ("color", self.color, COLORS),
+        ):
+            if value not in allowed:
+                raise SettingError(f"cannot use {name} {value!r}: one of {', '.join(allowed)}")
+        if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
+            raise SettingError(
+                f"cannot normalise with mean {self.mean} and std {self.std}: "
+                "one number a channel each, std above 0"
+            )
+        if not 0 < self.crop_size <= self.resize_size:
+            raise SettingError(
+                f"cannot crop {self.crop_size} pixels out of {self.resize_size}, the edge would be "
+                f"black: set the resize size to {self.crop_size} or more as well"
+            )
+
+    @property
+    def channels(self) -> int:
+        """Number of input channels that the normalisation is for."""
+        return len(self.mean)
+
+    def __call__(self, image: Tensor | Image.Image) -> Tensor:
+        """Resize and crop one image.
+
+        Args:
+            image: uint8 [C, H, W] or a Pillow image; its resizing is that of its kind, which for
+                Pillow is pixel for pixel what torchvision's transforms do.
+
+        Returns:
+            uint8 [C, crop_size, crop_size], not yet normalised.
+        """
+        mode = InterpolationMode(self.interpolation)
+        resized = functional.resize(image, [self.resize_size], interpolation=mode, antialias=True)
+        cropped = functional.center_crop(resized, [self.crop_size])
+        pixels: Tensor = (
+            cropped if isinstance(cropped, Tensor) else functional.pil_to_tensor(cropped)
+        )
+        return pixels.flip(0) if self.color == "bgr" else pixels
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Map uint8 [N, C, H, W] to float32 (x / 255 - mean) / std, on the device of ``pixels``."""
+        scale = 255 * torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
+        shift = 255 * torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)
+        return pixels.float().sub_(shift).div_(scale)
+
+    def record(self) -> dict[str, Any]:
+        """The settings as they are written into files."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Preprocess":
+        """Read the settings out of a file.
+
+        Raises:
+            SettingError: a name or value that this program does not know; obeying the rest of it
+                would give other pixels than the file asks for.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(record) - known)
+        if unknown:
+            raise SettingError(
+                f"cannot obey the recorded preprocessing: unknown {', '.join(unknown)}"
+            )
+        try:
+            return cls(**record)
+        except (TypeError, ValueError) as error:
+            raise SettingError(f"cannot obey the recorded preprocessing: {dict(record)}") from error
+
+    def with_channels(self, channels: int) -> "Preprocess":
+        """These settings for a network of so many input channels.
+
+        One channel takes the mean and the deviation of ImageNet's greys; what has one number a
+        channel already stays as it is.
+        """
+        if self.channels == channels:
+            return self
+        if channels == 1:
+            return replace(self, mean=GREY_MEAN, std=GREY_STD)
+        raise SettingError(
+            f"cannot feed a network of {channels} input channels: pictures have 1 or 3"
+        )
+
+
+GREY_MEAN, GREY_STD = (0.449,), (0.226,)
+
+PRESETS = {
+    "imagenet-v1": Preprocess(resize_size=256),
+    "imagenet-v2": Preprocess(resize_size=232),
+}
+"""What torchvision evaluates its two generations of ImageNet weights with."""
+
+
+def adjust(recorded: Preprocess, *, preset: str | None, given: Mapping[str, Any]) -> Preprocess:
+    """Lay the user's choices over what a checkpoint records.
+
+    Args:
+        recorded: taken where ``preset`` is None.
+        preset: a name of ``PRESETS``.
+        given: fields of ``Preprocess``; None leaves a field as it is.
+    """
+    base = recorded if preset is None else PRESETS[preset].with_channels(recorded.channels)
+    return replace(base, **{name: value for name, value in given.items() if value is not None})

@@ -1,0 +1,76 @@
+"""What travels along the line from a path to a result row."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL.Image import Image
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One class of one image."""
+
+    label: str
+    index: int  # of the class among the outputs of the network
+    prob: float  # 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One input after decoding: the times it took, or why it could not be read."""
+
+    path: Path
+    decode_ms: float | None = None
+    preprocess_ms: float | None = None
+    error: str | None = None
+    thumbnail: Image | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Neighbouring inputs, readable or not, and the pixels of the readable ones."""
+
+    samples: tuple[Sample, ...]
+    pixels: Tensor  # uint8 [N, C, H, W] in host memory, N = the samples without error
+    warm_up: bool  # the first batch of its worker, whose times tell little
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The row of one input."""
+
+    path: Path  # opens from the folder where the run was started
+    scores: tuple[Score, ...] = ()  # best first; none for an image that could not be read
+    decode_ms: float | None = None  # measured for this image
+    preprocess_ms: float | None = None  # measured for this image
+    forward_ms: float | None = None  # time of its batch over batch_size
+    batch_size: int | None = None  # images that went through the network together
+    error: str | None = None
+    warm_up: bool = False
+    thumbnail: Image | None = None  # only when asked for
+
+    @property
+    def status(self) -> str:
+        """``ok`` or ``error``."""
+        return "error" if self.error is not None else "ok"
+
+    @property
+    def label(self) -> str | None:
+        """Label of the best class."""
+        return self.scores[0].label if self.scores else None
+
+    @property
+    def index(self) -> int | None:
+        """Index of the best class."""
+        return self.scores[0].index if self.scores else None
+
+    @property
+    def prob(self) -> float | None:
+        """Probability of the best class, 0 to 1."""
+        return self.scores[0].prob if self.scores else None
+
+    @property
+    def total_ms(self) -> float:
+        """Milliseconds of the three stages together."""
+        return sum(ms or 0.0 for ms in (self.decode_ms, self.preprocess_ms, self.forward_ms))

@@ -1,0 +1,85 @@
+"""Tally: counts and mean times of a run, and what limits it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from resnet_cli.records import Prediction
+
+STAGES = ("decode", "preprocess", "forward")
+
+
+@dataclass(slots=True)
+class Means:
+    """Mean milliseconds of the stages over some images."""
+
+    images: int = 0
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+
+    def add(self, prediction: Prediction) -> None:
+        """Count one image that was classified."""
+        self.images += 1
+        for stage in STAGES:
+            self.sums[stage] += getattr(prediction, f"{stage}_ms")
+
+    def milliseconds(self) -> dict[str, float]:
+        """Mean of each stage; 0 when there was no image."""
+        return {stage: total / max(self.images, 1) for stage, total in self.sums.items()}
+
+
+@dataclass(slots=True)
+class Tally:
+    """A fold over predictions."""
+
+    workers: int  # threads that decode
+    on_cpu: bool  # the network runs on the workers' own cores
+    errors: int = 0
+    everything: Means = field(default_factory=Means)
+    settled: Means = field(default_factory=Means)  # each worker's first pass left out
+
+    def add(self, prediction: Prediction) -> None:
+        """Count one row."""
+        if prediction.error is not None:
+            self.errors += 1
+            return
+        self.everything.add(prediction)
+        if not prediction.warm_up:
+            self.settled.add(prediction)
+
+    @property
+    def images(self) -> int:
+        """Rows, readable or not."""
+        return self.everything.images + self.errors
+
+    def means(self) -> dict[str, float]:
+        """Mean milliseconds of each stage, warm-up left out where there is anything else."""
+        return (self.settled if self.settled.images else self.everything).milliseconds()
+
+    def limit(self) -> str:
+        """Which stage limits the run, and what would help."""
+        if not self.everything.images:
+            return "nothing was classified"
+        means = self.means()
+        decoding = means["decode"] + means["preprocess"]
+        if self.on_cpu:
+            share = f"of {sum(means.values()):.1f} ms of a core per image"
+            if means["forward"] >= decoding:
+                return f"limited by the network: {means['forward']:.1f} {share}"
+            return f"limited by decoding: {decoding:.1f} {share}"
+        if decoding / self.workers > means["forward"]:
+            return f"limited by decoding on {self.workers} threads: the device waits for pictures"
+        return "limited by the network on the device"
+
+    def record(self, seconds: float) -> dict[str, Any]:
+        """Counts and times as they are written into files."""
+        return {
+            "counts": {
+                "images": self.images,
+                "ok": self.everything.images,
+                "errors": self.errors,
+            },
+            "times": {
+                "wall_s": round(seconds, 3),
+                "images_per_second": round(self.images / seconds, 3) if seconds else None,
+                **{f"{stage}_ms": round(ms, 3) for stage, ms in self.means().items()},
+            },
+        }

@@ -1,0 +1,90 @@
+"""Result files: the suffix names the format."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+
+from resnet_cli.errors import OutputError
+from resnet_cli.records import Prediction
+from resnet_cli.writers.options import Options, Write
+
+__all__ = ["GRIDS", "WRITERS", "Options", "Write", "check_outputs", "open_writer"]
+
+Writer = Callable[[Path, Options], AbstractContextManager[Write]]
+
+
+def late(module: str, name: str) -> Writer:
+    """A writer whose module, and the library behind it, is imported when it is used."""
+
+    def writer(path: Path, options: Options) -> AbstractContextManager[Write]:
+        made: Writer = getattr(import_module(f"resnet_cli.writers.{module}"), name)
+        return made(path, options)
+
+    return writer
+
+
+WRITERS: dict[str, Writer] = {
+    ".csv": late("csv", "csv_writer"),
+    ".jsonl": late("json", "jsonl_writer"),
+    ".json": late("json", "json_writer"),
+    ".parquet": late("parquet", "parquet_writer"),
+    ".png": late("grid", "image_writer"),
+    ".pdf": late("grid", "pdf_writer"),
+    ".svg": late("grid", "image_writer"),
+}
+
+GRIDS = frozenset({".png", ".pdf", ".svg"})
+"""Suffixes of pictures, whose writers want thumbnails."""
+
+
+def check_outputs(paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse, before any work is done, what could not be written at the end of it.
+
+    Raises:
+        OutputError: no writer for a suffix, no folder, a file that is there, or one named twice.
+    """
+    for path in paths:
+        if path.suffix.lower() not in WRITERS:
+            raise OutputError(
+                f"cannot write {path}: the suffix must be one of {', '.join(WRITERS)}"
+            )
+        if not path.parent.is_dir():
+            raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
+        if paths.count(path) > 1:
+            raise OutputError(f"cannot write {path} twice: name each output once")
+        if path.exists() and not overwrite:
+            raise OutputError(f"cannot write {path}: it is there already: add --overwrite")
+
+
+@contextmanager
+def open_writer(path: Path, options: Options) -> Iterator[Write]:
+    """Open the writer that the suffix of ``path`` names.
+
+    Rows are appended as they come, so a run that is stopped leaves whole rows.
+
+    Raises:
+        OutputError: the file cannot be written, now or at any row.
+    """
+    stack = ExitStack()
+    with saying(path):
+        write = stack.enter_context(WRITERS[path.suffix.lower()](path, options))
+
+    def write_or_say(prediction: Prediction) -> None:
+        with saying(path):
+            write(prediction)
+
+    try:
+        yield write_or_say
+    finally:  # not inside saying: an error of the caller's is none of this file's
+        with saying(path):
+            stack.close()
+
+
+@contextmanager
+def saying(path: Path) -> Iterator[None]:
+    """Name the file in an error of the system, such as a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,161 @@
+"""Pages of thumbnails with their predictions."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
+from PIL.Image import Image
+
+from resnet_cli.records import Prediction
+from resnet_cli.writers.options import Options, Write
+
+TILE = 2.1  # inches, square
+TEXT = 0.48  # inches under a tile, for its label and name
+MARGIN = 0.15  # inches around a tile
+FOOT = 0.3  # inches for the caption
+DOTS_PER_INCH = 120
+
+INK, QUIET, ALARM, EMPTY = "#1f2328", "#6e7781", "#b42318", "#f3f1ee"
+
+LABEL_STYLE: dict[str, Any] = {"xytext": (0, -13), "size": 9, "weight": "bold", "color": INK}
+LABEL_WIDTH = 20  # characters that fit beside a probability
+NAME_STYLE: dict[str, Any] = {"xytext": (0, -25), "size": 6.5, "color": QUIET}
+NAME_WIDTH = 36
+
+Show = Callable[[Figure], None]
+
+
+@contextmanager
+def image_writer(path: Path, options: Options) -> Iterator[Write]:
+    """Write a picture a page: ``grid.png``, or ``grid-1.png``, ``grid-2.png`` … of several."""
+    pages = 0
+
+    def save(figure: Figure) -> None:
+        nonlocal pages
+        pages += 1
+        if pages == 2:
+            path.rename(numbered(path, 1))
+        figure.savefig(path if pages == 1 else numbered(path, pages), dpi=DOTS_PER_INCH)
+
+    with pages_of(options, save) as write:
+        yield write
+
+
+@contextmanager
+def pdf_writer(path: Path, options: Options) -> Iterator[Write]:
+    """Write all pages to one document."""
+    document = PdfPages(path)
+    with document, pages_of(options, partial(document.savefig, dpi=DOTS_PER_INCH)) as write:
+        yield write
+
+
+def numbered(path: Path, page: int) -> Path:
+    """Where a page of several goes."""
+    return path.with_name(f"{path.stem}-{page}{path.suffix}")
+
+
+@contextmanager
+def pages_of(
+    options: Options, save: Show, *, new_figure: Callable[..., Figure] = Figure
+) -> Iterator[Write]:
+    """Collect predictions until a page is full, and hand each page to ``save``."""
+    tiles: list[Prediction] = []
+    page = 0
+
+    def flush() -> None:
+        nonlocal page
+        page += 1
+        figure = new_figure(figsize=page_size(options, len(tiles)), facecolor="white")
+        draw_page(figure, tiles, options, page)
+        save(figure)
+        tiles.clear()
+
+    def write(prediction: Prediction) -> None:
+        tiles.append(prediction)
+        if len(tiles) == options.grid_rows * options.grid_columns:
+            flush()
+
+    yield write
+    if tiles:
+        flush()
+
+
+def page_size(options: Options, tiles: int) -> tuple[float, float]:
+    """Width and height in inches; the last page ends below its last row."""
+    rows = min(options.grid_rows, -(-tiles // options.grid_columns))
+    width = options.grid_columns * (TILE + MARGIN) + MARGIN
+    return width, rows * (TILE + TEXT + MARGIN) + MARGIN + FOOT
+
+
+def draw_page(figure: Figure, tiles: list[Prediction], options: Options, page: int) -> None:
+    """Draw one page; a row that is not full keeps its tiles at the same size."""
+    width, height = figure.get_size_inches()
+    for number, prediction in enumerate(tiles):
+        row, column = divmod(number, options.grid_columns)
+        left = MARGIN + column * (TILE + MARGIN)
+        bottom = height - TILE - MARGIN - row * (TILE + TEXT + MARGIN)
+        draw_tile(
+            figure.add_axes((left / width, bottom / height, TILE / width, TILE / height)),
+            prediction,
+        )
+    figure.text(
+        MARGIN / width,
+        0.4 * FOOT / height,
+        f"{options.caption}  ·  page {page}",
+        size=7,
+        color=QUIET,
+        parse_math=False,
+    )
+
+
+def draw_tile(axes: Axes, prediction: Prediction) -> None:
+    """Draw one picture, or the reason why there is none, with its label and name below."""
+    axes.set(xticks=[], yticks=[], facecolor=EMPTY)
+    axes.spines[:].set_visible(False)
+    if prediction.error is not None:
+        reason = "\n".join(wrap(prediction.error, 28)[:5])
+        axes.text(0.5, 0.5, reason, size=8, color=ALARM, ha="center", va="center", parse_math=False)
+        below(axes, "ERROR", LABEL_STYLE | {"color": ALARM})
+    else:
+        if prediction.thumbnail is not None:
+            draw_thumbnail(axes, prediction.thumbnail)
+        label = cut_end(prediction.label or "", LABEL_WIDTH)
+        below(axes, f"{label}  {prediction.prob:.3f}", LABEL_STYLE)
+    below(axes, cut_start(str(prediction.path), NAME_WIDTH), NAME_STYLE)
+
+
+def draw_thumbnail(axes: Axes, thumbnail: Image) -> None:
+    """Fit a picture of any shape into the middle of a square tile."""
+    width, height = (side / max(thumbnail.size) / 2 for side in thumbnail.size)
+    extent = (0.5 - width, 0.5 + width, 0.5 - height, 0.5 + height)
+    axes.imshow(np.asarray(thumbnail), extent=extent)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+
+
+def below(axes: Axes, words: str, style: dict[str, Any]) -> None:
+    """Write a line under a tile; a dollar sign is a dollar sign."""
+    axes.annotate(
+        words,
+        (0, 0),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        parse_math=False,
+        **style,
+    )
+
+
+def cut_end(label: str, width: int) -> str:
+    """Shorten a long label at its end."""
+    return label if len(label) <= width else f"{label[: width - 1].rstrip()}…"
+
+
+def cut_start(path: str, width: int) -> str:
+    """Shorten a long path at its start, as its end tells files apart."""
+    return path if len(path) <= width else f"…{path[1 - width :]}"

@@ -1,0 +1,23 @@
+"""FILE.run.json: what made the results in FILE."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def manifest_path(output: Path) -> Path:
+    """Where the record of a result file stands."""
+    return output.with_name(f"{output.name}.run.json")
+
+
+def write_manifest(output: Path, record: Mapping[str, Any]) -> None:
+    """Write the record of a result file, whole or not at all."""
+    path = manifest_path(output)
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(
+        json.dumps(record, indent=2, ensure_ascii=False) + "\n",
+        encoding="utf-8",
+        errors="backslashreplace",
+    )
+    new.replace(path)
