@@ -3,14 +3,13 @@
 import glob
 import io
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import TextIO
-
-from natsort import natsort_keygen
 
 from resnet_cli.errors import InputError
 
@@ -24,8 +23,7 @@ SUFFIXES = frozenset({
 # fmt: on
 """Suffixes that make a file in a folder a picture; a file named outright is always tried."""
 
-natural = natsort_keygen()
-"""Sort key that puts img2 before img10."""
+DIGITS = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +112,13 @@ def walk(folder: str) -> Iterator[str]:
             yield from walk(entry.path)
         elif entry.is_file():
             yield entry.path
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """Sort key that puts img2 before img10."""
+    parts: list[str | int] = list(DIGITS.split(name))  # text and digits in turn
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
 
 
 def lines(given: str) -> Iterator[str]:

@@ -1,0 +1,105 @@
+"""What tests share: networks with the statistics of trained ones, pictures, and real data."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from click.testing import CliRunner, Result
+from PIL import Image
+from torchvision.models import ResNet
+
+from resnet_cli.cli import cli
+
+REPOSITORY = Path(__file__).parents[1]
+DEMO = REPOSITORY / "checkpoints" / "ants_bees_resnet18.safetensors"
+SAMPLES = REPOSITORY / "sample_images"
+
+Run = Callable[..., Result]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))
+
+
+@pytest.fixture(autouse=True)
+def _away_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test in a folder of its own, with no setting of the user's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RESNET_CLI_CHECKPOINT", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch-home"))
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real photographs and checkpoints that RESNET_CLI_TEST_DATA names."""
+    folder = os.environ.get("RESNET_CLI_TEST_DATA")
+    if not folder:
+        pytest.skip("RESNET_CLI_TEST_DATA names no folder of real photographs and checkpoints")
+    return Path(folder)
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Run the program in this process; an unexpected error keeps its traceback."""
+
+    def invoke(*arguments: object, stdin: str | bytes | None = None) -> Result:
+        result = CliRunner().invoke(cli, [str(a) for a in arguments], input=stdin)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    yield invoke
+    torch.set_num_threads(os.cpu_count() or 1)
+
+
+def trained(name: str = "resnet18", *, num_classes: int = 3, in_channels: int = 3) -> ResNet:
+    """A seeded network whose batch norms have the statistics of a trained one."""
+    torch.manual_seed(0)
+    network: ResNet = torchvision.models.get_model(name, num_classes=num_classes)
+    if in_channels != 3:
+        network.conv1 = torch.nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+    for key, buffer in network.named_buffers():
+        if key.endswith("running_mean"):
+            buffer.uniform_(-0.1, 0.1)
+        elif key.endswith("running_var"):
+            buffer.uniform_(0.5, 1.5)
+    for key, weight in network.named_parameters():
+        if key.endswith("bias"):
+            torch.nn.init.uniform_(weight, -0.1, 0.1)
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain state dict of a resnet18 with three classes."""
+    path = tmp_path_factory.mktemp("checkpoint") / "three.pth"
+    torch.save(trained().state_dict(), path)
+    return path
+
+
+def picture(path: Path, size: tuple[int, int] = (320, 260), seed: int = 0) -> Path:
+    """Save a picture of soft coloured blots, whose format its suffix names."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (7, 9, 3), dtype=np.uint8))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse.resize(size, Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of ten pictures in two subfolders, of several sizes and formats."""
+    folder = tmp_path / "photos"
+    for number in range(1, 11):
+        suffix = ".png" if number % 4 == 0 else ".jpg"
+        place = folder / ("a" if number < 6 else "b") / f"img{number}{suffix}"
+        picture(place, (200 + 31 * number, 420 - 17 * number), seed=number)
+    return folder
