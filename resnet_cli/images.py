@@ -9,14 +9,21 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg, decode_png
+from torchvision import io
 
 from resnet_cli.errors import ImageError, describe
 
 type_of_pixels = Tensor | Image.Image
 
-FAST_DECODERS = {"JPEG": decode_jpeg, "PNG": decode_png}
-"""Formats that torchvision.io decodes to the very bytes that Pillow gives, only sooner."""
+FAST_DECODERS = {
+    image_format: getattr(io, name)
+    for image_format, name in {"JPEG": "decode_jpeg", "PNG": "decode_png"}.items()
+    if hasattr(io, name)
+}
+"""Formats that torchvision.io decodes to the very pixels that Pillow gives, only sooner.
+
+Deprecated since torchvision 0.29: once a release has them no more, Pillow does all the work.
+"""
 
 SIXTEEN_BITS = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 """Pillow's modes for greys of 16 bits, which ``Image.convert`` clips at 255."""
@@ -65,9 +72,9 @@ class Decoder:
         encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         try:
             pixels: Tensor = decode(
-                encoded, mode=ImageReadMode.RGB, apply_exif_orientation=self.upright
+                encoded, mode=io.ImageReadMode.RGB, apply_exif_orientation=self.upright
             )
-        except RuntimeError:
+        except (RuntimeError, DeprecationWarning):  # the second where warnings are errors
             return None
         return pixels if pixels.dtype == torch.uint8 else None  # PNG can hold 16 bits
 

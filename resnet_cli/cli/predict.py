@@ -108,7 +108,7 @@ def predict(
     in input order; a file that cannot be read has an error row, and the exit status is then 3.
     """
     from resnet_cli.cli.run import Destinations, describe, run, verified
-    from resnet_cli.cli.terminal import note, showing_notes
+    from resnet_cli.cli.terminal import bar_wanted, note, showing_notes
     from resnet_cli.inputs import find_inputs
     from resnet_cli.writers import Options, check_outputs
 
@@ -121,7 +121,7 @@ def predict(
         found = find_inputs(inputs)
         if found.passed_over:
             note(f"{found.passed_over:,} files passed over: their suffix is no image suffix")
-        classifier = load(progress=progress != "off")
+        classifier = load(progress=bar_wanted(progress))
         describe(classifier)
         if verify:
             found = verified(classifier, found, verify)

@@ -46,10 +46,15 @@ def note(message: str, label: str = "Note") -> None:
     tqdm.write(printable(f"{label}: {message}"), file=sys.stderr)
 
 
+def bar_wanted(mode: str) -> bool:
+    """Whether ``--progress`` asks for a bar: ``auto`` does on a terminal."""
+    return mode == "on" or (mode == "auto" and sys.stderr.isatty())
+
+
 def progress_bar(total: int | None, mode: str) -> "Bar":
     """A bar of images on stderr; ``auto`` draws it only on a terminal."""
-    disable = {"auto": None, "on": False, "off": True}[mode]
     delay = QUIET_SECONDS if mode == "auto" else 0
+    disable = not bar_wanted(mode)
     return tqdm(None, total=total, unit="img", disable=disable, delay=delay, dynamic_ncols=True)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
 from resnet_cli.writers.options import Options, Write
+from resnet_cli.writers.pages import numbered_pages
 
 __all__ = ["GRIDS", "WRITERS", "Options", "Write", "check_outputs", "open_writer"]
 
@@ -53,8 +54,11 @@ def check_outputs(paths: Sequence[Path], *, overwrite: bool) -> None:
             raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
         if paths.count(path) > 1:
             raise OutputError(f"cannot write {path} twice: name each output once")
-        if path.exists() and not overwrite:
-            raise OutputError(f"cannot write {path}: it is there already: add --overwrite")
+        there = [path] if path.exists() else []
+        if path.suffix.lower() in GRIDS:
+            there += numbered_pages(path)
+        if there and not overwrite:
+            raise OutputError(f"cannot write {there[0]}: it is there already: add --overwrite")
 
 
 @contextmanager

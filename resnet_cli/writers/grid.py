@@ -15,6 +15,7 @@ from PIL.Image import Image
 
 from resnet_cli.records import Prediction
 from resnet_cli.writers.options import Options, Write
+from resnet_cli.writers.pages import numbered, numbered_pages
 
 TILE = 2.1  # inches, square
 TEXT = 0.48  # inches under a tile, for its label and name
@@ -35,6 +36,8 @@ Show = Callable[[Figure], None]
 @contextmanager
 def image_writer(path: Path, options: Options) -> Iterator[Write]:
     """Write a picture a page: ``grid.png``, or ``grid-1.png``, ``grid-2.png`` … of several."""
+    for left_over in numbered_pages(path):  # of a run with more pages than this one may have
+        left_over.unlink()
     pages = 0
 
     def save(figure: Figure) -> None:
@@ -54,11 +57,6 @@ def pdf_writer(path: Path, options: Options) -> Iterator[Write]:
     document = PdfPages(path)
     with document, pages_of(options, partial(document.savefig, dpi=DOTS_PER_INCH)) as write:
         yield write
-
-
-def numbered(path: Path, page: int) -> Path:
-    """Where a page of several goes."""
-    return path.with_name(f"{path.stem}-{page}{path.suffix}")
 
 
 @contextmanager
