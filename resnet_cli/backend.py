@@ -238,13 +238,12 @@ def find_device(name: str) -> torch.device:
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         known = accelerator is not None and accelerator.type in BATCH_SIZES
         return accelerator if accelerator is not None and known else torch.device("cpu")
+    if name.partition(":")[0] not in BATCH_SIZES:
+        raise DeviceError(f"cannot use device {name!r}: one of auto, cpu, cuda, cuda:1, mps")
     try:
-        device = torch.empty(0, device=name).device
+        return torch.empty(0, device=name).device
     except (AssertionError, RuntimeError) as error:  # a CPU-only build asserts
-        raise DeviceError(f"cannot use device {name!r}: {describe(error)}") from error
-    if device.type not in BATCH_SIZES:
-        raise DeviceError(f"cannot use device {name!r}: one of auto, {', '.join(BATCH_SIZES)}")
-    return device
+        raise DeviceError(f"cannot use device {name!r} ({describe(error)}): try auto") from error
 
 
 def device_name(device: torch.device) -> str:

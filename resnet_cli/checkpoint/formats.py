@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import is_zipfile
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -63,8 +63,8 @@ def read_safetensors(path: Path, name: str) -> Contents:
 
 def read_torch(path: Path, name: str) -> Contents:
     """Read what ``torch.save`` wrote; only tensors and plain containers are ever built."""
-    if name == "pickle-zip" and not is_zipfile(path):
-        raise CheckpointError(f"cannot load {path}: the file is cut off: copy or download it again")
+    if name == "pickle-zip":
+        check_archive(path)
     try:
         tree = torch.load(
             path, map_location="cpu", weights_only=True, mmap=True if name == "pickle-zip" else None
@@ -76,14 +76,28 @@ def read_torch(path: Path, name: str) -> Contents:
     return Contents(name, tree, {})
 
 
+def check_archive(path: Path) -> None:
+    """Refuse a zip archive that is cut off, or that holds a program instead of tensors."""
+    try:
+        with ZipFile(path) as archive:
+            names = archive.namelist()
+    except BadZipFile as error:
+        raise CheckpointError(
+            f"cannot load {path}: the file is cut off: copy or download it again"
+        ) from error
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise CheckpointError(
+            f"cannot load {path}: it is a TorchScript archive: save a state dict, "
+            "torch.save(model.state_dict(), …)"
+        )
+
+
 def complaint(error: Exception) -> str:
     """Turn torch.load's essays into a sentence."""
     text = str(error)
     if "Unsupported global" in text:
         name = text.partition("GLOBAL ")[2].split(" ")[0]
         return f"it would import {name}, and nothing in a checkpoint is run: save a state dict"
-    if "TorchScript" in text:
-        return "it is a TorchScript archive: save a state dict (torch.save(model.state_dict(), …))"
     return f"it is no readable torch checkpoint ({describe(error)}): is it damaged?"
 
 

@@ -24,8 +24,9 @@ class Cli(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn what the user can mend, and signals, into a status."""
         catch_sigterm()
-        # Pillow warns of odd metadata in pictures that it reads all the same
-        warnings.filterwarnings("ignore", module="PIL")
+        # Pillow warns of odd metadata in pictures that it reads all the same, torch of formats
+        # that it will read no more
+        warnings.filterwarnings("ignore", module=r"(PIL|torch)\b")
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -59,7 +60,7 @@ def fail(ctx: click.Context, error: Exception) -> NoReturn:
 def one_line(error: Exception) -> str:
     """The message of an error, with the name of the file that the system complains of."""
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.strerror}: {error.filename}"
+        return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).splitlines())
 
 

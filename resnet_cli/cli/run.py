@@ -22,7 +22,7 @@ from resnet_cli.errors import UserError
 from resnet_cli.inputs import Inputs
 from resnet_cli.records import Prediction
 from resnet_cli.tally import Tally
-from resnet_cli.writers import GRIDS, Options, Write, open_writer
+from resnet_cli.writers import GRIDS, Options, Write, open_writer, saying
 from resnet_cli.writers.csv import csv_rows
 from resnet_cli.writers.json import jsonl_rows
 from resnet_cli.writers.manifest import write_manifest
@@ -57,12 +57,20 @@ class Destinations:
     def open(self, total: int | None) -> Iterator[Sequence[Write]]:
         """Open all of them."""
         with ExitStack() as stack:
-            writes = [stack.enter_context(open_writer(path, self.options)) for path in self.paths]
+            writes: list[Write] = [
+                stack.enter_context(open_writer(path, self.options)) for path in self.paths
+            ]
             if self.show:
                 from resnet_cli.writers.window import window_writer
 
                 writes.append(stack.enter_context(window_writer(self.options)))
-            yield [*writes, self.stdout(total)]
+            to_stdout = self.stdout(total)
+
+            def write_or_say(prediction: Prediction) -> None:
+                with saying("standard output"):
+                    to_stdout(prediction)
+
+            yield [*writes, write_or_say]
 
     def stdout(self, total: int | None) -> Write:
         """What writes a result to stdout."""

@@ -10,7 +10,7 @@ from resnet_cli.records import Prediction
 from resnet_cli.writers.options import Options, Write
 from resnet_cli.writers.pages import numbered_pages
 
-__all__ = ["GRIDS", "WRITERS", "Options", "Write", "check_outputs", "open_writer"]
+__all__ = ["GRIDS", "WRITERS", "Options", "Write", "check_outputs", "open_writer", "saying"]
 
 Writer = Callable[[Path, Options], AbstractContextManager[Write]]
 
@@ -86,9 +86,11 @@ def open_writer(path: Path, options: Options) -> Iterator[Write]:
 
 
 @contextmanager
-def saying(path: Path) -> Iterator[None]:
-    """Name the file in an error of the system, such as a full disk."""
+def saying(place: Path | str) -> Iterator[None]:
+    """Name what could not be written in an error of the system, such as a full disk."""
     try:
         yield
+    except BrokenPipeError:  # not an error: who reads has seen enough
+        raise
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {place}: {error.strerror or error}") from error
