@@ -185,7 +185,11 @@ class Compiled:
                     self.size = count
                     return logits
         padding = (0, 0, 0, 0, 0, 0, 0, self.size - count)
-        return self.run(nn.functional.pad(images, padding))[:count]
+        try:
+            return self.run(nn.functional.pad(images, padding))[:count]
+        except torch.OutOfMemoryError:
+            self.size = 0  # the smaller batches that follow are compiled for themselves
+            raise
 
     def first(self, images: Tensor) -> Tensor:
         """Compile for this size, and say how long it took."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -197,17 +198,18 @@ class Classifier:
             workers=threads,
             on_cpu=self.backend.device.type == "cpu",
         )
-        for prediction in predictions:
-            yield prediction
-            if prediction.error is not None and on_error == "fail":
-                raise ImageError(f"stopped at {prediction.path}: {prediction.error}")
+        with closing(predictions):
+            for prediction in predictions:
+                yield prediction
+                if prediction.error is not None and on_error == "fail":
+                    raise ImageError(f"stopped at {prediction.path}: {prediction.error}")
 
     def default_batch_size(self, total: int | None, workers: int) -> int:
         """Images in one pass: as many as pay, yet the same work for each worker."""
         largest = BATCH_SIZES[self.backend.device.type]
         if total is None:
             return largest
-        rounds = ceil(total / (largest * workers))
+        rounds = max(1, ceil(total / (largest * workers)))
         return max(1, ceil(total / (rounds * workers)))
 
     def rows(self, batch: Batch, passes: list[Top], threshold: float) -> list[Prediction]:

@@ -59,11 +59,10 @@ def find_inputs(inputs: Sequence[str]) -> Inputs:
         if given == "-" or given.startswith("@"):
             streams.append(lines(given))
             continue
-        for place in expand(given):
-            images, others = list_images(place)
-            passed_over += others
-            listings.append(images)
-            streams.append(images)
+        images, others = list_images(given)
+        passed_over += others
+        listings.append(images)
+        streams.append(images)
     total = None if len(streams) > len(listings) else sum(map(len, listings))
     if total == 0:
         note = f" ({passed_over:,} files with other suffixes)" if passed_over else ""
@@ -94,13 +93,22 @@ def expand(given: str) -> list[str]:
     return matches
 
 
-def list_images(place: str) -> tuple[list[str], int]:
-    """List the images of a folder, or the file itself, and count the files passed over."""
-    if not os.path.isdir(place):
-        return [place], 0
-    files = list(walk(place))
-    images = [file for file in files if os.path.splitext(file)[1].lower() in SUFFIXES]
-    return images, len(files) - len(images)
+def list_images(given: str) -> tuple[list[str], int]:
+    """List the images that one argument names, and count the files passed over.
+
+    Raises:
+        InputError: it names nothing.
+    """
+    images: dict[str, None] = {}  # a pattern may match a folder and what is in it
+    passed_over: dict[str, None] = {}
+    for place in expand(given):
+        if not os.path.isdir(place):
+            images[place] = None
+            continue
+        for file in walk(place):
+            is_image = os.path.splitext(file)[1].lower() in SUFFIXES
+            (images if is_image else passed_over)[file] = None
+    return list(images), len(passed_over)
 
 
 def walk(folder: str) -> Iterator[str]:

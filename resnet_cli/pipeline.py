@@ -7,9 +7,9 @@ secret of this module: both give the same results in the same order.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import TypeVar
 
@@ -29,7 +29,7 @@ def stream(
     *,
     workers: int,
     on_cpu: bool,
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Run chunks of paths through the network.
 
     Args:
@@ -47,12 +47,13 @@ def stream(
             for results in ordered(chunks, lambda chunk: launch(load(chunk))(), workers=workers):
                 yield from results
         else:
-            yield from one_behind(ordered(chunks, load, workers=workers), launch)
+            with closing(ordered(chunks, load, workers=workers)) as batches:
+                yield from one_behind(batches, launch)
 
 
 def one_behind(
     batches: Iterable[Batch], launch: Callable[[Batch], Wait[Result]]
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Start each batch before waiting for the one before it."""
     previous: Wait[Result] | None = None
     for batch in batches:
@@ -66,7 +67,7 @@ def one_behind(
 
 def ordered(
     items: Iterable[Item], work: Callable[[Item], Result], *, workers: int
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Map ``work`` over ``items`` on threads, in order, two items a worker in flight at most."""
     remaining = iter(items)
     in_flight: deque[Future[Result]] = deque()

@@ -13,6 +13,7 @@ import click
 
 from resnet_cli.cli.predict import predict
 from resnet_cli.errors import UserError
+from resnet_cli.text import printable
 
 CLOSED_PIPE, INTERRUPTED, TERMINATED = 0, 130, 143
 """Exit statuses of a run that was cut short: for a signal, 128 and its number."""
@@ -54,13 +55,13 @@ def fail(ctx: click.Context, error: Exception) -> NoReturn:
     """Show an error as one line, under its traceback when ``--debug`` was given."""
     if ctx.meta.get("debug"):
         traceback.print_exception(error)
-    raise click.ClickException(one_line(error)) from error
+    raise click.ClickException(printable(one_line(error))) from error
 
 
 def one_line(error: Exception) -> str:
     """The message of an error, with the name of the file that the system complains of."""
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+        return f"{os.fspath(error.filename)}: {error.strerror}"
     return " ".join(str(error).splitlines())
 
 

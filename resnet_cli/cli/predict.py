@@ -112,7 +112,7 @@ def predict(
     from resnet_cli.inputs import find_inputs
     from resnet_cli.writers import Options, check_outputs
 
-    check_outputs((*outputs, grid) if grid else outputs, overwrite=overwrite)
+    check_outputs(outputs, grid=grid, overwrite=overwrite)
     if show:
         from resnet_cli.writers.window import check_display
 

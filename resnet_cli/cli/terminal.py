@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from tqdm import tqdm
 
 from resnet_cli.records import Prediction
+from resnet_cli.text import printable
 
 if TYPE_CHECKING:
     Bar = tqdm[NoReturn]
@@ -65,12 +66,3 @@ def result_line(prediction: Prediction, number: int, total: int | None) -> str:
         return printable(f"{start}  ERROR {prediction.error}")
     scores = "  ".join(f"{score.label} {score.prob:.3f}" for score in prediction.scores)
     return printable(f"{start}  {scores}  {prediction.total_ms:.1f} ms")
-
-
-def printable(text: str) -> str:
-    """Spell out control characters and broken bytes, which could take over a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in text
-    )

@@ -35,30 +35,45 @@ WRITERS: dict[str, Writer] = {
     ".svg": late("grid", "image_writer"),
 }
 
-GRIDS = frozenset({".png", ".pdf", ".svg"})
+GRIDS = (".png", ".pdf", ".svg")
 """Suffixes of pictures, whose writers want thumbnails."""
 
 
-def check_outputs(paths: Sequence[Path], *, overwrite: bool) -> None:
+def check_outputs(outputs: Sequence[Path], *, overwrite: bool, grid: Path | None = None) -> None:
     """Refuse, before any work is done, what could not be written at the end of it.
+
+    Args:
+        outputs: files of any format.
+        grid: a picture.
+        overwrite: whether files may be there already.
 
     Raises:
         OutputError: no writer for a suffix, no folder, a file that is there, or one named twice.
     """
-    for path in paths:
-        if path.suffix.lower() not in WRITERS:
+    wanted = [(path, tuple(WRITERS)) for path in outputs] + ([(grid, GRIDS)] if grid else [])
+    taken: set[Path] = set()
+    for path, suffixes in wanted:
+        if path.suffix.lower() not in suffixes:
             raise OutputError(
-                f"cannot write {path}: the suffix must be one of {', '.join(WRITERS)}"
+                f"cannot write {path}: the suffix must be one of {', '.join(suffixes)}"
             )
-        if not path.parent.is_dir():
-            raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
-        if paths.count(path) > 1:
+        if path.resolve() in taken:
             raise OutputError(f"cannot write {path} twice: name each output once")
-        there = [path] if path.exists() else []
-        if path.suffix.lower() in GRIDS:
-            there += numbered_pages(path)
-        if there and not overwrite:
-            raise OutputError(f"cannot write {there[0]}: it is there already: add --overwrite")
+        taken.add(path.resolve())
+        check_place(path, overwrite=overwrite)
+
+
+def check_place(path: Path, *, overwrite: bool) -> None:
+    """Refuse a place where no file can be made, or where there is one already."""
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder")
+    there = [path] if path.exists() else []
+    if path.suffix.lower() in GRIDS:
+        there += numbered_pages(path)
+    if there and not overwrite:
+        raise OutputError(f"cannot write {there[0]}: it is there already: add --overwrite")
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """CSV for people and pipelines; no cell starts a formula when a spreadsheet opens it."""
 
 import csv
+import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,12 +25,22 @@ def csv_writer(path: Path, options: Options) -> Iterator[Write]:
 
 def csv_rows(file: TextIO, options: Options) -> Write:
     """Write the header to an open file and return what writes a row."""
-    table = csv.DictWriter(file, list(columns(options.topk)), lineterminator="\n")
+    line = io.StringIO()
+    # a terminator with a carriage return makes the module quote cells that hold one
+    table = csv.DictWriter(line, list(columns(options.topk)), lineterminator="\r\n")
+
+    def pass_on() -> None:
+        file.write(line.getvalue().removesuffix("\r\n") + "\n")
+        file.flush()
+        line.seek(0)
+        line.truncate()
+
     table.writeheader()
+    pass_on()
 
     def write(prediction: Prediction) -> None:
         table.writerow(harmless(flat(prediction, options.topk)))
-        file.flush()
+        pass_on()
 
     return write
 
@@ -48,8 +60,4 @@ def is_formula(value: object) -> bool:
 
 def is_number(text: str) -> bool:
     """Whether text reads as a number, such as the label -1."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII) is not None

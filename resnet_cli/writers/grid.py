@@ -1,5 +1,7 @@
 """Pages of thumbnails with their predictions."""
 
+import warnings
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -9,11 +11,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
 from PIL.Image import Image
 
 from resnet_cli.records import Prediction
+from resnet_cli.text import printable
 from resnet_cli.writers.options import Options, Write
 from resnet_cli.writers.pages import numbered, numbered_pages
 
@@ -23,12 +28,31 @@ MARGIN = 0.15  # inches around a tile
 FOOT = 0.3  # inches for the caption
 DOTS_PER_INCH = 120
 
+FALLBACKS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+    "Hiragino Sans GB",
+    "Microsoft YaHei",
+    "Arial Unicode MS",
+)
+"""Fonts with the scripts that matplotlib's own font has not."""
+
+FONTS = ["DejaVu Sans", *(name for name in FALLBACKS if name in set(get_font_names()))]
+
+AS_IT_IS: dict[str, Any] = {"family": FONTS, "parse_math": False}
+"""A dollar sign is a dollar sign, and a letter is looked for in every font there is."""
+
 INK, QUIET, ALARM, EMPTY = "#1f2328", "#6e7781", "#b42318", "#f3f1ee"
 
-LABEL_STYLE: dict[str, Any] = {"xytext": (0, -13), "size": 9, "weight": "bold", "color": INK}
-LABEL_WIDTH = 20  # characters that fit beside a probability
-NAME_STYLE: dict[str, Any] = {"xytext": (0, -25), "size": 6.5, "color": QUIET}
-NAME_WIDTH = 36
+LABEL_STYLE: dict[str, Any] = {"size": 9, "weight": "bold", "color": INK}
+NAME_STYLE: dict[str, Any] = {"size": 6.5, "color": QUIET}
+CAPTION_STYLE: dict[str, Any] = {"size": 7, "color": QUIET}
+ERROR_STYLE: dict[str, Any] = {"size": 8, "color": ALARM, "ha": "center", "va": "center"}
+LABEL_BASE, NAME_BASE = -13, -25  # points below a tile
+ERROR_LINES, ERROR_WIDTH = 6, 28  # of a reason inside a tile, in lines and characters
 
 Show = Callable[[Figure], None]
 
@@ -54,9 +78,10 @@ def image_writer(path: Path, options: Options) -> Iterator[Write]:
 @contextmanager
 def pdf_writer(path: Path, options: Options) -> Iterator[Write]:
     """Write all pages to one document."""
-    document = PdfPages(path)
-    with document, pages_of(options, partial(document.savefig, dpi=DOTS_PER_INCH)) as write:
-        yield write
+    with path.open("wb") as file, PdfPages(file) as document:
+        save = partial(document.savefig, dpi=DOTS_PER_INCH)
+        with pages_of(options, save) as write:
+            yield write
 
 
 @contextmanager
@@ -71,9 +96,11 @@ def pages_of(
         nonlocal page
         page += 1
         figure = new_figure(figsize=page_size(options, len(tiles)), facecolor="white")
-        draw_page(figure, tiles, options, page)
-        save(figure)
-        tiles.clear()
+        shown, tiles[:] = tiles[:], []  # first, as a page that cannot be drawn is not tried again
+        with warnings.catch_warnings():  # of letters that no font here has
+            warnings.filterwarnings("ignore", "Glyph", UserWarning)
+            draw_page(figure, shown, options, page)
+            save(figure)
 
     def write(prediction: Prediction) -> None:
         tiles.append(prediction)
@@ -103,14 +130,9 @@ def draw_page(figure: Figure, tiles: list[Prediction], options: Options, page: i
             figure.add_axes((left / width, bottom / height, TILE / width, TILE / height)),
             prediction,
         )
-    figure.text(
-        MARGIN / width,
-        0.4 * FOOT / height,
-        f"{options.caption}  ·  page {page}",
-        size=7,
-        color=QUIET,
-        parse_math=False,
-    )
+    caption = printable(f"page {page}  ·  {options.caption}")
+    fitting = fit(lambda n: cut_end(caption, n), len(caption), CAPTION_STYLE, width - 2 * MARGIN)
+    figure.text(MARGIN / width, 0.4 * FOOT / height, fitting, **CAPTION_STYLE, **AS_IT_IS)
 
 
 def draw_tile(axes: Axes, prediction: Prediction) -> None:
@@ -118,15 +140,20 @@ def draw_tile(axes: Axes, prediction: Prediction) -> None:
     axes.set(xticks=[], yticks=[], facecolor=EMPTY)
     axes.spines[:].set_visible(False)
     if prediction.error is not None:
-        reason = "\n".join(wrap(prediction.error, 28)[:5])
-        axes.text(0.5, 0.5, reason, size=8, color=ALARM, ha="center", va="center", parse_math=False)
-        below(axes, "ERROR", LABEL_STYLE | {"color": ALARM})
+        lines = wrap(
+            printable(prediction.error), ERROR_WIDTH, max_lines=ERROR_LINES, placeholder=" …"
+        )
+        axes.text(0.5, 0.5, "\n".join(lines), **ERROR_STYLE, **AS_IT_IS)
+        below(axes, "ERROR", LABEL_BASE, LABEL_STYLE | {"color": ALARM})
     else:
         if prediction.thumbnail is not None:
             draw_thumbnail(axes, prediction.thumbnail)
-        label = cut_end(prediction.label or "", LABEL_WIDTH)
-        below(axes, f"{label}  {prediction.prob:.3f}", LABEL_STYLE)
-    below(axes, cut_start(str(prediction.path), NAME_WIDTH), NAME_STYLE)
+        label, prob = printable(prediction.label or ""), f"  {prediction.prob:.3f}"
+        words = fit(lambda n: cut_end(label, n) + prob, len(label), LABEL_STYLE, TILE)
+        below(axes, words, LABEL_BASE, LABEL_STYLE)
+    path = printable(str(prediction.path))
+    name = fit(lambda n: cut_start(path, n), len(path), NAME_STYLE, TILE)
+    below(axes, name, NAME_BASE, NAME_STYLE)
 
 
 def draw_thumbnail(axes: Axes, thumbnail: Image) -> None:
@@ -137,16 +164,31 @@ def draw_thumbnail(axes: Axes, thumbnail: Image) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1))
 
 
-def below(axes: Axes, words: str, style: dict[str, Any]) -> None:
-    """Write a line under a tile; a dollar sign is a dollar sign."""
+def below(axes: Axes, words: str, base: float, style: dict[str, Any]) -> None:
+    """Write a line so many points below a tile."""
     axes.annotate(
         words,
         (0, 0),
+        (0, base),
         xycoords="axes fraction",
         textcoords="offset points",
-        parse_math=False,
         **style,
+        **AS_IT_IS,
     )
+
+
+def fit(cut: Callable[[int], str], longest: int, style: dict[str, Any], inches: float) -> str:
+    """The longest ``cut(n)``, for n characters up to ``longest``, that is not wider than wanted."""
+    ruler = FigureCanvasAgg(Figure(dpi=DOTS_PER_INCH))
+    words = ruler.figure.text(0, 0, "", **style, **AS_IT_IS)
+
+    def width(length: int) -> float:
+        words.set_text(cut(length))
+        return words.get_window_extent(ruler.get_renderer()).width / DOTS_PER_INCH
+
+    if width(longest) <= inches:
+        return cut(longest)
+    return cut(bisect_right(range(1, longest), inches, key=width))
 
 
 def cut_end(label: str, width: int) -> str:

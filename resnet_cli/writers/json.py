@@ -40,8 +40,8 @@ def json_writer(path: Path, _: Options) -> Iterator[Write]:
 
         def write(prediction: Prediction) -> None:
             nonlocal separator
-            file.write(separator + encoded(prediction))
-            separator = ",\n"
+            before, separator = separator, ",\n"
+            file.write(before + encoded(prediction))
 
         try:
             yield write

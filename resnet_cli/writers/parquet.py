@@ -24,8 +24,9 @@ def parquet_writer(path: Path, options: Options) -> Iterator[Write]:
     with pq.ParquetWriter(path, schema) as file:
 
         def write_group() -> None:
-            file.write_table(pa.Table.from_pylist(rows, schema))
-            rows.clear()
+            group = rows.copy()
+            rows.clear()  # first, so that a signal in between does not double them
+            file.write_table(pa.Table.from_pylist(group, schema))
 
         def write(prediction: Prediction) -> None:
             row = flat(prediction, options.topk)

@@ -1,0 +1,432 @@
+import copy
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch._inductor.config
+from torch import Tensor, nn
+from torchvision.models import ResNet
+from torchvision.models.resnet import BasicBlock
+from torchvision.transforms.functional import normalize
+
+import reference
+from conftest import picture, trained
+from resnet_cli import Classifier, Preprocess
+from resnet_cli.architectures import ARCHITECTURES
+from resnet_cli.backend import (
+    Backend,
+    Compiled,
+    CudaBackend,
+    device_name,
+    find_device,
+)
+from resnet_cli.errors import DeviceError
+
+CPU = torch.device("cpu")
+PREPROCESS = Preprocess()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # small tensors, and other tests at the same time
+    yield
+    torch.set_num_threads(before)
+
+
+def random_pixels(count: int, height: int = 64, width: int = 48, channels: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(count)
+    shape = (count, channels, height, width)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def on_cpu(network: ResNet, precision: str = "fp32") -> Backend:
+    return Backend(copy.deepcopy(network), PREPROCESS, device=CPU, precision=precision)
+
+
+def joined(backend: Backend, pixels: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    tops = [wait() for wait in backend.launch(pixels, k)]
+    return torch.cat([top.probs for top in tops]), torch.cat([top.indices for top in tops])
+
+
+def all_probabilities(backend: Backend, pixels: Tensor, classes: int) -> Tensor:
+    """Probabilities [N, classes] in the order of the classes."""
+    probs, indices = joined(backend, pixels, classes)
+    return torch.empty_like(probs).scatter_(1, indices, probs)
+
+
+@torch.inference_mode()
+def plain(network: ResNet, pixels: Tensor) -> Tensor:
+    """What torchvision's own network gives, in eager fp32."""
+    images = normalize(pixels.float() / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    return network(images).softmax(dim=1)
+
+
+@pytest.fixture(scope="module")
+def resnet18() -> ResNet:
+    return trained(num_classes=7)
+
+
+@pytest.mark.parametrize(
+    ("name", "height", "width"),
+    [("resnet18", 64, 48), ("resnet50", 33, 40), ("resnext50_32x4d", 32, 32)],
+)
+def test_probabilities_match_numpy(name: str, height: int, width: int) -> None:
+    network = trained(name, num_classes=7)
+    pixels = random_pixels(2, height, width)
+
+    weights = {key: value.double().numpy() for key, value in network.state_dict().items()}
+    scaled = pixels.double().numpy() / 255
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    images = (scaled - mean[:, None, None]) / std[:, None, None]
+    architecture = ARCHITECTURES[name]
+    logits = reference.resnet(images, weights, architecture.depths, architecture.groups)
+
+    actual = all_probabilities(on_cpu(network), pixels, 7)
+    np.testing.assert_allclose(actual.numpy(), reference.softmax(logits), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_probabilities_are_those_of_torchvisions_network(name: str) -> None:
+    network = trained(name, num_classes=7)
+    pixels = random_pixels(3, 80, 64)
+
+    actual = all_probabilities(on_cpu(network), pixels, 7)
+    torch.testing.assert_close(actual, plain(network, pixels), rtol=0, atol=1e-5)
+
+
+def test_rows_do_not_depend_on_their_batch(resnet18: ResNet) -> None:
+    pixels = random_pixels(5)
+    backend = on_cpu(resnet18)
+
+    together = all_probabilities(backend, pixels, 7)
+    alone = torch.cat([all_probabilities(backend, one.unsqueeze(0), 7) for one in pixels])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "most"), [("bf16", 3e-2), ("fp16", 4e-3)])
+def test_half_precision_is_close(resnet18: ResNet, precision: str, most: float) -> None:
+    pixels = random_pixels(3)
+    expected = plain(resnet18, pixels)
+    actual = all_probabilities(on_cpu(resnet18, precision), pixels, 7)
+
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual, expected, rtol=0, atol=most)
+    assert not torch.allclose(actual, expected, rtol=0, atol=1e-6)  # it is another arithmetic
+    torch.testing.assert_close(actual.sum(dim=1), torch.ones(3), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_the_best_classes_are_those_of_a_numpy_sort(resnet18: ResNet, k: int) -> None:
+    pixels = random_pixels(4)
+    expected = plain(resnet18, pixels).numpy()
+
+    probs, indices = joined(on_cpu(resnet18), pixels, k)
+    order = np.argsort(-expected, axis=1)[:, :k]
+    assert indices.tolist() == order.tolist()
+    np.testing.assert_allclose(
+        probs.numpy(), np.take_along_axis(expected, order, axis=1), rtol=0, atol=1e-5
+    )
+
+
+def test_a_single_output_is_a_sigmoid_of_index_one() -> None:
+    network = trained(num_classes=1)
+    pixels = random_pixels(3)
+    images = normalize(pixels.float() / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    with torch.inference_mode():
+        ones = 1 / (1 + np.exp(-network(images).double().numpy()))
+
+    actual = all_probabilities(on_cpu(network), pixels, 2)
+    expected = np.concatenate([1 - ones, ones], axis=1)
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=1e-5)
+
+
+def test_the_time_of_a_pass_is_told(resnet18: ResNet) -> None:
+    [wait] = on_cpu(resnet18).launch(random_pixels(2), 1)
+    assert wait().forward_ms > 0
+
+
+class Hungry(ResNet):  # type: ignore[misc]
+    """A small network with memory for a few images."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__(BasicBlock, [1, 1, 1, 1], num_classes=3)
+        self.room = room
+        self.sizes: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes.append(len(x))
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError(f"tried to allocate room for {len(x)} images")
+        return super().forward(x)
+
+
+def hungry(room: int) -> Hungry:
+    torch.manual_seed(0)
+    network = Hungry(room)
+    network.fc.weight.data.mul_(5)  # so that no two images have the same probabilities
+    return network.eval()
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_order() -> None:
+    pixels = random_pixels(11, 32, 32)
+    expected = all_probabilities(Backend(hungry(11), PREPROCESS, device=CPU), pixels, 3)
+    network = hungry(room=3)
+    backend = Backend(network, PREPROCESS, device=CPU)
+
+    assert len(torch.unique(expected, dim=0)) == 11
+    torch.testing.assert_close(all_probabilities(backend, pixels, 3), expected, rtol=0, atol=1e-5)
+    assert network.sizes == [11, 5, 2, 2, 2, 2, 2, 1]
+
+
+def test_after_out_of_memory_batches_stay_small() -> None:
+    network = hungry(room=2)
+    backend = Backend(network, PREPROCESS, device=CPU)
+    backend.launch(random_pixels(4, 32, 32), 1)
+    network.sizes.clear()
+
+    sizes = [len(wait().probs) for wait in backend.launch(random_pixels(5, 32, 32), 1)]
+    assert sizes == network.sizes == [2, 2, 1]
+
+
+def test_out_of_memory_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    Backend(hungry(room=2), PREPROCESS, device=CPU).launch(random_pixels(4, 32, 32), 1)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "batches of 2" in caplog.text
+
+
+def test_out_of_memory_at_one_image_is_a_device_error() -> None:
+    network = hungry(room=0)
+    backend = Backend(network, PREPROCESS, device=CPU)
+
+    with pytest.raises(DeviceError, match=r"out of memory on cpu .*single image"):
+        backend.launch(random_pixels(4, 32, 32), 1)
+    assert network.sizes == [4, 2, 1]
+
+
+def test_out_of_memory_on_several_workers_loses_no_image() -> None:
+    batches = [random_pixels(8, 32, 32) + number for number in range(6)]
+    roomy = Backend(hungry(8), PREPROCESS, device=CPU)
+    expected = [all_probabilities(roomy, batch, 3) for batch in batches]
+    backend = Backend(hungry(room=3), PREPROCESS, device=CPU)
+    together = threading.Barrier(3)
+
+    def work(batch: Tensor) -> Tensor:
+        together.wait(timeout=30)
+        return all_probabilities(backend, batch, 3)
+
+    with ThreadPoolExecutor(3) as pool:
+        actual = list(pool.map(work, batches))
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_another_error_of_the_network_is_no_lack_of_memory(resnet18: ResNet) -> None:
+    with pytest.raises(RuntimeError, match="shape"):
+        on_cpu(resnet18).launch(random_pixels(2, channels=1), 1)
+
+
+def test_the_backend_outlives_the_file_of_its_weights(tmp_path: Path) -> None:
+    path = tmp_path / "network.pth"
+    network = trained()
+    torch.save(network.state_dict(), path)
+    pixels = random_pixels(2)
+    classifier = Classifier.load(path, device="cpu")
+    with path.open("r+b") as file:  # in place: the map of the file sees it
+        file.write(b"\xff" * path.stat().st_size)
+
+    actual = all_probabilities(classifier.backend, pixels, 3)
+    torch.testing.assert_close(actual, plain(network, pixels), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cpu", "auto"])
+def test_a_device_is_found(name: str) -> None:
+    device = find_device(name)
+    assert device.type == "cpu" or (name == "auto" and device.type in {"cuda", "mps"})
+    assert str(device) in device_name(device)
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:99", "cpu:", "cuda:x", "CPU"])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(DeviceError, match=f"cannot use device '{name}'") as caught:
+        find_device(name)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_device_of_another_kind_is_refused_with_those_that_work() -> None:
+    with pytest.raises(DeviceError, match=r"one of auto, cpu, cuda, .*mps"):
+        find_device("meta")
+
+
+class EagerHungry(Hungry):
+    """The compiler leaves its forward pass as it is, so that its memory can run out."""
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+def compiled(network: ResNet) -> Backend:
+    return Backend(network.eval(), PREPROCESS, device=CPU, compiled=True)
+
+
+def test_smaller_batches_are_padded_for_the_compiler() -> None:
+    torch.manual_seed(0)
+    network = EagerHungry(room=9)
+    backend = compiled(network)
+
+    sizes = [
+        len(wait().probs)
+        for count in (5, 2, 5, 1, 9, 5)
+        for wait in backend.launch(random_pixels(count, 32, 32), 1)
+    ]
+    assert sizes == [5, 2, 5, 1, 9, 5]  # results
+    assert network.sizes == [5, 5, 5, 5, 9, 9]  # what the network was given
+
+
+def test_out_of_memory_of_a_compiled_network_halves_the_batch() -> None:
+    torch.manual_seed(0)
+    network = EagerHungry(room=8)
+    backend = compiled(network)
+    backend.launch(random_pixels(8, 32, 32), 1)
+    network.room = 3  # another program took the rest
+
+    sizes = [len(wait().probs) for wait in backend.launch(random_pixels(8, 32, 32), 1)]
+    assert sizes == [2, 2, 2, 2]
+
+
+class Small(nn.Sequential):
+    def __init__(self, channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(3, channels, 3),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(channels, 3),
+        )
+
+
+@pytest.fixture
+def _compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The default compiler, or where there is no C++ compiler one that needs none."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+
+
+@pytest.mark.usefixtures("_compiler")
+def test_a_compiled_network_gives_what_it_gave_before() -> None:
+    torch.manual_seed(0)
+    network = Small(8).eval()
+    run = Compiled(network)
+    with torch.inference_mode():
+        images = torch.randn(5, 3, 16, 16)
+        expected = network(images)
+        torch.testing.assert_close(run(images), expected, rtol=0, atol=1e-5)
+        with torch.compiler.set_stance("fail_on_recompile"):
+            torch.testing.assert_close(run(images[:3]), expected[:3], rtol=0, atol=1e-5)
+
+
+def test_a_network_that_cannot_be_compiled_is_a_device_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    run = Compiled(Small(9).eval())
+    with (
+        torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}),
+        torch.inference_mode(),
+        pytest.raises(DeviceError, match=r"cannot compile the network .*--compile") as caught,
+    ):
+        run(torch.randn(2, 3, 16, 16))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+GPU = torch.device("cuda:0")
+
+
+def on_gpu(network: ResNet, precision: str = "fp32", *, compiled: bool = False) -> CudaBackend:
+    return CudaBackend(
+        copy.deepcopy(network), PREPROCESS, device=GPU, precision=precision, compiled=compiled
+    )
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-4), ("bf16", 3e-2), ("fp16", 4e-3)])
+def test_the_gpu_gives_what_the_cpu_gives(resnet18: ResNet, precision: str, most: float) -> None:
+    pixels = random_pixels(6, 96, 96).pin_memory()
+    expected = plain(resnet18, pixels)
+    actual = all_probabilities(on_gpu(resnet18, precision), pixels, 7)
+
+    assert actual.device.type == "cpu"
+    torch.testing.assert_close(actual, expected, rtol=0, atol=most)
+
+
+@pytest.mark.cuda
+def test_batches_in_flight_on_the_gpu_are_not_mixed_up(resnet18: ResNet) -> None:
+    batches = [(random_pixels(8, 96, 96) + number).pin_memory() for number in range(12)]
+    backend = on_gpu(resnet18)
+    launched = [backend.launch(batch, 7) for batch in batches]  # none is waited for
+
+    for batch, [wait] in zip(batches, launched, strict=True):
+        top = wait()
+        actual = torch.empty_like(top.probs).scatter_(1, top.indices, top.probs)
+        torch.testing.assert_close(actual, plain(resnet18, batch), rtol=0, atol=1e-4)
+        assert top.forward_ms > 0
+
+
+@pytest.fixture
+def _little_gpu_memory() -> Iterator[None]:
+    """Leave this process 1 GiB of the GPU: an eighth of what 1024 photographs want."""
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(GPU).total_memory
+    torch.cuda.set_per_process_memory_fraction(2**30 / total, GPU)
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0, GPU)
+    torch.cuda.empty_cache()
+
+
+@pytest.mark.cuda
+@pytest.mark.usefixtures("_little_gpu_memory")
+def test_out_of_memory_on_the_gpu_halves_the_batch_and_keeps_the_order(resnet18: ResNet) -> None:
+    few = random_pixels(16, 224, 224)
+    pixels = few.repeat(64, 1, 1, 1).pin_memory()
+    backend = on_gpu(resnet18)
+    actual = all_probabilities(backend, pixels, 7)
+
+    assert backend.limit is not None
+    assert backend.limit < 1024
+    expected = plain(resnet18, few).repeat(64, 1)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("compiled", [False, True])
+def test_predict_on_the_gpu_gives_the_labels_of_the_cpu(
+    checkpoint: Path, photos: Path, *, compiled: bool
+) -> None:
+    picture(photos / "broken.png").write_bytes(b"no picture")
+    rows = [
+        list(
+            Classifier.load(checkpoint, device=device, compile=compiled and device == "cuda")
+            .predict(photos, topk=3, batch_size=4, workers=2)
+        )
+        for device in ("cpu", "cuda")
+    ]  # fmt: skip
+
+    for cpu, gpu in zip(*rows, strict=True):
+        assert (gpu.path, gpu.status, gpu.label) == (cpu.path, cpu.status, cpu.label)
+        by_index = {score.index: score.prob for score in cpu.scores}
+        assert {s.index: s.prob for s in gpu.scores} == pytest.approx(by_index, abs=1e-4)
+
+
+@pytest.mark.cuda
+def test_the_gpu_is_named() -> None:
+    assert find_device("auto").type == find_device("cuda").type == "cuda"
+    assert torch.cuda.get_device_name(GPU) in device_name(GPU)

@@ -1,0 +1,685 @@
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow.parquet as pq
+import pytest
+import torch
+from click.testing import Result
+from PIL import Image
+
+from conftest import DEMO, REPOSITORY, SAMPLES, Run, picture, trained
+from resnet_cli import Classifier
+from resnet_cli.cli import cli
+
+SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")  # quick: a few pixels do
+
+LINE = re.compile(r"(\d+)/(\d+|\?)  (\S+)  (\S+) ([01]\.\d{3})  (\d+\.\d) ms")
+
+OPTIONS_OF_PREDICT = [
+    "-c",
+    "--checkpoint",
+    "-m",
+    "--model",
+    "--weights",
+    "--classes",
+    "-o",
+    "--output",
+    "--format",
+    "-k",
+    "--topk",
+    "--threshold",
+    "--device",
+    "-b",
+    "--batch-size",
+    "-j",
+    "--workers",
+    "--precision",
+    "--compile",
+    "--no-compile",
+    "--grid",
+    "--grid-size",
+    "--show",
+    "--preset",
+    "--resize-size",
+    "--img-size",
+    "--interpolation",
+    "--mean",
+    "--std",
+    "--color",
+    "--exact",
+    "--exif",
+    "--overwrite",
+    "--state-key",
+    "--ema",
+    "--no-ema",
+    "--on-error",
+    "--verify",
+    "--progress",
+    "--debug",
+]
+
+
+def rows_of_csv(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def rows_of_jsonl(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def error_line(result: Result) -> str:
+    """The one line that tells what went wrong, which is the last."""
+    assert result.exit_code == 1
+    assert "Traceback" not in result.stderr
+    *others, last = result.stderr.splitlines()
+    assert last.startswith("Error: ")
+    assert not [line for line in others if line.startswith("Error")]
+    return last
+
+
+@pytest.fixture
+def predict(run: Run, checkpoint: Path) -> Run:
+    """Predict on the small side with the checkpoint of three classes."""
+
+    def invoke(*arguments: object, stdin: str | bytes | None = None) -> Result:
+        return run("predict", "-c", checkpoint, *SMALL, *arguments, stdin=stdin)
+
+    return invoke
+
+
+# the commands and their help
+
+
+def options() -> Iterator[tuple[str, click.Option]]:
+    for name, command in cli.commands.items():
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                yield name, parameter
+
+
+@pytest.mark.parametrize("command", [(), *[(name,) for name in cli.commands]])
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_every_command_has_help(run: Run, command: tuple[str, ...], flag: str) -> None:
+    result = run(*command, flag)
+    assert result.exit_code == 0
+    assert re.search(r"Usage: \S+.*\n\n  [A-Z]", result.stdout)
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [pytest.param(c, o, id=f"{c}-{o.name}") for c, o in options()]
+)
+def test_every_option_has_a_help_line_with_its_default(command: str, option: click.Option) -> None:
+    context = click.Context(cli.commands[command], info_name=command, show_default=True)
+    record = option.get_help_record(context)
+    assert option.help
+    assert option.help.endswith((".", "]"))
+    assert record is not None
+    assert option.is_flag or "default: " in record[1]
+
+
+@pytest.mark.parametrize("option", OPTIONS_OF_PREDICT)
+def test_predict_has_the_options_of_the_interface(run: Run, option: str) -> None:
+    assert re.search(rf"(?<![\w-]){option}(?![\w-])", run("predict", "--help").stdout)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("predict", "--help")])
+def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "resnet_cli", *arguments],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "resnet_cli.cli.predict" in imported
+    for heavy in ("torch", "torchvision", "matplotlib", "pyarrow", "numpy", "PIL", "tqdm"):
+        assert heavy not in imported
+
+
+def test_version_tells_those_of_torch_and_torchvision(run: Run) -> None:
+    result = run("--version")
+    assert result.exit_code == 0
+    assert re.fullmatch(
+        r"resnet-cli \d+\.\d+\.\d+, torch \d+\.\S+, torchvision \d+\.\S+\n", result.stdout
+    )
+
+
+# what goes where
+
+
+def test_stdout_has_a_line_for_each_image_and_nothing_else(
+    predict: Run, photos: Path, checkpoint: Path
+) -> None:
+    result = predict(photos.name, "--classes", "ants,bees,wasps")
+    matches = [LINE.fullmatch(line) for line in result.stdout.splitlines()]
+
+    assert result.exit_code == 0
+    assert all(matches)
+    found = [match.groups() for match in matches if match]
+    assert [(number, total) for number, total, *_ in found] == [
+        (str(number), "10") for number in range(1, 11)
+    ]
+    assert [path for _, _, path, *_ in found] == [
+        f"photos/{'a' if n < 6 else 'b'}/img{n}{'.png' if n % 4 == 0 else '.jpg'}"
+        for n in range(1, 11)
+    ]  # natural order: img10 is last
+    assert {label for *_, label, _, _ in found} <= {"ants", "bees", "wasps"}
+    assert all(float(milliseconds) > 0 for *_, milliseconds in found)
+
+
+def test_lines_say_what_the_classifier_says(predict: Run, photos: Path, checkpoint: Path) -> None:
+    result = predict(photos, "-k", 2)
+    classifier = Classifier.load(
+        checkpoint, device="cpu",
+        preprocess=lambda recorded: type(recorded)(resize_size=40, crop_size=32),
+    )  # fmt: skip
+    lines = result.stdout.splitlines()
+    for line, row in zip(lines, classifier.predict(photos, topk=2), strict=True):
+        assert "  ".join(f"{s.label} {s.prob:.3f}" for s in row.scores) in line
+
+
+def test_stderr_tells_what_was_taken_and_how_long_it_took(
+    predict: Run, photos: Path, checkpoint: Path
+) -> None:
+    (photos / "notes.txt").touch()
+    (photos / "broken.jpg").touch()
+    result = predict(photos, "-j", 2)
+
+    for note in (
+        r"Note: 1 files? passed over",
+        rf"Note: checkpoint {re.escape(str(checkpoint))} .*resnet18",
+        r"Note: 3 classes: class_0, class_1, class_2 \(none found",
+        r"Note: preprocessing: resize 40, crop 32, bilinear",
+        r"cpu.*: 11 images, 1 errors? in \d+\.\d+ s: \d+\.\d images/s",
+        r"decode \d+\.\d+ ms, preprocess \d+\.\d+ ms, forward \d+\.\d+ ms: limited by",
+    ):
+        assert re.search(note, result.stderr)
+    assert "Note" not in result.stdout
+
+
+def test_an_unreadable_image_has_an_error_line_and_the_status_is_3(
+    predict: Run, photos: Path
+) -> None:
+    (photos / "a" / "img2b.jpg").write_text("no picture")
+    result = predict("photos")
+    assert result.exit_code == 3
+    third = result.stdout.splitlines()[2]
+    assert re.fullmatch(r"3/11  photos/a/img2b\.jpg  ERROR .+", third)
+    assert len(result.stdout.splitlines()) == 11
+
+
+@pytest.mark.parametrize("topk", [1, 3])
+def test_csv_on_stdout_is_what_the_file_holds(predict: Run, photos: Path, topk: int) -> None:
+    (photos / "broken.jpg").touch()
+    result = predict(photos, "--format", "csv", "-o", "x.csv", "-k", topk)
+    rows = rows_of_csv(result.stdout)
+
+    assert result.exit_code == 3
+    assert result.stdout == Path("x.csv").read_text()
+    assert [row["status"] for row in rows] == ["ok"] * 10 + ["error"]
+    assert list(rows[0])[-5:-1] == ["decode_ms", "preprocess_ms", "forward_ms", "batch_size"]
+    assert ("label_3" in rows[0]) is (topk == 3)
+
+
+def test_jsonl_on_stdout_is_what_the_file_holds(predict: Run, photos: Path) -> None:
+    result = predict(photos, "--format", "jsonl", "-o", "x.jsonl", "-k", 3)
+    rows = rows_of_jsonl(result.stdout)
+
+    assert result.exit_code == 0
+    assert result.stdout == Path("x.jsonl").read_text()
+    assert [row["status"] for row in rows] == ["ok"] * 10
+    assert [len(row["predictions"]) for row in rows] == [3] * 10
+
+
+def test_several_outputs_agree(predict: Run, photos: Path) -> None:
+    predict(photos, "-o", "x.csv", "-o", "x.jsonl", "-o", "x.json", "-o", "x.parquet")
+    tables = [
+        [(r["path"], r["label"], float(r["prob"])) for r in rows_of_csv(Path("x.csv").read_text())],
+        *[
+            [(r["path"], r["predictions"][0]["label"], r["predictions"][0]["prob"]) for r in rows]
+            for rows in (
+                rows_of_jsonl(Path("x.jsonl").read_text()),
+                json.loads(Path("x.json").read_text()),
+            )
+        ],
+        [(r["path"], r["label"], r["prob"]) for r in pq.read_table("x.parquet").to_pylist()],
+    ]
+    assert len(tables[0]) == 10
+    assert tables[0] == tables[1] == tables[2] == tables[3]
+
+
+def test_paths_on_stdin_are_read_as_they_come(predict: Run, photos: Path) -> None:
+    paths = [str(path) for path in sorted(photos.rglob("img1.*"))] * 3
+    result = predict("-", stdin="\n".join(paths))
+    assert result.exit_code == 0
+    assert [line.split("  ")[:2] for line in result.stdout.splitlines()] == [
+        [f"{number}/?", path] for number, path in enumerate(paths, start=1)
+    ]
+
+
+# errors that a user can mend
+
+
+@pytest.fixture
+def _mistakes(checkpoint: Path) -> None:
+    picture(Path("a.jpg"), (60, 50))
+    Path("text.pth").write_text("weights")
+    Path("empty.pth").touch()
+    Path("folder").mkdir()
+    Path("there.csv").write_text("precious")
+    Path("names.txt").write_text("one\ntwo\n")
+    Path("three.pth").symlink_to(checkpoint)
+    cache = Path(os.environ["TORCH_HOME"]) / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    (cache / "resnet18-f37072fd.pth").write_text("half a download")
+
+
+MISTAKES = {
+    "a.jpg -c gone.pth": "cannot load gone.pth: there is no such file",
+    "a.jpg -c text.pth": "cannot load text.pth: it is a text file, not a checkpoint",
+    "a.jpg -c empty.pth": "cannot load empty.pth: the file is empty",
+    "a.jpg -c folder": "cannot load folder: it is a folder",
+    "a.jpg -c a.jpg": "cannot load a.jpg: it is no checkpoint",
+    "gone.jpg -c three.pth": "cannot find gone.jpg",
+    "g*.jpg -c three.pth": "cannot find g*.jpg",
+    "folder -c three.pth": "no images found: folder",
+    "@gone.txt -c three.pth": "cannot read the list @gone.txt",
+    "@folder -c three.pth": "folder",
+    "- -c three.pth": "no images found: - is empty",
+    "a.jpg -c three.pth --device warp": "cannot use device 'warp'",
+    "a.jpg -c three.pth --device cuda:99": "cannot use device 'cuda:99'",
+    "a.jpg -c three.pth -o x.xls": "cannot write x.xls: the suffix must be one of .csv",
+    "a.jpg -c three.pth -o gone/x.csv": "cannot write gone/x.csv: there is no folder gone",
+    "a.jpg -c three.pth -o there.csv": "cannot write there.csv: it is there already",
+    "a.jpg -c three.pth -o x.csv -o x.csv": "cannot write x.csv twice",
+    "a.jpg -c three.pth -o x.png --grid x.png": "cannot write x.png twice",
+    "a.jpg -c three.pth --grid x.gif": "cannot write x.gif: the suffix must be one of",
+    "a.jpg -c three.pth --grid x.csv": "x.csv",
+    "a.jpg -c three.pth --classes a,b": "2 class names (--classes) for a network of 3 outputs",
+    "a.jpg -c three.pth --classes names.txt": "2 class names (names.txt) for a network of 3",
+    "a.jpg -c three.pth --classes gone.txt": "gone.txt",
+    "a.jpg -c three.pth -m resnet50": "cannot load three.pth as resnet50: it is a resnet18 of 3",
+    "a.jpg -m resnet19": "cannot find the model 'resnet19'",
+    "a.jpg --weights BEST": "cannot find the weights BEST of resnet18",
+    "a.jpg -c three.pth --weights DEFAULT": "two sources of weights",
+    "a.jpg": "resnet18-f37072fd.pth: its sha256 is not f37072fd",
+    "a.jpg -c three.pth --img-size 300": "cannot crop 300 pixels out of 256",
+    "a.jpg -c three.pth --mean 0.5,0.5": "cannot normalise",
+    "a.jpg -c three.pth --std 1,1,0": "cannot normalise",
+    "a.jpg -c three.pth --state-key ema": "ema",
+}
+
+
+@pytest.mark.usefixtures("_mistakes")
+@pytest.mark.parametrize("arguments", MISTAKES)
+def test_a_mistake_is_told_in_one_line(run: Run, arguments: str) -> None:
+    result = run("predict", *arguments.split(), stdin="")
+    assert MISTAKES[arguments] in error_line(result)
+    assert result.stdout == ""
+    assert Path("there.csv").read_text() == "precious"
+
+
+@pytest.mark.usefixtures("_mistakes")
+def test_debug_shows_the_traceback_as_well(run: Run) -> None:
+    result = run("predict", "a.jpg", "-c", "text.pth", "--debug")
+    assert result.exit_code == 1
+    assert "Traceback (most recent call last)" in result.stderr
+    assert "CheckpointError" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("Error: cannot load text.pth")
+
+
+def test_a_bug_keeps_its_traceback(
+    predict: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(*_: object, **__: object) -> None:
+        raise KeyError("bug")
+
+    monkeypatch.setattr(Classifier, "predict", faulty)
+    with pytest.raises(KeyError, match="bug"):
+        predict(photos)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "predict",
+        "predict --no-such-option a.jpg",
+        "predict a.jpg -k 0",
+        "predict a.jpg -k many",
+        "predict a.jpg -b 0",
+        "predict a.jpg -j 0",
+        "predict a.jpg --threshold 1.5",
+        "predict a.jpg --precision int8",
+        "predict a.jpg --format xml",
+        "predict a.jpg --grid-size 4",
+        "predict a.jpg --grid-size 0x4",
+        "predict a.jpg --grid-size axb",
+        "predict a.jpg --mean 0.5,x,0.5",
+        "predict a.jpg --verify -1",
+        "predict a.jpg --on-error ask",
+        "predikt a.jpg",
+    ],
+)
+def test_wrong_usage_has_status_2(run: Run, arguments: str) -> None:
+    result = run(*arguments.split())
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error: " in result.stderr
+
+
+def test_with_on_error_fail_the_run_stops_at_the_first(predict: Run, photos: Path) -> None:
+    (photos / "a" / "img2b.jpg").touch()
+    result = predict("photos", "--on-error", "fail", "-b", 2, "-o", "x.csv")
+
+    assert "photos/a/img2b.jpg: the file is empty" in error_line(result)
+    rows = rows_of_csv(Path("x.csv").read_text())
+    assert [row["status"] for row in rows] == ["ok", "ok", "error"]
+    assert len(result.stdout.splitlines()) == 3
+
+
+def test_unreadable_things_have_error_rows(predict: Run, photos: Path) -> None:
+    whole = photos / "a" / "img1.jpg"
+    Path("torn.jpg").write_bytes(whole.read_bytes()[:600])
+    Path("text.jpg").write_text("no picture")
+    Path("empty.jpg").touch()
+    os.mkfifo("pipe.jpg")
+    Path("dangling.jpg").symlink_to("nowhere")
+    names = ["torn.jpg", "text.jpg", "empty.jpg", "pipe.jpg", "dangling.jpg"]
+    result = predict(*names, whole, "--format", "jsonl")
+
+    assert result.exit_code == 3
+    rows = rows_of_jsonl(result.stdout)
+    assert [row["path"] for row in rows] == [*names, str(whole)]
+    assert [row["status"] for row in rows] == ["error"] * 5 + ["ok"]
+    for row in rows[:5]:
+        assert row["error"]
+        assert len(row["error"].splitlines()) == 1
+        assert row["predictions"] == []
+
+
+def test_awkward_pictures_have_a_row_each(predict: Run, data: Path) -> None:
+    result = predict(data / "awkward", "--format", "jsonl")
+    rows = rows_of_jsonl(result.stdout)
+    paths = [row["path"] for row in rows]
+    passed_over = re.search(r"Note: (\d+) files? passed over", result.stderr)
+    everything = [path for path in (data / "awkward").rglob("*") if path.is_file()]
+
+    assert result.exit_code == 3
+    assert len(set(paths)) == len(paths)
+    assert len(paths) + int(passed_over[1] if passed_over else 0) == len(everything)
+    assert {row["status"] for row in rows} == {"ok", "error"}
+
+
+# names that could take over a terminal
+
+
+@pytest.mark.parametrize(
+    ("name", "spelt"),
+    [
+        (b"red\x1b[31m.jpg", r"red\x1b[31m.jpg"),
+        (b"new\nline.jpg", r"new\nline.jpg"),
+        (b"caf\xe9.jpg", r"caf\udce9.jpg"),
+        (b"bell\x07.jpg", r"bell\x07.jpg"),
+        ("ümlaut 日本.jpg".encode(), "ümlaut 日本.jpg"),
+    ],
+)
+def test_control_characters_are_spelt_out(predict: Run, name: bytes, spelt: str) -> None:
+    folder = Path("folder")
+    picture(Path("a.jpg"), (60, 50))
+    folder.mkdir()
+    Path("a.jpg").rename(folder / os.fsdecode(name))
+    result = predict("folder")
+    [line] = result.stdout.splitlines()
+    assert line.startswith(f"1/1  folder/{spelt}  class_")
+
+
+@pytest.mark.parametrize("name", ["bell\x07.jpg", "new\nline.jpg"])
+@pytest.mark.parametrize("place", ["{}", "@{}", "@folder/{}"])
+def test_control_characters_are_spelt_out_in_errors(predict: Run, name: str, place: str) -> None:
+    (Path("folder") / name).mkdir(parents=True)  # a list that cannot be opened
+    line = error_line(predict(place.format(name)))
+    assert line.isprintable()
+
+
+# files that are there, and files that are asked for
+
+
+def test_an_existing_output_is_overwritten_when_asked(predict: Run, photos: Path) -> None:
+    Path("x.csv").write_text("of yesterday")
+    assert "add --overwrite" in error_line(predict(photos, "-o", "x.csv"))
+    assert Path("x.csv").read_text() == "of yesterday"
+
+    assert predict(photos, "-o", "x.csv", "--overwrite").exit_code == 0
+    assert len(rows_of_csv(Path("x.csv").read_text())) == 10
+
+
+def test_a_full_disk_stops_the_run_with_the_name_of_the_file(predict: Run, photos: Path) -> None:
+    Path("x.csv").symlink_to("/dev/full")
+    result = predict(photos, "-o", "x.csv", "--overwrite")
+    assert "cannot write x.csv: No space left on device" in error_line(result)
+
+
+def test_the_checkpoint_can_stand_in_the_environment(
+    run: Run, photos: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESNET_CLI_CHECKPOINT", str(checkpoint))
+    result = run("predict", photos, *SMALL)
+    assert result.exit_code == 0
+    assert f"checkpoint {checkpoint}" in result.stderr
+
+
+@pytest.fixture
+def folder_of_checkpoints(checkpoint: Path) -> Path:
+    folder = Path("checkpoints")
+    folder.mkdir()
+    (folder / "model.pth").symlink_to(checkpoint)
+    (folder / "train.py").touch()  # what is no checkpoint may stand beside it
+    (folder / "README.md").touch()
+    return folder
+
+
+def test_the_only_checkpoint_in_the_folder_is_taken(
+    run: Run, photos: Path, folder_of_checkpoints: Path
+) -> None:
+    result = run("predict", photos, *SMALL)
+    assert result.exit_code == 0
+    assert "checkpoint checkpoints/model.pth (the only checkpoint in ./" in result.stderr
+
+
+def test_several_checkpoints_in_the_folder_are_named(
+    run: Run, photos: Path, folder_of_checkpoints: Path
+) -> None:
+    (folder_of_checkpoints / "other.safetensors").touch()
+    line = error_line(run("predict", photos, *SMALL))
+    assert "model.pth" in line
+    assert "other.safetensors" in line
+
+
+@pytest.mark.usefixtures("_mistakes")
+@pytest.mark.parametrize("option", [("-m", "resnet18"), ("--weights", "IMAGENET1K_V1")])
+def test_the_folder_is_not_looked_at_when_a_model_or_weights_are_named(
+    run: Run, folder_of_checkpoints: Path, option: tuple[str, str]
+) -> None:
+    line = error_line(run("predict", "a.jpg", *option))
+    assert "resnet18-f37072fd.pth: its sha256 is not" in line  # it was looked for in the cache
+
+
+def test_a_grid_is_drawn(predict: Run, photos: Path) -> None:
+    (photos / "broken.jpg").touch()
+    result = predict(photos, "--grid", "grid.png", "--grid-size", "2x3", "-o", "page.pdf")
+    assert result.exit_code == 3
+    assert sorted(path.name for path in Path().iterdir() if path.is_file()) == [
+        "grid-1.png", "grid-2.png", "page.pdf", "page.pdf.run.json"
+    ]  # fmt: skip
+    with Image.open("grid-1.png") as page:
+        assert page.width > page.height > 400
+    assert Path("page.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_threshold_makes_labels_uncertain(predict: Run, photos: Path) -> None:
+    result = predict(photos, "--threshold", 1, "--format", "csv")
+    rows = rows_of_csv(result.stdout)
+    assert {row["label"] for row in rows} == {"uncertain"}
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["index"] for row in rows} <= {"0", "1", "2"}
+
+
+@pytest.mark.parametrize("from_stdin", [False, True])
+def test_verify_tells_the_difference_and_goes_on(
+    predict: Run, photos: Path, *, from_stdin: bool
+) -> None:
+    paths = sorted(str(path) for path in photos.rglob("img*"))
+    source = ["-"] if from_stdin else paths
+    result = predict(*source, "--verify", 3, stdin="\n".join(paths))
+    assert result.exit_code == 0
+    assert re.search(
+        r"verified 3 images .* largest difference of probability \d\.\de-\d\d, 0 top-1 flips",
+        result.stderr,
+    )
+    assert [line.split("  ")[1] for line in result.stdout.splitlines()] == paths
+
+
+def test_verify_stops_when_a_flip_is_found(run: Run, photos: Path) -> None:
+    network = trained()
+    with torch.no_grad():  # classes that bf16 cannot tell apart
+        network.fc.weight.copy_(network.fc.weight[:1].expand(3, -1))
+        network.fc.bias.copy_(torch.tensor([1, 1 + 1e-5, 1]))
+    torch.save(network.state_dict(), "tied.pth")
+    result = run(
+        "predict", photos, "-c", "tied.pth", "--precision", "bf16", "--verify", 4, *SMALL,
+        "-o", "x.csv",
+    )  # fmt: skip
+
+    line = error_line(result)
+    assert str(photos / "a" / "img1.jpg") in line
+    assert "4 top-1 flips" in result.stderr
+    assert result.stdout == ""
+    assert not Path("x.csv").exists()
+
+
+@pytest.mark.parametrize(("mode", "drawn"), [("on", True), ("off", False), ("auto", False)])
+def test_progress_is_drawn_on_stderr_when_asked(
+    predict: Run, photos: Path, mode: str, *, drawn: bool
+) -> None:
+    result = predict(photos, "--progress", mode)
+    assert bool(re.search(r"\b10/10 \[.*img", result.stderr)) is drawn
+    assert all(LINE.fullmatch(line) for line in result.stdout.splitlines())
+
+
+# real processes
+
+
+def program(*arguments: object, **settings: Any) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "resnet_cli", *map(str, arguments)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        **settings,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def long_run(checkpoint: Path) -> tuple[object, ...]:
+    """Arguments of a run that goes on for minutes."""
+    picture(Path("a.jpg"), (60, 50))
+    Path("list.txt").write_text("a.jpg\n" * 200_000)
+    return "predict", "@list.txt", "-c", checkpoint, *SMALL, "-b", 4, "-j", 1
+
+
+OUTPUTS = ("x.csv", "x.jsonl", "x.json", "x.parquet")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_cut_short_leaves_whole_rows(
+    long_run: tuple[object, ...], number: signal.Signals, status: int
+) -> None:
+    outputs = [word for name in OUTPUTS for word in ("-o", name)]
+    with program(*long_run, *outputs) as process:
+        assert process.stdout is not None
+        for _ in range(9):
+            assert LINE.fullmatch(process.stdout.readline().rstrip("\n"))
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=60)
+
+    assert process.returncode == status
+    assert "Traceback" not in stderr
+    assert "Error" not in stderr
+    assert all(LINE.fullmatch(line) for line in stdout.splitlines())
+    rows = rows_of_csv(Path("x.csv").read_text())
+    paths = [
+        [row["path"] for row in rows],
+        [row["path"] for row in rows_of_jsonl(Path("x.jsonl").read_text())],
+        [row["path"] for row in json.loads(Path("x.json").read_text())],
+        pq.read_table("x.parquet")["path"].to_pylist(),
+    ]
+    assert {len(table) - len(rows) for table in paths} <= {0, -1}  # between two files of a row
+    assert len(rows) >= 9
+    assert all(set(table) == {"a.jpg"} for table in paths)
+    assert all(row["status"] == "ok" and row["batch_size"] == "4" for row in rows)
+    record = json.loads(Path("x.csv.run.json").read_text())
+    assert record["status"] == "stopped"
+    assert record["counts"]["images"] in {len(rows), len(rows) + 1}
+
+
+def test_a_closed_pipe_ends_quietly(long_run: tuple[object, ...]) -> None:
+    with program(*long_run, "-o", "x.csv") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert LINE.fullmatch(process.stdout.readline().rstrip("\n"))
+        process.stdout.close()
+        stderr = process.stderr.read()
+
+    assert process.returncode == 0
+    assert [line for line in stderr.splitlines() if not line.startswith("Note: ")] == []
+    assert {row["status"] for row in rows_of_csv(Path("x.csv").read_text())} == {"ok"}
+
+
+def test_show_without_a_display_is_a_plain_error(long_run: tuple[object, ...]) -> None:
+    without = {"DISPLAY", "WAYLAND_DISPLAY", "MPLBACKEND"}
+    env = {name: value for name, value in os.environ.items() if name not in without}
+    with program(*long_run, "--show", env=env) as process:
+        stdout, stderr = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert stdout == ""
+    [line] = stderr.splitlines()
+    assert line.startswith("Error: cannot open a window: there is no display")
+
+
+def test_the_module_is_the_program() -> None:
+    with program("--help") as process:
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert stdout.startswith("Usage: resnet-cli ")
+    assert stderr == ""
+
+
+# the demonstration
+
+
+def test_the_first_command_of_the_readme_labels_every_sample(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    result = run("predict", SAMPLES.name, "--format", "jsonl", "--device", "cpu")
+    rows = rows_of_jsonl(result.stdout)
+
+    assert result.exit_code == 0
+    assert f"checkpoint {DEMO.relative_to(REPOSITORY)}" in result.stderr
+    assert len(rows) == 16
+    for row in rows:
+        assert row["predictions"][0]["label"] == Path(row["path"]).parent.name
+
+
+def test_the_demonstration_has_two_classes() -> None:
+    classifier = Classifier.load(DEMO, device="cpu")
+    assert sorted(classifier.class_names) == ["ants", "bees"]
+    assert DEMO.stat().st_size < 50e6
