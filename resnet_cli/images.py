@@ -58,9 +58,11 @@ class Decoder:
     def decode(self, data: bytes) -> type_of_pixels:
         """Decode the bytes of a file; Pillow reads its header first and refuses bombs."""
         with Image.open(BytesIO(data)) as image:
-            pixels = None if self.exact or self.mode != "RGB" else self.fast(data, image.format)
-            if pixels is not None:
-                return pixels
+            # torchvision.io makes RGB, and knows no orientation that is in XMP alone
+            if self.mode == "RGB" and not self.exact and "xmp" not in image.info:
+                pixels = self.fast(data, image.format)
+                if pixels is not None:
+                    return pixels
             upright = ImageOps.exif_transpose(image) if self.upright else image
             return eight_bits(upright).convert(self.mode)
 

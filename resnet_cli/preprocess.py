@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from math import isfinite
 from typing import Any
 
 import torch
@@ -42,7 +43,15 @@ class Preprocess:
         ):
             if value not in allowed:
                 raise SettingError(f"cannot use {name} {value!r}: one of {', '.join(allowed)}")
-        if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
+        if not all(isinstance(size, int) for size in (self.resize_size, self.crop_size)):
+            raise SettingError(
+                f"cannot resize to {self.resize_size} and crop {self.crop_size}: whole pixels"
+            )
+        if (
+            len(self.mean) != len(self.std)
+            or not all(map(isfinite, self.mean + self.std))
+            or min(self.std, default=0) <= 0
+        ):
             raise SettingError(
                 f"cannot normalise with mean {self.mean} and std {self.std}: "
                 "one number a channel each, std above 0"
@@ -68,6 +77,9 @@ class Preprocess:
         Returns:
             uint8 [C, crop_size, crop_size], not yet normalised.
         """
+        if isinstance(image, Tensor) and self.interpolation != "bilinear":
+            # only bilinear gives the same pixels for a tensor as for a picture
+            image = functional.to_pil_image(image)
         mode = InterpolationMode(self.interpolation)
         resized = functional.resize(image, [self.resize_size], interpolation=mode, antialias=True)
         cropped = functional.center_crop(resized, [self.crop_size])
@@ -113,11 +125,13 @@ class Preprocess:
         """
         if self.channels == channels:
             return self
-        if channels == 1:
-            return replace(self, mean=GREY_MEAN, std=GREY_STD)
-        raise SettingError(
-            f"cannot feed a network of {channels} input channels: pictures have 1 or 3"
-        )
+        if channels not in (1, 3):
+            raise SettingError(
+                f"cannot feed a network of {channels} input channels: pictures have 1 or 3"
+            )
+        if channels == 3:
+            raise SettingError(f"cannot normalise 3 channels with mean {self.mean}: give 3 numbers")
+        return replace(self, mean=GREY_MEAN, std=GREY_STD)
 
 
 GREY_MEAN, GREY_STD = (0.449,), (0.226,)

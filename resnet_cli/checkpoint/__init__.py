@@ -121,6 +121,9 @@ def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
         CheckpointError: names the first such tensor.
     """
     for name, tensor in state.items():
+        if tensor.is_quantized or tensor.is_meta or tensor.layout != torch.strided:
+            kind = "quantised" if tensor.is_quantized else "without values of its own"
+            raise CheckpointError(f"cannot use {path}: {name} is {kind}: save plain float weights")
         # a sum is finite only where every term is, and is quicker than looking at each
         if not torch.isfinite(tensor.sum(dtype=torch.float64)):
             raise CheckpointError(f"cannot use {path}: {name} holds NaN or infinity")

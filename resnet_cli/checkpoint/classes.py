@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,9 +101,9 @@ def read_given(given: Sequence[str] | str | Path) -> tuple[tuple[str, ...], str]
     if not isinstance(given, str | Path):
         return tuple(map(str, given)), "given"
     path = Path(given)
-    if path.suffix.lower() in READERS:
+    if path.suffix.lower() in READERS and "," not in str(given):
         return read_file(path), str(path)
-    if path.is_file():
+    if os.path.isfile(given):  # a long list of names is no path that can be asked for
         raise SettingError(
             f"cannot read class names from {path}: the suffix must be one of {', '.join(READERS)}"
         )
@@ -116,11 +117,16 @@ def in_file(contents: Contents) -> Iterator[ClassNames]:
             names = names_from(metadata_json(contents.metadata, key))
             if names:
                 yield ClassNames(names, f"{key} in the metadata of the checkpoint")
-    for key, value in entries(contents.tree):
+    yield from named(contents.tree, "the checkpoint")
+
+
+def named(tree: Any, place: str) -> Iterator[ClassNames]:
+    """Yield the lists of names under their usual keys in nested dicts."""
+    for key, value in entries(tree):
         if key.rpartition(".")[2].lower() in KEYS:
             names = names_from(value)
             if names:
-                yield ClassNames(names, f"{key} in the checkpoint")
+                yield ClassNames(names, f"{key} in {place}")
 
 
 def entries(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -128,7 +134,7 @@ def entries(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if not isinstance(tree, Mapping):
         return
     for key, value in tree.items():
-        if str(key) not in NOT_SEARCHED:
+        if str(key).lower() not in NOT_SEARCHED:
             yield f"{path}{key}", value
             yield from entries(value, f"{path}{key}.")
 
@@ -137,13 +143,11 @@ def beside(path: Path) -> Iterator[ClassNames]:
     """Yield the lists of names in files that stand beside a checkpoint."""
     config = path.with_name("config.json")
     if config.is_file():
-        names = names_from(dict(entries(read_json(config))).get("id2label"))
-        if names:
-            yield ClassNames(names, str(config))
+        yield from named(read_json(config), str(config))
     for name in (f"{path.stem}.classes.txt", f"{path.stem}.json", *NAMES_BESIDE):
         candidate = path.with_name(name)
         if candidate.is_file():
-            names = READERS[candidate.suffix](candidate)
+            names = read_names(candidate)
             if names:  # <stem>.json may as well be a log of the training
                 yield ClassNames(names, str(candidate))
 
@@ -151,18 +155,24 @@ def beside(path: Path) -> Iterator[ClassNames]:
 def names_from(value: Any) -> tuple[str, ...] | None:
     """Turn a list, name -> index or index -> name into names in order; None if it is neither."""
     if isinstance(value, Mapping) and value:
+        pairs = list(value.items())
         if all(isinstance(index, int) for index in value.values()):
-            value = {index: name for name, index in value.items()}
-        try:
-            by_index = {int(index): name for index, name in value.items()}
-        except (TypeError, ValueError):
-            return None
-        if sorted(by_index) != list(range(len(by_index))):
-            return None
-        value = [by_index[index] for index in range(len(by_index))]
+            pairs = [(index, name) for name, index in pairs]
+        value = in_order(pairs)
     if isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value):
         return tuple(value)
     return None
+
+
+def in_order(pairs: Sequence[tuple[Any, Any]]) -> list[Any] | None:
+    """Names by their indices, which must be 0, 1, 2 … each once."""
+    try:
+        by_index = {int(index): name for index, name in pairs}
+    except (TypeError, ValueError):
+        return None
+    if sorted(by_index) != list(range(len(pairs))):
+        return None
+    return [by_index[index] for index in range(len(pairs))]
 
 
 def read_file(path: Path) -> tuple[str, ...]:
@@ -172,13 +182,24 @@ def read_file(path: Path) -> tuple[str, ...]:
         SettingError: it holds no class names.
         OSError: it cannot be opened.
     """
+    names = read_names(path)
+    if not names:
+        raise SettingError(
+            f"cannot read class names from {path}: there are none in it, or two of one index"
+        )
+    return names
+
+
+def read_names(path: Path) -> tuple[str, ...] | None:
+    """Read class names from .txt, .json or .csv; None where there are none.
+
+    Raises:
+        SettingError: it is no text.
+    """
     try:
-        names = READERS[path.suffix.lower()](path)
+        return READERS[path.suffix.lower()](path)
     except (UnicodeDecodeError, csv.Error) as error:
         raise SettingError(f"cannot read class names from {path}: {describe(error)}") from error
-    if not names:
-        raise SettingError(f"cannot read class names from {path}: there are none in it")
-    return names
 
 
 def read_text(path: Path) -> tuple[str, ...]:
@@ -189,9 +210,10 @@ def read_text(path: Path) -> tuple[str, ...]:
 
 def read_json(path: Path) -> Any:
     """The value of a JSON file; None where it is damaged."""
+    text = path.read_text(encoding="utf-8-sig")
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError:
+        return json.loads(text)
+    except json.JSONDecodeError:
         return None
 
 
@@ -210,7 +232,7 @@ def read_table(path: Path) -> tuple[str, ...] | None:
         return tuple(row[0] for row in rows)
     for index, name in ((0, 1), (1, 0)):
         if all(len(row) == 2 and row[index].isdigit() for row in rows):
-            return names_from({int(row[index]): row[name] for row in rows})
+            return names_from(in_order([(row[index], row[name]) for row in rows]))
     return None
 
 

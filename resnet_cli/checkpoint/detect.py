@@ -40,7 +40,7 @@ def detect(state: Mapping[str, Tensor]) -> Detected:
             f"a ResNet of {depths} {block}s with {groups} groups of width {width} is in it, which "
             f"is none of {', '.join(ARCHITECTURES)}"
         )
-    if "fc.weight" not in state or state["fc.weight"].ndim != 2:
+    if "fc.weight" not in state or state["fc.weight"].ndim != 2 or not len(state["fc.weight"]):
         raise CheckpointError(
             f"{matches[0].name} is in it, but no head (fc.weight): it cannot tell classes apart"
         )

@@ -4,6 +4,7 @@ A format is told by the first bytes of the file, never by its name.
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,12 @@ class Contents:
 
 LFS_POINTER = b"version https://git-lfs"
 ZIP = b"PK\x03\x04"
-SAFETENSORS_BRACE = slice(8, 9)  # after eight bytes of length comes the JSON header
+SAFETENSORS_HEADER = 100 << 20  # bytes at most, says its library
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Eight bytes of length, and the JSON header that is so long."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= SAFETENSORS_HEADER
 
 
 def read_contents(path: Path) -> Contents:
@@ -94,15 +100,13 @@ def check_archive(path: Path) -> None:
 
 def complaint(error: Exception) -> str:
     """Turn torch.load's essays into a sentence."""
-    text = str(error)
-    if "Unsupported global" in text:
-        name = text.partition("GLOBAL ")[2].split(" ")[0]
-        return f"it would import {name}, and nothing in a checkpoint is run: save a state dict"
-    return f"it is no readable torch checkpoint ({describe(error)}): is it damaged?"
+    if name := re.search(r"GLOBAL (\w+(?:\.\w+)+)", str(error)):
+        return f"it would import {name[1]}, and nothing in a checkpoint is run: save a state dict"
+    return "it is no readable torch checkpoint (is it damaged?): save a state dict with torch.save"
 
 
 FORMATS: tuple[tuple[str, Callable[[bytes], bool], Callable[[Path, str], Contents]], ...] = (
-    ("safetensors", lambda head: head[SAFETENSORS_BRACE] == b"{", read_safetensors),
+    ("safetensors", is_safetensors, read_safetensors),
     ("pickle-zip", lambda head: head.startswith(ZIP), read_torch),
     # protocols 2 to 5; torch.save writes 2
     ("pickle-legacy", lambda head: head[:1] == b"\x80" and head[1:2] <= b"\x05", read_torch),

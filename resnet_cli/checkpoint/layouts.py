@@ -1,5 +1,6 @@
 """Where in a file the weights are: found by content, whatever the keys around them are called."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from resnet_cli.errors import CheckpointError
 LANDMARK = "layer1.0.conv1.weight"
 """A name that every ResNet of torchvision has; what stands before it is the prefix."""
 
+EMA = re.compile(r"(?<![a-z])ema(?![a-z])")
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
@@ -21,14 +24,15 @@ class Weights:
     state: dict[str, Tensor]
 
     @property
-    def name(self) -> str:
-        """What ``--state-key`` calls these weights."""
-        return self.state_key or self.prefix.rstrip(".")
+    def names(self) -> tuple[str, ...]:
+        """What ``--state-key`` may call these weights; the first tells them from all others."""
+        inner = self.prefix.rstrip(".")
+        return ".".join(filter(None, (self.state_key, inner))), self.state_key, inner
 
     @property
     def is_average(self) -> bool:
         """Whether the keys speak of an exponential moving average."""
-        return "ema" in f"{self.state_key}.{self.prefix}".lower()
+        return EMA.search(self.names[0].lower()) is not None
 
 
 def find_weights(tree: Any, *, state_key: str | None, ema: bool) -> Weights:
@@ -46,9 +50,9 @@ def find_weights(tree: Any, *, state_key: str | None, ema: bool) -> Weights:
     if not found:
         raise CheckpointError(f"no ResNet in it: {inventory(tree)}")
     if state_key is not None:
-        chosen = [weights for weights in found if weights.name == state_key]
+        chosen = [weights for weights in found if state_key in weights.names]
         if not chosen:
-            names = ", ".join(weights.name or "the top level" for weights in found)
+            names = ", ".join(weights.names[0] or "the top level" for weights in found)
             raise CheckpointError(f"no weights under {state_key!r}: there are {names}")
         return chosen[0]
     averages = [weights for weights in found if weights.is_average]
