@@ -112,14 +112,14 @@ def list_images(given: str) -> tuple[list[str], int]:
 
 
 def walk(folder: str) -> Iterator[str]:
-    """Yield the regular files below ``folder``, every level in natural order."""
+    """Yield the files below ``folder``, every level in natural order; no pipes, no devices."""
     with os.scandir(folder) as entries:
         children = sorted(entries, key=lambda entry: natural(entry.name))
     for entry in children:
         if entry.is_dir(follow_symlinks=False):
             yield from walk(entry.path)
-        elif entry.is_file():
-            yield entry.path
+        elif entry.is_file() or (entry.is_symlink() and not entry.is_dir()):
+            yield entry.path  # a link that leads nowhere is still owed a row
 
 
 def natural(name: str) -> tuple[list[str | int], str]:

@@ -81,6 +81,9 @@ class Preprocess:
             # only bilinear gives the same pixels for a tensor as for a picture
             image = functional.to_pil_image(image)
         mode = InterpolationMode(self.interpolation)
+        size = functional.get_size(image)
+        if max(size) > WIDEST * min(size):
+            image = functional.center_crop(image, narrowed(size))
         resized = functional.resize(image, [self.resize_size], interpolation=mode, antialias=True)
         cropped = functional.center_crop(resized, [self.crop_size])
         pixels: Tensor = (
@@ -133,6 +136,18 @@ class Preprocess:
             raise SettingError(f"cannot normalise 3 channels with mean {self.mean}: give 3 numbers")
         return replace(self, mean=GREY_MEAN, std=GREY_STD)
 
+
+def narrowed(size: list[int]) -> list[int]:
+    """Height and width of the middle of a very long picture, all that the crop can need.
+
+    Resizing a line of 1x20000 pixels whole would take gigabytes, of which the crop keeps little.
+    """
+    longest = WIDEST * min(size)
+    # the middle stays the middle: as many pixels go on one side as on the other
+    return [side if side <= longest else longest + (side - longest) % 2 for side in size]
+
+
+WIDEST = 100  # times as long as wide is still resized whole, as torchvision does
 
 GREY_MEAN, GREY_STD = (0.449,), (0.226,)
 

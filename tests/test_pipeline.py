@@ -2,7 +2,6 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import count, islice
 from pathlib import Path
-from typing import cast
 
 import pytest
 import torch
@@ -36,8 +35,7 @@ def run(
     workers: int = 2,
     on_cpu: bool,
 ) -> Generator[int]:
-    results = stream(chunks, load, launch, workers=workers, on_cpu=on_cpu)
-    return cast("Generator[int]", results)
+    return stream(chunks, load, launch, workers=workers, on_cpu=on_cpu)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Where in a file the weights are: found by content, whatever the keys around them are called."""
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from resnet_cli.errors import CheckpointError
 
 LANDMARK = "layer1.0.conv1.weight"
 """A name that every ResNet of torchvision has; what stands before it is the prefix."""
+
+log = logging.getLogger("resnet_cli")
 
 EMA = re.compile(r"(?<![a-z])ema(?![a-z])")
 
@@ -28,6 +31,11 @@ class Weights:
         """What ``--state-key`` may call these weights; the first tells them from all others."""
         inner = self.prefix.rstrip(".")
         return ".".join(filter(None, (self.state_key, inner))), self.state_key, inner
+
+    @property
+    def title(self) -> str:
+        """The name that tells these weights from all others."""
+        return self.names[0] or "the top level"
 
     @property
     def is_average(self) -> bool:
@@ -52,13 +60,20 @@ def find_weights(tree: Any, *, state_key: str | None, ema: bool) -> Weights:
     if state_key is not None:
         chosen = [weights for weights in found if state_key in weights.names]
         if not chosen:
-            names = ", ".join(weights.names[0] or "the top level" for weights in found)
-            raise CheckpointError(f"no weights under {state_key!r}: there are {names}")
+            raise CheckpointError(f"no weights under {state_key!r}: there are {listed(found)}")
         return chosen[0]
     averages = [weights for weights in found if weights.is_average]
     others = [weights for weights in found if not weights.is_average]
     first, second = (averages, others) if ema else (others, averages)
-    return (first or second)[0]
+    weights = (first or second)[0]
+    if len(found) > 1:
+        log.info("several weights (%s): took %s", listed(found), weights.title)
+    return weights
+
+
+def listed(found: list[Weights]) -> str:
+    """The names of several weights, to choose from with ``--state-key``."""
+    return ", ".join(weights.title for weights in found)
 
 
 def candidates(tree: Any, path: tuple[str, ...] = ()) -> Iterator[Weights]:

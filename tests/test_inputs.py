@@ -1,0 +1,334 @@
+import io
+import os
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from resnet_cli.errors import InputError
+from resnet_cli.inputs import Inputs, find_inputs
+
+
+def touch(*names: str) -> None:
+    """Make empty files below the current folder; finding them does not open them."""
+    for name in names:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def found(*inputs: str) -> list[str]:
+    return list(find_inputs(inputs).paths)
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    """Put bytes on stdin."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+
+
+def test_numbers_are_put_in_natural_order() -> None:
+    touch(
+        "d/img10.jpg", "d/img2.jpg", "d/img1.jpg", "d/img2b.jpg", "d/a.jpg", "d/9.jpg", "d/10.jpg"
+    )
+
+    assert found("d") == [
+        "d/9.jpg", "d/10.jpg", "d/a.jpg", "d/img1.jpg", "d/img2.jpg", "d/img2b.jpg", "d/img10.jpg",
+    ]  # fmt: skip
+
+
+def test_names_that_differ_in_zeros_have_one_order() -> None:
+    touch("d/1.jpg", "d/01.jpg", "d/001.jpg", "d/2.jpg")
+
+    assert found("d") == ["d/001.jpg", "d/01.jpg", "d/1.jpg", "d/2.jpg"]
+
+
+def test_digits_of_other_scripts_do_not_stop_the_sorting() -> None:
+    touch("d/x².jpg", "d/x٣.jpg", "d/x2.jpg", "d/x10.jpg", "d/①.jpg")
+
+    assert set(found("d")) == {str(path) for path in Path("d").iterdir()}
+
+
+def test_a_folder_is_searched_at_every_depth() -> None:
+    touch("d/b/c/2.jpg", "d/b/1.png", "d/a10/1.jpg", "d/a2/1.jpg", "d/0.jpg")
+
+    assert found("d") == ["d/0.jpg", "d/a2/1.jpg", "d/a10/1.jpg", "d/b/1.png", "d/b/c/2.jpg"]
+
+
+@pytest.mark.parametrize("place", ["d", "d/", "./d", "."])
+def test_paths_open_from_where_the_program_runs(place: str) -> None:
+    touch("d/a/1.jpg")
+
+    assert [Path(path).is_file() for path in found(place)] == [True]
+
+
+def test_links_to_files_are_followed() -> None:
+    touch("elsewhere/real.jpg", "d/1.jpg")
+    Path("d/2.jpg").symlink_to(Path("elsewhere/real.jpg").absolute())
+
+    assert found("d") == ["d/1.jpg", "d/2.jpg"]
+
+
+def test_links_to_folders_inside_a_folder_are_not_followed() -> None:
+    touch("elsewhere/real.jpg", "d/1.jpg")
+    Path("d/link").symlink_to(Path("elsewhere").absolute())
+    Path("d/loop").symlink_to(Path("d").absolute())
+
+    assert found("d") == ["d/1.jpg"]
+
+
+def test_a_link_to_a_folder_that_is_named_outright_is_followed() -> None:
+    touch("elsewhere/real.jpg")
+    Path("link").symlink_to("elsewhere")
+
+    assert found("link") == ["link/real.jpg"]
+
+
+def test_files_with_other_suffixes_are_passed_over_and_counted() -> None:
+    touch("d/1.jpg", "d/notes.txt", "d/a/labels.csv", "d/a/2.PNG", "d/README", "d/.DS_Store")
+    inputs = find_inputs(["d"])
+
+    assert list(inputs.paths) == ["d/1.jpg", "d/a/2.PNG"]
+    assert inputs.total == 2
+    assert inputs.passed_over == 4
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "JPG", "jpeg", "JPEG", "png", "bmp", "gif", "webp",
+                                    "tif", "tiff", "ppm", "avif", "jfif", "jp2"])  # fmt: skip
+def test_every_usual_suffix_is_a_picture(suffix: str) -> None:
+    touch(f"d/1.{suffix}")
+
+    assert found("d") == [f"d/1.{suffix}"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "picture", "archive.zip"])
+def test_a_file_named_outright_is_always_tried(name: str) -> None:
+    touch(name)
+    inputs = find_inputs([name])
+
+    assert list(inputs.paths) == [name]
+    assert inputs.passed_over == 0
+
+
+def test_a_dangling_link_named_outright_is_tried_and_gets_its_row() -> None:
+    Path("gone.jpg").symlink_to("nowhere.jpg")
+
+    assert found("gone.jpg") == ["gone.jpg"]
+
+
+def test_a_glob_gives_its_matches_in_natural_order() -> None:
+    touch("d/img10.jpg", "d/img2.jpg", "d/other.png", "d/sub/img3.jpg")
+
+    assert found("d/*.jpg") == ["d/img2.jpg", "d/img10.jpg"]
+    assert found("d/img?.jpg") == ["d/img2.jpg"]
+    assert found("d/img[12]*.jpg") == ["d/img2.jpg", "d/img10.jpg"]
+
+
+def test_a_glob_with_two_stars_goes_to_every_depth() -> None:
+    touch("d/1.jpg", "d/a/2.jpg", "d/a/b/3.jpg", "d/a/b/notes.txt")
+
+    assert found("d/**/*.jpg") == ["d/1.jpg", "d/a/2.jpg", "d/a/b/3.jpg"]
+
+
+@pytest.mark.parametrize("pattern", ["d/**", "d/**/*", "*", "**"])
+def test_a_glob_that_matches_folders_and_their_files_gives_each_file_once(pattern: str) -> None:
+    touch("d/1.jpg", "d/a/2.jpg", "d/a/b/3.jpg")
+
+    assert found(pattern) == ["d/1.jpg", "d/a/2.jpg", "d/a/b/3.jpg"]
+
+
+def test_several_inputs_keep_their_order() -> None:
+    touch("d/1.jpg", "z.jpg", "a.jpg", "l1.jpg", "g2.png", "g1.png")
+    Path("list.txt").write_text("l1.jpg\n")
+
+    assert found("z.jpg", "d", "@list.txt", "g*.png", "a.jpg") == [
+        "z.jpg", "d/1.jpg", "l1.jpg", "g1.png", "g2.png", "a.jpg",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", [
+    b"a.jpg\nb c.jpg\n",
+    b"a.jpg\nb c.jpg",
+    b"a.jpg\r\nb c.jpg\r\n",
+    b"\xef\xbb\xbfa.jpg\nb c.jpg\n",
+    b"\n\na.jpg\n\n\nb c.jpg\n\n",
+    b"\xef\xbb\xbf\r\na.jpg\r\n\r\nb c.jpg",
+])  # fmt: skip
+def test_a_list_holds_a_path_a_line(data: bytes) -> None:
+    Path("list.txt").write_bytes(data)
+    inputs = find_inputs(["@list.txt"])
+
+    assert list(inputs.paths) == ["a.jpg", "b c.jpg"]
+    assert inputs.total is None  # unknown before it is read
+
+
+def test_a_list_may_name_what_is_not_there() -> None:
+    Path("list.txt").write_text("gone.jpg\nnotes.txt\n")
+
+    assert found("@list.txt") == ["gone.jpg", "notes.txt"]
+
+
+def test_a_missing_list_is_an_error_before_anything_runs() -> None:
+    with pytest.raises(InputError, match=r"cannot read the list @list\.txt: there is no file"):
+        find_inputs(["@list.txt"])
+
+
+def test_paths_come_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed(monkeypatch, b"a.jpg\r\n\nd/b.jpg\n")
+    inputs = find_inputs(["-"])
+
+    assert inputs.total is None
+    assert list(inputs.paths) == ["a.jpg", "d/b.jpg"]
+
+
+def test_stdin_may_be_any_text_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a.jpg\nb.jpg\n"))
+
+    assert found("-") == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize("place", ["gone", "gone.jpg", "d/*.png", "gone/**/*.jpg"])
+def test_an_input_that_is_not_there_is_an_error_that_names_it(place: str) -> None:
+    touch("d/1.jpg")
+
+    with pytest.raises(InputError) as refused:
+        find_inputs(["d", place])
+    assert str(refused.value).startswith(f"cannot find {place}: name a file, a folder, a glob")
+
+
+def test_an_empty_folder_is_an_error() -> None:
+    Path("d/e").mkdir(parents=True)
+
+    with pytest.raises(InputError, match="no images found: d: name a picture or a folder"):
+        find_inputs(["d"])
+
+
+def test_a_folder_of_other_files_is_an_error_that_counts_them() -> None:
+    touch("d/1.txt", "d/2.txt")
+
+    with pytest.raises(InputError, match=r"no images found: d \(2 files with other suffixes\)"):
+        find_inputs(["d"])
+
+
+def test_an_empty_folder_beside_a_picture_is_no_error() -> None:
+    touch("1.jpg")
+    Path("d").mkdir()
+
+    assert found("d", "1.jpg") == ["1.jpg"]
+
+
+@pytest.mark.parametrize("data", ["", "\n\n", "\r\n"])
+def test_an_empty_list_is_an_error(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("list.txt").write_text(data)
+    feed(monkeypatch, data.encode())
+
+    for given in ("@list.txt", "-"):
+        with pytest.raises(InputError, match=f"no images found: {given} is empty"):
+            found(given)
+
+
+def test_an_empty_list_beside_a_picture_is_no_error() -> None:
+    touch("1.jpg", "list.txt")
+
+    assert found("@list.txt", "1.jpg") == ["1.jpg"]
+
+
+@pytest.mark.parametrize("name", ["a[1].jpg", "[abc].jpg", "a*b?.jpg", "two words.jpg", " x .jpg",
+                                  "new\nline.jpg", "ants,bees.jpg", "é日.jpg",
+                                  os.fsdecode(b"\xff\xfe.jpg")])  # fmt: skip
+def test_any_name_is_found_in_a_folder_and_outright(name: str) -> None:
+    touch(f"d/{name}", "d/a1.jpg", "d/axb2.jpg")
+
+    assert f"d/{name}" in found("d")
+    assert found(f"d/{name}") == [f"d/{name}"]
+
+
+@pytest.mark.parametrize("folder", ["a[1]", "s p", "x*", os.fsdecode(b"\xff")])
+def test_any_folder_is_searched(folder: str) -> None:
+    touch(f"{folder}/1.jpg")
+
+    assert found(folder) == [f"{folder}/1.jpg"]
+
+
+@pytest.mark.parametrize(
+    "name", [b"two words.jpg", b" x .jpg", b"\xff\xfe.jpg", "é日.jpg".encode()]
+)
+def test_any_name_without_a_newline_can_stand_in_a_list(
+    name: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(os.fsdecode(name))
+    Path("list.txt").write_bytes(name + b"\n")
+    feed(monkeypatch, name + b"\n")
+
+    assert [os.fsencode(path) for path in found("@list.txt", "-")] == [name, name]
+    assert all(Path(path).exists() for path in found("@list.txt"))
+
+
+def test_a_file_whose_name_begins_with_a_sign_is_found_by_its_folder() -> None:
+    touch("@1.jpg", "-")
+
+    assert found("./@1.jpg", "./-") == ["./@1.jpg", "./-"]
+
+
+class Endless(io.RawIOBase):
+    """A stream of bytes that never ends."""
+
+    def __init__(self) -> None:
+        self.read_so_far = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        line = b"picture.jpg\n"
+        size = min(len(buffer), len(line))
+        buffer[:size] = line[:size]
+        self.read_so_far += size
+        return size
+
+
+def test_an_endless_stdin_is_read_as_the_run_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Endless()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(source, 16)))
+    inputs = find_inputs(["-"])
+
+    assert source.read_so_far == 0
+    assert inputs.peek(3)[0] == ["picture.jpg"] * 3
+    assert source.read_so_far < 100_000
+
+
+def numbered() -> Iterator[str]:
+    return (f"{number}.jpg" for number in count())
+
+
+def test_peek_gives_the_first_paths_and_then_all_of_them_again() -> None:
+    first, again = Inputs(numbered(), None, 7).peek(3)
+    remaining = iter(again.paths)
+
+    assert first == ["0.jpg", "1.jpg", "2.jpg"]
+    assert [next(remaining) for _ in range(5)] == [f"{number}.jpg" for number in range(5)]
+    assert (again.total, again.passed_over) == (None, 7)
+
+
+def test_peek_takes_no_more_than_it_shows() -> None:
+    source = numbered()
+    Inputs(source, None, 0).peek(2)
+
+    assert next(source) == "2.jpg"
+
+
+def test_peek_of_more_than_there_is_gives_all() -> None:
+    touch("d/1.jpg", "d/2.jpg", "d/x.txt")
+    first, again = find_inputs(["d"]).peek(9)
+
+    assert first == list(again.paths) == ["d/1.jpg", "d/2.jpg"]
+    assert (again.total, again.passed_over) == (2, 1)
+
+
+def test_a_link_that_leads_nowhere_is_owed_a_row(tmp_path: Path) -> None:
+    folder = tmp_path / "links"
+    folder.mkdir()
+    (folder / "gone.jpg").symlink_to("nowhere.jpg")
+
+    assert list(find_inputs([str(folder)]).paths) == [str(folder / "gone.jpg")]
