@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -582,6 +583,8 @@ def program(*arguments: object, **settings: Any) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "resnet_cli", *map(str, arguments)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # a shell that starts the tests in its background has them ignore SIGINT
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         **settings,
     )  # fmt: skip
 
@@ -683,3 +686,17 @@ def test_the_demonstration_has_two_classes() -> None:
     classifier = Classifier.load(DEMO, device="cpu")
     assert sorted(classifier.class_names) == ["ants", "bees"]
     assert DEMO.stat().st_size < 50e6
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_the_readme_knows_every_command_and_option(name: str) -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    unknown = [
+        option.name
+        for option in cli.commands[name].params
+        if isinstance(option, click.Option)
+        and not any(re.search(rf"[ `]{spelling}[^\w-]", readme) for spelling in option.opts)
+    ]
+
+    assert f"resnet-cli {name}" in readme
+    assert unknown == []

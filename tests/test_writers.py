@@ -8,8 +8,10 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pyarrow.parquet as pq
 import pytest
+from matplotlib import pyplot
 from PIL import Image
 
 from conftest import Run
@@ -17,6 +19,7 @@ from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction, Score
 from resnet_cli.writers import WRITERS, Options, check_outputs, open_writer
 from resnet_cli.writers.manifest import write_manifest
+from resnet_cli.writers.window import check_display, window_writer
 
 TABLES = [".csv", ".jsonl", ".json", ".parquet"]
 
@@ -570,3 +573,24 @@ def test_run_json_of_a_run_that_stopped_says_so(run: Run, checkpoint: Path, phot
     assert record["status"] == "stopped"
     assert record["counts"] == {"images": 3, "ok": 2, "errors": 1}
     assert len(read_csv(Path("x.csv"))) == 3
+
+
+def test_each_page_has_a_window_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    matplotlib.use("template")  # matplotlib's backend that opens windows without a display
+    shown: list[int] = []
+    monkeypatch.setattr(
+        pyplot, "show", lambda *, block: shown.append(len(pyplot.gcf().axes)) if block else None
+    )
+    with window_writer(Options(1, 2, 2)) as show:
+        for number in range(6):
+            show(ok(f"{number}.jpg"))
+
+    assert shown == [4, 2]
+    assert pyplot.get_fignums() == []
+
+
+@pytest.mark.parametrize("backend", ["agg", "pdf", "svg"])
+def test_a_backend_without_windows_is_refused(backend: str) -> None:
+    matplotlib.use(backend)
+    with pytest.raises(OutputError, match="cannot open a window"):
+        check_display()
