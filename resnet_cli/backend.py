@@ -73,6 +73,7 @@ class Backend:
         if device.type == "cuda":  # cuda only
             # TF32 keeps 10 bits of mantissa: fp32 must mean fp32
             torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
 
     def launch(self, pixels: Tensor, k: int) -> list[Callable[[], Top]]:
         """Start the network on a batch, in as many passes as the device's memory asks for.
@@ -91,26 +92,28 @@ class Backend:
         start = 0
         while start < len(pixels):
             part = pixels[start : start + (self.limit or len(pixels))]
+            complaint = None
             try:
                 passes.append(self.start(part, k))
                 start += len(part)
             except torch.OutOfMemoryError as error:
-                self.halve(len(part), error)
+                complaint = describe(error)
+            if complaint is not None:  # out here nothing holds the activations of the failed pass
+                self.halve(len(part), complaint)
         return passes
 
-    def halve(self, size: int, error: Exception) -> None:
+    def halve(self, size: int, complaint: str) -> None:
         """Lower the limit to half of a batch that did not fit.
 
         Raises:
             DeviceError: the batch was a single image.
         """
         if size == 1:
-            raise DeviceError(
-                f"out of memory on {self.device} with a single image: {describe(error)}"
-            ) from error
+            raise DeviceError(f"out of memory on {self.device} with a single image: {complaint}")
         self.limit = size // 2
         log.warning("out of memory on %s: batches of %d from here on", self.device, self.limit)
         if self.device.type == "cuda":  # cuda only
+            torch.cuda.synchronize(self.device)  # the passes in flight give theirs back
             torch.cuda.empty_cache()
 
     def start(self, pixels: Tensor, k: int) -> Callable[[], Top]:
@@ -184,7 +187,8 @@ class Compiled:
                     logits = self.first(images)
                     self.size = count
                     return logits
-        padding = (0, 0, 0, 0, 0, 0, 0, self.size - count)
+        # an out of memory on another thread may set the size to 0 meanwhile
+        padding = (0, 0, 0, 0, 0, 0, 0, max(0, self.size - count))
         try:
             return self.run(nn.functional.pad(images, padding))[:count]
         except torch.OutOfMemoryError:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 from threading import local
 from time import perf_counter
@@ -33,6 +33,7 @@ from resnet_cli.records import Batch, Prediction, Sample, Score
 
 THUMBNAIL_SIDE = 256  # pixels; what a tile of the grid shows at most
 UNCERTAIN = "uncertain"
+IMAGENET_COLOURS = (Preprocess().mean, Preprocess().std)
 
 Source = str | Path | Sequence[str | Path] | Inputs
 
@@ -181,6 +182,7 @@ class Classifier:
             InputError: nothing to classify.
             ImageError: an unreadable image, with ``on_error="fail"``.
         """
+        check_settings(topk, threshold, batch_size, workers, on_error)
         inputs = source if isinstance(source, Inputs) else find_inputs(listed(source))
         threads = workers or available_cores()
         size = batch_size or self.default_batch_size(inputs.total, threads)
@@ -240,6 +242,11 @@ class Classifier:
         size = len(top.probs)
         # tolist once a pass: a call for each value would cost more than the top-k itself
         for probs, indices in zip(top.probs.tolist(), top.indices.tolist(), strict=True):
+            if not isfinite(probs[0]):  # one such logit spoils all probabilities of its image
+                raise SettingError(
+                    f"the network gave NaN or infinity in {self.precision}: use --precision fp32, "
+                    "or another checkpoint if that is no better"
+                )
             names = [self.class_names[index] for index in indices]
             if probs[0] < threshold:
                 names[0] = UNCERTAIN
@@ -256,9 +263,12 @@ class Classifier:
         count, largest, flips = 0, 0.0, []
         everything = len(self.class_names)
         for row in self.predict(Inputs(paths, len(paths), 0), topk=everything):
+            try:
+                pixels = self.preprocess(decoder(row.path)).unsqueeze(0)
+            except ImageError:
+                continue
             if row.error is not None:
                 continue
-            pixels = self.preprocess(decoder(row.path)).unsqueeze(0)
             with torch.inference_mode():
                 plain = probabilities(network(self.preprocess.normalise(pixels)))[0].tolist()
             count += 1
@@ -329,8 +339,32 @@ def chosen(
         wanted = preprocess or recorded
     else:
         wanted = preprocess(recorded)
-    settings = wanted.with_channels(checkpoint.in_channels)
-    return settings, source if settings == recorded else "as given"
+    if (wanted.mean, wanted.std) in ((recorded.mean, recorded.std), IMAGENET_COLOURS):
+        wanted = wanted.with_channels(checkpoint.in_channels)  # nobody chose these for this network
+    if wanted.channels != checkpoint.in_channels:
+        raise SettingError(
+            f"cannot normalise {checkpoint.in_channels} channels with mean {wanted.mean} and std "
+            f"{wanted.std}: one number a channel"
+        )
+    return wanted, source if wanted == recorded else "as given"
+
+
+def check_settings(
+    topk: int | None, threshold: float, batch_size: int | None, workers: int | None, on_error: str
+) -> None:
+    """Refuse what ``predict`` cannot do.
+
+    Raises:
+        SettingError: names the value and what would be right.
+    """
+    counts = {"topk": topk, "batch_size": batch_size, "workers": workers}
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise SettingError(f"cannot use {name}={value}: 1 or more")
+    if not 0 <= threshold <= 1:
+        raise SettingError(f"cannot use threshold={threshold}: a probability, 0 to 1")
+    if on_error not in ("skip", "fail"):
+        raise SettingError(f"cannot use on_error={on_error!r}: skip or fail")
 
 
 def outcomes(checkpoint: Checkpoint) -> tuple[str, ...]:

@@ -15,15 +15,14 @@ from resnet_cli.errors import ImageError, describe
 
 type_of_pixels = Tensor | Image.Image
 
-FAST_DECODERS = {
-    image_format: getattr(io, name)
-    for image_format, name in {"JPEG": "decode_jpeg", "PNG": "decode_png"}.items()
-    if hasattr(io, name)
-}
-"""Formats that torchvision.io decodes to the very pixels that Pillow gives, only sooner.
+fast_jpeg = getattr(io, "decode_jpeg", None)
+"""Gives the very pixels that Pillow gives, only sooner; Pillow has a try where it fails.
 
-Deprecated since torchvision 0.29: once a release has them no more, Pillow does all the work.
+Deprecated since torchvision 0.29: once a release has it no more, Pillow does all the work. The PNG
+decoder beside it is not used: it crashes the process on files with a few wrong bits.
 """
+
+LARGEST_FILE = 1 << 30  # bytes; no picture is larger, and it is read whole
 
 SIXTEEN_BITS = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 """Pillow's modes for greys of 16 bits, which ``Image.convert`` clips at 255."""
@@ -68,26 +67,27 @@ class Decoder:
 
     def fast(self, data: bytes, image_format: str | None) -> Tensor | None:
         """Decode by torchvision.io, or return None where Pillow must have a try."""
-        decode = FAST_DECODERS.get(image_format or "")
-        if decode is None:
+        if fast_jpeg is None or image_format != "JPEG":
             return None
         encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         try:
-            pixels: Tensor = decode(
+            pixels: Tensor = fast_jpeg(
                 encoded, mode=io.ImageReadMode.RGB, apply_exif_orientation=self.upright
             )
         except (RuntimeError, DeprecationWarning):  # the second where warnings are errors
             return None
-        return pixels if pixels.dtype == torch.uint8 else None  # PNG can hold 16 bits
+        return pixels
 
 
 def read(path: Path) -> bytes:
     """Read a regular file; a pipe or a device would block the run for ever."""
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
         raise ImageError("is a folder, not a picture")
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(status.st_mode):
         raise ImageError("is a pipe or a device, not a picture")
+    if status.st_size > LARGEST_FILE:
+        raise ImageError(f"has {status.st_size:,} bytes, too many for a picture")
     data = path.read_bytes()
     if not data:
         raise ImageError("the file is empty")
@@ -98,7 +98,10 @@ def eight_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit greys to 8 bits, where ``convert`` alone would clip them to white."""
     if image.mode not in SIXTEEN_BITS:
         return image
-    return Image.fromarray(np.clip(np.asarray(image) // 256, 0, 255).astype(np.uint8))
+    values = np.asarray(image)
+    if image.mode == "I" and values.max() < 256:  # 32 bits a pixel, of which eight are used
+        return image
+    return Image.fromarray(np.clip(values // 256, 0, 255).astype(np.uint8))
 
 
 def reason(error: Exception) -> str:

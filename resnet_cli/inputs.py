@@ -113,13 +113,21 @@ def list_images(given: str) -> tuple[list[str], int]:
 
 def walk(folder: str) -> Iterator[str]:
     """Yield the files below ``folder``, every level in natural order; no pipes, no devices."""
-    with os.scandir(folder) as entries:
-        children = sorted(entries, key=lambda entry: natural(entry.name))
-    for entry in children:
-        if entry.is_dir(follow_symlinks=False):
-            yield from walk(entry.path)
+    levels = [children(folder)]  # a stack, as folders may be nested deeper than calls can be
+    while levels:
+        entry = next(levels[-1], None)
+        if entry is None:
+            levels.pop()
+        elif entry.is_dir(follow_symlinks=False):
+            levels.append(children(entry.path))
         elif entry.is_file() or (entry.is_symlink() and not entry.is_dir()):
             yield entry.path  # a link that leads nowhere is still owed a row
+
+
+def children(folder: str) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder, in natural order."""
+    with os.scandir(folder) as entries:
+        return iter(sorted(entries, key=lambda entry: natural(entry.name)))
 
 
 def natural(name: str) -> tuple[list[str | int], str]:

@@ -9,8 +9,9 @@ secret of this module: both give the same results in the same order.
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import islice
+from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -20,6 +21,34 @@ from resnet_cli.records import Batch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Wait = Callable[[], list[Result]]
+
+
+class OneThreadEach:
+    """Gives PyTorch's operators one thread each while any stream runs, and puts it back after."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.streams = 0
+        self.before = 1
+
+    def __enter__(self) -> None:
+        """The first stream to begin notes how many threads there were."""
+        with self.lock:
+            if self.streams == 0:
+                self.before = torch.get_num_threads()
+                torch.set_num_threads(1)
+            self.streams += 1
+
+    def __exit__(self, *_: object) -> None:
+        """The last one to end gives them back."""
+        with self.lock:
+            self.streams -= 1
+            if self.streams == 0:
+                torch.set_num_threads(self.before)
+
+
+one_thread_each = OneThreadEach()
+"""The number of threads is the process's, whichever streams there are."""
 
 
 def stream(
@@ -42,7 +71,7 @@ def stream(
     Yields:
         The results of each chunk, in the order of the chunks.
     """
-    with one_thread_each():
+    with one_thread_each:
         if on_cpu:
             for results in ordered(chunks, lambda chunk: launch(load(chunk))(), workers=workers):
                 yield from results
@@ -88,14 +117,3 @@ def chunked(paths: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
     remaining = iter(paths)
     while chunk := tuple(islice(remaining, size)):
         yield chunk
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Give PyTorch's operators one thread each while the workers run, and put it back after."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -12,6 +12,8 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 
 from resnet_cli.errors import SettingError
 
+LARGEST_SIZE = 8192  # pixels of a side, far more than any ResNet was trained with
+
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "nearest-exact")
 COLORS = ("rgb", "bgr")
 
@@ -55,6 +57,10 @@ class Preprocess:
             raise SettingError(
                 f"cannot normalise with mean {self.mean} and std {self.std}: "
                 "one number a channel each, std above 0"
+            )
+        if self.resize_size > LARGEST_SIZE:
+            raise SettingError(
+                f"cannot resize to {self.resize_size} pixels: {LARGEST_SIZE} at the most"
             )
         if not 0 < self.crop_size <= self.resize_size:
             raise SettingError(

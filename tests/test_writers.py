@@ -312,7 +312,7 @@ def test_a_full_disk_is_an_error_that_names_the_file(suffix: str) -> None:
     path.symlink_to("/dev/full")
 
     with pytest.raises(OutputError, match=f"cannot write x{suffix}: .*No space left"):
-        write(path, *[ok(f"{number}.jpg") for number in range(3)])
+        write(path, *[ok(f"{number}.jpg") for number in range(3)], overwrite=True)
     gc.collect()  # a file that was left open is told of here, not in another test
 
 

@@ -15,7 +15,7 @@ from resnet_cli.checkpoint.formats import Contents, metadata_json, read_contents
 from resnet_cli.checkpoint.hub import preprocess_of, sha256
 from resnet_cli.checkpoint.layouts import find_weights
 from resnet_cli.checkpoint.locate import Location, locate
-from resnet_cli.errors import CheckpointError, SettingError
+from resnet_cli.errors import CheckpointError
 from resnet_cli.preprocess import PRESETS, Preprocess
 
 __all__ = ["Checkpoint", "Location", "load_checkpoint", "locate", "sha256"]
@@ -121,12 +121,34 @@ def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
         CheckpointError: names the first such tensor.
     """
     for name, tensor in state.items():
-        if tensor.is_quantized or tensor.is_meta or tensor.layout != torch.strided:
-            kind = "quantised" if tensor.is_quantized else "without values of its own"
-            raise CheckpointError(f"cannot use {path}: {name} is {kind}: save plain float weights")
+        if oddity := odd(tensor):
+            raise CheckpointError(
+                f"cannot use {path}: {name} is {oddity}: save plain float weights"
+            )
         # a sum is finite only where every term is, and is quicker than looking at each
         if not torch.isfinite(tensor.sum(dtype=torch.float64)):
             raise CheckpointError(f"cannot use {path}: {name} holds NaN or infinity")
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise CheckpointError(f"cannot use {path}: {name} holds a negative variance")
+
+
+LARGEST_REPEATED = 1 << 26  # bytes, more than any layer of a ResNet but a huge head
+
+
+def odd(tensor: Tensor) -> str | None:
+    """What sets a tensor apart from plain numbers in memory of their own; None for nothing."""
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.is_meta:
+        return "without values"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "sparse or nested"
+    if tensor.is_complex():
+        return "complex"
+    # a few bytes can claim to be a tensor of terabytes by repeating themselves
+    if tensor.nbytes > max(LARGEST_REPEATED, tensor.untyped_storage().nbytes()):
+        return "larger than its values in the file"
+    return None
 
 
 def find_preprocess(
@@ -139,7 +161,5 @@ def find_preprocess(
     if location.published is not None:
         return preprocess_of(location.published), f"of {location.published}"
     default = PRESETS["imagenet-v1"]
-    try:
-        return default.with_channels(detected.in_channels), "imagenet-v1, as none is recorded"
-    except SettingError as error:
-        raise CheckpointError(f"cannot predict with {location.path}: {error}") from error
+    grey = detected.in_channels == 1
+    return default.with_channels(1) if grey else default, "imagenet-v1, as none is recorded"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_cli.checkpoint.formats import Contents, metadata_json
+from resnet_cli.checkpoint.layouts import containers
 from resnet_cli.errors import CheckpointError, SettingError, describe
 
 KEYS = frozenset(
@@ -101,9 +102,10 @@ def read_given(given: Sequence[str] | str | Path) -> tuple[tuple[str, ...], str]
     if not isinstance(given, str | Path):
         return tuple(map(str, given)), "given"
     path = Path(given)
-    if path.suffix.lower() in READERS and "," not in str(given):
+    is_file = os.path.isfile(given)  # a long list of names is no path that can be asked for
+    if path.suffix.lower() in READERS and (is_file or "," not in str(given)):
         return read_file(path), str(path)
-    if os.path.isfile(given):  # a long list of names is no path that can be asked for
+    if is_file:
         raise SettingError(
             f"cannot read class names from {path}: the suffix must be one of {', '.join(READERS)}"
         )
@@ -129,14 +131,17 @@ def named(tree: Any, place: str) -> Iterator[ClassNames]:
                 yield ClassNames(names, f"{key} in {place}")
 
 
-def entries(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def entries(tree: Any) -> Iterator[tuple[str, Any]]:
     """Yield every key of nested dicts with its value, outside optimizer state."""
-    if not isinstance(tree, Mapping):
-        return
-    for key, value in tree.items():
-        if str(key).lower() not in NOT_SEARCHED:
-            yield f"{path}{key}", value
-            yield from entries(value, f"{path}{key}.")
+    for path, container in containers(tree):
+        outside = not NOT_SEARCHED & set(path.lower().split("."))
+        if outside and isinstance(container, Mapping):
+            start = f"{path}." if path else ""
+            yield from (
+                (f"{start}{key}", value)
+                for key, value in container.items()
+                if str(key).lower() not in NOT_SEARCHED
+            )
 
 
 def beside(path: Path) -> Iterator[ClassNames]:
@@ -213,7 +218,7 @@ def read_json(path: Path) -> Any:
     text = path.read_text(encoding="utf-8-sig")
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return None
 
 

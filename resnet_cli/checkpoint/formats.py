@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -86,12 +86,17 @@ def check_archive(path: Path) -> None:
     """Refuse a zip archive that is cut off, or that holds a program instead of tensors."""
     try:
         with ZipFile(path) as archive:
-            names = archive.namelist()
+            entries = archive.infolist()
     except BadZipFile as error:
         raise CheckpointError(
             f"cannot load {path}: the file is cut off: copy or download it again"
         ) from error
-    if any(name.endswith("/constants.pkl") for name in names):
+    if any(entry.compress_type != ZIP_STORED for entry in entries):
+        raise CheckpointError(
+            f"cannot load {path}: its parts are compressed, which torch.save never does: "
+            "is it an archive around a checkpoint?"
+        )
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
         raise CheckpointError(
             f"cannot load {path}: it is a TorchScript archive: save a state dict, "
             "torch.save(model.state_dict(), …)"
@@ -145,5 +150,5 @@ def metadata_json(metadata: dict[str, str], key: str) -> Any:
         return None
     try:
         return json.loads(metadata[key])
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return metadata[key]

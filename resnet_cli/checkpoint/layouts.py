@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -76,23 +77,39 @@ def listed(found: list[Weights]) -> str:
     return ", ".join(weights.title for weights in found)
 
 
-def candidates(tree: Any, path: tuple[str, ...] = ()) -> Iterator[Weights]:
+def candidates(tree: Any) -> Iterator[Weights]:
     """Yield every set of weights in a tree of dicts and lists, outermost first."""
-    if isinstance(tree, Mapping):
-        tensors = {
-            key: value
-            for key, value in tree.items()
-            if isinstance(key, str) and isinstance(value, Tensor)
-        }
-        for prefix in prefixes(tensors):
-            state = {
-                key.removeprefix(prefix): tensor
-                for key, tensor in tensors.items()
-                if key.startswith(prefix)
+    for path, container in containers(tree):
+        if isinstance(container, Mapping):
+            tensors = {
+                key: value
+                for key, value in container.items()
+                if isinstance(key, str) and isinstance(value, Tensor)
             }
-            yield Weights(".".join(path), prefix, state)
-    for key, value in children(tree):
-        yield from candidates(value, (*path, key))
+            for prefix in prefixes(tensors):
+                state = {
+                    key.removeprefix(prefix): tensor
+                    for key, tensor in tensors.items()
+                    if key.startswith(prefix)
+                }
+                yield Weights(path, prefix, state)
+
+
+def containers(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a tree and every dict and list in it with its dotted path, outermost first.
+
+    Each is visited once, so that a file which nests a container in itself, or shares one a
+    thousandfold, ends.
+    """
+    waiting = deque([("", tree)])
+    seen = {id(tree)}
+    while waiting:
+        path, container = waiting.popleft()
+        yield path, container
+        for key, value in children(container):
+            if id(value) not in seen:
+                seen.add(id(value))
+                waiting.append((f"{path}.{key}" if path else key, value))
 
 
 def children(tree: Any) -> Iterator[tuple[str, Any]]:

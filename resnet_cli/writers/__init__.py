@@ -7,10 +7,20 @@ from pathlib import Path
 
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
+from resnet_cli.writers.manifest import manifest_path
 from resnet_cli.writers.options import Options, Write
-from resnet_cli.writers.pages import numbered_pages
+from resnet_cli.writers.pages import numbered
 
-__all__ = ["GRIDS", "WRITERS", "Options", "Write", "check_outputs", "open_writer", "saying"]
+__all__ = [
+    "GRIDS",
+    "WRITERS",
+    "Options",
+    "Write",
+    "check_new",
+    "check_outputs",
+    "open_writer",
+    "saying",
+]
 
 Writer = Callable[[Path, Options], AbstractContextManager[Write]]
 
@@ -57,23 +67,23 @@ def check_outputs(outputs: Sequence[Path], *, overwrite: bool, grid: Path | None
             raise OutputError(
                 f"cannot write {path}: the suffix must be one of {', '.join(suffixes)}"
             )
-        if path.resolve() in taken:
+        places = {path.resolve(), manifest_path(path).resolve()}
+        if places & taken:
             raise OutputError(f"cannot write {path} twice: name each output once")
-        taken.add(path.resolve())
-        check_place(path, overwrite=overwrite)
+        taken |= places
+        check_new(path, overwrite=overwrite)
 
 
-def check_place(path: Path, *, overwrite: bool) -> None:
+def check_new(path: Path, *, overwrite: bool) -> None:
     """Refuse a place where no file can be made, or where there is one already."""
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder")
-    there = [path] if path.exists() else []
-    if path.suffix.lower() in GRIDS:
-        there += numbered_pages(path)
-    if there and not overwrite:
-        raise OutputError(f"cannot write {there[0]}: it is there already: add --overwrite")
+    first_of_several = [numbered(path, 1)] if path.suffix.lower() in GRIDS else []
+    for place in (path, *first_of_several):
+        if place.exists() and not overwrite:
+            raise OutputError(f"cannot write {place}: it is there already: add --overwrite")
 
 
 @contextmanager
@@ -87,6 +97,8 @@ def open_writer(path: Path, options: Options) -> Iterator[Write]:
     """
     stack = ExitStack()
     with saying(path):
+        if not options.overwrite:
+            path.touch(exist_ok=False)  # of two runs that start at once, one has to lose
         write = stack.enter_context(WRITERS[path.suffix.lower()](path, options))
 
     def write_or_say(prediction: Prediction) -> None:

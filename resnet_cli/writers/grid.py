@@ -20,7 +20,7 @@ from PIL.Image import Image
 from resnet_cli.records import Prediction
 from resnet_cli.text import printable
 from resnet_cli.writers.options import Options, Write
-from resnet_cli.writers.pages import numbered, numbered_pages
+from resnet_cli.writers.pages import numbered
 
 TILE = 2.1  # inches, square
 TEXT = 0.48  # inches under a tile, for its label and name
@@ -60,8 +60,6 @@ Show = Callable[[Figure], None]
 @contextmanager
 def image_writer(path: Path, options: Options) -> Iterator[Write]:
     """Write a picture a page: ``grid.png``, or ``grid-1.png``, ``grid-2.png`` … of several."""
-    for left_over in numbered_pages(path):  # of a run with more pages than this one may have
-        left_over.unlink()
     pages = 0
 
     def save(figure: Figure) -> None:
@@ -73,6 +71,8 @@ def image_writer(path: Path, options: Options) -> Iterator[Write]:
 
     with pages_of(options, save) as write:
         yield write
+    if pages == 0:
+        path.unlink(missing_ok=True)  # the place was taken, and nothing came
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """FILE.run.json: what made the results in FILE."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ def manifest_path(output: Path) -> Path:
 def write_manifest(output: Path, record: Mapping[str, Any]) -> None:
     """Write the record of a result file, whole or not at all."""
     path = manifest_path(output)
-    new = path.with_name(f"{path.name}.new")
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
     new.write_text(
         json.dumps(record, indent=2, ensure_ascii=False) + "\n",
         encoding="utf-8",

@@ -16,3 +16,4 @@ class Options:
     grid_rows: int = 4  # of a page
     grid_columns: int = 4
     caption: str = ""  # under each page
+    overwrite: bool = False  # files may be there already
