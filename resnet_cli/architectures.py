@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torchvision.models import ResNet, get_model
 
+from resnet_cli.errors import SettingError
+
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
@@ -35,15 +37,36 @@ ARCHITECTURES = {
 }
 
 
-def build(name: str, *, num_classes: int, in_channels: int, fc_bias: bool = True) -> ResNet:
+def build(
+    name: str,
+    *,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    fc_bias: bool = True,
+    dilated: bool = False,
+) -> ResNet:
     """Build torchvision's network without memory for its weights.
+
+    Args:
+        name: of ``ARCHITECTURES``.
+        num_classes: outputs of ``fc``.
+        in_channels: inputs of ``conv1``.
+        fc_bias: whether ``fc`` adds a bias.
+        dilated: whether layer3 and layer4 dilate instead of taking strides; the tensors are the
+            same.
 
     Returns:
         The network in evaluation mode on the meta device, mapping float [N, in_channels, H, W] to
         logits [N, num_classes].
+
+    Raises:
+        SettingError: a dilated network of basic blocks, which torchvision has not.
     """
+    if dilated and ARCHITECTURES[name].block != "Bottleneck":
+        raise SettingError(f"cannot dilate {name}: only networks of bottleneck blocks can be")
+    settings = {"replace_stride_with_dilation": [False, True, True]} if dilated else {}
     with torch.device("meta"):
-        network = get_model(name, weights=None, num_classes=num_classes)
+        network = get_model(name, weights=None, num_classes=num_classes, **settings)
         if in_channels != network.conv1.in_channels:
             network.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         if not fc_bias:

@@ -11,7 +11,9 @@ from typing import Any, NoReturn
 
 import click
 
+from resnet_cli.cli.models import models
 from resnet_cli.cli.predict import predict
+from resnet_cli.cli.summary import summary
 from resnet_cli.errors import UserError
 from resnet_cli.text import printable
 
@@ -102,4 +104,5 @@ def cli() -> None:
     """
 
 
-cli.add_command(predict)
+for command in (predict, summary, models):
+    cli.add_command(command)

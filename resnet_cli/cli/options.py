@@ -59,30 +59,43 @@ class PageSize(click.ParamType[tuple[int, int]]):
         return int(rows), int(columns)
 
 
+class ImageSize(click.ParamType[tuple[int, int]]):
+    """Height and width in pixels: 224, or 320x224."""
+
+    name = "N or HxW"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Read one side for both, or both."""
+        if isinstance(value, tuple):
+            return value
+        height, _, width = value.lower().partition("x")
+        width = width or height
+        if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+            self.fail(f"{value!r} is not like 224 or 320x224", param, ctx)
+        return int(height), int(width)
+
+
 def remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     """Keep ``--debug`` where the error boundary finds it."""
     ctx.meta["debug"] = value
 
 
-def common_options(command: Command) -> Command:
-    """Add the options of every command."""
-    for option in (
-        click.option(
-            "--debug",
-            is_flag=True,
-            expose_value=False,
-            callback=remember_debug,
-            help="Show the traceback of an error as well.",
-        ),
-        click.option(
-            "--progress",
-            type=click.Choice(["auto", "on", "off"]),
-            default="auto",
-            help="Progress bar on stderr; auto: only on a terminal, after a second.",
-        ),
-    ):
-        command = option(command)
-    return command
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    callback=remember_debug,
+    help="Show the traceback of an error as well.",
+)
+
+progress_option = click.option(
+    "--progress",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    help="Progress bar on stderr; auto: only on a terminal, after a second.",
+)
 
 
 LOAD_OPTIONS = (

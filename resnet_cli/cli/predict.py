@@ -4,7 +4,14 @@ from pathlib import Path
 
 import click
 
-from resnet_cli.cli.options import POSITIVE, Load, PageSize, common_options, loads_classifier
+from resnet_cli.cli.options import (
+    POSITIVE,
+    Load,
+    PageSize,
+    debug_option,
+    loads_classifier,
+    progress_option,
+)
 
 SOME_UNREADABLE = 3  # exit status
 
@@ -83,7 +90,8 @@ SOME_UNREADABLE = 3  # exit status
     default=0,
     help="First compare N images against plain fp32 on the CPU; stop when a label differs.",
 )
-@common_options
+@progress_option
+@debug_option
 def predict(
     load: Load,
     inputs: tuple[str, ...],
@@ -126,7 +134,7 @@ def predict(
         if verify:
             found = verified(classifier, found, verify)
         caption = f"{classifier.checkpoint.path.name}  ·  {classifier.checkpoint.model}"
-        options = Options(classifier.topk(topk), *grid_size, caption)
+        options = Options(classifier.topk(topk), *grid_size, caption, overwrite)
         tally = run(
             classifier,
             found,

@@ -1,0 +1,109 @@
+"""``resnet-cli summary``: what a network is, layer by layer."""
+
+import shutil
+from pathlib import Path
+
+import click
+
+from resnet_cli.cli.options import POSITIVE, ImageSize, debug_option
+
+WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
+
+
+@click.command()
+@click.argument("subject", metavar="[MODEL or CHECKPOINT]", default="resnet18")
+@click.option(
+    "--view",
+    type=click.Choice(["layers", "blocks", "stages"]),
+    default="layers",
+    help="Every layer; every residual block; or the stages of table 1 of the ResNet paper.",
+)
+@click.option(
+    "--depth",
+    type=POSITIVE,
+    metavar="N",
+    show_default="all",
+    help="Deepest level of nested layers shown; what is below counts for the row it is in.",
+)
+@click.option("--dilation", is_flag=True, help="Dilate the last two stages instead of striding.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    show_default="none",
+    help="Draw the stages: .png .pdf .svg.",
+)
+@click.option(
+    "--img-size",
+    type=ImageSize(),
+    show_default="224, 299 for inception_v3",
+    help="Pixels of a side of the pictures, or their height and width as 320x224.",
+)
+@click.option("--batch-size", "-b", type=POSITIVE, default=1, help="Images of one pass.")
+@click.option(
+    "--in-channels", type=POSITIVE, show_default="3, or the checkpoint's", help="Input channels."
+)
+@click.option(
+    "--num-classes",
+    type=POSITIVE,
+    show_default="1000, or the checkpoint's",
+    help="Outputs of the head.",
+)
+@click.option(
+    "--format",
+    "text_format",
+    type=click.Choice(["table", "json", "csv", "markdown"]),
+    show_default="table, or what the suffix of -o says",
+    help="How the rows are laid out.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    show_default="none",
+    help="Write to a file instead of stdout: .txt .json .csv .md.",
+)
+@click.option("--overwrite", is_flag=True, help="Write over existing files.")
+@debug_option
+def summary(
+    subject: str,
+    view: str,
+    depth: int | None,
+    dilation: bool,
+    plot: Path | None,
+    img_size: tuple[int, int] | None,
+    batch_size: int,
+    in_channels: int | None,
+    num_classes: int | None,
+    text_format: str | None,
+    output: Path | None,
+    overwrite: bool,
+) -> None:
+    """Show what a network is: shapes, parameters, multiply-adds, memory.
+
+    MODEL is one of torchvision's classification models by name, of which nothing is downloaded;
+    CHECKPOINT is a file, shown with its own head.
+    """
+    from resnet_cli.summary import Changes, find_subject, summarise
+    from resnet_cli.summary.formats import FORMATS, SUFFIXES, table
+    from resnet_cli.writers import check_new
+
+    for path in filter(None, (output, plot)):
+        check_new(path, overwrite=overwrite)
+    found = find_subject(subject, Changes(num_classes, in_channels, dilation))
+    result = summarise(found, view=view, depth=depth, img_size=img_size, batch_size=batch_size)
+    if plot is not None:
+        from resnet_cli.summary.plot import plot as draw
+
+        draw(
+            summarise(found, view="stages", img_size=img_size, batch_size=batch_size),
+            summarise(found, view="blocks", img_size=img_size, batch_size=batch_size),
+            plot,
+        )
+    wanted = text_format or SUFFIXES.get(output.suffix.lower() if output else "", "table")
+    if output is not None:
+        output.write_text(FORMATS[wanted](result), encoding="utf-8")
+    elif wanted == "table":
+        width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
+        click.echo(table(result, width), nl=False)
+    else:
+        click.echo(FORMATS[wanted](result), nl=False)

@@ -1,0 +1,229 @@
+"""A summary as text: table, JSON, CSV, Markdown."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+from resnet_cli.summary import Summary
+from resnet_cli.summary.views import Row
+
+BAR_WIDTH = 12  # characters of a share of 100 %
+EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table for people."""
+
+    title: str
+    text: Callable[[Row], str]
+    right: bool = False  # aligned, as numbers are
+
+
+def dimensions(shape: Sequence[int] | None) -> str:
+    """A shape in few characters."""
+    return "" if shape is None else "×".join(map(str, shape))
+
+
+def number(value: int) -> str:
+    """A count with separators; nothing for zero."""
+    return f"{value:,}" if value else ""
+
+
+def nested_name(row: Row) -> str:
+    """The last part of a name, indented by its depth."""
+    return "  " * (row["depth"] - 1) + row["name"].rpartition(".")[2]
+
+
+def channels(row: Row) -> str:
+    """Channels into and out of a block."""
+    return f"{row['in_channels']} → {row['out_channels']}"
+
+
+def bar(share: float) -> str:
+    """A share, 0 to 1, as a bar."""
+    whole, rest = divmod(round(share * BAR_WIDTH * 8), 8)
+    return ("█" * whole + EIGHTHS[rest]).rstrip()
+
+
+COSTS = (
+    Column("parameters", lambda row: number(row["parameters"]), right=True),
+    Column("multiply-adds", lambda row: number(row["macs"]), right=True),
+)
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "layers": (
+        Column("layer", nested_name),
+        Column("type", lambda row: row["type"]),
+        Column("input", lambda row: dimensions(row["input_shape"])),
+        Column("output", lambda row: dimensions(row["output_shape"])),
+        Column("kernel", lambda row: dimensions(row["kernel_size"])),
+        Column("stride", lambda row: dimensions(row["stride"])),
+        Column("padding", lambda row: dimensions(row["padding"])),
+        *COSTS,
+    ),
+    "blocks": (
+        Column("block", lambda row: row["name"]),
+        Column("type", lambda row: row["block"]),
+        Column("shortcut", lambda row: row["shortcut"]),
+        Column("stride", lambda row: str(row["stride"]), right=True),
+        Column("channels", channels, right=True),
+        Column("size", lambda row: dimensions(row["output_shape"][2:]), right=True),
+        *COSTS,
+    ),
+    "stages": (
+        Column("stage", lambda row: row["name"]),
+        Column("output", lambda row: dimensions(row["output_size"]), right=True),
+        *COSTS,
+        Column("share", lambda row: f"{row['macs_share']:.1%}", right=True),
+        Column("", lambda row: bar(row["macs_share"])),
+    ),
+}
+
+DROPPED = {
+    "layers": ("input", "padding", "stride", "kernel"),
+    "blocks": ("type", "stride"),
+    "stages": (),
+}
+"""Columns that a narrow terminal goes without, the first of them first."""
+
+GAP = "  "
+
+
+def table(summary: Summary, width: int | None = None) -> str:
+    """A table for people.
+
+    Args:
+        summary: what to show.
+        width: characters of a line, at which columns are dropped; None keeps all.
+    """
+    columns = fitting(summary, width)
+    lines = [title(summary), ""]
+    cells = [[column.text(row) for column in columns] for row in summary.rows]
+    widths = [
+        max(map(len, (column.title, *texts)))
+        for column, texts in zip(columns, zip(*cells, strict=True), strict=True)
+    ]
+    lines.append(aligned([column.title for column in columns], columns, widths))
+    lines.append("─" * len(lines[-1].ljust(sum(widths) + len(GAP) * (len(widths) - 1))))
+    for row, texts in zip(summary.rows, cells, strict=True):
+        lines.append(aligned(texts, columns, widths))
+        lines += below_row(row)
+    return "\n".join([*lines, "", *totals(summary), *notes(summary, width), ""])
+
+
+def fitting(summary: Summary, width: int | None) -> list[Column]:
+    """The columns of a view that fit into a line."""
+    columns = list(COLUMNS[summary.view])
+    for dropped in DROPPED[summary.view]:
+        widest = [
+            max(len(column.title), *(len(column.text(row)) for row in summary.rows))
+            for column in columns
+        ]
+        if width is None or sum(widest) + len(GAP) * (len(widest) - 1) <= width:
+            break
+        columns = [column for column in columns if column.title != dropped]
+    return columns
+
+
+def aligned(texts: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
+    """One line of a table."""
+    cells = [
+        text.rjust(width) if column.right else text.ljust(width)
+        for text, column, width in zip(texts, columns, widths, strict=True)
+    ]
+    return GAP.join(cells).rstrip()
+
+
+def below_row(row: Row) -> Iterator[str]:
+    """What stands below the row of a stage: its block and its formula."""
+    if row.get("formula") or "repeats" in row:
+        repeats = f" × {row['repeats']}" if row["repeats"] > 1 else ""
+        yield f"    {row['block']}{repeats}"
+        if row["formula"]:
+            yield f"    {row['formula']}"
+
+
+def title(summary: Summary) -> str:
+    """What was summarised."""
+    images = dimensions((summary.batch_size, summary.in_channels, *summary.img_size))
+    return f"{summary.model} ({summary.source}): {images} → {summary.num_classes:,} classes"
+
+
+def totals(summary: Summary) -> list[str]:
+    """The totals, a line each, with what is counted."""
+    t = summary.totals
+    return [
+        f"parameters       {t.parameters:,} ({t.trainable_parameters:,} trainable), "
+        f"{t.buffers:,} in buffers",
+        f"multiply-adds    {t.gmacs:.3f} GMACs = {t.gflops:.3f} GFLOPs "
+        "(convolutions and linear layers)",
+        f"activations      {t.activations:,} (outputs of the same layers)",
+        f"weights          {size(t.weights_bytes_fp32)} in fp32, "
+        f"{size(t.weights_bytes_fp16)} in fp16",
+        f"peak activations {size(t.peak_activation_bytes)} in fp32 at batch {summary.batch_size}",
+    ]
+
+
+def size(count: int) -> str:
+    """Bytes in the unit that people read."""
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
+
+
+def notes(summary: Summary, width: int | None) -> list[str]:
+    """What is to be said below the totals, wrapped."""
+    from textwrap import wrap
+
+    lines = [""] if summary.notes else []
+    for note in summary.notes:
+        lines += wrap(note, width or 1000, subsequent_indent="  ")
+    return lines
+
+
+def to_json(summary: Summary) -> str:
+    """One object: ``model, source, view, …, rows, totals``."""
+    return json.dumps(summary.record(), indent=2, ensure_ascii=False) + "\n"
+
+
+def to_csv(summary: Summary) -> str:
+    """The rows; a shape is one cell, such as 1x64x112x112."""
+    text = StringIO()
+    writer = csv.DictWriter(text, list(summary.rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in summary.rows:
+        writer.writerow({name: plain(value) for name, value in row.items()})
+    return text.getvalue()
+
+
+def plain(value: Any) -> Any:
+    """A value for a cell."""
+    return "x".join(map(str, value)) if isinstance(value, tuple | list) else value
+
+
+def to_markdown(summary: Summary) -> str:
+    """A table for a README or an issue, and the totals as a list."""
+    columns = COLUMNS[summary.view]
+    lines = [f"**{title(summary)}**", ""]
+    lines.append(f"| {' | '.join(column.title for column in columns)} |")
+    lines.append(f"| {' | '.join('---:' if column.right else '---' for column in columns)} |")
+    for row in summary.rows:
+        cells = [column.text(row) for column in columns]
+        more = "<br>".join(line.strip() for line in below_row(row))
+        cells[0] = f"{cells[0].replace('  ', '&emsp;')}{'<br>' if more else ''}{more}"
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *(f"- {line}" for line in (*totals(summary), *summary.notes))]
+    return "\n".join(lines) + "\n"
+
+
+FORMATS: dict[str, Callable[[Summary], str]] = {
+    "table": table,
+    "json": to_json,
+    "csv": to_csv,
+    "markdown": to_markdown,
+}
+
+SUFFIXES = {".txt": "table", ".json": "json", ".csv": "csv", ".md": "markdown"}
+"""What the suffix of a file says about its format."""

@@ -1,0 +1,138 @@
+"""What can be summarised: any torchvision classification network by name, or a checkpoint."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torchvision.models import get_model, list_models
+
+from resnet_cli.architectures import ARCHITECTURES, build
+from resnet_cli.checkpoint import Location, load_checkpoint
+from resnet_cli.errors import SettingError
+
+INPUT_SIZES = {"inception_v3": 299}
+"""Pixels of a side where it is not 224."""
+
+SETTINGS = {
+    # torchvision publishes it without the heads that only training uses
+    "googlenet": {"init_weights": False, "aux_logits": False},
+    "inception_v3": {"init_weights": False},
+}
+"""What two builders are told; an initialisation means nothing on the meta device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A network to summarise, without its weights."""
+
+    model: str  # torchvision's name
+    source: str  # where it is from, in words
+    network: nn.Module  # in evaluation mode, on the meta device
+    in_channels: int
+    num_classes: int
+    is_resnet: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What the user wants otherwise; None leaves it."""
+
+    num_classes: int | None = None
+    in_channels: int | None = None
+    dilated: bool = False
+
+
+def find_subject(given: str, changes: Changes) -> Subject:
+    """Find the network that a name or a checkpoint file stands for.
+
+    Raises:
+        SettingError: no such model, or changes that it cannot take.
+        CheckpointError: the file holds no ResNet.
+    """
+    if given in known_models():
+        return named(given, changes)
+    if Path(given).exists():
+        return of_checkpoint(Path(given), changes)
+    near = get_close_matches(given, known_models(), n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "'resnet-cli models --all' lists them"
+    raise SettingError(f"cannot find a model or a checkpoint file {given!r}: {hint}")
+
+
+def known_models() -> list[str]:
+    """Names of torchvision's classification models."""
+    return list(list_models(module=torchvision.models))
+
+
+def named(name: str, changes: Changes) -> Subject:
+    """A network of torchvision."""
+    num_classes = changes.num_classes or 1000
+    in_channels = changes.in_channels or 3
+    if name in ARCHITECTURES:
+        network: nn.Module = build(
+            name, num_classes=num_classes, in_channels=in_channels, dilated=changes.dilated
+        )
+    else:
+        if changes.dilated:
+            raise SettingError(f"cannot dilate {name}: only ResNets of bottleneck blocks can be")
+        settings = SETTINGS.get(name, {})
+        try:
+            with torch.device("meta"):
+                network = get_model(name, num_classes=num_classes, **settings)
+        except NotImplementedError:  # a builder that computes its widths with tensors
+            with WeightsOnMeta():
+                network = get_model(name, num_classes=num_classes, **settings)
+        take_channels(network, in_channels)
+    source = f"torchvision {torchvision.__version__.partition('+')[0]}"
+    return Subject(name, source, network.eval(), in_channels, num_classes, name in ARCHITECTURES)
+
+
+class WeightsOnMeta(TorchFunctionMode):
+    """Puts what layers allocate for their weights on the meta device, and nothing else."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        options = dict(kwargs or {})
+        if func in (torch.empty, torch.ones, torch.zeros):
+            options["device"] = "meta"
+        return func(*args, **options)
+
+
+def take_channels(network: nn.Module, in_channels: int) -> None:
+    """Let the first convolution of a network take so many channels."""
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    if first.in_channels != in_channels:
+        first.in_channels = in_channels
+        shape = (first.out_channels, in_channels // first.groups, *first.kernel_size)
+        first.weight = nn.Parameter(torch.empty(shape, device="meta"))
+
+
+def of_checkpoint(path: Path, changes: Changes) -> Subject:
+    """The network that a checkpoint is of, with its own head and channels."""
+    checkpoint = load_checkpoint(Location(path, "as named"))
+    num_classes = changes.num_classes or checkpoint.num_classes
+    in_channels = changes.in_channels or checkpoint.in_channels
+    network = build(
+        checkpoint.model,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        fc_bias="fc.bias" in checkpoint.state,
+        dilated=changes.dilated,
+    )
+    return Subject(checkpoint.model, str(path), network, in_channels, num_classes, is_resnet=True)
+
+
+def default_size(model: str) -> int:
+    """Pixels of a side of the pictures that a model was made for."""
+    return INPUT_SIZES.get(model, 224)
+
+
+def count(tensors: Iterable[torch.Tensor]) -> int:
+    """Numbers in all of them."""
+    return sum(tensor.numel() for tensor in tensors)
