@@ -255,7 +255,8 @@ def find_device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (AssertionError, RuntimeError) as error:  # a CPU-only build asserts
-        raise DeviceError(f"cannot use device {name!r} ({describe(error)}): try auto") from error
+        reason = describe(error).partition(". ")[0][:120]  # torch lists all that it could do
+        raise DeviceError(f"cannot use device {name!r} ({reason}): try auto") from error
 
 
 def device_name(device: torch.device) -> str:

@@ -1,5 +1,6 @@
 """One image file -> upright pixels, or ImageError."""
 
+import os
 import stat
 from dataclasses import dataclass
 from io import BytesIO
@@ -83,7 +84,10 @@ def read(path: Path) -> bytes:
     """Read a regular file; a pipe or a device would block the run for ever."""
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
-        raise ImageError("is a folder, not a picture")
+        readable = os.access(path, os.R_OK | os.X_OK)
+        raise ImageError(
+            "is a folder, not a picture" if readable else "is a folder that may not be read"
+        )
     if not stat.S_ISREG(status.st_mode):
         raise ImageError("is a pipe or a device, not a picture")
     if status.st_size > LARGEST_FILE:

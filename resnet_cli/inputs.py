@@ -107,7 +107,7 @@ def list_images(given: str) -> tuple[list[str], int]:
             continue
         for file in walk(place):
             is_image = os.path.splitext(file)[1].lower() in SUFFIXES
-            (images if is_image else passed_over)[file] = None
+            (images if is_image or os.path.isdir(file) else passed_over)[file] = None
     return list(images), len(passed_over)
 
 
@@ -119,7 +119,10 @@ def walk(folder: str) -> Iterator[str]:
         if entry is None:
             levels.pop()
         elif entry.is_dir(follow_symlinks=False):
-            levels.append(children(entry.path))
+            try:
+                levels.append(children(entry.path))
+            except PermissionError:
+                yield entry.path  # its pictures are unknown, which a row has to say
         elif entry.is_file() or (entry.is_symlink() and not entry.is_dir()):
             yield entry.path  # a link that leads nowhere is still owed a row
 

@@ -700,3 +700,45 @@ def test_the_readme_knows_every_command_and_option(name: str) -> None:
 
     assert f"resnet-cli {name}" in readme
     assert unknown == []
+
+
+def test_the_environments_checkpoint_is_named_as_such(
+    run: Run, monkeypatch: pytest.MonkeyPatch, checkpoint: Path
+) -> None:
+    monkeypatch.setenv("RESNET_CLI_CHECKPOINT", str(checkpoint))
+    picture(Path("a.jpg"))
+
+    assert "(from RESNET_CLI_CHECKPOINT)" in run("predict", "a.jpg", *SMALL).stderr
+    weights = run("predict", "a.jpg", "--weights", "IMAGENET1K_V9")
+    assert "cannot find the weights IMAGENET1K_V9" in weights.stderr
+
+
+def test_several_grids_are_all_drawn(run: Run, checkpoint: Path) -> None:
+    picture(Path("a.jpg"))
+    result = run("predict", "a.jpg", "-c", checkpoint, *SMALL, "--grid", "g.png", "--grid", "g.svg")
+
+    assert result.exit_code == 0
+    assert Path("g.png").stat().st_size > 0
+    assert Path("g.svg").stat().st_size > 0
+
+
+def test_an_overwritten_grid_leaves_other_pictures_alone(run: Run, checkpoint: Path) -> None:
+    for name in ("a.jpg", "g-7.png", "g-2019.png"):
+        picture(Path(name))
+    before = Path("g-2019.png").read_bytes()
+    for _ in range(2):
+        result = run("predict", "a.jpg", "-c", checkpoint, *SMALL, "--grid", "g.png", "--overwrite")
+        assert result.exit_code == 0
+
+    assert Path("g-2019.png").read_bytes() == before
+    assert Path("g-7.png").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write anything")
+def test_a_folder_that_may_not_be_read_has_a_row(run: Run, checkpoint: Path) -> None:
+    picture(Path("d/a.jpg"))
+    Path("d/closed").mkdir(mode=0)
+    result = run("predict", "d", "-c", checkpoint, *SMALL)
+
+    assert result.exit_code == 3
+    assert "ERROR is a folder that may not be read" in result.stdout

@@ -1,7 +1,7 @@
 """Any checkpoint file -> Checkpoint: network, class names, preprocessing, and where from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -35,7 +35,8 @@ class Checkpoint:
     classes: ClassNames
     preprocess: Preprocess
     preprocess_source: str  # in words
-    state: Mapping[str, Tensor]  # torchvision's names, still mapped from the file
+    # under torchvision's names, still mapped from the file
+    state: Mapping[str, Tensor] = field(repr=False)
 
     def network(self) -> ResNet:
         """Torchvision's network with these weights, in evaluation mode, on the CPU, in fp32.

@@ -1,6 +1,7 @@
 """Options that commands share, and what they turn into."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ Command = Callable[..., Any]
 Load = Callable[..., "Classifier"]
 
 POSITIVE = click.IntRange(min=1)
+
+CHECKPOINT = "RESNET_CLI_CHECKPOINT"  # environment variable
 
 PREPROCESS_FIELDS = {  # option: field of Preprocess
     "resize_size": "resize_size",
@@ -103,7 +106,7 @@ LOAD_OPTIONS = (
         "-c",
         "--checkpoint",
         type=click.Path(path_type=Path),
-        envvar="RESNET_CLI_CHECKPOINT",
+        envvar=CHECKPOINT,
         show_envvar=True,
         show_default="the one in ./checkpoints, else the ImageNet weights of --model",
         help="Checkpoint file; what is in it is found out.",
@@ -192,7 +195,8 @@ LOAD_OPTIONS = (
         "--exact",
         is_flag=True,
         help="Decode and resize by Pillow, pixel for pixel as torchvision's transforms do; about "
-        "1 ms of a core more per photograph. Otherwise at most two levels of 255 off.",
+        "1 ms of a core more per photograph. Otherwise at most two levels of 255 off. Greys of 16 "
+        "bits are scaled to 8 either way, where Pillow alone would clip them.",
     ),
     click.option(
         "--exif",
@@ -230,10 +234,16 @@ def load_classifier(
     from resnet_cli.preprocess import adjust
 
     given = {field: options.pop(option) for option, field in PREPROCESS_FIELDS.items()}
-    return Classifier.load(
-        options.pop("checkpoint"),
+    checkpoint = options.pop("checkpoint")
+    source = click.get_current_context().get_parameter_source("checkpoint")
+    from_environment = source is click.core.ParameterSource.ENVIRONMENT
+    if from_environment and options["weights"] is not None:  # said here and now, it goes first
+        checkpoint, from_environment = None, False
+    classifier = Classifier.load(
+        checkpoint,
         preprocess=partial(adjust, preset=preset, given=given),
         upright=exif == "apply",
         progress=progress,
         **options,
     )
+    return replace(classifier, reason=f"from {CHECKPOINT}") if from_environment else classifier

@@ -68,9 +68,11 @@ SOME_UNREADABLE = 3  # exit status
 )
 @click.option(
     "--grid",
+    "grids",
     type=click.Path(path_type=Path),
+    multiple=True,
     help="Pictures with their predictions, as .png, .pdf or .svg; pages are numbered when there "
-    "are several.  [default: none]",
+    "are several. Repeatable.  [default: none]",
 )
 @click.option(
     "--grid-size", type=PageSize(), default="4x4", help="Rows and columns of a page of the grid."
@@ -101,7 +103,7 @@ def predict(
     threshold: float,
     batch_size: int | None,
     workers: int | None,
-    grid: Path | None,
+    grids: tuple[Path, ...],
     grid_size: tuple[int, int],
     show: bool,
     overwrite: bool,
@@ -120,7 +122,7 @@ def predict(
     from resnet_cli.inputs import find_inputs
     from resnet_cli.writers import Options, check_outputs
 
-    check_outputs(outputs, grid=grid, overwrite=overwrite)
+    check_outputs(outputs, grids=grids, overwrite=overwrite)
     if show:
         from resnet_cli.writers.window import check_display
 
@@ -138,7 +140,7 @@ def predict(
         tally = run(
             classifier,
             found,
-            Destinations(outputs, grid, show, stdout_format, options),
+            Destinations(outputs, grids, show, stdout_format, options),
             workers=workers,
             progress=progress,
             threshold=threshold,

@@ -38,7 +38,7 @@ class Destinations:
     """Where the results of a run go."""
 
     files: tuple[Path, ...]  # of -o, each with its record beside it
-    grid: Path | None
+    grids: tuple[Path, ...]
     show: bool
     stdout_format: str
     options: Options
@@ -51,7 +51,7 @@ class Destinations:
     @property
     def paths(self) -> tuple[Path, ...]:
         """Every file."""
-        return (*self.files, self.grid) if self.grid else self.files
+        return (*self.files, *self.grids)
 
     @contextmanager
     def open(self, total: int | None) -> Iterator[Sequence[Write]]:
@@ -203,7 +203,7 @@ def describe(classifier: Classifier) -> None:
     preprocess = classifier.preprocess
     note(
         f"preprocessing: resize {preprocess.resize_size}, crop {preprocess.crop_size}, "
-        f"{preprocess.interpolation} ({classifier.preprocess_source})"
+        f"{preprocess.interpolation}, {preprocess.color} ({classifier.preprocess_source})"
     )
 
 

@@ -1,5 +1,6 @@
 """Result files: the suffix names the format."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib import import_module
@@ -49,18 +50,18 @@ GRIDS = (".png", ".pdf", ".svg")
 """Suffixes of pictures, whose writers want thumbnails."""
 
 
-def check_outputs(outputs: Sequence[Path], *, overwrite: bool, grid: Path | None = None) -> None:
+def check_outputs(outputs: Sequence[Path], *, overwrite: bool, grids: Sequence[Path] = ()) -> None:
     """Refuse, before any work is done, what could not be written at the end of it.
 
     Args:
         outputs: files of any format.
-        grid: a picture.
+        grids: pictures.
         overwrite: whether files may be there already.
 
     Raises:
         OutputError: no writer for a suffix, no folder, a file that is there, or one named twice.
     """
-    wanted = [(path, tuple(WRITERS)) for path in outputs] + ([(grid, GRIDS)] if grid else [])
+    wanted = [*((path, tuple(WRITERS)) for path in outputs), *((path, GRIDS) for path in grids)]
     taken: set[Path] = set()
     for path, suffixes in wanted:
         if path.suffix.lower() not in suffixes:
@@ -80,6 +81,8 @@ def check_new(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"cannot write {path}: the folder {path.parent} may not be written")
     first_of_several = [numbered(path, 1)] if path.suffix.lower() in GRIDS else []
     for place in (path, *first_of_several):
         if place.exists() and not overwrite:
