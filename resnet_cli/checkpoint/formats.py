@@ -91,15 +91,15 @@ def check_archive(path: Path) -> None:
         raise CheckpointError(
             f"cannot load {path}: the file is cut off: copy or download it again"
         ) from error
-    if any(entry.compress_type != ZIP_STORED for entry in entries):
-        raise CheckpointError(
-            f"cannot load {path}: its parts are compressed, which torch.save never does: "
-            "is it an archive around a checkpoint?"
-        )
     if any(entry.filename.endswith("/constants.pkl") for entry in entries):
         raise CheckpointError(
             f"cannot load {path}: it is a TorchScript archive: save a state dict, "
             "torch.save(model.state_dict(), …)"
+        )
+    if any(entry.compress_type != ZIP_STORED for entry in entries):
+        raise CheckpointError(
+            f"cannot load {path}: its parts are compressed, which torch.save never does: "
+            "is it an archive around a checkpoint?"
         )
 
 

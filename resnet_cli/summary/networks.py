@@ -13,7 +13,6 @@ from torch.overrides import TorchFunctionMode
 from torchvision.models import get_model, list_models
 
 from resnet_cli.architectures import ARCHITECTURES, build
-from resnet_cli.checkpoint import Location, load_checkpoint
 from resnet_cli.errors import SettingError
 
 INPUT_SIZES = {"inception_v3": 299}
@@ -115,6 +114,9 @@ def take_channels(network: nn.Module, in_channels: int) -> None:
 
 def of_checkpoint(path: Path, changes: Changes) -> Subject:
     """The network that a checkpoint is of, with its own head and channels."""
+    # here, as a name needs neither this nor what it imports in turn: a third of the waiting
+    from resnet_cli.checkpoint import Location, load_checkpoint
+
     checkpoint = load_checkpoint(Location(path, "as named"))
     num_classes = changes.num_classes or checkpoint.num_classes
     in_channels = changes.in_channels or checkpoint.in_channels
