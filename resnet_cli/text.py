@@ -1,5 +1,9 @@
 """Text from outside, made fit to be shown."""
 
+from collections.abc import Sequence
+
+SHOWN = 4  # of a long list
+
 
 def printable(text: str) -> str:
     """Spell out control characters and broken bytes, which could take over a terminal."""
@@ -8,3 +12,8 @@ def printable(text: str) -> str:
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in text
     )
+
+
+def first_few(names: Sequence[str]) -> str:
+    """The beginning of a list of names, and whether there are more."""
+    return ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")

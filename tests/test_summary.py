@@ -232,7 +232,12 @@ def test_head_channels_and_dilation_can_be_chosen() -> None:
     ("name", "changes", "settings", "words"),
     [
         ("resnet18", Changes(dilated=True), {}, "only networks of bottleneck blocks"),
-        ("vgg16", Changes(), {"view": "stages"}, "cannot show stages of vgg16: use --view layers"),
+        (
+            "vgg16",
+            Changes(),
+            {"view": "stages"},
+            "cannot show stages of vgg16, which is no ResNet: use --view layers",
+        ),
         ("alexnet", Changes(), {"view": "blocks"}, "use --view layers"),
         ("alexnet", Changes(), {"img_size": (32, 32)}, "they end at features.12"),
         ("resnet81", Changes(), {}, "did you mean"),
@@ -265,6 +270,15 @@ def test_a_checkpoint_is_shown_with_its_own_head(run: Run, tmp_path: Path) -> No
     assert (record["model"], record["source"]) == ("resnet18", "five.pth")
     assert (record["num_classes"], record["in_channels"]) == (7, 5)
     assert record["rows"][0]["input_shape"] == [1, 5, 224, 224]
+
+
+def test_a_table_says_what_was_read_from_the_file(run: Run, tmp_path: Path) -> None:
+    state = {f"module.{name}": tensor for name, tensor in trained().state_dict().items()}
+    torch.save({"state_dict": state, "classes": ["ants", "bees", "wasps"]}, "model.pth")
+    text = run("summary", "model.pth", "--depth", 1).stdout
+
+    assert "read from model.pth: pickle-zip, weights under state_dict, prefix module. taken" in text
+    assert "classes: ants, bees, wasps (classes in the checkpoint)" in text
 
 
 def test_a_broken_checkpoint_gives_the_readers_own_sentence(run: Run) -> None:

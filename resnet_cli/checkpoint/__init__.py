@@ -38,6 +38,14 @@ class Checkpoint:
     # under torchvision's names, still mapped from the file
     state: Mapping[str, Tensor] = field(repr=False)
 
+    @property
+    def whereabouts(self) -> list[str]:
+        """Where in the file the weights were, in words; nothing when they were its all."""
+        found = [f"weights under {self.state_key}"] if self.state_key else []
+        if self.stripped_prefix:
+            found.append(f"prefix {self.stripped_prefix} taken off")
+        return found
+
     def network(self) -> ResNet:
         """Torchvision's network with these weights, in evaluation mode, on the CPU, in fp32.
 

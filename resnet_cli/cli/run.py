@@ -22,12 +22,11 @@ from resnet_cli.errors import UserError
 from resnet_cli.inputs import Inputs
 from resnet_cli.records import Prediction
 from resnet_cli.tally import Tally
+from resnet_cli.text import first_few
 from resnet_cli.writers import GRIDS, Options, Write, open_writer, saying
 from resnet_cli.writers.csv import csv_rows
 from resnet_cli.writers.json import jsonl_rows
 from resnet_cli.writers.manifest import write_manifest
-
-NAMES_SHOWN = 4  # class names that a note spells out
 
 TABLES = {"csv": (csv_rows, "surrogateescape"), "jsonl": (jsonl_rows, "backslashreplace")}
 """Formats of stdout that files have too: what writes a row, and how broken names are encoded."""
@@ -190,16 +189,10 @@ def now() -> str:
 def describe(classifier: Classifier) -> None:
     """Say which checkpoint, class names and preprocessing were taken, and why."""
     checkpoint = classifier.checkpoint
-    extras = [f"weights under {checkpoint.state_key}"] if checkpoint.state_key else []
-    if checkpoint.stripped_prefix:
-        extras.append(f"prefix {checkpoint.stripped_prefix} taken off")
-    note(
-        f"checkpoint {checkpoint.path} ({classifier.reason}): "
-        f"{', '.join([checkpoint.model, *extras])}"
-    )
-    names = list(classifier.class_names)
-    shown = ", ".join(names[:NAMES_SHOWN]) + (" …" if len(names) > NAMES_SHOWN else "")
-    note(f"{len(names):,} classes: {shown} ({checkpoint.classes.source})")
+    facts = ", ".join([checkpoint.model, *checkpoint.whereabouts])
+    note(f"checkpoint {checkpoint.path} ({classifier.reason}): {facts}")
+    names = classifier.class_names
+    note(f"{len(names):,} classes: {first_few(names)} ({checkpoint.classes.source})")
     preprocess = classifier.preprocess
     note(
         f"preprocessing: resize {preprocess.resize_size}, crop {preprocess.crop_size}, "

@@ -100,5 +100,5 @@ def summarise(
         subject.num_classes,
         shown.rows,
         totals,
-        shown.notes,
+        [*subject.facts, *shown.notes],
     )

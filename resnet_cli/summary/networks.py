@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torchvision
@@ -14,6 +14,10 @@ from torchvision.models import get_model, list_models
 
 from resnet_cli.architectures import ARCHITECTURES, build
 from resnet_cli.errors import SettingError
+from resnet_cli.text import first_few
+
+if TYPE_CHECKING:
+    from resnet_cli.checkpoint import Checkpoint
 
 INPUT_SIZES = {"inception_v3": 299}
 """Pixels of a side where it is not 224."""
@@ -36,6 +40,7 @@ class Subject:
     in_channels: int
     num_classes: int
     is_resnet: bool
+    facts: tuple[str, ...] = ()  # what was read from a file, in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,25 @@ def of_checkpoint(path: Path, changes: Changes) -> Subject:
         fc_bias="fc.bias" in checkpoint.state,
         dilated=changes.dilated,
     )
-    return Subject(checkpoint.model, str(path), network, in_channels, num_classes, is_resnet=True)
+    return Subject(
+        checkpoint.model,
+        str(path),
+        network,
+        in_channels,
+        num_classes,
+        is_resnet=True,
+        facts=facts_of(checkpoint),
+    )
+
+
+def facts_of(checkpoint: "Checkpoint") -> tuple[str, ...]:
+    """What was read from a checkpoint, in words."""
+    parts = ", ".join([checkpoint.format, *checkpoint.whereabouts])
+    names = checkpoint.classes
+    return (
+        f"read from {checkpoint.path}: {parts}",
+        f"classes: {first_few(names.names)} ({names.source})",
+    )
 
 
 def default_size(model: str) -> int:

@@ -220,7 +220,9 @@ def require_resnet(subject: Subject, view: str) -> None:
         SettingError: it is none.
     """
     if not subject.is_resnet:
-        raise SettingError(f"cannot show {view} of {subject.model}: use --view layers")
+        raise SettingError(
+            f"cannot show {view} of {subject.model}, which is no ResNet: use --view layers"
+        )
 
 
 def residual_blocks(network: nn.Module) -> list[tuple[str, Any]]:
