@@ -6,12 +6,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from math import ceil, isfinite
 from pathlib import Path
-from threading import local
-from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from resnet_cli.backend import (
     BATCH_SIZES,
@@ -25,13 +22,13 @@ from resnet_cli.backend import (
 )
 from resnet_cli.checkpoint import Checkpoint, load_checkpoint, locate, sha256
 from resnet_cli.errors import ImageError, SettingError
-from resnet_cli.images import Decoder, thumbnail
+from resnet_cli.images import Decoder
 from resnet_cli.inputs import Inputs, find_inputs
+from resnet_cli.loader import Loader
 from resnet_cli.pipeline import chunked, stream
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.records import Batch, Prediction, Sample, Score
+from resnet_cli.records import Batch, Prediction, Score
 
-THUMBNAIL_SIDE = 256  # pixels; what a tile of the grid shows at most
 UNCERTAIN = "uncertain"
 IMAGENET_COLOURS = (Preprocess().mean, Preprocess().std)
 
@@ -187,7 +184,13 @@ class Classifier:
         threads = workers or available_cores()
         size = batch_size or self.default_batch_size(inputs.total, threads)
         k = self.topk(topk)
-        load = Loader(self, thumbnails=thumbnails)
+        load = Loader(
+            self.decoder,
+            self.preprocess,
+            channels=self.checkpoint.in_channels,
+            pinned=self.backend.device.type == "cuda",
+            thumbnails=thumbnails,
+        )
 
         def launch(batch: Batch) -> Callable[[], list[Prediction]]:
             passes = self.backend.launch(batch.pixels, k) if len(batch.pixels) else []
@@ -276,54 +279,6 @@ class Classifier:
             if plain[row.scores[0].index] < max(plain):
                 flips.append(row.path)
         return Verification(count, largest, tuple(flips))
-
-
-class Loader:
-    """Decodes and preprocesses chunks of paths, on whichever thread calls it."""
-
-    def __init__(self, classifier: Classifier, *, thumbnails: bool) -> None:
-        self.decode = classifier.decoder
-        self.preprocess = classifier.preprocess
-        self.channels = classifier.checkpoint.in_channels
-        self.pinned = classifier.backend.device.type == "cuda"
-        self.thumbnails = thumbnails
-        self.seen = local()  # whether this thread has loaded a chunk before
-
-    def __call__(self, paths: Sequence[str]) -> Batch:
-        """Load neighbours into one uint8 batch; those that fail leave no gap in it."""
-        side = self.preprocess.crop_size
-        pixels = torch.empty(
-            (len(paths), self.channels, side, side),
-            dtype=torch.uint8,
-            pin_memory=self.pinned,
-            memory_format=torch.channels_last,
-        )
-        samples = []
-        filled = 0
-        for path in paths:
-            sample = self.sample(Path(path), pixels[filled])
-            samples.append(sample)
-            filled += sample.error is None
-        warm_up = not getattr(self.seen, "before", False)
-        self.seen.before = True
-        return Batch(tuple(samples), pixels[:filled], warm_up)
-
-    def sample(self, path: Path, room: Tensor) -> Sample:
-        """Decode and preprocess one image into ``room`` [C, H, W], and time both."""
-        begun = perf_counter()
-        try:
-            image = self.decode(path)
-        except ImageError as error:
-            return Sample(path, error=str(error))
-        decoded = perf_counter()
-        room.copy_(self.preprocess(image))
-        done = perf_counter()
-        return Sample(
-            path,
-            decode_ms=1000 * (decoded - begun),
-            preprocess_ms=1000 * (done - decoded),
-            thumbnail=thumbnail(image, THUMBNAIL_SIDE) if self.thumbnails else None,
-        )
 
 
 def chosen(

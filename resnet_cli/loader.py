@@ -1,0 +1,81 @@
+"""Chunks of paths -> uint8 batches, on whichever thread asks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from threading import local
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from resnet_cli.errors import ImageError
+from resnet_cli.images import Decoder, thumbnail
+from resnet_cli.preprocess import Preprocess
+from resnet_cli.records import Batch, Sample
+
+THUMBNAIL_SIDE = 256  # pixels; what a tile of the grid shows at most
+
+
+class Loader:
+    """Decodes and preprocesses neighbouring images into one batch."""
+
+    def __init__(
+        self,
+        decode: Decoder,
+        preprocess: Preprocess,
+        *,
+        channels: int,
+        pinned: bool = False,
+        thumbnails: bool = False,
+    ) -> None:
+        """Say how images are loaded.
+
+        Args:
+            decode: file -> pixels.
+            preprocess: pixels -> uint8 [channels, crop_size, crop_size].
+            channels: of the network's input.
+            pinned: allot batches in memory that a GPU copies from by itself.
+            thumbnails: make a small picture of each image as well.
+        """
+        self.decode = decode
+        self.preprocess = preprocess
+        self.channels = channels
+        self.pinned = pinned
+        self.thumbnails = thumbnails
+        self.seen = local()  # whether this thread has loaded a chunk before
+
+    def __call__(self, paths: Sequence[str]) -> Batch:
+        """Load neighbours into one uint8 batch; those that fail leave no gap in it."""
+        side = self.preprocess.crop_size
+        pixels = torch.empty(
+            (len(paths), self.channels, side, side),
+            dtype=torch.uint8,
+            pin_memory=self.pinned,
+            memory_format=torch.channels_last,
+        )
+        samples = []
+        filled = 0
+        for path in paths:
+            sample = self.sample(Path(path), pixels[filled])
+            samples.append(sample)
+            filled += sample.error is None
+        warm_up = not getattr(self.seen, "before", False)
+        self.seen.before = True
+        return Batch(tuple(samples), pixels[:filled], warm_up)
+
+    def sample(self, path: Path, room: Tensor) -> Sample:
+        """Decode and preprocess one image into ``room`` [C, H, W], and time both."""
+        begun = perf_counter()
+        try:
+            image = self.decode(path)
+        except ImageError as error:
+            return Sample(path, error=str(error))
+        decoded = perf_counter()
+        room.copy_(self.preprocess(image))
+        done = perf_counter()
+        return Sample(
+            path,
+            decode_ms=1000 * (decoded - begun),
+            preprocess_ms=1000 * (done - decoded),
+            thumbnail=thumbnail(image, THUMBNAIL_SIDE) if self.thumbnails else None,
+        )
