@@ -28,56 +28,40 @@ PREPROCESS_FIELDS = {  # option: field of Preprocess
 }
 
 
-class Numbers(click.ParamType[tuple[float, ...]]):
-    """Numbers with commas between them, one a channel."""
-
-    name = "numbers"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """Split and read them."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(float(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not like 0.485,0.456,0.406", param, ctx)
+def numbers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """Read numbers with commas between them, one a channel."""
+    try:
+        return None if value is None else tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not like 0.485,0.456,0.406") from None
 
 
-class PageSize(click.ParamType[tuple[int, int]]):
-    """Rows and columns of a page, such as 4x4."""
-
-    name = "RxC"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Split and read them."""
-        if isinstance(value, tuple):
-            return value
-        rows, _, columns = value.lower().partition("x")
-        if not (rows.isdecimal() and columns.isdecimal() and int(rows) and int(columns)):
-            self.fail(f"{value!r} is not like 4x4", param, ctx)
-        return int(rows), int(columns)
+def rows_and_columns(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
+    """Read the size of a page, such as 4x4."""
+    size = two_counts(value)
+    if size is None:
+        raise click.BadParameter(f"{value!r} is not like 4x4")
+    return size
 
 
-class ImageSize(click.ParamType[tuple[int, int]]):
-    """Height and width in pixels: 224, or 320x224."""
+def height_and_width(
+    _: click.Context, __: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    """Read the size of pictures in pixels: 224 for both sides, or 320x224."""
+    if value is None:
+        return None
+    size = two_counts(value if "x" in value.lower() else f"{value}x{value}")
+    if size is None:
+        raise click.BadParameter(f"{value!r} is not like 224 or 320x224")
+    return size
 
-    name = "N or HxW"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Read one side for both, or both."""
-        if isinstance(value, tuple):
-            return value
-        height, _, width = value.lower().partition("x")
-        width = width or height
-        if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-            self.fail(f"{value!r} is not like 224 or 320x224", param, ctx)
-        return int(height), int(width)
+def two_counts(text: str) -> tuple[int, int] | None:
+    """Two whole numbers above 0 with an x between them; None for anything else."""
+    first, _, second = text.lower().partition("x")
+    if not (first.isdecimal() and second.isdecimal() and int(first) and int(second)):
+        return None
+    return int(first), int(second)
 
 
 def remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -178,11 +162,11 @@ LOAD_OPTIONS = (
         help="How pixels are resized.",
     ),
     click.option(
-        "--mean", type=Numbers(), metavar="R,G,B", show_default="of the preset",
+        "--mean", callback=numbers, metavar="R,G,B", show_default="of the preset",
         help="Mean taken off each channel, on the scale 0 to 1.",
     ),
     click.option(
-        "--std", type=Numbers(), metavar="R,G,B", show_default="of the preset",
+        "--std", callback=numbers, metavar="R,G,B", show_default="of the preset",
         help="Deviation that divides each channel, on the scale 0 to 1.",
     ),
     click.option(

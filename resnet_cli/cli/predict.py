@@ -7,10 +7,10 @@ import click
 from resnet_cli.cli.options import (
     POSITIVE,
     Load,
-    PageSize,
     debug_option,
     loads_classifier,
     progress_option,
+    rows_and_columns,
 )
 
 SOME_UNREADABLE = 3  # exit status
@@ -75,7 +75,11 @@ SOME_UNREADABLE = 3  # exit status
     "are several. Repeatable.  [default: none]",
 )
 @click.option(
-    "--grid-size", type=PageSize(), default="4x4", help="Rows and columns of a page of the grid."
+    "--grid-size",
+    callback=rows_and_columns,
+    metavar="RxC",
+    default="4x4",
+    help="Rows and columns of a page of the grid.",
 )
 @click.option("--show", is_flag=True, help="Open a window for each page of the grid.")
 @click.option("--overwrite", is_flag=True, help="Start existing output files anew.")

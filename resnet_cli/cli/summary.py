@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from resnet_cli.cli.options import POSITIVE, ImageSize, debug_option
+from resnet_cli.cli.options import POSITIVE, debug_option, height_and_width
 
 WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 
@@ -34,7 +34,8 @@ WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 )
 @click.option(
     "--img-size",
-    type=ImageSize(),
+    callback=height_and_width,
+    metavar="N or HxW",
     show_default="224, 299 for inception_v3",
     help="Pixels of a side of the pictures, or their height and width as 320x224.",
 )
