@@ -54,12 +54,13 @@ def read_contents(path: Path) -> Contents:
     raise CheckpointError(f"cannot load {path}: {nature(head)}")
 
 
-def read_safetensors(path: Path, name: str) -> Contents:
+def read_safetensors(path: Path, kind: str) -> Contents:
     """Map the tensors of a safetensors file into memory."""
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.offset_keys()}
-            return Contents(name, tensors, dict(file.metadata() or {}))
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+            return Contents(kind, tensors, dict(file.metadata() or {}))
     except SafetensorError as error:
         raise CheckpointError(
             f"cannot load {path}: a damaged safetensors file ({describe(error)}): "
