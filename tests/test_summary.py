@@ -392,3 +392,22 @@ def test_a_cached_file_is_said_to_be_cached(run: Run, tmp_path: Path) -> None:
     cached = [line for line in run("models").stdout.splitlines() if line.endswith("cached")]
 
     assert [line.split()[0] for line in cached] == ["resnet34"]
+
+
+@pytest.mark.parametrize("name", ["vgg16", "mobilenet_v2"])
+def test_any_network_takes_other_channels(name: str) -> None:
+    grey, colour = of(name, Changes(in_channels=1)), of(name)
+    first = next(row for row in grey.rows if row["type"] == "Conv2d")
+    kernels = next(row for row in colour.rows if row["type"] == "Conv2d")["output_shape"][1] * 9
+
+    assert first["input_shape"] == (1, 1, 224, 224)
+    assert colour.totals.parameters - grey.totals.parameters == 2 * kernels
+
+
+def test_a_suffix_that_says_nothing_is_refused(run: Run) -> None:
+    result = run("summary", "-o", "out.xlsx")
+    assert (result.exit_code, Path("out.xlsx").exists()) == (1, False)
+    assert "the suffix must be one of .txt, .json, .csv, .md" in result.stderr
+
+    assert run("summary", "-o", "out.log", "--format", "json").exit_code == 0
+    assert json.loads(Path("out.log").read_text(encoding="utf-8"))["model"] == "resnet18"

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 from platform import python_version
 from time import perf_counter
@@ -76,7 +77,8 @@ class Destinations:
         if self.stdout_format == "lines":
             return lines(total)
         rows, errors = TABLES[self.stdout_format]
-        sys.stdout.reconfigure(errors=errors)  # type: ignore[union-attr]
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors=errors)
         return rows(sys.stdout, self.options)
 
 

@@ -85,9 +85,10 @@ def summary(
     CHECKPOINT is a file, shown with its own head.
     """
     from resnet_cli.summary import Changes, find_subject, summarise
-    from resnet_cli.summary.formats import FORMATS, SUFFIXES, table
+    from resnet_cli.summary.formats import FORMATS, choose_format, table
     from resnet_cli.writers import check_new
 
+    wanted = choose_format(text_format, output)
     for path in filter(None, (output, plot)):
         check_new(path, overwrite=overwrite)
     found = find_subject(subject, Changes(num_classes, in_channels, dilation))
@@ -100,7 +101,6 @@ def summary(
             summarise(found, view="blocks", img_size=img_size, batch_size=batch_size),
             plot,
         )
-    wanted = text_format or SUFFIXES.get(output.suffix.lower() if output else "", "table")
     if output is not None:
         output.write_text(FORMATS[wanted](result), encoding="utf-8")
     elif wanted == "table":

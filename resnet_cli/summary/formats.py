@@ -5,8 +5,10 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
+from resnet_cli.errors import OutputError
 from resnet_cli.summary import Summary
 from resnet_cli.summary.views import Row
 
@@ -227,3 +229,19 @@ FORMATS: dict[str, Callable[[Summary], str]] = {
 
 SUFFIXES = {".txt": "table", ".json": "json", ".csv": "csv", ".md": "markdown"}
 """What the suffix of a file says about its format."""
+
+
+def choose_format(asked: str | None, output: Path | None) -> str:
+    """The format that was asked for, else what the suffix of ``output`` says, else a table.
+
+    Raises:
+        OutputError: the suffix says nothing.
+    """
+    if asked is not None or output is None:
+        return asked or "table"
+    if output.suffix.lower() not in SUFFIXES:
+        raise OutputError(
+            f"cannot write {output}: the suffix must be one of {', '.join(SUFFIXES)}, "
+            "or --format must say the format"
+        )
+    return SUFFIXES[output.suffix.lower()]
