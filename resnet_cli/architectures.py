@@ -1,10 +1,14 @@
-"""The ten ResNets of torchvision, and how their names follow from their blocks."""
+"""The ten ResNets of torchvision, their variants, and the heads that people give them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torchvision.models import ResNet, get_model
+from torchvision.models.resnet import Bottleneck
 
 from resnet_cli.errors import SettingError
 
@@ -37,13 +41,108 @@ ARCHITECTURES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Where a network of the very same tensors computes otherwise than torchvision's default."""
+
+    stride_in_1x1: bool = False  # bottlenecks stride in their first convolution, as Caffe's do
+    ceil_pool: bool = False  # the max pool rounds sizes up and does not pad, as Caffe's does
+    dilated: tuple[bool, bool, bool] = (False, False, False)  # layer2, 3, 4, in place of strides
+    concat_pool: bool = False  # the largest value of each channel beside the average, as fastai's
+
+
+PLAIN = Variant()
+DILATED = (False, True, True)  # what people mean by a dilated ResNet: output stride 8
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of a head."""
+
+    kind: str  # linear, batch_norm, layer_norm, or one of ACTIVATIONS
+    size_in: int = 0
+    size_out: int = 0
+    bias: bool = True
+    eps: float = 1e-5  # of a norm
+
+
+Head = tuple[Layer, ...]
+
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "mish": nn.Mish,
+    "hardswish": nn.Hardswish,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+"""Activations between the layers of a head, with the settings that their classes start with."""
+
+
+def module_of(layer: Layer) -> nn.Module:
+    """The module of one layer."""
+    if layer.kind == "linear":
+        return nn.Linear(layer.size_in, layer.size_out, bias=layer.bias)
+    if layer.kind == "batch_norm":
+        return nn.BatchNorm1d(layer.size_in, eps=layer.eps)
+    if layer.kind == "layer_norm":
+        return nn.LayerNorm(layer.size_in, eps=layer.eps)
+    return ACTIVATIONS[layer.kind]()
+
+
+def module_of_head(head: Head) -> nn.Module:
+    """The module that takes the place of ``fc``: a single linear layer is itself."""
+    modules = [module_of(layer) for layer in head]
+    return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
+
+
+class ConcatPool(nn.Module):
+    """The largest value of each channel, and behind them the averages: fastai's last pool."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [N, C, H, W] to [N, 2 C, 1, 1]."""
+        return torch.cat(
+            [
+                nn.functional.adaptive_max_pool2d(features, 1),
+                nn.functional.adaptive_avg_pool2d(features, 1),
+            ],
+            dim=1,
+        )
+
+
+class WithoutWeights(TorchFunctionMode):
+    """Puts what layers allocate for their weights on the meta device, and does not fill it.
+
+    ``torch.device("meta")`` does as much for every tensor, at twice the time.
+    """
+
+    ALLOCATE = frozenset({torch.empty, torch.ones, torch.zeros})
+    FILL = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_})
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in self.FILL and args[0].is_meta:
+            return args[0]
+        options = dict(kwargs or {})
+        is_counter = func is torch.tensor and args == (0,)  # of a batch norm
+        if func in self.ALLOCATE or is_counter:
+            options["device"] = "meta"
+        return func(*args, **options)
+
+
 def build(
     name: str,
     *,
     num_classes: int = 1000,
     in_channels: int = 3,
-    fc_bias: bool = True,
-    dilated: bool = False,
+    head: Head | None = None,
+    variant: Variant = PLAIN,
 ) -> ResNet:
     """Build torchvision's network without memory for its weights.
 
@@ -51,9 +150,8 @@ def build(
         name: of ``ARCHITECTURES``.
         num_classes: outputs of ``fc``.
         in_channels: inputs of ``conv1``.
-        fc_bias: whether ``fc`` adds a bias.
-        dilated: whether layer3 and layer4 dilate instead of taking strides; the tensors are the
-            same.
+        head: layers in place of the linear ``fc``.
+        variant: where it computes otherwise.
 
     Returns:
         The network in evaluation mode on the meta device, mapping float [N, in_channels, H, W] to
@@ -62,14 +160,27 @@ def build(
     Raises:
         SettingError: a dilated network of basic blocks, which torchvision has not.
     """
-    if dilated and ARCHITECTURES[name].block != "Bottleneck":
+    if any(variant.dilated) and ARCHITECTURES[name].block != "Bottleneck":
         raise SettingError(f"cannot dilate {name}: only networks of bottleneck blocks can be")
-    settings = {"replace_stride_with_dilation": [False, True, True]} if dilated else {}
-    with torch.device("meta"):
+    settings = {"replace_stride_with_dilation": variant.dilated} if any(variant.dilated) else {}
+    with WithoutWeights():
         network = get_model(name, weights=None, num_classes=num_classes, **settings)
+        assert isinstance(network, ResNet)
         if in_channels != network.conv1.in_channels:
             network.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
-        if not fc_bias:
-            network.fc = nn.Linear(network.fc.in_features, num_classes, bias=False)
-    assert isinstance(network, ResNet)
+        if head is not None:
+            network.fc = module_of_head(head)
+    arrange(network, variant)
     return network.eval()
+
+
+def arrange(network: ResNet, variant: Variant) -> None:
+    """Move strides and change the pools of a network as its variant asks."""
+    if variant.stride_in_1x1:
+        for module in network.modules():
+            if isinstance(module, Bottleneck):
+                module.conv1.stride, module.conv2.stride = module.conv2.stride, module.conv1.stride
+    if variant.ceil_pool:
+        network.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+    if variant.concat_pool:
+        network.avgpool = ConcatPool()

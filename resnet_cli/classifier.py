@@ -74,6 +74,8 @@ class Classifier:
         upright: bool = True,
         state_key: str | None = None,
         ema: bool = True,
+        dilated: bool = False,
+        trusted: bool = False,
         progress: bool = False,
     ) -> "Classifier":
         """Load a checkpoint and make it ready to run.
@@ -91,6 +93,8 @@ class Classifier:
             upright: turn photographs as their EXIF orientation says.
             state_key: which weights of a file that holds several.
             ema: prefer averaged weights where there are some.
+            dilated: layer3 and layer4 of the network dilate instead of striding.
+            trusted: run what the checkpoint says where nothing else opens it.
             progress: let a download draw its bar on stderr.
 
         Raises:
@@ -110,6 +114,8 @@ class Classifier:
             model=None if location.published else model,
             state_key=state_key,
             ema=ema,
+            dilated=dilated,
+            trusted=trusted,
         )
         settings, source = chosen(preprocess, loaded)
         make = CudaBackend if where.type == "cuda" else Backend
@@ -131,7 +137,7 @@ class Classifier:
         """What decides the predictions, as it is written into files."""
         path = self.checkpoint.path
         return {
-            "checkpoint": {"path": str(path), "sha256": sha256(path)},
+            "checkpoint": {"path": str(path), "sha256": sha256(*self.checkpoint.files)},
             "state_key": self.checkpoint.state_key,
             "model": self.checkpoint.model,
             "classes": list(self.class_names),

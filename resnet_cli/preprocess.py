@@ -24,7 +24,8 @@ class Preprocess:
 
     The short side is resized to ``resize_size`` (the long side is cut to an integer), the centre
     is cropped, the values are scaled to 0..1 and normalised. The defaults are those of
-    torchvision's ``IMAGENET1K_V1`` weights.
+    torchvision's ``IMAGENET1K_V1`` weights. ``squash`` is what a few models of other libraries
+    were trained with.
     """
 
     resize_size: int = 256  # short side, pixels
@@ -33,6 +34,7 @@ class Preprocess:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # a value a channel, on the scale 0..1
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     color: str = "rgb"  # order of the channels that the network was trained on
+    squash: bool = False  # resize both sides to resize_size, whatever the shape of the picture
 
     def __post_init__(self) -> None:
         """Refuse settings that would give other pixels than they promise."""
@@ -45,6 +47,8 @@ class Preprocess:
         ):
             if value not in allowed:
                 raise SettingError(f"cannot use {name} {value!r}: one of {', '.join(allowed)}")
+        if not isinstance(self.squash, bool):
+            raise SettingError(f"cannot use squash {self.squash!r}: true or false")
         if not all(isinstance(size, int) for size in (self.resize_size, self.crop_size)):
             raise SettingError(
                 f"cannot resize to {self.resize_size} and crop {self.crop_size}: whole pixels"
@@ -69,6 +73,12 @@ class Preprocess:
             )
 
     @property
+    def words(self) -> str:
+        """The settings in short, without the normalisation."""
+        resize = f"squash to {self.resize_size}" if self.squash else f"resize {self.resize_size}"
+        return f"{resize}, crop {self.crop_size}, {self.interpolation}, {self.color}"
+
+    @property
     def channels(self) -> int:
         """Number of input channels that the normalisation is for."""
         return len(self.mean)
@@ -88,9 +98,10 @@ class Preprocess:
             image = functional.to_pil_image(image)
         mode = InterpolationMode(self.interpolation)
         size = functional.get_size(image)
-        if max(size) > WIDEST * min(size):
+        if max(size) > WIDEST * min(size) and not self.squash:
             image = functional.center_crop(image, narrowed(size))
-        resized = functional.resize(image, [self.resize_size], interpolation=mode, antialias=True)
+        wanted = [self.resize_size] * (2 if self.squash else 1)  # one side keeps the shape
+        resized = functional.resize(image, wanted, interpolation=mode, antialias=True)
         cropped = functional.center_crop(resized, [self.crop_size])
         pixels: Tensor = (
             cropped if isinstance(cropped, Tensor) else functional.pil_to_tensor(cropped)
@@ -162,6 +173,11 @@ PRESETS = {
     "imagenet-v2": Preprocess(resize_size=232),
 }
 """What torchvision evaluates its two generations of ImageNet weights with."""
+
+CAFFE = Preprocess(
+    mean=(103.939 / 255, 116.779 / 255, 123.68 / 255), std=(1 / 255, 1 / 255, 1 / 255), color="bgr"
+)
+"""What Caffe's ResNets were trained with: means taken off the values from 0 to 255."""
 
 
 def adjust(recorded: Preprocess, *, preset: str | None, given: Mapping[str, Any]) -> Preprocess:

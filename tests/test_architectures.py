@@ -3,7 +3,7 @@ import torch
 from torchvision import models
 from torchvision.models import ResNet
 
-from resnet_cli.architectures import ARCHITECTURES, build
+from resnet_cli.architectures import ARCHITECTURES, Layer, build
 
 
 def test_the_table_holds_every_resnet_of_torchvision() -> None:
@@ -59,7 +59,8 @@ def test_a_network_has_the_channels_and_classes_that_were_asked_for(
 
 @pytest.mark.parametrize("name", ["resnet34", "resnet50"])
 def test_a_head_can_do_without_bias(name: str) -> None:
-    network = build(name, num_classes=5, in_channels=1, fc_bias=False)
+    features = build(name).fc.in_features
+    network = build(name, in_channels=1, head=(Layer("linear", features, 5, bias=False),))
     usual = build(name, num_classes=5, in_channels=1)
 
     assert usual.state_dict().keys() - network.state_dict().keys() == {"fc.bias"}

@@ -1,22 +1,27 @@
 """Any checkpoint file -> Checkpoint: network, class names, preprocessing, and where from."""
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from torchvision.models import ResNet
 
-from resnet_cli.architectures import build
+from resnet_cli.architectures import Head, Variant
 from resnet_cli.checkpoint.classes import ClassNames, find_classes
-from resnet_cli.checkpoint.detect import Detected, detect
-from resnet_cli.checkpoint.formats import Contents, metadata_json, read_contents
-from resnet_cli.checkpoint.hub import preprocess_of, sha256
-from resnet_cli.checkpoint.layouts import find_weights
+from resnet_cli.checkpoint.examination import examine
+from resnet_cli.checkpoint.folders import weights_in
+from resnet_cli.checkpoint.formats import read_contents
+from resnet_cli.checkpoint.hub import sha256
 from resnet_cli.checkpoint.locate import Location, locate
+from resnet_cli.checkpoint.network import Found
+from resnet_cli.checkpoint.preprocessing import find_preprocess
+from resnet_cli.checkpoint.soundness import require_finite
+from resnet_cli.checkpoint.trusted import read_trusted
 from resnet_cli.errors import CheckpointError
-from resnet_cli.preprocess import PRESETS, Preprocess
+from resnet_cli.preprocess import Preprocess
 
 __all__ = ["Checkpoint", "Location", "load_checkpoint", "locate", "sha256"]
 
@@ -25,51 +30,42 @@ __all__ = ["Checkpoint", "Location", "load_checkpoint", "locate", "sha256"]
 class Checkpoint:
     """A network that is known, with its weights, before it runs anywhere."""
 
-    path: Path
-    format: str  # pickle-zip, pickle-legacy, safetensors
+    path: Path  # of the weights; an index where they are in several files
+    files: tuple[Path, ...]  # all that were read
+    format: str  # pickle-zip, safetensors …
+    layout: str  # whose naming of tensors
     state_key: str  # where in the file the weights were, "" at its top
     stripped_prefix: str  # what was taken off their names, such as "module."
     model: str  # torchvision's name of the architecture
-    num_classes: int  # outputs of fc
+    num_classes: int  # outputs of the head
     in_channels: int  # of conv1
+    head: Head
+    variant: Variant
     classes: ClassNames
     preprocess: Preprocess
     preprocess_source: str  # in words
+    notes: tuple[str, ...]  # what was taken for granted, in words
     # under torchvision's names, still mapped from the file
     state: Mapping[str, Tensor] = field(repr=False)
+    blank: ResNet = field(repr=False)  # on the meta device
 
     @property
     def whereabouts(self) -> list[str]:
         """Where in the file the weights were, in words; nothing when they were its all."""
-        found = [f"weights under {self.state_key}"] if self.state_key else []
+        found = [f"named as by {self.layout}"] if self.layout != "torchvision" else []
+        found += [f"weights under {self.state_key}"] if self.state_key else []
         if self.stripped_prefix:
             found.append(f"prefix {self.stripped_prefix} taken off")
         return found
 
     def network(self) -> ResNet:
-        """Torchvision's network with these weights, in evaluation mode, on the CPU, in fp32.
-
-        Raises:
-            CheckpointError: a tensor is missing, left over, or of another shape.
-        """
-        network = build(
-            self.model,
-            num_classes=self.num_classes,
-            in_channels=self.in_channels,
-            fc_bias="fc.bias" in self.state,
-        )
+        """Torchvision's network with these weights, in evaluation mode, on the CPU, in fp32."""
+        network = copy.deepcopy(self.blank)
         state = {
             name: tensor.float() if tensor.is_floating_point() else tensor
             for name, tensor in self.state.items()
         }
-        try:
-            network.load_state_dict(state, strict=True, assign=True)
-        except RuntimeError as error:
-            lines = str(error).splitlines()[1:]
-            raise CheckpointError(
-                f"cannot load {self.path} as {self.model}: {lines[0].strip()}"
-                + (f" and {len(lines) - 1} more complaints" if len(lines) > 1 else "")
-            ) from error
+        network.load_state_dict(state, strict=True, assign=True)
         return network.requires_grad_(requires_grad=False)
 
 
@@ -80,95 +76,94 @@ def load_checkpoint(
     model: str | None = None,
     state_key: str | None = None,
     ema: bool = True,
+    dilated: bool = False,
+    trusted: bool = False,
 ) -> Checkpoint:
     """Load a checkpoint and find out what it is.
 
     Args:
-        location: which file.
+        location: which file, or a folder with one.
         classes: class names, or where they are; None to look for them.
         model: architecture that it has to be; None takes whatever is there.
         state_key: which weights of a file that holds several.
         ema: prefer averaged weights.
+        dilated: its layer3 and layer4 dilate instead of striding, which tensors do not show.
+        trusted: run what the file says where nothing else opens it.
 
     Raises:
         CheckpointError: unreadable, no ResNet, not ``model``, or weights that are not numbers.
         SettingError: ``classes`` do not fit.
     """
-    path = location.path
+    path = weights_in(location.path) if location.path.is_dir() else location.path
     contents = read_contents(path)
+    look = partial(examine, path=path, state_key=state_key, ema=ema, dilated=dilated)
     try:
-        weights = find_weights(contents.tree, state_key=state_key, ema=ema)
-        detected = detect(weights.state)
-    except CheckpointError as error:
-        raise CheckpointError(f"cannot load {path}: {error}") from error
-    if model is not None and model != detected.architecture.name:
-        raise CheckpointError(
-            f"cannot load {path} as {model}: it is a {detected.architecture.name} of "
-            f"{detected.num_classes} classes: leave --model out"
-        )
-    require_finite(weights.state, path)
-    preprocess, preprocess_source = find_preprocess(contents, location, detected)
+        examined = look(contents)
+    except CheckpointError:
+        if not trusted:
+            raise
+        contents = replace(contents, tree=read_trusted(path, contents))
+        examined = look(contents)
+    found = examined.found
+    require_model(found, model, path)
+    require_finite(found.state, path)
+    told = classes is not None or state_key is not None
+    names = find_classes(classes, contents, path, require_head(found, path, told=told))
+    preprocess, preprocess_source = find_preprocess(examined, location)
     return Checkpoint(
         path=path,
+        files=contents.files or (path,),
         format=contents.format,
-        state_key=weights.state_key,
-        stripped_prefix=weights.prefix,
-        model=detected.architecture.name,
-        num_classes=detected.num_classes,
-        in_channels=detected.in_channels,
-        classes=find_classes(classes, contents, path, detected.num_classes),
+        layout=examined.layout,
+        state_key=examined.weights.state_key,
+        stripped_prefix=examined.weights.prefix,
+        model=found.architecture.name,
+        num_classes=found.num_classes,
+        in_channels=found.in_channels,
+        head=found.head,
+        variant=found.variant,
+        classes=names,
         preprocess=preprocess,
         preprocess_source=preprocess_source,
-        state=weights.state,
+        notes=examined.notes,
+        state=found.state,
+        blank=found.blank,
     )
 
 
-def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights that hold NaN or infinity: every prediction would be wrong.
+def require_model(found: Found, model: str | None, path: Path) -> None:
+    """Refuse another architecture than the user names.
 
     Raises:
-        CheckpointError: names the first such tensor.
+        CheckpointError: it is another.
     """
-    for name, tensor in state.items():
-        if oddity := odd(tensor):
-            raise CheckpointError(
-                f"cannot use {path}: {name} is {oddity}: save plain float weights"
-            )
-        # a sum is finite only where every term is, and is quicker than looking at each
-        if not torch.isfinite(tensor.sum(dtype=torch.float64)):
-            raise CheckpointError(f"cannot use {path}: {name} holds NaN or infinity")
-        if name.endswith("running_var") and bool((tensor < 0).any()):
-            raise CheckpointError(f"cannot use {path}: {name} holds a negative variance")
+    if model is not None and model != found.architecture.name:
+        raise CheckpointError(
+            f"cannot load {path} as {model}: it is a {found.architecture.name} of "
+            f"{found.num_classes} classes: leave --model out"
+        )
 
 
-LARGEST_REPEATED = 1 << 26  # bytes, more than any layer of a ResNet but a huge head
+def require_head(found: Found, path: Path, *, told: bool) -> int:
+    """The outputs of the head, which must tell classes apart.
 
+    Args:
+        found: in the file.
+        path: of the file.
+        told: the user named the weights or the classes, and so must know what the head is for.
 
-def odd(tensor: Tensor) -> str | None:
-    """What sets a tensor apart from plain numbers in memory of their own; None for nothing."""
-    if tensor.is_quantized:
-        return "quantised"
-    if tensor.is_meta:
-        return "without values"
-    if tensor.layout != torch.strided or tensor.is_nested:
-        return "sparse or nested"
-    if tensor.is_complex():
-        return "complex"
-    # a few bytes can claim to be a tensor of terabytes by repeating themselves
-    if tensor.nbytes > max(LARGEST_REPEATED, tensor.untyped_storage().nbytes()):
-        return "larger than its values in the file"
-    return None
-
-
-def find_preprocess(
-    contents: Contents, location: Location, detected: Detected
-) -> tuple[Preprocess, str]:
-    """What the checkpoint or the published weights record, else ``imagenet-v1``."""
-    recorded = metadata_json(contents.metadata, "preprocess")
-    if isinstance(recorded, Mapping):
-        return Preprocess.from_record(recorded), "recorded in the checkpoint"
-    if location.published is not None:
-        return preprocess_of(location.published), f"of {location.published}"
-    default = PRESETS["imagenet-v1"]
-    grey = detected.in_channels == 1
-    return default.with_channels(1) if grey else default, "imagenet-v1, as none is recorded"
+    Raises:
+        CheckpointError: there is no head, or one of a network that learned without labels.
+    """
+    name = found.architecture.name
+    if not found.head:
+        raise CheckpointError(
+            f"cannot load {path}: {name} is in it, but no head: it cannot tell classes apart"
+        )
+    if not told and (found.pretext or found.projects):
+        sign = found.pretext or "two layers onto a few numbers"
+        raise CheckpointError(
+            f"cannot load {path}: {name} is in it, but no head that tells classes apart: its own "
+            f"is for learning without labels ({sign}): name the classes if it is not"
+        )
+    return found.num_classes

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_cli.checkpoint.formats import Contents, metadata_json
-from resnet_cli.checkpoint.layouts import containers
+from resnet_cli.checkpoint.tree import containers, plain
 from resnet_cli.errors import CheckpointError, SettingError, describe
 
 KEYS = frozenset(
@@ -40,6 +40,7 @@ class ClassNames:
 
     names: tuple[str, ...]
     source: str  # where they were found, in words
+    made_up: bool = False  # only numbers, as there were none
 
 
 def find_classes(
@@ -74,7 +75,9 @@ def find_classes(
         return ClassNames(imagenet_categories(), "ImageNet, as there are 1000 outputs")
     count = max(num_classes, 2)  # one output tells two classes apart
     return ClassNames(
-        tuple(f"class_{index}" for index in range(count)), "none found: give --classes"
+        tuple(f"class_{index}" for index in range(count)),
+        "none found: give --classes",
+        made_up=True,
     )
 
 
@@ -159,6 +162,7 @@ def beside(path: Path) -> Iterator[ClassNames]:
 
 def names_from(value: Any) -> tuple[str, ...] | None:
     """Turn a list, name -> index or index -> name into names in order; None if it is neither."""
+    value = unwrapped(value)
     if isinstance(value, Mapping) and value:
         pairs = list(value.items())
         if all(isinstance(index, int) for index in value.values()):
@@ -167,6 +171,14 @@ def names_from(value: Any) -> tuple[str, ...] | None:
     if isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value):
         return tuple(value)
     return None
+
+
+def unwrapped(value: Any) -> Any:
+    """A list or dict without what other libraries wrap around it and its values."""
+    value = plain(value)
+    if isinstance(value, Mapping):
+        return {plain(key): plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def in_order(pairs: Sequence[tuple[Any, Any]]) -> list[Any] | None:

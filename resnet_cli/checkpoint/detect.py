@@ -1,4 +1,4 @@
-"""The shapes of the tensors -> architecture, head, input channels."""
+"""The shapes of the tensors -> architecture, input channels."""
 
 import re
 from collections.abc import Mapping
@@ -12,12 +12,15 @@ from resnet_cli.errors import CheckpointError
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """The network that a state dict fits."""
+    """The backbone that tensors fit."""
 
     architecture: Architecture
-    num_classes: int  # outputs of fc
     in_channels: int  # of conv1
-    fc_bias: bool
+
+    @property
+    def features(self) -> int:
+        """Numbers that it gives for an image."""
+        return 512 if self.architecture.block == "BasicBlock" else 2048
 
 
 BLOCK_NAME = re.compile(r"layer([1-4])\.(\d+)\.conv1\.weight")
@@ -30,7 +33,7 @@ def detect(state: Mapping[str, Tensor]) -> Detected:
         state: tensors under torchvision's names.
 
     Raises:
-        CheckpointError: none of torchvision's ten ResNets, or one without a head.
+        CheckpointError: none of torchvision's ten ResNets, or another first convolution.
     """
     wanted = signature(state)
     matches = [a for a in ARCHITECTURES.values() if facts(a) == wanted]
@@ -40,12 +43,7 @@ def detect(state: Mapping[str, Tensor]) -> Detected:
             f"a ResNet of {depths} {block}s with {groups} groups of width {width} is in it, which "
             f"is none of {', '.join(ARCHITECTURES)}"
         )
-    if "fc.weight" not in state or state["fc.weight"].ndim != 2 or not len(state["fc.weight"]):
-        raise CheckpointError(
-            f"{matches[0].name} is in it, but no head (fc.weight): it cannot tell classes apart"
-        )
-    num_classes = int(state["fc.weight"].shape[0])
-    return Detected(matches[0], num_classes, input_channels(state), "fc.bias" in state)
+    return Detected(matches[0], input_channels(state))
 
 
 def facts(architecture: Architecture) -> tuple[str, tuple[int, ...], int, int]:

@@ -4,17 +4,25 @@ A format is told by the first bytes of the file, never by its name.
 """
 
 import json
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+import mmap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from zipfile import ZIP_STORED, BadZipFile, ZipFile
+from zipfile import BadZipFile
 
-import torch
 from safetensors import SafetensorError, safe_open
 
+from resnet_cli.checkpoint.caffe import is_caffemodel, read_caffemodel
+from resnet_cli.checkpoint.folders import INDEX, shards
+from resnet_cli.checkpoint.pickles import PickleError, Reading
+from resnet_cli.checkpoint.strangers import nature, nature_of_zip
+from resnet_cli.checkpoint.torchfiles import (
+    Archive,
+    NoCheckpointError,
+    read_archive,
+    read_stream,
+)
 from resnet_cli.errors import CheckpointError, describe
 
 
@@ -24,17 +32,29 @@ class Contents:
 
     format: str
     tree: Any  # tensors in dicts and lists, as they were saved
-    metadata: dict[str, str]  # of a safetensors file
+    metadata: Mapping[str, str] = field(default_factory=dict)  # of a safetensors file
+    imports: tuple[str, ...] = ()  # what unpickling would import, besides tensors
+    files: tuple[Path, ...] = ()  # where there are several: an index and its shards
 
 
-LFS_POINTER = b"version https://git-lfs"
 ZIP = b"PK\x03\x04"
 SAFETENSORS_HEADER = 100 << 20  # bytes at most, says its library
+PICKLE_STARTS = b"(]}c"  # of protocol 0, which is text: a tuple, list, dict, or an object
+
+DAMAGED = "it is no readable torch checkpoint (is it damaged?): save a state dict with torch.save"
+CUT_OFF = "the file is cut off: copy or download it again"
 
 
 def is_safetensors(head: bytes) -> bool:
     """Eight bytes of length, and the JSON header that is so long."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= SAFETENSORS_HEADER
+
+
+def is_pickle(head: bytes) -> bool:
+    """Protocols 2 to 5, or the first letter of protocol 0."""
+    return (head[:1] == b"\x80" and head[1:2] <= b"\x05") or head[:1] in tuple(
+        bytes([start]) for start in PICKLE_STARTS
+    )
 
 
 def read_contents(path: Path) -> Contents:
@@ -44,108 +64,101 @@ def read_contents(path: Path) -> Contents:
         CheckpointError: it is no checkpoint; the message says what it is instead.
         OSError: it cannot be opened.
     """
-    if path.is_dir():
-        raise CheckpointError(f"cannot load {path}: it is a folder, name a checkpoint file")
+    if path.name.endswith(INDEX):
+        return named(path, read_shards)
     with path.open("rb") as file:
         head = file.read(512)
-    for name, recognises, read in FORMATS:
+    for recognises, read in FORMATS:
         if recognises(head):
-            return read(path, name)
+            return named(path, read)
     raise CheckpointError(f"cannot load {path}: {nature(head)}")
 
 
-def read_safetensors(path: Path, kind: str) -> Contents:
+def named(path: Path, read: Callable[[Path], Contents]) -> Contents:
+    """Read a file; its name stands in front of any complaint."""
+    try:
+        return read(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot load {path}: {error}") from error
+
+
+def read_shards(path: Path) -> Contents:
+    """Read the several files that an index names."""
+    files = shards(path)
+    parts = [read_contents(file) for file in files]
+    if not all(isinstance(part.tree, Mapping) for part in parts):
+        raise CheckpointError("its shards hold no state dicts")
+    return Contents(
+        parts[0].format,
+        {key: value for part in parts for key, value in part.tree.items()},
+        imports=tuple(sorted({name for part in parts for name in part.imports})),
+        files=(path, *files),
+    )
+
+
+def read_safetensors(path: Path) -> Contents:
     """Map the tensors of a safetensors file into memory."""
     try:
         with safe_open(path, framework="pt") as file:
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
-            return Contents(kind, tensors, dict(file.metadata() or {}))
+            return Contents("safetensors", tensors, dict(file.metadata() or {}))
     except SafetensorError as error:
         raise CheckpointError(
-            f"cannot load {path}: a damaged safetensors file ({describe(error)}): "
-            "copy or download it again"
+            f"a damaged safetensors file ({describe(error)}): copy or download it again"
         ) from error
 
 
-def read_torch(path: Path, name: str) -> Contents:
-    """Read what ``torch.save`` wrote; only tensors and plain containers are ever built."""
-    if name == "pickle-zip":
-        check_archive(path)
-    try:
-        tree = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=True if name == "pickle-zip" else None
-        )
-    # torch.load raises nearly anything on bytes that are no checkpoint
-    except (UnpicklingError, RuntimeError, ValueError, LookupError, EOFError, TypeError,
-            AttributeError, ImportError, MemoryError, AssertionError) as error:  # fmt: skip
-        raise CheckpointError(f"cannot load {path}: {complaint(error)}") from error
-    return Contents(name, tree, {})
+def read_zip(path: Path) -> Contents:
+    """Read an archive of torch.save, TorchScript or torch.export."""
+    reading = Reading()
+    with path.open("rb") as file:
+        try:
+            archive = Archive(file, mapped(path))
+            kind, tree = read_archive(archive, reading)
+        except BadZipFile as error:
+            raise CheckpointError(CUT_OFF) from error
+        except NoCheckpointError as error:
+            raise CheckpointError(nature_of_zip(archive.names) or str(error)) from error
+        except (PickleError, LookupError, ValueError, TypeError, AttributeError) as error:
+            raise CheckpointError(DAMAGED) from error
+    return Contents(kind, tree, imports=tuple(sorted(reading.imports)))
 
 
-def check_archive(path: Path) -> None:
-    """Refuse a zip archive that is cut off, or that holds a program instead of tensors."""
-    try:
-        with ZipFile(path) as archive:
-            entries = archive.infolist()
-    except BadZipFile as error:
-        raise CheckpointError(
-            f"cannot load {path}: the file is cut off: copy or download it again"
-        ) from error
-    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
-        raise CheckpointError(
-            f"cannot load {path}: it is a TorchScript archive: save a state dict, "
-            "torch.save(model.state_dict(), …)"
-        )
-    if any(entry.compress_type != ZIP_STORED for entry in entries):
-        raise CheckpointError(
-            f"cannot load {path}: its parts are compressed, which torch.save never does: "
-            "is it an archive around a checkpoint?"
-        )
+def read_pickle(path: Path) -> Contents:
+    """Read a pickle, of torch.save before 1.6 or of pickle.dump."""
+    reading = Reading()
+    with path.open("rb") as file:
+        try:
+            kind, tree = read_stream(file, mapped(path), reading)
+        except (PickleError, TypeError) as error:
+            file.seek(0)
+            head = file.read(512)
+            raise CheckpointError(DAMAGED if head[:1] == b"\x80" else nature(head)) from error
+    return Contents(kind, tree, imports=tuple(sorted(reading.imports)))
 
 
-def complaint(error: Exception) -> str:
-    """Turn torch.load's essays into a sentence."""
-    if name := re.search(r"GLOBAL (\w+(?:\.\w+)+)", str(error)):
-        return f"it would import {name[1]}, and nothing in a checkpoint is run: save a state dict"
-    return "it is no readable torch checkpoint (is it damaged?): save a state dict with torch.save"
+def read_caffe(path: Path) -> Contents:
+    """Read a model of Caffe."""
+    return Contents("caffemodel", read_caffemodel(path))
 
 
-FORMATS: tuple[tuple[str, Callable[[bytes], bool], Callable[[Path, str], Contents]], ...] = (
-    ("safetensors", is_safetensors, read_safetensors),
-    ("pickle-zip", lambda head: head.startswith(ZIP), read_torch),
-    # protocols 2 to 5; torch.save writes 2
-    ("pickle-legacy", lambda head: head[:1] == b"\x80" and head[1:2] <= b"\x05", read_torch),
+def mapped(path: Path) -> memoryview:
+    """The bytes of a file, read when they are looked at; what is written to them stays here."""
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+
+
+FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[Path], Contents]], ...] = (
+    (is_safetensors, read_safetensors),
+    (lambda head: head.startswith(ZIP), read_zip),
+    (is_pickle, read_pickle),
+    (is_caffemodel, read_caffe),
 )
-"""Formats in the order they are tried: name, how the first bytes tell, reader."""
+"""Formats in the order they are tried: how the first bytes tell, reader."""
 
 
-def nature(head: bytes) -> str:
-    """Say what a file is that is no checkpoint."""
-    start = head.lstrip().lower()
-    if not head:
-        return "the file is empty"
-    if head.startswith(LFS_POINTER):
-        return "it is a git-lfs pointer, not the checkpoint itself: run 'git lfs pull'"
-    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
-        return "it is a web page, not a checkpoint: download the file behind its link"
-    if is_text(head):
-        return "it is a text file, not a checkpoint"
-    return "it is no checkpoint of a known format: .pth, .pt, .pkl, .ckpt or .safetensors"
-
-
-def is_text(head: bytes) -> bool:
-    """Whether the bytes read as UTF-8 text without control characters."""
-    try:
-        text = head.decode()
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # not a character that the cut at 512 bytes split
-            return False
-        text = head[: error.start].decode()
-    return all(character.isprintable() or character.isspace() for character in text)
-
-
-def metadata_json(metadata: dict[str, str], key: str) -> Any:
+def metadata_json(metadata: Mapping[str, str], key: str) -> Any:
     """Decode one JSON value of safetensors metadata; None when it is not there."""
     if key not in metadata:
         return None

@@ -14,6 +14,8 @@ from resnet_cli.preprocess import Preprocess
 
 DEFAULT_MODEL = "resnet18"
 
+BLOCK = 1 << 20  # bytes read at a time
+
 
 def find_published(model: str | None, name: str) -> WeightsEnum:
     """Find weights by name.
@@ -104,7 +106,11 @@ def preprocess_of(weights: Weights) -> Preprocess:
     )
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256(*paths: Path) -> str:
+    """The SHA-256 of files one after the other, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,143 +1,196 @@
-"""Where in a file the weights are: found by content, whatever the keys around them are called."""
+"""How other systems name the tensors of a ResNet: LAYOUTS, in terms of torchvision's names."""
 
-import logging
 import re
-from collections import deque
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
-from torch import Tensor
+from resnet_cli.architectures import PLAIN, Variant
 
-from resnet_cli.errors import CheckpointError
+KINDS = "weight|bias|running_mean|running_var|num_batches_tracked"
+END = rf"\.({KINDS})"
 
-LANDMARK = "layer1.0.conv1.weight"
-"""A name that every ResNet of torchvision has; what stands before it is the prefix."""
-
-log = logging.getLogger("resnet_cli")
-
-EMA = re.compile(r"(?<![a-z])ema(?![a-z])")
+Rule = tuple[str, str]  # a pattern of names, and torchvision's name with its groups
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """The tensors of one network, under torchvision's names."""
+@dataclass(frozen=True)
+class Layout:
+    """One way of naming.
 
-    state_key: str  # where they were, as a path of keys; empty for the top of the file
-    prefix: str  # that was taken off each name, such as "module."
-    state: dict[str, Tensor]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What ``--state-key`` may call these weights; the first tells them from all others."""
-        inner = self.prefix.rstrip(".")
-        return ".".join(filter(None, (self.state_key, inner))), self.state_key, inner
-
-    @property
-    def title(self) -> str:
-        """The name that tells these weights from all others."""
-        return self.names[0] or "the top level"
-
-    @property
-    def is_average(self) -> bool:
-        """Whether the keys speak of an exponential moving average."""
-        return EMA.search(self.names[0].lower()) is not None
-
-
-def find_weights(tree: Any, *, state_key: str | None, ema: bool) -> Weights:
-    """Pick the weights of a file.
-
-    Args:
-        tree: what the file holds.
-        state_key: choose those whose key, or prefix, is this.
-        ema: prefer an exponential moving average where there is one.
-
-    Raises:
-        CheckpointError: none, or none under ``state_key``; the message names what there is.
+    A name that matches a rule belongs to the backbone; ``{stage}`` in the replacement is the last
+    group of digits named so, as a stage of torchvision, and ``{block}`` a block's number.
     """
-    found = list(candidates(tree))
-    if not found:
-        raise CheckpointError(f"no ResNet in it: {inventory(tree)}")
-    if state_key is not None:
-        chosen = [weights for weights in found if state_key in weights.names]
-        if not chosen:
-            raise CheckpointError(f"no weights under {state_key!r}: there are {listed(found)}")
-        return chosen[0]
-    averages = [weights for weights in found if weights.is_average]
-    others = [weights for weights in found if not weights.is_average]
-    first, second = (averages, others) if ema else (others, averages)
-    weights = (first or second)[0]
-    if len(found) > 1:
-        log.info("several weights (%s): took %s", listed(found), weights.title)
-    return weights
+
+    name: str
+    landmark: str  # every network of this layout has it; what stands before it is the prefix
+    rules: tuple[Rule, ...]
+    heads: tuple[str, ...] = ()  # where its head is, beside the usual places
+    first_stage: int = 1  # what it calls torchvision's layer1
+    default: Variant = PLAIN  # where the file does not say it
+    plain_shortcuts: bool = False  # its projections have no batch norm
+
+    @cached_property
+    def patterns(self) -> tuple[tuple[re.Pattern[str], str], ...]:
+        """The rules, compiled."""
+        return tuple((re.compile(pattern + END), target) for pattern, target in self.rules)
+
+    def translate(self, name: str) -> str | None:
+        """Torchvision's name of a tensor; None when it is not of the backbone."""
+        for pattern, target in self.patterns:
+            match = pattern.fullmatch(name)
+            if match:
+                found = match.groupdict()
+                stage = int(found.get("stage") or 0) - self.first_stage + 1
+                block = block_number(found.get("block") or "0")
+                start = target.format(stage=stage, block=block, **unnamed(match))
+                return f"{start}.{match.groups()[-1]}"
+        return None
 
 
-def listed(found: list[Weights]) -> str:
-    """The names of several weights, to choose from with ``--state-key``."""
-    return ", ".join(weights.title for weights in found)
+def unnamed(match: re.Match[str]) -> dict[str, str]:
+    """The groups that a target names besides stage and block."""
+    return {
+        name: text
+        for name, text in match.groupdict(default="").items()
+        if name not in ("stage", "block")
+    }
 
 
-def candidates(tree: Any) -> Iterator[Weights]:
-    """Yield every set of weights in a tree of dicts and lists, outermost first."""
-    for path, container in containers(tree):
-        if isinstance(container, Mapping):
-            tensors = {
-                key: value
-                for key, value in container.items()
-                if isinstance(key, str) and isinstance(value, Tensor)
-            }
-            for prefix in prefixes(tensors):
-                state = {
-                    key.removeprefix(prefix): tensor
-                    for key, tensor in tensors.items()
-                    if key.startswith(prefix)
-                }
-                yield Weights(path, prefix, state)
+def block_number(text: str) -> int:
+    """Number of a block from 0: itself, or Caffe's letter, or the number behind its b."""
+    if text.isdigit():
+        return int(text)
+    return int(text[1:]) if len(text) > 1 else ord(text) - ord("a")
 
 
-def containers(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Yield a tree and every dict and list in it with its dotted path, outermost first.
+STAGE_4 = r"(?P<stage>[1-4])"
+BLOCK = r"(?P<block>\d+)"
 
-    Each is visited once, so that a file which nests a container in itself, or shares one a
-    thousandfold, ends.
-    """
-    waiting = deque([("", tree)])
-    seen = {id(tree)}
-    while waiting:
-        path, container = waiting.popleft()
-        yield path, container
-        for key, value in children(container):
-            if id(value) not in seen:
-                seen.add(id(value))
-                waiting.append((f"{path}.{key}" if path else key, value))
-
-
-def children(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the containers inside a container, with their keys."""
-    if isinstance(tree, Mapping):
-        items = [(str(key), value) for key, value in tree.items()]
-    elif isinstance(tree, list | tuple):
-        items = [(str(index), value) for index, value in enumerate(tree)]
-    else:
-        return
-    for key, value in items:
-        if isinstance(value, Mapping | list | tuple):
-            yield key, value
-
-
-def prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
-    """What stands before the landmark in the names of ``tensors``."""
-    return [
-        name.removesuffix(LANDMARK)
-        for name in tensors
-        if name == LANDMARK or name.endswith(f".{LANDMARK}")
-    ]
-
-
-def inventory(tree: Any) -> str:
-    """Say in a few words what a tree holds instead of a ResNet."""
-    if not isinstance(tree, Mapping):
-        return f"it holds a {type(tree).__name__}, not a state dict"
-    keys = ", ".join(str(key) for key in list(tree)[:5])
-    more = f" and {len(tree) - 5} more" if len(tree) > 5 else ""
-    return f"it holds {keys}{more}" if keys else "it holds nothing"
+LAYOUTS = (
+    Layout(
+        "torchvision",
+        "layer1.0.conv1.weight",
+        (
+            (r"(?P<stem>conv1|bn1)", "{stem}"),
+            (
+                rf"layer{STAGE_4}\.{BLOCK}\.(?P<part>(?:conv|bn)[123])",
+                "layer{stage}.{block}.{part}",
+            ),
+            (
+                rf"layer{STAGE_4}\.{BLOCK}\.(?:downsample|shortcut)\.(?P<part>[01])",
+                "layer{stage}.{block}.downsample.{part}",
+            ),
+        ),
+    ),
+    Layout(  # nn.Sequential(*resnet.children()), which fastai cuts as well
+        "sequential",
+        "4.0.conv1.weight",
+        (
+            (r"0", "conv1"),
+            (r"1", "bn1"),
+            (
+                rf"(?P<stage>[4-7])\.{BLOCK}\.(?P<part>(?:conv|bn)[123]|downsample\.[01])",
+                "layer{stage}.{block}.{part}",
+            ),
+        ),
+        first_stage=4,
+    ),
+    Layout(  # Dive into Deep Learning: Sequential(b1, b2, b3, b4, b5, …), without names
+        "d2l",
+        "1.0.conv1.weight",
+        (
+            (r"0\.0", "conv1"),
+            (r"0\.1", "bn1"),
+            (rf"{STAGE_4}\.{BLOCK}\.(?P<part>(?:conv|bn)[12])", "layer{stage}.{block}.{part}"),
+            (rf"{STAGE_4}\.{BLOCK}\.conv3", "layer{stage}.{block}.downsample.0"),
+        ),
+        heads=("7", "last.2"),
+        plain_shortcuts=True,
+    ),
+    Layout(  # the same in its second edition, with names from b2 on
+        "d2l",
+        "b2.0.conv1.weight",
+        (
+            (r"(?:0|b1)\.0", "conv1"),
+            (r"(?:0|b1)\.1", "bn1"),
+            (
+                rf"b(?P<stage>[2-5])\.{BLOCK}\.(?P<part>(?:conv|bn)[12])",
+                "layer{stage}.{block}.{part}",
+            ),
+            (rf"b(?P<stage>[2-5])\.{BLOCK}\.conv3", "layer{stage}.{block}.downsample.0"),
+        ),
+        heads=("last.2", "last"),
+        first_stage=2,
+        plain_shortcuts=True,
+    ),
+    Layout(
+        "transformers",
+        "encoder.stages.0.layers.0.layer.0.convolution.weight",
+        (
+            (r"embedder\.embedder\.convolution", "conv1"),
+            (r"embedder\.embedder\.normalization", "bn1"),
+            *(
+                (
+                    rf"encoder\.stages\.(?P<stage>[0-3])\.layers\.{BLOCK}\.{theirs}",
+                    f"layer{{stage}}.{{block}}.{ours}",
+                )
+                for theirs, ours in (
+                    (r"layer\.0\.convolution", "conv1"),
+                    (r"layer\.0\.normalization", "bn1"),
+                    (r"layer\.1\.convolution", "conv2"),
+                    (r"layer\.1\.normalization", "bn2"),
+                    (r"layer\.2\.convolution", "conv3"),
+                    (r"layer\.2\.normalization", "bn3"),
+                    (r"shortcut\.convolution", "downsample.0"),
+                    (r"shortcut\.normalization", "downsample.1"),
+                )
+            ),
+        ),
+        heads=("classifier.1",),
+        first_stage=0,
+    ),
+    Layout(
+        "detectron2",
+        "res2.0.conv1.weight",
+        (
+            (r"stem\.conv1", "conv1"),
+            (r"stem\.conv1\.norm", "bn1"),
+            (
+                rf"res(?P<stage>[2-5])\.{BLOCK}\.conv(?P<part>[123])",
+                "layer{stage}.{block}.conv{part}",
+            ),
+            (
+                rf"res(?P<stage>[2-5])\.{BLOCK}\.conv(?P<part>[123])\.norm",
+                "layer{stage}.{block}.bn{part}",
+            ),
+            (rf"res(?P<stage>[2-5])\.{BLOCK}\.shortcut", "layer{stage}.{block}.downsample.0"),
+            (rf"res(?P<stage>[2-5])\.{BLOCK}\.shortcut\.norm", "layer{stage}.{block}.downsample.1"),
+        ),
+        heads=("linear",),
+        first_stage=2,
+    ),
+    Layout(  # the files of Caffe, and what was copied out of them under the same names
+        "caffe",
+        "res2a_branch2a.weight",
+        (
+            (r"conv1", "conv1"),
+            (r"(?:bn|scale)_conv1", "bn1"),
+            *(
+                (
+                    rf"{theirs}(?P<stage>[2-5])(?P<block>[a-z]\d*)_branch{branch}",
+                    f"layer{{stage}}.{{block}}.{ours}",
+                )
+                for branch, conv, norm in (
+                    ("1", "downsample.0", "downsample.1"),
+                    ("2a", "conv1", "bn1"),
+                    ("2b", "conv2", "bn2"),
+                    ("2c", "conv3", "bn3"),
+                )
+                for theirs, ours in (("res", conv), ("(?:bn|scale)", norm))
+            ),
+        ),
+        heads=("fc1000",),
+        first_stage=2,
+        default=Variant(stride_in_1x1=True, ceil_pool=True),
+    ),
+)
+"""Layouts in the order they are tried."""

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import click
 
+from resnet_cli.cli.convert import convert
+from resnet_cli.cli.inspect import inspect
 from resnet_cli.cli.models import models
 from resnet_cli.cli.predict import predict
 from resnet_cli.cli.summary import summary
@@ -104,5 +106,5 @@ def cli() -> None:
     """
 
 
-for command in (predict, summary, models):
+for command in (predict, summary, models, inspect, convert):
     cli.add_command(command)

@@ -84,6 +84,44 @@ progress_option = click.option(
     help="Progress bar on stderr; auto: only on a terminal, after a second.",
 )
 
+classes_option = click.option(
+    "--classes",
+    metavar="FILE or a,b,c",
+    show_default="found in or beside the checkpoint",
+    help="Class names in the order of the outputs: .txt (one a line), .json, .csv, or here.",
+)
+
+state_key_option = click.option(
+    "--state-key",
+    metavar="KEY",
+    show_default="found by content",
+    help="Which weights to take from a file that holds several.",
+)
+
+ema_option = click.option(
+    "--ema/--no-ema", default=True, help="Prefer averaged (EMA) weights where there are some."
+)
+
+dilation_option = click.option(
+    "--dilation",
+    is_flag=True,
+    help="The network was trained with its last two stages dilated instead of striding, which its "
+    "tensors do not show.",
+)
+
+trust_option = click.option(
+    "--trust-checkpoint",
+    is_flag=True,
+    help="Unpickle a file that cannot be read otherwise, which runs whatever its maker put into "
+    "it; says first what that is.",
+)
+
+preset_option = click.option(
+    "--preset",
+    type=click.Choice(["imagenet-v1", "imagenet-v2"]),
+    show_default="what the checkpoint or the weights record, else imagenet-v1",
+    help="Preprocessing: v1 resizes the short side to 256 pixels, v2 to 232; both crop 224.",
+)
 
 LOAD_OPTIONS = (
     click.option(
@@ -109,21 +147,11 @@ LOAD_OPTIONS = (
         help="Torchvision's weights by name, such as IMAGENET1K_V1 or "
         "ResNet50_Weights.IMAGENET1K_V2; downloaded when they are not in the torch hub cache.",
     ),
-    click.option(
-        "--classes",
-        metavar="FILE or a,b,c",
-        show_default="found in or beside the checkpoint",
-        help="Class names in the order of the outputs: .txt (one a line), .json, .csv, or here.",
-    ),
-    click.option(
-        "--state-key",
-        metavar="KEY",
-        show_default="found by content",
-        help="Which weights to take from a file that holds several.",
-    ),
-    click.option(
-        "--ema/--no-ema", default=True, help="Prefer averaged (EMA) weights where there are some."
-    ),
+    classes_option,
+    state_key_option,
+    ema_option,
+    dilation_option,
+    trust_option,
     click.option(
         "--device",
         metavar="NAME",
@@ -141,12 +169,7 @@ LOAD_OPTIONS = (
         default=False,
         help="Run through torch.compile: takes seconds to start (and a C++ compiler on the CPU).",
     ),
-    click.option(
-        "--preset",
-        type=click.Choice(["imagenet-v1", "imagenet-v2"]),
-        show_default="what the checkpoint or the weights record, else imagenet-v1",
-        help="Preprocessing: v1 resizes the short side to 256 pixels, v2 to 232; both crop 224.",
-    ),
+    preset_option,
     click.option(
         "--resize-size", type=POSITIVE, metavar="N", show_default="of the preset",
         help="Pixels of the short side after resizing.",
@@ -205,13 +228,20 @@ def loads_classifier(command: Command) -> Command:
 
 
 LOAD_NAMES = (
-    "checkpoint", "model", "weights", "classes", "state_key", "ema", "device", "precision",
+    "checkpoint", "model", "weights", "classes", "state_key", "ema", "dilation",
+    "trust_checkpoint", "device", "precision",
     "compile", "preset", "exact", "exif", *PREPROCESS_FIELDS,
 )  # fmt: skip
 
 
 def load_classifier(
-    *, progress: bool, preset: str | None, exif: str, **options: Any
+    *,
+    progress: bool,
+    preset: str | None,
+    exif: str,
+    dilation: bool,
+    trust_checkpoint: bool,
+    **options: Any,
 ) -> "Classifier":
     """Turn the options into a classifier."""
     from resnet_cli.classifier import Classifier
@@ -227,6 +257,8 @@ def load_classifier(
         checkpoint,
         preprocess=partial(adjust, preset=preset, given=given),
         upright=exif == "apply",
+        dilated=dilation,
+        trusted=trust_checkpoint,
         progress=progress,
         **options,
     )

@@ -193,13 +193,12 @@ def describe(classifier: Classifier) -> None:
     checkpoint = classifier.checkpoint
     facts = ", ".join([checkpoint.model, *checkpoint.whereabouts])
     note(f"checkpoint {checkpoint.path} ({classifier.reason}): {facts}")
+    for sentence in checkpoint.notes:
+        note(sentence)
     names = classifier.class_names
     note(f"{len(names):,} classes: {first_few(names)} ({checkpoint.classes.source})")
     preprocess = classifier.preprocess
-    note(
-        f"preprocessing: resize {preprocess.resize_size}, crop {preprocess.crop_size}, "
-        f"{preprocess.interpolation}, {preprocess.color} ({classifier.preprocess_source})"
-    )
+    note(f"preprocessing: {preprocess.words} ({classifier.preprocess_source})")
 
 
 def report(classifier: Classifier, tally: Tally, seconds: float) -> None:

@@ -1,7 +1,7 @@
 """What can be summarised: any torchvision classification network by name, or a checkpoint."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torchvision
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torchvision.models import get_model, list_models
 
-from resnet_cli.architectures import ARCHITECTURES, build
+from resnet_cli.architectures import (
+    ARCHITECTURES,
+    DILATED,
+    PLAIN,
+    Variant,
+    WithoutWeights,
+    build,
+)
 from resnet_cli.errors import SettingError
 from resnet_cli.text import first_few
 
@@ -41,6 +47,8 @@ class Subject:
     num_classes: int
     is_resnet: bool
     facts: tuple[str, ...] = ()  # what was read from a file, in words
+    img_size: tuple[int, int] | None = None  # height and width, where a file says them
+    written: nn.Module | None = None  # the same network as its file names its layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +61,18 @@ class Changes:
 
 
 def find_subject(given: str, changes: Changes) -> Subject:
-    """Find the network that a name or a checkpoint file stands for.
+    """Find the network that a name, a checkpoint file or a .prototxt of Caffe stands for.
 
     Raises:
         SettingError: no such model, or changes that it cannot take.
-        CheckpointError: the file holds no ResNet.
+        CheckpointError: the file holds no ResNet, or is no prototxt.
     """
     if given in known_models():
         return named(given, changes)
+    if Path(given).suffix.lower() == ".prototxt" and Path(given).exists():
+        from resnet_cli.summary.prototxts import subject_of_prototxt  # which imports this file
+
+        return subject_of_prototxt(Path(given), changes)
     if Path(given).exists():
         return of_checkpoint(Path(given), changes)
     near = get_close_matches(given, known_models(), n=3)
@@ -78,8 +90,9 @@ def named(name: str, changes: Changes) -> Subject:
     num_classes = changes.num_classes or 1000
     in_channels = changes.in_channels or 3
     if name in ARCHITECTURES:
+        variant = Variant(dilated=DILATED) if changes.dilated else PLAIN
         network: nn.Module = build(
-            name, num_classes=num_classes, in_channels=in_channels, dilated=changes.dilated
+            name, num_classes=num_classes, in_channels=in_channels, variant=variant
         )
     else:
         if changes.dilated:
@@ -89,23 +102,11 @@ def named(name: str, changes: Changes) -> Subject:
             with torch.device("meta"):
                 network = get_model(name, num_classes=num_classes, **settings)
         except NotImplementedError:  # a builder that computes its widths with tensors
-            with WeightsOnMeta():
+            with WithoutWeights():
                 network = get_model(name, num_classes=num_classes, **settings)
         take_channels(network, in_channels)
     source = f"torchvision {torchvision.__version__.partition('+')[0]}"
     return Subject(name, source, network.eval(), in_channels, num_classes, name in ARCHITECTURES)
-
-
-class WeightsOnMeta(TorchFunctionMode):
-    """Puts what layers allocate for their weights on the meta device, and nothing else."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        options = dict(kwargs or {})
-        if func in (torch.empty, torch.ones, torch.zeros):
-            options["device"] = "meta"
-        return func(*args, **options)
 
 
 def take_channels(network: nn.Module, in_channels: int) -> None:
@@ -125,12 +126,13 @@ def of_checkpoint(path: Path, changes: Changes) -> Subject:
     checkpoint = load_checkpoint(Location(path, "as named"))
     num_classes = changes.num_classes or checkpoint.num_classes
     in_channels = changes.in_channels or checkpoint.in_channels
+    variant = checkpoint.variant
     network = build(
         checkpoint.model,
         num_classes=num_classes,
         in_channels=in_channels,
-        fc_bias="fc.bias" in checkpoint.state,
-        dilated=changes.dilated,
+        head=None if changes.num_classes else checkpoint.head,
+        variant=replace(variant, dilated=DILATED) if changes.dilated else variant,
     )
     return Subject(
         checkpoint.model,

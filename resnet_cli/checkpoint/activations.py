@@ -1,0 +1,119 @@
+"""What stands between the layers of a head, where their tensors do not say it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from resnet_cli.architectures import Layer
+from resnet_cli.checkpoint.tree import Part
+from resnet_cli.errors import CheckpointError
+
+ACTIVATION_KINDS = {  # classes of torch.nn: layers of ours
+    "ReLU": "relu",
+    "ReLU6": "relu6",
+    "LeakyReLU": "leaky_relu",
+    "ELU": "elu",
+    "SELU": "selu",
+    "GELU": "gelu",
+    "SiLU": "silu",
+    "Mish": "mish",
+    "Hardswish": "hardswish",
+    "Tanh": "tanh",
+    "Sigmoid": "sigmoid",
+}
+
+DO_NOTHING = frozenset(
+    {"Dropout", "Dropout1d", "Dropout2d", "AlphaDropout", "Identity", "Flatten", "Sequential",
+     "Linear", "BatchNorm1d", "LayerNorm", "AdaptiveAvgPool2d", "AdaptiveConcatPool2d", "Conv2d",
+     "AdaptiveMaxPool2d", "NonDynamicallyQuantizableLinear"}
+)  # fmt: skip
+"""Parts of a head that change nothing in evaluation, or that their tensors describe."""
+
+ENDS = frozenset({"Softmax", "LogSoftmax"})
+SIGMOID = ("Sigmoid", 1)  # with how many outputs
+"""What only turns logits into probabilities, which is done to them anyway."""
+
+
+def inside(root: str, parts: Mapping[str, Part]) -> list[str]:
+    """Names of a module and of all in it, in order."""
+    return [name for name in parts if name == root or name.startswith(f"{root}.")]
+
+
+def steps(
+    found: Sequence[tuple[str, Layer]], root: str, parts: Mapping[str, Part]
+) -> Iterator[tuple[str, Layer]]:
+    """Yield name and layer of all that computes in a head, activations too, in order.
+
+    Raises:
+        CheckpointError: a part that this program does not know.
+    """
+    known = dict(found)
+    names = inside(root, parts)
+    if not names:
+        yield from by_convention(found)
+        return
+    outputs = max((layer.size_out for layer in known.values()), default=0)
+    for name in names:
+        part, layer = parts[name], known.get(name)
+        is_end = name == names[-1] and (part.kind in ENDS or (part.kind, outputs) == SIGMOID)
+        if layer is not None:
+            yield name, with_eps(layer, part)
+        elif part.kind in ACTIVATION_KINDS and not is_end:
+            require_default(part)
+            yield name, Layer(ACTIVATION_KINDS[part.kind])
+        elif part.kind not in DO_NOTHING and not is_end:
+            raise CheckpointError(f"its head has a {part.kind}, which is not known here")
+
+
+def with_eps(layer: Layer, part: Part) -> Layer:
+    """A layer with the epsilon that its file names."""
+    eps = part.settings.get("eps")
+    if layer.kind == "linear" or not isinstance(eps, float):
+        return layer
+    return Layer(layer.kind, layer.size_in, layer.size_out, layer.bias, eps)
+
+
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "LeakyReLU": {"negative_slope": 0.01},
+    "ELU": {"alpha": 1.0},
+    "GELU": {"approximate": "none"},
+}
+
+
+def require_default(part: Part) -> None:
+    """Refuse an activation with settings of its own.
+
+    Raises:
+        CheckpointError: names it.
+    """
+    for name, value in DEFAULTS.get(part.kind, {}).items():
+        if part.settings.get(name, value) != value:
+            raise CheckpointError(f"its head has a {part.kind} with {name} {part.settings[name]}")
+
+
+def by_convention(found: Sequence[tuple[str, Layer]]) -> Iterator[tuple[str, Layer]]:
+    """Yield the layers of a head of which only the tensors are known, with ReLU between them.
+
+    Modules without tensors leave gaps in the numbers of a Sequential. The first gap behind each
+    hidden linear layer is its activation, further ones are dropout; where the numbers leave none,
+    there is none. Names that are no numbers show no gaps: an activation follows each hidden layer,
+    behind its norm where it has one.
+    """
+    last = max(index for index, (_, layer) in enumerate(found) if layer.kind == "linear")
+    waiting = False  # for a gap, behind a hidden linear layer
+    for index, (name, layer) in enumerate(found):
+        yield name, layer
+        if layer.kind == "linear":
+            waiting = index < last
+        following = found[index + 1] if index + 1 < len(found) else None
+        if waiting and following is not None and activates(name, following):
+            yield f"{name}+", Layer("relu")
+            waiting = False
+
+
+def activates(name: str, following: tuple[str, Layer]) -> bool:
+    """Whether an activation stands between two layers of a head."""
+    parent, _, number = name.rpartition(".")
+    next_parent, _, next_number = following[0].rpartition(".")
+    if parent == next_parent and number.isdigit() and next_number.isdigit():
+        return int(next_number) > int(number) + 1
+    return following[1].kind == "linear"

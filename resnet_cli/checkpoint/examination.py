@@ -1,0 +1,150 @@
+"""A file of any kind -> what is in it: the network, and what stands around it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from resnet_cli.architectures import Variant
+from resnet_cli.checkpoint.configs import Config, find_config
+from resnet_cli.checkpoint.formats import Contents
+from resnet_cli.checkpoint.network import Found, find_network
+from resnet_cli.checkpoint.selfmade import parts_from, recorded, variant_from
+from resnet_cli.checkpoint.strangers import stranger
+from resnet_cli.checkpoint.tree import Foreign, containers, items, tensors_in
+from resnet_cli.checkpoint.weights import Weights, find_weights
+from resnet_cli.errors import CheckpointError
+
+SHOWN = 5  # of many names
+
+OTHER_POOLS = re.compile(r"(se)?resnet(aa|blur)\w*")
+"""Networks of timm whose tensors are torchvision's, and whose strides are not."""
+
+CAFFE_STYLE = re.compile(r"""\bstyle\W{1,5}caffe\b""")
+"""In the configuration that OpenMMLab's libraries keep in a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What is in a file."""
+
+    weights: Weights
+    found: Found
+    config: Config
+    record: Mapping[str, Any]  # what the file says of itself
+
+    @property
+    def layout(self) -> str:
+        """Whose naming of tensors it is."""
+        name, prefix = self.weights.layout.name, self.weights.prefix
+        if name == "sequential" and self.found.variant.concat_pool:
+            return "fastai"
+        if name == "torchvision" and prefix.endswith("backbone.") and self.has_mm_head:
+            return "mmpretrain"
+        if name == "torchvision" and self.config.library == "timm":
+            return "timm"
+        return name
+
+    @property
+    def has_mm_head(self) -> bool:
+        """Whether the head is where OpenMMLab has it."""
+        start = self.weights.prefix.removesuffix("backbone.")
+        return f"{start}head.fc.weight" in self.weights.tensors
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was taken for granted, in words."""
+        variant, found = self.found.variant, []
+        if self.found.assumed:
+            found.append("the activations of the head are not in the file: taken for ReLU")
+        if variant.concat_pool:
+            found.append("the head takes the maxima of the features, then their averages")
+        if variant.stride_in_1x1:
+            found.append("bottlenecks stride in their first 1x1 convolution")
+        if variant.ceil_pool:
+            found.append("the max pool rounds up and does not pad, as Caffe's")
+        if any(variant.dilated):
+            found.append("layers " + dilated_layers(variant) + " dilate instead of striding")
+        return tuple(found)
+
+
+def dilated_layers(variant: Variant) -> str:
+    """Numbers of the layers that dilate."""
+    return ", ".join(str(n) for n, on in zip((2, 3, 4), variant.dilated, strict=True) if on)
+
+
+def examine(
+    contents: Contents, path: Path, *, state_key: str | None, ema: bool, dilated: bool
+) -> Examination:
+    """Find the network in a file.
+
+    Args:
+        contents: of the file.
+        path: of the file, for the settings beside it.
+        state_key: which weights of several.
+        ema: prefer averaged weights.
+        dilated: layer3 and layer4 dilate, says the user.
+
+    Raises:
+        CheckpointError: there is none; the message says what there is instead.
+    """
+    try:
+        weights = find_weights(contents.tree, state_key=state_key, ema=ema)
+        record = recorded(contents)
+        if record.get("head") is not None:
+            weights = replace(weights, parts=parts_from(record["head"]))
+        config = find_config(path)
+        refuse_other_pools(contents.tree)
+        default = variant_from(record.get("variant")) or config.variant or styled(contents.tree)
+        found = find_network(weights, default=default, dilated=dilated)
+    except CheckpointError as error:
+        clause = what_else(contents.tree) if state_key is None else None
+        reason = f"it is {clause}" if clause else str(error)
+        if contents.imports and not clause:
+            reason += f" (it would import {listed(contents.imports)}: nothing of it was run)"
+        raise CheckpointError(f"cannot load {path}: {reason}") from error
+    return Examination(weights, found, config, record)
+
+
+def refuse_other_pools(tree: Any) -> None:
+    """Refuse a checkpoint whose ``arch`` is a network that its tensors do not tell from ours.
+
+    Raises:
+        CheckpointError: names it.
+    """
+    arch = tree.get("arch") if isinstance(tree, Mapping) else None
+    if isinstance(arch, str) and OTHER_POOLS.fullmatch(arch):
+        raise CheckpointError(f"it is timm's {arch}, which is another network than torchvision's")
+
+
+def styled(tree: Any) -> Variant | None:
+    """The variant that OpenMMLab's ``style="caffe"`` stands for; None without it."""
+    meta = tree.get("meta") if isinstance(tree, Mapping) else None
+    for key, value in items(meta):
+        if key in ("config", "cfg") and isinstance(value, str) and CAFFE_STYLE.search(value):
+            return Variant(stride_in_1x1=True)
+    return None
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of many names."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def what_else(tree: Any) -> str | None:
+    """A clause that names what a file holds in place of a ResNet; None when that is unknown."""
+    fullest: dict[str, tuple[int, ...]] = {}
+    kinds = set()
+    for _, container in containers(tree):
+        tensors = tensors_in(container)
+        if len(tensors) > len(fullest):
+            fullest = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        kinds |= {value.path for _, value in items(container) if isinstance(value, Foreign)}
+    if isinstance(tree, Foreign):
+        kinds.add(tree.path)
+    if "torch._utils._rebuild_qtensor" in kinds:
+        return "quantised: save the float weights that it was made from"
+    keys = [key for key, _ in items(tree)] if isinstance(tree, Mapping) else []
+    return stranger(fullest, kinds, keys)

@@ -1,0 +1,173 @@
+"""The weights of a file -> the network that they are of, every tensor in its place."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+from torchvision.models import ResNet
+
+from resnet_cli.architectures import DILATED, Architecture, Head, Variant, build
+from resnet_cli.checkpoint.detect import Detected, detect
+from resnet_cli.checkpoint.facts import (
+    parts_of,
+    variant_of,
+    with_biases_folded,
+    with_shortcuts_complete,
+    with_usual_eps,
+)
+from resnet_cli.checkpoint.heads import FoundHead, find_head
+from resnet_cli.checkpoint.tree import Part
+from resnet_cli.checkpoint.weights import Weights
+from resnet_cli.errors import CheckpointError
+
+COUNTERS = re.compile(r"(.*\.)?(num_batches_tracked|total_ops|total_params|n_averaged)")
+"""Tensors that change no prediction: of batch norm, of two profilers, of an average."""
+
+PRETEXTS = re.compile(
+    r"(^|\.)(queue|queue_ptr|encoder_[qk]|base_encoder|momentum_encoder|predictor|projector"
+    r"|projection_head|projection|prototypes|online_network|target_network|online_encoder"
+    r"|target_encoder|teacher|student)(\.|$)"
+)
+"""Names beside networks that learned without labels: what they have for a head tells no classes."""
+
+PROJECTED = (64, 128, 256)  # numbers that contrastive learning compares pictures by
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A network, as its file has it."""
+
+    architecture: Architecture
+    in_channels: int
+    head: Head  # empty for a backbone alone
+    assumed: bool  # whether the activations of the head are a convention
+    variant: Variant
+    state: Mapping[str, Tensor] = field(repr=False)  # under torchvision's names
+    unused: tuple[str, ...]  # tensors of the container that belong to something else
+    pretext: str | None  # a name that only networks have which learned without labels
+    blank: ResNet = field(repr=False)  # without weights
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the head; 0 without one."""
+        sizes = [layer.size_out for layer in self.head if layer.size_out]
+        return sizes[-1] if sizes else 0
+
+    @property
+    def projects(self) -> bool:
+        """Whether the head is the usual one of contrastive learning: F to F, and to few numbers."""
+        kinds = [layer.kind for layer in self.head]
+        return (
+            kinds == ["linear", "relu", "linear"]
+            and self.head[0].size_in == self.head[0].size_out
+            and self.num_classes in PROJECTED
+        )
+
+
+def find_network(weights: Weights, *, default: Variant | None, dilated: bool) -> Found:
+    """Find out what network the weights are of.
+
+    Args:
+        weights: of a file.
+        default: how it computes where only another file says it; None for what its layout says.
+        dilated: the user says that layer3 and layer4 dilate.
+
+    Raises:
+        CheckpointError: none of torchvision's ResNets, or not all of its tensors fit.
+    """
+    backbone, others = weights.backbone()
+    detected = detect(backbone)
+    head = head_of(weights, others, detected)
+    ours, beside = parts_of(weights.parts, weights.prefix, weights.layout)
+    variant = default or weights.layout.default
+    if dilated:
+        variant = replace(variant, dilated=DILATED)
+    variant = variant_of(detected.architecture, ours, beside, variant)
+    doubled = bool(head.layers) and head.layers[0].size_in == 2 * detected.features
+    variant = replace(variant, concat_pool=doubled)
+    state = completed(backbone, weights, ours)
+    unused = [name for name in others if name not in head.names and not COUNTERS.fullmatch(name)]
+    blank = build(
+        detected.architecture.name,
+        in_channels=detected.in_channels,
+        head=head.layers or None,
+        variant=variant,
+    )
+    names = set(blank.state_dict()) if head.layers else backbone_names(blank)
+    strangers = [name for name in unused if name.startswith(weights.prefix)]
+    require_fit(blank, names, {**state, **head.state}, strangers)
+    return Found(
+        architecture=detected.architecture,
+        in_channels=detected.in_channels,
+        head=head.layers,
+        assumed=head.assumed,
+        variant=variant,
+        state={**state, **head.state},
+        unused=tuple(unused),
+        pretext=next(filter(PRETEXTS.search, weights.tensors), None),
+        blank=blank,
+    )
+
+
+NO_HEAD = FoundHead("", (), {}, frozenset())
+
+
+def head_of(weights: Weights, others: Mapping[str, Tensor], detected: Detected) -> FoundHead:
+    """The head of a network; one without layers where there is none."""
+    found = find_head(
+        others,
+        weights.parts,
+        prefix=weights.prefix,
+        features=detected.features,
+        places=weights.layout.heads,
+    )
+    return found or NO_HEAD
+
+
+def completed(
+    backbone: Mapping[str, Tensor], weights: Weights, ours: Mapping[str, Part]
+) -> dict[str, Tensor]:
+    """The tensors of a backbone in the form that torchvision's network has.
+
+    Raises:
+        CheckpointError: they have no such form.
+    """
+    state = dict(backbone)
+    if weights.layout.plain_shortcuts:
+        state = with_shortcuts_complete(state)
+    return with_usual_eps(with_biases_folded(state), ours)
+
+
+def backbone_names(network: ResNet) -> set[str]:
+    """Names of all tensors but the head's."""
+    return {name for name in network.state_dict() if not name.startswith("fc.")}
+
+
+def require_fit(
+    blank: ResNet, names: set[str], state: Mapping[str, Tensor], strangers: list[str]
+) -> None:
+    """Refuse tensors that are not exactly those of the network.
+
+    Raises:
+        CheckpointError: one is missing, left over, or of another shape; the message names it.
+    """
+    wanted = {name: tensor.shape for name, tensor in blank.state_dict().items() if name in names}
+    missing = [n for n in wanted if n not in state and not n.endswith("num_batches_tracked")]
+    extra = [name for name in state if name not in wanted] + strangers
+    if missing:
+        raise CheckpointError(f"it is not whole: {first(missing)} missing")
+    if extra:
+        raise CheckpointError(f"it holds more than a ResNet: {first(extra)} left over")
+    for name, shape in wanted.items():
+        if name in state and state[name].shape != shape:
+            raise CheckpointError(
+                f"{name} has the shape {list(state[name].shape)} in place of {list(shape)}"
+            )
+
+
+def first(names: list[str]) -> str:
+    """The first of several names, and how many more there are."""
+    if len(names) == 1:
+        return f"{names[0]} is"
+    return f"{names[0]} and {len(names) - 1} more are"

@@ -1,0 +1,281 @@
+"""A pickle -> plain containers, tensors and stand-ins, without importing or calling anything.
+
+The standard library's machine is used with a ``find_class`` that never imports. The few names
+that tensors, arrays and containers are made of lead to functions of this package; every other name
+leads to a stand-in that keeps what it is given and does nothing.
+"""
+
+import pickle
+import pickletools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import torch
+
+from resnet_cli.checkpoint.tree import Foreign
+from resnet_cli.checkpoint.values import Array, ArrayType, Stored, scalar
+
+
+class PickleError(Exception):
+    """No pickle, or one that no honest program writes."""
+
+
+Persistent = Callable[[Any], Any]
+
+
+@dataclass(slots=True)
+class Reading:
+    """What reading a file has come upon besides its contents."""
+
+    imports: set[str] = field(default_factory=set)  # names that unpickling would import
+    stand_ins: dict[str, type[Foreign]] = field(default_factory=dict)  # by module.Class
+    nested: int = 0  # levels of pickles in pickles
+
+
+def unpickle(stream: IO[bytes], reading: Reading, persistent: Persistent | None = None) -> Any:
+    """Read one pickle, and leave the stream behind it.
+
+    Args:
+        stream: at the start of the pickle; its ``read`` gives no more than there is.
+        reading: takes the names that it would import.
+        persistent: what stands for a persistent id, such as the storage of a tensor.
+
+    Raises:
+        PickleError: it is no pickle.
+    """
+    start = stream.tell()
+    try:
+        check(stream)
+        stream.seek(start)
+        return Machine(stream, reading, persistent).load()
+    # damaged opcodes call our own stand-ins, and the machine's containers, with anything at all
+    except (pickle.UnpicklingError, ValueError, TypeError, LookupError, EOFError, AttributeError,
+            ArithmeticError, MemoryError, ImportError, RecursionError) as error:  # fmt: skip
+        raise PickleError(str(error)) from error
+
+
+def check(stream: IO[bytes]) -> None:
+    """Read the opcodes through once, doing nothing.
+
+    The machine would make room for as many memo entries as an opcode says, up to 64 GB.
+
+    Raises:
+        ValueError: a truncated or unknown opcode, or a memo index that does not follow.
+    """
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        # BINPUT counts to 255; an honest memo has no more entries than there were opcodes
+        if opcode.name in ("LONG_BINPUT", "PUT") and int(argument or 0) > count + 256:
+            raise ValueError("a memo index out of line")
+
+
+class Machine(pickle.Unpickler):
+    """The standard machine, cut off from every module."""
+
+    def __init__(self, stream: IO[bytes], reading: Reading, persistent: Persistent | None) -> None:
+        # text of Python 2 may hold any bytes: kept, so that arrays can have them back
+        super().__init__(stream, encoding="utf-8", errors="surrogateescape")
+        self.reading, self.persistent = reading, persistent
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a global name stands for here."""
+        path = f"{module}.{name}"
+        known = known_name(module, name)
+        if path not in TENSOR_NAMES and not isinstance(known, StorageType | torch.dtype):
+            self.reading.imports.add(path)
+        if path == "torch.storage._load_from_bytes":
+            return Known(self.load_storage)
+        if known is not None:
+            return known
+        stand_ins = self.reading.stand_ins
+        if path not in stand_ins:
+            stand_ins[path] = type("StandIn", (Foreign,), {"path": path})
+        return stand_ins[path]
+
+    def persistent_load(self, identity: Any) -> Any:
+        """What a persistent id stands for."""
+        if self.persistent is None:
+            return Foreign(identity)
+        return self.persistent(identity)
+
+    def load_storage(self, data: Any) -> Any:
+        """The storage of a tensor that was pickled without torch.save: a file in the file."""
+        from resnet_cli.checkpoint.torchfiles import read_nested
+
+        return read_nested(data, self.reading)
+
+
+class Known:
+    """A function that a pickle may call; nothing can be set on it."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.call = call
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Call it."""
+        return self.call(*args, **options)
+
+    def __setstate__(self, state: Any) -> None:
+        raise TypeError("a function has no state")
+
+
+class StorageType:
+    """A class such as ``torch.FloatStorage``."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, dtype: torch.dtype | None) -> None:
+        self.dtype = dtype
+
+    def __setstate__(self, state: Any) -> None:
+        raise TypeError("a storage type has no state")
+
+
+class PlainDict(dict[Any, Any]):
+    """A dict without the attributes that an OrderedDict may have."""
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def ordered_dict(items: Any = ()) -> PlainDict:
+    """An OrderedDict: insertion order is any dict's."""
+    return PlainDict(items)
+
+
+def default_dict(_: Any = None, items: Any = ()) -> PlainDict:
+    """A defaultdict, without its default."""
+    return PlainDict(items)
+
+
+def encoded(text: Any, encoding: Any = "latin1") -> bytes:
+    """Bytes that protocols up to 2 spell as text."""
+    if encoding != "latin1":
+        raise TypeError("bytes of no known spelling")
+    return str(text).encode("latin1")
+
+
+def byte_array(data: Any = b"") -> bytes:
+    """A bytearray of given bytes: of a given length it would be as large as the file says."""
+    if not isinstance(data, bytes | bytearray):
+        raise TypeError("a bytearray of no bytes")
+    return bytes(data)
+
+
+def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Any:
+    """``torch._utils._rebuild_tensor``, and ``_v2`` with what training adds."""
+    return Stored.view(storage, offset, size, stride)
+
+
+def rebuild_tensor_v3(
+    storage: Any, offset: Any, size: Any, stride: Any, _: Any, __: Any, dtype: Any, *___: Any
+) -> Any:
+    """``torch._utils._rebuild_tensor_v3``: the storage has bytes, the tensor says the type."""
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError("a tensor of no type")
+    return Stored.view(storage, offset, size, stride, dtype)
+
+
+def first(value: Any, *_: Any) -> Any:
+    """The value itself: a parameter is a tensor with a wish for gradients."""
+    return value
+
+
+def from_type(function: Any, _: Any, args: Any, __: Any = None) -> Any:
+    """``torch._tensor._rebuild_from_type_v2``: a tensor of a class of its own."""
+    return function(*args) if isinstance(function, Known) else Foreign(function, *args)
+
+
+def reconstruct(*_: Any) -> Array:
+    """``numpy._core.multiarray._reconstruct``: an array whose state follows."""
+    return Array()
+
+
+TENSOR_NAMES: Mapping[str, Any] = {
+    "collections.OrderedDict": Known(ordered_dict),
+    "collections.Counter": Known(ordered_dict),
+    "torch.Size": Known(tuple),
+    "torch._utils._rebuild_tensor": Known(rebuild_tensor),
+    "torch._utils._rebuild_tensor_v2": Known(rebuild_tensor),
+    "torch._utils._rebuild_tensor_v3": Known(rebuild_tensor_v3),
+    "torch._utils._rebuild_parameter": Known(first),
+    "torch._utils._rebuild_parameter_with_state": Known(first),
+    "torch._tensor._rebuild_from_type_v2": Known(from_type),
+    "torch.nn.parameter.Parameter": Known(first),
+    "torch.storage._load_from_bytes": None,  # the machine's own
+    "torch.device": None,
+    "torch.serialization._get_layout": None,
+    "builtins.set": Known(set),
+    "builtins.bytearray": Known(byte_array),
+    "__builtin__.set": Known(set),
+    "_codecs.encode": Known(encoded),
+}
+"""What tensors and containers are made of; ``torch.load`` has these too without being told."""
+
+OTHER_NAMES: Mapping[str, Any] = {
+    "collections.defaultdict": Known(default_dict),
+    "builtins.list": Known(list),
+    "builtins.dict": Known(ordered_dict),
+    "builtins.tuple": Known(tuple),
+    "builtins.frozenset": Known(frozenset),
+    "numpy.ndarray": Array,
+    "numpy.dtype": ArrayType,
+    **{
+        f"numpy.{core}.{name}": value
+        for core in ("core", "_core")
+        for name, value in (
+            ("multiarray._reconstruct", Known(reconstruct)),
+            ("multiarray.scalar", Known(scalar)),
+            ("numeric._frombuffer", Known(Array.flat)),
+        )
+    },
+}
+"""What is read as well, though importing it would not be safe."""
+
+STORAGES: Mapping[str, torch.dtype | None] = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+    "QInt8Storage": None,  # quantised tensors are not read, what stands beside them is
+    "QUInt8Storage": None,
+    "QInt32Storage": None,
+    "QUInt4x2Storage": None,
+    "QUInt2x4Storage": None,
+    "UntypedStorage": None,
+    "_UntypedStorage": None,
+}
+"""Classes of storages, by what they hold; None where the tensor says it."""
+
+DTYPES = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
+
+STORAGE_MODULES = frozenset({"torch", "torch.cuda", "torch.storage"})
+
+
+def known_name(module: str, name: str) -> Any:
+    """What stands for a name that is known; None for any other."""
+    if module in STORAGE_MODULES and name in STORAGES:
+        return StorageType(STORAGES[name])
+    path = f"{module}.{name}"
+    return TENSOR_NAMES.get(path) or OTHER_NAMES.get(path) or DTYPES.get(path)
+
+
+def storage_of(identity: Any) -> tuple[StorageType, str, int]:
+    """Type, key and length of the storage that a persistent id names.
+
+    Raises:
+        TypeError: an id that torch never writes.
+    """
+    match identity:
+        case ("storage", StorageType() as kind, str(key), _, int(count), *_) if count >= 0:
+            return kind, key, count
+    raise TypeError("a persistent id of no storage")

@@ -1,0 +1,88 @@
+"""What this program writes into its own checkpoints, so that they need nothing beside them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from resnet_cli.architectures import ACTIVATIONS, Head, Variant
+from resnet_cli.checkpoint.activations import ACTIVATION_KINDS
+from resnet_cli.checkpoint.formats import Contents, metadata_json
+from resnet_cli.checkpoint.tree import Part
+from resnet_cli.errors import CheckpointError
+
+MARK = "resnet-cli"  # under "written_by" in a .pth
+
+KEYS = ("model", "classes", "preprocess", "variant", "head")
+
+KINDS = {
+    "linear": "Linear",
+    "batch_norm": "BatchNorm1d",
+    "layer_norm": "LayerNorm",
+    **{ours: theirs for theirs, ours in ACTIVATION_KINDS.items() if ours in ACTIVATIONS},
+}
+"""Layers of a head by the classes of torch.nn."""
+
+
+def recorded(contents: Contents) -> Mapping[str, Any]:
+    """What a file says of itself: in the metadata of safetensors, or in a .pth of this program."""
+    if contents.metadata:
+        return {key: metadata_json(contents.metadata, key) for key in KEYS}
+    tree = contents.tree
+    if isinstance(tree, Mapping) and tree.get("written_by") == MARK:
+        return {key: tree.get(key) for key in KEYS}
+    return {}
+
+
+def record_of(head: Head, variant: Variant) -> dict[str, Any]:
+    """What tensors cannot say of a network, fit for JSON; empty for torchvision's own."""
+    record: dict[str, Any] = {}
+    if variant != Variant():
+        record["variant"] = asdict(variant)
+    if len(head) > 1:
+        record["head"] = [{"kind": layer.kind, "eps": layer.eps} for layer in head]
+    return record
+
+
+def variant_from(record: Any) -> Variant | None:
+    """The variant that was recorded; None where none was.
+
+    Raises:
+        CheckpointError: one that this program does not know.
+    """
+    if record is None:
+        return None
+    known = {field.name for field in fields(Variant)}
+    if not isinstance(record, Mapping) or not set(record) <= known:
+        raise CheckpointError(f"its recorded variant is unknown here: {record}")
+    values = dict(record)
+    if "dilated" in values:
+        values["dilated"] = tuple(map(bool, values["dilated"]))
+    return Variant(**values)
+
+
+def parts_from(record: Any) -> dict[str, Part]:
+    """The parts of the head that was recorded.
+
+    Raises:
+        CheckpointError: a kind of layer that this program does not know.
+    """
+    if record is None:
+        return {}
+    if not isinstance(record, Sequence) or not all(
+        isinstance(layer, Mapping) and layer.get("kind") in KINDS for layer in record
+    ):
+        raise CheckpointError(f"its recorded head is unknown here: {record}")
+    parts = {"fc": Part("Sequential")}
+    for index, layer in enumerate(record):
+        eps = float(layer.get("eps", 1e-5))
+        parts[f"fc.{index}"] = Part(KINDS[layer["kind"]], {"eps": eps})
+    return parts
+
+
+def as_metadata(record: Mapping[str, Any]) -> dict[str, str]:
+    """The same as safetensors can hold it: text alone."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in record.items()
+    }

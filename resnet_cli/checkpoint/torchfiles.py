@@ -1,0 +1,274 @@
+"""Files of PyTorch and of pickle -> what is in them, with the tensors left in the file.
+
+Formats: the zip archives of ``torch.save`` (since 1.6), TorchScript and ``torch.export``; the older
+stream of pickles with the values behind them; a plain ``pickle.dump``.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from typing import IO, Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+import torch
+
+from resnet_cli.checkpoint.exported import parts_of
+from resnet_cli.checkpoint.pickles import PickleError, Reading, storage_of, unpickle
+from resnet_cli.checkpoint.scripts import code_file, settings_in
+from resnet_cli.checkpoint.tree import StateDict
+from resnet_cli.checkpoint.values import Storage, Stored
+from resnet_cli.errors import CheckpointError
+
+MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of the older format
+DEEPEST = 3  # files in files
+LARGEST_TEXT = 1 << 28  # bytes of a pickle or a description in an archive, unpacked
+LOCAL_HEADER = 30  # bytes before the name of an entry
+
+
+class NoCheckpointError(CheckpointError):
+    """An archive of anything else."""
+
+
+class Archive:
+    """A zip archive whose entries are read in place."""
+
+    def __init__(self, file: IO[bytes], data: memoryview) -> None:
+        """Read the directory of the archive.
+
+        Raises:
+            BadZipFile: it has none, as a file that is cut off.
+        """
+        self.file, self.data = file, data
+        with ZipFile(file) as archive:
+            self.entries = {entry.filename: entry for entry in archive.infolist()}
+        roots = {name.partition("/")[0] for name in self.entries}
+        self.root = roots.pop() + "/" if len(roots) == 1 else ""
+
+    def __contains__(self, name: str) -> bool:
+        return self.root + name in self.entries
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all entries."""
+        return list(self.entries)
+
+    def values(self, name: str) -> memoryview:
+        """The bytes of an entry, in place.
+
+        Raises:
+            CheckpointError: it is not there, or not whole, or compressed.
+        """
+        entry = self.entry(name)
+        if entry.compress_type != ZIP_STORED:
+            raise CheckpointError(
+                "its parts are compressed, which torch.save never does: is it an archive around a "
+                "checkpoint?"
+            )
+        header = self.data[entry.header_offset : entry.header_offset + LOCAL_HEADER]
+        if len(header) < LOCAL_HEADER or bytes(header[:4]) != b"PK\x03\x04":
+            raise CheckpointError(f"its part {name} is not where it should be: it is damaged")
+        lengths = [int.from_bytes(header[at : at + 2], "little") for at in (26, 28)]
+        start = entry.header_offset + LOCAL_HEADER + sum(lengths)
+        part = self.data[start : start + entry.file_size]
+        if len(part) < entry.file_size:
+            raise CheckpointError(f"its part {name} reaches past the end: it is damaged")
+        return part
+
+    def text(self, name: str) -> bytes:
+        """The bytes of a description, unpacked.
+
+        Raises:
+            CheckpointError: it is not there, or damaged, or larger than any description.
+        """
+        entry = self.entry(name)
+        if entry.compress_type == ZIP_STORED:
+            return bytes(self.values(name))
+        try:
+            with ZipFile(self.file) as archive, archive.open(entry) as part:
+                data = part.read(LARGEST_TEXT + 1)
+        except (BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"its part {name} is damaged") from error
+        if len(data) > LARGEST_TEXT:
+            raise CheckpointError(f"its part {name} unpacks to more than {LARGEST_TEXT >> 20} MiB")
+        return data
+
+    def entry(self, name: str) -> ZipInfo:
+        """Directory entry of a part.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        if name not in self:
+            raise CheckpointError(f"its part {name} is missing: it is damaged")
+        return self.entries[self.root + name]
+
+
+def read_archive(archive: Archive, reading: Reading) -> tuple[str, Any]:
+    """Format and contents of an archive.
+
+    Raises:
+        CheckpointError: it is damaged, or none of PyTorch.
+        PickleError: its pickle is damaged.
+    """
+    for name, kind, read in ARCHIVES:
+        if name in archive:
+            return kind, read(archive, reading)
+    raise NoCheckpointError("it is a zip archive of other things, no checkpoint")
+
+
+def read_pickled(archive: Archive, reading: Reading) -> Any:
+    """What ``torch.save`` or TorchScript put into an archive."""
+    swapped = "byteorder" in archive and archive.text("byteorder") == b"big"
+    storages: dict[str, Storage] = {}
+
+    def persistent(identity: Any) -> Storage:
+        kind, key, _ = storage_of(identity)
+        if key not in storages:
+            storages[key] = Storage(archive.values(f"data/{key}"), kind.dtype, swapped=swapped)
+        return storages[key]
+
+    return unpickle(BytesIO(archive.text("data.pkl")), reading, persistent)
+
+
+def read_script(archive: Archive, reading: Reading) -> Any:
+    """A network of TorchScript; its modules have settings where its code states them."""
+    tree = read_pickled(archive, reading)
+    reading.imports.clear()  # its classes are defined in the file, and import nothing
+    for path, stand_in in reading.stand_ins.items():
+        name, kind = code_file(path), path.rpartition(".")[2]
+        if name in archive:
+            stand_in.settings = settings_in(archive.text(name).decode(errors="replace"), kind)
+    return tree
+
+
+def read_exported(archive: Archive, reading: Reading) -> Any:
+    """The weights of ``torch.export.save``, by their names."""
+    table = as_json(archive.text("data/weights/model_weights_config.json"))
+    swapped = "byteorder" in archive and archive.text("byteorder") == b"big"
+    tensors = {}
+    for name, entry in table["config"].items():
+        data = archive.values(f"data/weights/{entry['path_name']}")
+        if entry.get("use_pickle"):
+            raise CheckpointError("its weights are pickled: export it from the CPU")
+        meta = entry["tensor_meta"]
+        storage = Storage(data, EXPORTED_TYPES[meta["dtype"]], swapped=swapped)
+        size, stride = ([side["as_int"] for side in meta[key]] for key in ("sizes", "strides"))
+        view = Stored.view(storage, meta["storage_offset"]["as_int"], size, stride)
+        tensors[name] = view.tensor()
+    return StateDict(tensors, parts_of(as_json(archive.text("models/model.json"))))
+
+
+def read_exported_of_old(archive: Archive, reading: Reading) -> Any:
+    """The weights of ``torch.export.save`` before PyTorch 2.7: a checkpoint in the archive."""
+    return read_nested(archive.text("serialized_state_dict.pt"), reading)
+
+
+ARCHIVES: tuple[tuple[str, str, Callable[[Archive, Reading], Any]], ...] = (
+    ("constants.pkl", "torchscript", read_script),
+    ("data.pkl", "pickle-zip", read_pickled),
+    ("data/weights/model_weights_config.json", "pt2", read_exported),
+    ("serialized_state_dict.pt", "pt2", read_exported_of_old),
+)
+"""Archives of PyTorch: a part that only they have, format, reader."""
+
+EXPORTED_TYPES = {
+    1: torch.uint8,
+    2: torch.int8,
+    3: torch.int16,
+    4: torch.int32,
+    5: torch.int64,
+    6: torch.float16,
+    7: torch.float32,
+    8: torch.float64,
+    12: torch.bool,
+    13: torch.bfloat16,
+}
+"""``ScalarType`` of ``torch._export.serde.schema``."""
+
+
+def as_json(data: bytes) -> Any:
+    """The value of a description.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+def read_stream(file: IO[bytes], data: memoryview, reading: Reading) -> tuple[str, Any]:
+    """Format and contents of a pickle, or of the several that ``torch.save`` wrote before 1.6.
+
+    Raises:
+        PickleError: it is damaged.
+        CheckpointError: the values behind the pickles are not whole.
+    """
+    tree = unpickle(file, reading)
+    if tree != MAGIC:
+        return "pickle", tree
+    return "pickle-legacy", read_legacy(file, data, reading)
+
+
+def read_legacy(file: IO[bytes], data: memoryview, reading: Reading) -> Any:
+    """What ``torch.save`` wrote before 1.6, behind its magic number."""
+    unpickle(file, reading)  # version of the protocol
+    machine = unpickle(file, reading)
+    swapped = isinstance(machine, Mapping) and machine.get("little_endian") is False
+    storages: dict[str, tuple[Storage, int]] = {}
+
+    def persistent(identity: Any) -> Any:
+        match identity:
+            case ("module", container, *_):  # a class, with its source
+                return container
+            case (*_, view) if len(identity) == 6 and view is not None:
+                raise TypeError("a view of a storage")
+        kind, key, _ = storage_of(identity)
+        if key not in storages:
+            width = 1 if kind.dtype is None else kind.dtype.itemsize
+            storages[key] = Storage(None, kind.dtype, swapped=swapped), width
+        return storages[key][0]
+
+    tree = unpickle(file, reading, persistent)
+    fill(storages, unpickle(file, reading), data[file.tell() :])
+    return tree
+
+
+def fill(storages: Mapping[str, tuple[Storage, int]], keys: Any, data: memoryview) -> None:
+    """Hand the values behind the pickles to their storages, in the order of the keys.
+
+    Raises:
+        CheckpointError: there are fewer than announced.
+    """
+    at = 0
+    for key in keys if isinstance(keys, list) else ():
+        if key not in storages:
+            raise CheckpointError("it has values that belong to nothing: it is damaged")
+        storage, width = storages[key]
+        size = int.from_bytes(data[at : at + 8], "little", signed=True) * width
+        at += 8
+        if size < 0 or at + size > len(data):
+            raise CheckpointError("the file is cut off: copy or download it again")
+        storage.data = data[at : at + size]
+        at += size
+
+
+def read_nested(data: Any, reading: Reading) -> Any:
+    """Contents of a file in a file.
+
+    Raises:
+        TypeError, PickleError, CheckpointError: it cannot be read.
+    """
+    if not isinstance(data, bytes) or reading.nested >= DEEPEST:
+        raise TypeError("no file in the file")
+    reading.nested += 1
+    try:
+        stream, view = BytesIO(data), memoryview(data)
+        if data.startswith(b"PK"):
+            return read_archive(Archive(stream, view), reading)[1]
+        return read_stream(stream, view, reading)[1]
+    except BadZipFile as error:
+        raise PickleError(str(error)) from error
+    finally:
+        reading.nested -= 1

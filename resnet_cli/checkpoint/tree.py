@@ -1,0 +1,208 @@
+"""What a file holds: tensors in plain containers, and stand-ins for objects of any other class."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+DEEPEST = 64  # levels of modules in modules; torchvision's networks have four
+MOST_PARTS = 100_000  # modules of a network; a ResNet-152 has some five hundred
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One module or layer of a network, as far as its file describes it."""
+
+    kind: str  # name of its class, such as Conv2d
+    settings: Mapping[str, Any] = field(default_factory=dict)  # such as stride
+
+
+class StateDict(dict[str, Tensor]):
+    """Tensors by name, of a file that also says what the parts of the network are."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], parts: Mapping[str, Part]) -> None:
+        super().__init__(tensors)
+        self.parts = parts
+
+
+class Foreign:
+    """Stands in for an object of a class that is never imported: keeps all, does nothing."""
+
+    path: ClassVar[str] = "?"  # module.Class
+    settings: ClassVar[Mapping[str, Any]] = {}  # of all objects of this class, as TorchScript's
+
+    args: tuple[Any, ...]  # what the class would have been called with
+    state: Any  # what __setstate__ would have been given
+    elements: list[Any]  # of a list
+    entries: dict[Any, Any]  # of a dict
+
+    def __new__(cls, *args: Any, **_: Any) -> "Foreign":
+        """Keep the arguments."""
+        made = super().__new__(cls)
+        made.args, made.state, made.elements, made.entries = args, None, [], {}
+        return made
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.entries[key] = value
+
+    def append(self, element: Any) -> None:
+        """Keep an element."""
+        self.elements.append(element)
+
+    def extend(self, elements: Any) -> None:
+        """Keep elements."""
+        self.elements.extend(elements)
+
+    def add(self, element: Any) -> None:
+        """Keep an element."""
+        self.elements.append(element)
+
+    def __call__(self, *args: Any) -> "Foreign":
+        """What a function that the file made by calls would have returned."""
+        return Foreign(self, *args)
+
+    def tensor(self) -> Tensor | None:
+        """The numbers that this stands for, if it does."""
+        return None
+
+    @property
+    def kind(self) -> str:
+        """Name of the class, without its module."""
+        return self.path.rpartition(".")[2]
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What would have been set on the object."""
+        state = self.state
+        if isinstance(state, tuple) and len(state) == 2:  # of __dict__ and of __slots__
+            state = {**as_mapping(state[0]), **as_mapping(state[1])}
+        return as_mapping(state)
+
+    def contents(self) -> Any:
+        """What is in the object, as a plain container."""
+        attributes = self.attributes
+        if is_module(self):
+            return state_dict(self)
+        for inner in ("_content", "_val"):  # of OmegaConf
+            if inner in attributes:
+                return attributes[inner]
+        if attributes or self.entries:
+            return {**attributes, **self.entries}
+        return self.elements or list(self.args)
+
+
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """A dict as it is, anything else as an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def is_module(value: Any) -> bool:
+    """Whether an object was a ``torch.nn.Module``, or one of TorchScript."""
+    if not isinstance(value, Foreign):
+        return False
+    attributes = value.attributes
+    return value.path.startswith("__torch__.") or {"_parameters", "_modules"} <= attributes.keys()
+
+
+def state_dict(module: Foreign) -> StateDict:
+    """What ``state_dict()`` would have given, and the modules by their names."""
+    tensors: dict[str, Tensor] = {}
+    parts: dict[str, Part] = {}
+    waiting = [("", module)]
+    while waiting and len(parts) < MOST_PARTS:
+        name, current = waiting.pop()
+        start = f"{name}." if name else ""
+        own, children = members(current)
+        parts[name] = Part(current.kind, settings_of(current))
+        tensors.update((start + key, tensor) for key, tensor in own)
+        if name.count(".") < DEEPEST:
+            waiting += [(start + key, child) for key, child in reversed(children)]
+    return StateDict(tensors, parts)
+
+
+def members(module: Foreign) -> tuple[list[tuple[str, Tensor]], list[tuple[str, Foreign]]]:
+    """Tensors and modules right inside a module."""
+    attributes = module.attributes
+    if "_modules" in attributes:
+        tables = [as_mapping(attributes.get(f"_{kind}")) for kind in ("parameters", "buffers")]
+        transient = attributes.get("_non_persistent_buffers_set") or ()
+        inside = {key: value for table in tables for key, value in table.items()}
+        inside = {key: value for key, value in inside.items() if key not in transient}
+        inside |= as_mapping(attributes["_modules"])
+    else:  # TorchScript keeps all of them as attributes
+        inside = dict(attributes)
+    return (
+        list(tensors_in(inside).items()),
+        [(str(key), value) for key, value in inside.items() if is_module(value)],
+    )
+
+
+def settings_of(module: Foreign) -> dict[str, Any]:
+    """Numbers, words and sizes among the attributes of a module."""
+    own = {
+        key: value
+        for key, value in module.attributes.items()
+        if isinstance(value, bool | int | float | str | tuple)
+    }
+    return {**module.settings, **own}
+
+
+def containers(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a tree and every dict and list in it with its dotted path, outermost first.
+
+    Each is visited once, so that a file which nests a container in itself, or shares one a
+    thousandfold, ends.
+    """
+    waiting = deque([("", tree)])
+    seen = {id(tree)}
+    while waiting:
+        path, value = waiting.popleft()
+        container = plain(value)
+        yield path, container
+        for key, inner in items(container):
+            if isinstance(inner, CONTAINERS) and id(inner) not in seen:
+                seen.add(id(inner))
+                waiting.append((f"{path}.{key}" if path else key, inner))
+
+
+CONTAINERS = (Mapping, list, tuple, Foreign)
+
+
+def plain(value: Any) -> Any:
+    """What stands for something else as the container that it holds."""
+    for _ in range(DEEPEST):  # OmegaConf's nodes hold nodes
+        if not isinstance(value, Foreign):
+            break
+        value = value.contents()
+    return value
+
+
+def items(container: Any) -> Iterator[tuple[str, Any]]:
+    """Keys, as text, and values of a dict or a list; nothing of anything else."""
+    if isinstance(container, Mapping):
+        for key, value in container.items():
+            yield str(key) if isinstance(key, str | int) else repr(type(key)), value
+    elif isinstance(container, list | tuple):
+        for index, value in enumerate(container):
+            yield str(index), value
+
+
+def tensors_in(container: Any) -> dict[str, Tensor]:
+    """The tensors, and arrays of numbers, right inside a dict under names."""
+    if isinstance(container, StateDict):
+        return container
+    if not isinstance(container, Mapping):
+        return {}
+    found = {}
+    for key, value in container.items():
+        tensor = value.tensor() if isinstance(value, Foreign) else value
+        if isinstance(key, str) and isinstance(tensor, Tensor):
+            found[key] = tensor
+    return found

@@ -1,0 +1,71 @@
+"""A file that only its own classes can read, unpickled by them: on the user's word alone."""
+
+import logging
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from resnet_cli.checkpoint.formats import Contents
+from resnet_cli.checkpoint.tree import Part, StateDict
+from resnet_cli.errors import CheckpointError, describe
+
+log = logging.getLogger("resnet_cli")
+
+
+def read_trusted(path: Path, contents: Contents) -> Any:
+    """Unpickle a file, which runs whatever its maker put into it.
+
+    Args:
+        path: of the file.
+        contents: what reading it without running anything gave.
+
+    Returns:
+        A tree, whose networks are state dicts.
+
+    Raises:
+        CheckpointError: it is no pickle, or it cannot be unpickled here.
+    """
+    if not contents.format.startswith("pickle"):
+        raise CheckpointError(
+            f"cannot load {path}: there is nothing to unpickle in {contents.format}"
+        )
+    log.warning("trusting %s, which imports and may run: %s", path, ", ".join(contents.imports))
+    try:
+        if contents.format == "pickle":
+            with path.open("rb") as file:
+                found = pickle.load(file)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise CheckpointError(f"cannot unpickle {path}: {describe(error)}") from error
+    return as_tree(found)
+
+
+def as_tree(value: Any, depth: int = 0) -> Any:
+    """A loaded object as a tree of plain containers."""
+    if isinstance(value, nn.Module):
+        parts = {name: part_of(module) for name, module in value.named_modules()}
+        return StateDict(value.state_dict(), parts)
+    if depth > 8:
+        return value
+    if isinstance(value, Mapping):
+        return {key: as_tree(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_tree(inner, depth + 1) for inner in value]
+    if hasattr(value, "__dict__") and not isinstance(value, type | torch.Tensor):
+        return {key: as_tree(inner, depth + 1) for key, inner in vars(value).items()}
+    return value
+
+
+def part_of(module: nn.Module) -> Part:
+    """What a module says of itself."""
+    settings = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, bool | int | float | str | tuple)
+    }
+    return Part(type(module).__name__, settings)

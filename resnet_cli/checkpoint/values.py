@@ -1,0 +1,183 @@
+"""Numbers that a file holds: looked at only when they are asked for, and never past their end."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnet_cli.checkpoint.tree import Foreign
+from resnet_cli.errors import CheckpointError
+
+
+class Storage:
+    """A run of bytes that tensors are views of."""
+
+    __slots__ = ("data", "dtype", "swapped")
+
+    def __init__(
+        self, data: memoryview | None, dtype: torch.dtype | None, *, swapped: bool = False
+    ) -> None:
+        """Remember where the numbers are.
+
+        Args:
+            data: the bytes; None until the end of a legacy file gives them.
+            dtype: of the numbers; None where the tensor says it.
+            swapped: written on a machine of the other byte order.
+        """
+        self.data, self.dtype, self.swapped = data, dtype, swapped
+
+
+class Stored(Foreign):
+    """A tensor that is still in its file."""
+
+    path = "torch.Tensor"
+
+    storage: Storage
+    offset: int  # numbers, from the start of the storage
+    size: tuple[int, ...]
+    stride: tuple[int, ...]  # numbers
+    dtype: torch.dtype
+
+    @classmethod
+    def view(
+        cls,
+        storage: Any,
+        offset: Any,
+        size: Any,
+        stride: Any,
+        dtype: torch.dtype | None = None,
+    ) -> "Stored":
+        """Describe a view of a storage, as ``torch._utils._rebuild_tensor`` takes it.
+
+        Raises:
+            TypeError: an argument that no writer of tensors gives.
+        """
+        counts = (offset, *size, *stride)
+        chosen = dtype or getattr(storage, "dtype", None)
+        if (
+            not isinstance(storage, Storage)
+            or not all(isinstance(count, int) and count >= 0 for count in counts)
+            or len(size) != len(stride)
+            or chosen is None
+        ):
+            raise TypeError("a tensor of no storage, of a negative size or of no type")
+        made = cls()
+        made.storage, made.offset, made.dtype = storage, offset, chosen
+        made.size, made.stride = tuple(size), tuple(stride)
+        return made
+
+    def tensor(self) -> Tensor:
+        """The tensor, as a view of the file where the file allows it.
+
+        Raises:
+            CheckpointError: the file does not hold that many numbers.
+        """
+        if 0 in self.size:
+            return torch.empty(self.size, dtype=self.dtype)
+        last = self.offset + sum((n - 1) * by for n, by in zip(self.size, self.stride, strict=True))
+        data, width = self.storage.data, self.dtype.itemsize
+        if data is None or (last + 1) * width > len(data):
+            raise CheckpointError(
+                f"a tensor of {list(self.size)} reaches past the end of its values: "
+                "the file is damaged"
+            )
+        numbers = self.numbers(data, last + 1 - self.offset)
+        return numbers.as_strided(self.size, self.stride)
+
+    def numbers(self, data: memoryview, count: int) -> Tensor:
+        """``count`` numbers of ``data``, in a row."""
+        start, width = self.offset * self.dtype.itemsize, self.dtype.itemsize
+        part = data[start : start + count * width]
+        if self.storage.swapped and width > 1:
+            raw = np.frombuffer(part, dtype=f"u{width}").byteswap()
+            return torch.from_numpy(raw).view(self.dtype)
+        if part.readonly or np.frombuffer(part, dtype=np.uint8).ctypes.data % width:
+            part = memoryview(bytearray(part))  # torch reads neither constant nor odd addresses
+        return torch.frombuffer(part, dtype=self.dtype)
+
+
+def nbytes(size: tuple[int, ...], dtype: torch.dtype) -> int:
+    """Bytes of a tensor whose numbers stand one after the other."""
+    return prod(size) * dtype.itemsize
+
+
+class ArrayType(Foreign):
+    """Stands in for ``numpy.dtype``."""
+
+    path = "numpy.dtype"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type, of numbers or text.
+
+        Raises:
+            TypeError: any other type, such as one of objects.
+        """
+        name, state = self.args[0], self.state
+        order = state[1] if isinstance(state, tuple) and len(state) > 1 else "="
+        if not isinstance(name, str) or name[:1] not in "biufcSU" or order not in (*"<>|=",):
+            raise TypeError(f"an array of {name!r}")
+        dtype = np.dtype(name)
+        if order in ("|", "="):
+            return dtype
+        return dtype.newbyteorder(">" if order == ">" else "<")
+
+
+class Array(Foreign):
+    """Stands in for ``numpy.ndarray``."""
+
+    path = "numpy.ndarray"
+
+    @classmethod
+    def flat(cls, raw: Any, dtype: Any, shape: Any, order: Any = "C") -> "Array":
+        """What ``numpy._core.numeric._frombuffer`` is called with, of pickle protocol 5."""
+        made = cls()
+        made.state = (1, tuple(shape), dtype, order == "F", raw)
+        return made
+
+    def array(self) -> np.ndarray[Any, Any] | list[Any]:
+        """The array; objects as the list that they were.
+
+        Raises:
+            TypeError, ValueError: a state that no array has.
+        """
+        _, shape, kind, by_column, raw = self.state
+        if isinstance(raw, list):
+            return raw
+        if isinstance(raw, str):  # of Python 2
+            raw = raw.encode("utf-8", "surrogateescape")
+        flat = np.frombuffer(raw, dtype=kind.dtype)
+        return flat.reshape(shape, order="F" if by_column else "C")
+
+    def contents(self) -> Any:
+        """Text and objects as a list, numbers as nothing that could hold more."""
+        array = self.whole()
+        if array is None:
+            return []
+        return array if isinstance(array, list) else array.ravel().tolist()
+
+    def tensor(self) -> Tensor | None:
+        """The numbers as a tensor; None for text and objects."""
+        array = self.whole()
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+            return None
+        native = array.astype(array.dtype.newbyteorder("="))  # a copy, which may be written to
+        return torch.from_numpy(native)
+
+    def whole(self) -> np.ndarray[Any, Any] | list[Any] | None:
+        """The array; None where its description makes no sense."""
+        try:
+            return self.array()
+        except (TypeError, ValueError, AttributeError):
+            return None
+
+
+def scalar(kind: Any, raw: Any = b"") -> Any:
+    """A number or text of NumPy as one of Python's."""
+    if isinstance(raw, str):
+        raw = raw.encode("utf-8", "surrogateescape")
+    if not isinstance(kind, ArrayType) or not isinstance(raw, bytes):
+        return raw  # an object
+    return np.frombuffer(raw, dtype=kind.dtype)[0].item()

@@ -1,0 +1,74 @@
+"""``resnet-cli convert``: a checkpoint of any kind to one that describes itself."""
+
+from pathlib import Path
+
+import click
+
+from resnet_cli.cli.options import (
+    classes_option,
+    debug_option,
+    dilation_option,
+    ema_option,
+    preset_option,
+    state_key_option,
+    trust_option,
+)
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
+@click.argument("output", type=click.Path(path_type=Path))
+@classes_option
+@preset_option
+@click.option("--half", is_flag=True, help="Write weights in fp16, half the size.")
+@state_key_option
+@ema_option
+@dilation_option
+@trust_option
+@click.option("--overwrite", is_flag=True, help="Write over an existing file.")
+@debug_option
+def convert(
+    checkpoint: Path,
+    output: Path,
+    classes: str | None,
+    preset: str | None,
+    half: bool,
+    state_key: str | None,
+    ema: bool,
+    dilation: bool,
+    trust_checkpoint: bool,
+    overwrite: bool,
+) -> None:
+    """Write a checkpoint of any kind in torchvision's names, with all that is known of it.
+
+    OUTPUT is .safetensors, with model, class names and preprocessing as metadata, or .pth, which
+    torch.load gives back as a dict with the weights under state_dict and the names under classes.
+    """
+    from dataclasses import replace
+
+    from resnet_cli.checkpoint import Location, load_checkpoint
+    from resnet_cli.checkpoint.conversion import saver, write_checkpoint
+    from resnet_cli.cli.terminal import note
+    from resnet_cli.preprocess import adjust
+    from resnet_cli.text import first_few
+    from resnet_cli.writers import check_new
+
+    saver(output)
+    check_new(output, overwrite=overwrite)
+    loaded = load_checkpoint(
+        Location(checkpoint, "as named"),
+        classes=classes,
+        state_key=state_key,
+        ema=ema,
+        dilated=dilation,
+        trusted=trust_checkpoint,
+    )
+    if preset is not None:
+        loaded = replace(loaded, preprocess=adjust(loaded.preprocess, preset=preset, given={}))
+    write_checkpoint(loaded, output, half=half)
+    note(f"{loaded.path} ({loaded.format}): {', '.join([loaded.model, *loaded.whereabouts])}")
+    names = loaded.classes
+    note(f"{loaded.num_classes:,} outputs: {first_few(names.names)} ({names.source})")
+    for sentence in loaded.notes:
+        note(f"recorded beside the weights: {sentence}")
+    note(f"wrote {output}, {output.stat().st_size / 1e6:.1f} MB")

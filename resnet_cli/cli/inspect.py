@@ -1,0 +1,87 @@
+"""``resnet-cli inspect``: what is in a checkpoint file, without running anything in it."""
+
+import json
+import shutil
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import click
+
+from resnet_cli.cli.options import debug_option, ema_option, state_key_option
+from resnet_cli.errors import CheckpointError
+from resnet_cli.text import first_few, printable
+
+INDENT = 17  # columns of the names of facts
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
+@state_key_option
+@ema_option
+@click.option(
+    "--format",
+    "text_format",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    help="How the facts are laid out.",
+)
+@debug_option
+def inspect(checkpoint: Path, state_key: str | None, ema: bool, text_format: str) -> None:
+    """Show what is in a checkpoint file, without running anything in it.
+
+    CHECKPOINT is a file of any kind, or a folder with one. The network, its classes and its
+    preprocessing, what a pickle would import, and what is odd about the weights. The exit status
+    is 1 when no prediction can be made with it, and the last line says why.
+    """
+    from resnet_cli.checkpoint.inspection import inspect_checkpoint
+
+    found = inspect_checkpoint(checkpoint, state_key=state_key, ema=ema)
+    record = found.record()
+    if text_format == "json":
+        click.echo(json.dumps(record, indent=2))
+    else:
+        click.echo(table(record))
+    if found.error is not None:
+        raise CheckpointError(found.error)
+
+
+def table(record: dict[str, Any]) -> str:
+    """A fact a line; what is not there is left out."""
+    width = shutil.get_terminal_size(fallback=(100, 24)).columns
+    lines = []
+    for name, value in record.items():
+        if value is None or value == () or name == "error":
+            continue
+        several = value if name in ("warnings", "unsafe_globals") else (in_words(name, value),)
+        for number, text in enumerate(several):
+            start = name.replace("_", " ") if number == 0 else ""
+            lines += textwrap.wrap(
+                printable(text),
+                width,
+                initial_indent=start.ljust(INDENT),
+                subsequent_indent=" " * INDENT,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+    return "\n".join(lines)
+
+
+def in_words(name: str, value: Any) -> str:
+    """One fact as people read it."""
+    if name == "classes":
+        return first_few(value)
+    if name == "preprocess":
+        return ", ".join(f"{key} {shown(part)}" for key, part in value.items())
+    if name == "state_key" and not value:
+        return "(the top of the file)"
+    if name == "stripped_prefix" and not value:
+        return "(none)"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def shown(value: Any) -> str:
+    """A setting; numbers of each channel in few digits."""
+    if isinstance(value, tuple | list):
+        return " ".join(f"{number:.4g}" for number in value)
+    return str(value)

@@ -1,0 +1,294 @@
+"""The network that a .prototxt of Caffe describes, layer by layer, under Caffe's own names."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resnet_cli.checkpoint.prototxt import Layer, Network, Shape, read_prototxt
+from resnet_cli.errors import CheckpointError, SettingError, describe
+
+Settings = Mapping[str, Any]
+
+
+class Input(nn.Identity):
+    """Gives the pictures."""
+
+
+class Scale(nn.Module):
+    """A factor for each channel, and a summand: what Caffe's batch norms go without."""
+
+    def __init__(self, channels: int, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [N, C, …] to the same shape."""
+        ones = (1,) * (features.ndim - 2)
+        scaled = features * self.weight.view(-1, *ones)
+        return scaled if self.bias is None else scaled + self.bias.view(-1, *ones)
+
+
+class Eltwise(nn.Module):
+    """The sum of tensors of one shape, each times its coefficient."""
+
+    def __init__(self, coefficients: Sequence[float]) -> None:
+        super().__init__()
+        self.coefficients = tuple(coefficients)
+
+    def forward(self, *features: Tensor) -> Tensor:
+        """Map tensors of one shape to one more of it."""
+        if len({tensor.shape for tensor in features}) != 1:
+            raise ValueError(f"it adds shapes {[list(tensor.shape) for tensor in features]}")
+        total, *others = (
+            tensor if factor == 1 else factor * tensor
+            for factor, tensor in zip(self.coefficients, features, strict=True)
+        )
+        for other in others:
+            total = total + other
+        return total
+
+
+class InnerProduct(nn.Linear):
+    """A linear layer over all that there is of a picture."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [N, …] to [N, outputs]."""
+        return super().forward(features.flatten(1))
+
+
+def convolution(settings: Settings, features: Tensor) -> nn.Module:
+    """A convolution over height and width."""
+    return nn.Conv2d(
+        features.shape[1],
+        settings["num_output"],
+        settings["kernel_size"],
+        stride=settings["stride"],
+        padding=settings["pad"],
+        dilation=settings["dilation"],
+        groups=settings["group"],
+        bias=settings["bias_term"],
+    )
+
+
+def pooling(settings: Settings, _: Tensor) -> nn.Module:
+    """A pool, which rounds sizes up where nothing says otherwise.
+
+    Caffe divides an average by the padding that is in it as well (pooling_layer.cpp).
+    """
+    largest = settings["pool"] == "MAX"
+    if settings["pool"] not in ("MAX", "AVE"):
+        raise ValueError(f"a pool of kind {settings['pool']}")
+    if settings["global_pooling"]:
+        return nn.AdaptiveMaxPool2d(1) if largest else nn.AdaptiveAvgPool2d(1)
+    kind = nn.MaxPool2d if largest else nn.AvgPool2d
+    return kind(
+        settings["kernel_size"],
+        stride=settings["stride"],
+        padding=settings["pad"],
+        ceil_mode=settings.get("ceil_mode", True),
+    )
+
+
+def relu(settings: Settings, _: Tensor) -> nn.Module:
+    """A ReLU, or a leaky one."""
+    slope = settings.get("negative_slope", 0)
+    return nn.LeakyReLU(slope) if slope else nn.ReLU()
+
+
+def eltwise(settings: Settings, *features: Tensor) -> nn.Module:
+    """A sum; Caffe has products and maxima under the same name."""
+    if (operation := settings.get("operation", "SUM")) != "SUM":
+        raise ValueError(f"an operation {operation}, only SUM is known")
+    return Eltwise(settings.get("coeff") or (1.0,) * len(features))
+
+
+def inner_product(settings: Settings, features: Tensor) -> nn.Module:
+    """A linear layer."""
+    require_channels(settings)
+    size = features.flatten(1).shape[1]
+    return InnerProduct(size, settings["num_output"], bias=settings["bias_term"])
+
+
+def scale(settings: Settings, features: Tensor) -> nn.Module:
+    """A factor for each channel."""
+    require_channels(settings)
+    return Scale(features.shape[1], bias=settings.get("bias_term", False))
+
+
+def require_channels(settings: Settings) -> None:
+    """Refuse a layer of numbers for other axes than that of the channels.
+
+    Raises:
+        ValueError: it is one.
+    """
+    axes = settings.get("axis", 1), settings.get("num_axes", 1)
+    if axes != (1, 1):
+        raise ValueError(f"axis {axes[0]} and {axes[1]} axes, only the channels are known")
+
+
+def batch_norm(settings: Settings, features: Tensor) -> nn.Module:
+    """A batch norm, which leaves factors and summands to a ``Scale``."""
+    kind = nn.BatchNorm1d if features.ndim == 2 else nn.BatchNorm2d
+    return kind(features.shape[1], eps=settings["eps"], affine=False)
+
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "BatchNorm": batch_norm,
+    "Convolution": convolution,
+    "Dropout": lambda settings, _: nn.Dropout(settings.get("dropout_ratio", 0.5)),
+    "Eltwise": eltwise,
+    "InnerProduct": inner_product,
+    "Input": lambda _settings, _images: Input(),
+    "Pooling": pooling,
+    "ReLU": relu,
+    "Scale": scale,
+    "Softmax": lambda settings, _: nn.Softmax(dim=settings.get("axis", 1)),
+}
+"""What makes the module of a type from its settings and the tensors that it will get."""
+
+BROKEN = (RuntimeError, ValueError, TypeError, LookupError, OverflowError, ZeroDivisionError)
+"""What PyTorch raises of sizes that cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One layer of a pass."""
+
+    module: str  # name
+    bottoms: tuple[str, ...]  # blobs
+    top: str
+    done: tuple[str, ...]  # blobs that no later layer reads
+
+
+class CaffeNetwork(nn.Module):
+    """A network that runs its layers one after the other, between blobs with names."""
+
+    def __init__(self, image_blob: str) -> None:
+        super().__init__()
+        self.image_blob = image_blob
+        self.steps: list[Step] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [N, C, H, W] to what the last layer gives."""
+        blobs = {self.image_blob: images}
+        output = images
+        del images  # a blob lives until its last reader
+        for step in self.steps:
+            output = self.get_submodule(step.module)(*(blobs[name] for name in step.bottoms))
+            blobs[step.top] = output
+            for name in step.done:
+                del blobs[name]
+        return output
+
+
+def network_from_prototxt(path: Path) -> CaffeNetwork:
+    """Build the network of a .prototxt without memory for its weights.
+
+    Returns:
+        A network in evaluation mode on the meta device with a module for each layer, of its name
+        with dots replaced, that maps float [N, C, H, W] to what the last layer gives.
+
+    Raises:
+        CheckpointError: the file is no prototxt.
+        SettingError: it has layers of other types than ``BUILDERS``, or such as do not fit.
+    """
+    return assemble(read(path), path)
+
+
+def read(path: Path) -> Network:
+    """Read a .prototxt.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    try:
+        return read_prototxt(path.read_text(encoding="utf-8", errors="replace"))
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot load {path}: {error}") from error
+
+
+def assemble(described: Network, path: Path) -> CaffeNetwork:
+    """Build a network; the shapes that arrive at a layer set its sizes.
+
+    Raises:
+        SettingError: it cannot be built; names the layer.
+    """
+    require_known(described.layers, path)
+    image_blob, shape = image_input(described, path)
+    network = CaffeNetwork(image_blob)
+    layers = [replace(layer, bottoms=layer.bottoms or layer.tops) for layer in described.layers]
+    with torch.device("meta"):
+        blobs = {image_blob: torch.empty(1, *shape[1:])}
+        for index, layer in enumerate(layers):
+            later = {name for reader in layers[index + 1 :] for name in reader.bottoms}
+            try:
+                add_layer(network, layer, blobs, later)
+            except BROKEN as error:
+                raise SettingError(
+                    f"cannot build {path}: its layer {layer.name} ({layer.part.kind}) does not fit "
+                    f"({describe(error)})"
+                ) from error
+    return network.eval()
+
+
+def add_layer(
+    network: CaffeNetwork, layer: Layer, blobs: dict[str, Tensor], later: set[str]
+) -> None:
+    """Add the module of a layer to a network, and what it gives to the blobs."""
+    if missing := [name for name in layer.bottoms if name not in blobs]:
+        raise ValueError(f"it reads {missing[0]}, which no layer before it gives")
+    features = [blobs[name] for name in layer.bottoms]
+    module = BUILDERS[layer.part.kind](layer.part.settings, *features).eval()
+    if isinstance(module, nn.ReLU | nn.LeakyReLU):
+        module.inplace = layer.bottoms == layer.tops
+    name = layer.name.replace(".", "_") or layer.part.kind
+    while hasattr(network, name):  # such as a layer "half"
+        name += "_"
+    network.add_module(name, module)
+    (top,) = layer.tops
+    blobs[top] = module(*features)
+    done = set(layer.bottoms) - later - {top}
+    network.steps.append(Step(name, layer.bottoms, top, tuple(done)))
+
+
+def require_known(layers: Sequence[Layer], path: Path) -> None:
+    """Refuse layers that cannot be built.
+
+    Raises:
+        SettingError: names all their types.
+    """
+    unknown = {layer.part.kind: layer.name for layer in layers if layer.part.kind not in BUILDERS}
+    if unknown:
+        named = ", ".join(f"{kind} ({name})" for kind, name in unknown.items())
+        raise SettingError(
+            f"cannot build {path}: it has layers of unknown types: {named}: only "
+            f"{', '.join(BUILDERS)} are known"
+        )
+    if not layers:
+        raise SettingError(f"cannot build {path}: it has no layers: is it a network of Caffe?")
+
+
+def image_input(described: Network, path: Path) -> tuple[str, Shape]:
+    """Blob in which the pictures arrive, and its shape: batch, channels, height, width.
+
+    Raises:
+        SettingError: there is not one, or its shape is not that of pictures.
+    """
+    inputs = dict(described.inputs)
+    for layer in described.layers:
+        if layer.part.kind == "Input":
+            shapes = layer.part.settings.get("shape", ()) or ((),)
+            inputs |= dict(zip(layer.tops, shapes * len(layer.tops), strict=False))
+    shape = next(iter(inputs.values()), ())
+    if len(inputs) != 1 or len(shape) != 4 or min(shape) < 1:
+        named = ", ".join(f"{name} {list(shape)}" for name, shape in inputs.items()) or "none"
+        raise SettingError(
+            f"cannot build {path}: its inputs are {named}: it needs one of batch, channels, "
+            "height and width, as in a deploy.prototxt"
+        )
+    return next(iter(inputs)), shape
