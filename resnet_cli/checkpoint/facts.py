@@ -110,7 +110,7 @@ def is_ceil(pool: Part) -> bool:
     """
     sizes = [setting(pool, name) for name in ("kernel_size", "stride")]
     padding = setting(pool, "padding" if pool.kind == "MaxPool2d" else "pad") or 0
-    rounds_up = pool.kind == "Pooling" or pool.settings.get("ceil_mode") is True
+    rounds_up = pool.settings.get("ceil_mode", pool.kind == "Pooling") is True
     if None in sizes:
         return pool.kind == "Pooling"
     if sizes != [3, 2] or (padding, rounds_up) not in ((1, False), (0, True)):

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from resnet_cli.checkpoint.caffe import is_caffemodel, read_caffemodel
 from resnet_cli.checkpoint.folders import INDEX, shards
 from resnet_cli.checkpoint.pickles import PickleError, Reading
+from resnet_cli.checkpoint.prototxt import apply_prototxt
 from resnet_cli.checkpoint.strangers import nature, nature_of_zip
 from resnet_cli.checkpoint.torchfiles import (
     Archive,
@@ -139,8 +140,18 @@ def read_pickle(path: Path) -> Contents:
 
 
 def read_caffe(path: Path) -> Contents:
-    """Read a model of Caffe."""
-    return Contents("caffemodel", read_caffemodel(path))
+    """Read a model of Caffe, and the description beside it, which says strides and pools too."""
+    state = read_caffemodel(path)
+    stem = path.stem.removesuffix("-model")
+    for name in (f"{path.stem}.prototxt", f"{stem}-deploy.prototxt", "deploy.prototxt"):
+        beside = path.with_name(name)
+        if beside.is_file():
+            try:
+                state = apply_prototxt(state, beside.read_text(encoding="utf-8", errors="replace"))
+            except CheckpointError as error:
+                raise CheckpointError(f"{beside} does not describe it: {error}") from error
+            break
+    return Contents("caffemodel", state)
 
 
 def mapped(path: Path) -> memoryview:

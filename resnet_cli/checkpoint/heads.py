@@ -15,6 +15,7 @@ from resnet_cli.errors import CheckpointError
 USUAL = ("fc", "head.fc", "head", "classifier", "linear", "last_linear", "logits")
 """Where heads are, the likeliest first; any other place is found as well if it is the only one."""
 
+
 @dataclass(frozen=True, slots=True)
 class FoundHead:
     """A head, and where it was."""

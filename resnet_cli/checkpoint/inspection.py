@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from resnet_cli.checkpoint.classes import ClassNames, find_classes
@@ -157,7 +156,7 @@ def untrained(state: Mapping[str, Tensor]) -> str | None:
         mean, variance = state[f"{norm}running_mean"], state.get(f"{norm}running_var")
         if variance is None or bool((mean != 0).any()) or bool((variance != 1).any()):
             return None
-    counters = [state.get(f"{norm}num_batches_tracked", torch.ones(())) for norm in norms]
-    if any(bool(counter != 0) for counter in counters):
-        return "all batch-norm statistics are at their start (mean 0, variance 1): folded, it seems"
-    return "batch-norm statistics were never updated: was it trained?"
+    return (
+        "batch-norm statistics were never updated (mean 0, variance 1): an untrained network, or "
+        "one whose batch norms are folded"
+    )

@@ -141,7 +141,7 @@ def read_script(archive: Archive, reading: Reading) -> Any:
     return tree
 
 
-def read_exported(archive: Archive, reading: Reading) -> Any:
+def read_exported(archive: Archive, _: Reading) -> Any:
     """The weights of ``torch.export.save``, by their names."""
     table = as_json(archive.text("data/weights/model_weights_config.json"))
     swapped = "byteorder" in archive and archive.text("byteorder") == b"big"

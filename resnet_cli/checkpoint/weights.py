@@ -11,6 +11,7 @@ from torch import Tensor
 from resnet_cli.checkpoint.layouts import LAYOUTS, Layout
 from resnet_cli.checkpoint.tree import Foreign, Part, StateDict, containers, tensors_in
 from resnet_cli.errors import CheckpointError
+from resnet_cli.text import first_few
 
 log = logging.getLogger("resnet_cli")
 
@@ -117,9 +118,17 @@ def prefixes(tensors: Mapping[str, Tensor]) -> Iterator[tuple[Layout, str]]:
 
 def inventory(tree: Any) -> str:
     """Say in a few words what a tree holds instead of a ResNet."""
+    names: list[str] = []
+    where = ""
+    for path, container in containers(tree):
+        tensors = tensors_in(container)
+        if len(tensors) > max(1, len(names)):
+            names, where = list(tensors), path
     if not isinstance(tree, Mapping):
         kind = tree.kind if isinstance(tree, Foreign) else type(tree).__name__
-        return f"it holds a {kind}, not a state dict"
-    keys = ", ".join(str(key) for key in list(tree)[:5])
-    more = f" and {len(tree) - 5} more" if len(tree) > 5 else ""
-    return f"it holds {keys}{more}" if keys else "it holds nothing"
+        held = f"it holds a {kind}, not a state dict"
+    else:
+        held = f"it holds {first_few(list(map(str, tree)))}" if tree else "it holds nothing"
+    if names and (where or not isinstance(tree, Mapping)):
+        held += f"; its {len(names)} tensors are {first_few(names)}"
+    return held

@@ -48,21 +48,22 @@ def convert(
 
     from resnet_cli.checkpoint import Location, load_checkpoint
     from resnet_cli.checkpoint.conversion import saver, write_checkpoint
-    from resnet_cli.cli.terminal import note
+    from resnet_cli.cli.terminal import note, showing_notes
     from resnet_cli.preprocess import adjust
     from resnet_cli.text import first_few
     from resnet_cli.writers import check_new
 
     saver(output)
     check_new(output, overwrite=overwrite)
-    loaded = load_checkpoint(
-        Location(checkpoint, "as named"),
-        classes=classes,
-        state_key=state_key,
-        ema=ema,
-        dilated=dilation,
-        trusted=trust_checkpoint,
-    )
+    with showing_notes():
+        loaded = load_checkpoint(
+            Location(checkpoint, "as named"),
+            classes=classes,
+            state_key=state_key,
+            ema=ema,
+            dilated=dilation,
+            trusted=trust_checkpoint,
+        )
     if preset is not None:
         loaded = replace(loaded, preprocess=adjust(loaded.preprocess, preset=preset, given={}))
     write_checkpoint(loaded, output, half=half)

@@ -1,6 +1,6 @@
 """What a network is, layer by layer: shapes, parameters, multiply-adds, memory."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -72,7 +72,9 @@ def summarise(
         SettingError: pictures too small for the network, or a view that it has not.
     """
     side = default_size(subject.model)
-    size = img_size or (side, side)
+    size = img_size or subject.img_size or (side, side)
+    if view == "layers" and subject.written is not None:
+        subject = replace(subject, network=subject.written)
     images = torch.empty(batch_size, subject.in_channels, *size, device="meta")
     traced = trace(subject.network, images)
     shown = VIEWS[view](subject, traced, depth)

@@ -149,13 +149,15 @@ def formula(network: nn.Module, layer: Layer) -> str:
 
     A dilated kernel counts as wide as it reaches.
     """
-    dilation = given(pair(getattr(network.get_submodule(layer.name), "dilation", 1)))
+    module = network.get_submodule(layer.name)
+    dilation = given(pair(getattr(module, "dilation", 1)))
+    rounding = "ceil" if getattr(module, "ceil_mode", False) else "floor"
     sides = []
     for axis in (0, 1):
         n, result = given(layer.input_shape)[2 + axis], given(layer.output_shape)[2 + axis]
         k = dilation[axis] * (given(layer.kernel_size)[axis] - 1) + 1
         p, s = given(layer.padding)[axis], given(layer.stride)[axis]
-        sides.append(f"floor(({n} + 2·{p} - {k}) / {s}) + 1 = {result}")
+        sides.append(f"{rounding}(({n} + 2·{p} - {k}) / {s}) + 1 = {result}")
     return sides[0] if sides[0] == sides[1] else "; ".join(sides)
 
 
@@ -166,13 +168,14 @@ def given(shape: Shape | None) -> Shape:
 
 
 def strided_layer(trace: Trace, block: str) -> Layer:
-    """The convolution that sets the size of a stage: its first 3x3 one that takes the stride."""
+    """The convolution that sets the size of a stage: the one that strides, or its first 3x3."""
     inside = [
         layer
         for layer in below(trace, block)
-        if layer.type == "Conv2d" and layer.kernel_size == (3, 3)
+        if layer.type == "Conv2d" and "downsample" not in layer.name
     ]
-    return next((layer for layer in inside if layer.stride != (1, 1)), inside[0])
+    wide = next(layer for layer in inside if layer.kernel_size == (3, 3))
+    return next((layer for layer in inside if layer.stride != (1, 1)), wide)
 
 
 def notation(block: nn.Module) -> str:

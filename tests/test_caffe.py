@@ -1,0 +1,828 @@
+"""Files of Caffe against OpenCV, which reads and runs them itself."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from caffe_files import (
+    CaffeLayer,
+    bytes_field,
+    caffe_resnet,
+    encode,
+    encode_blob,
+    number_field,
+    resnet_prototxt,
+    string,
+    varint,
+)
+from conftest import Run
+from resnet_cli.checkpoint.caffe import is_caffemodel, read_caffemodel
+from resnet_cli.checkpoint.prototxt import apply_prototxt, read_prototxt
+from resnet_cli.checkpoint.tree import Part, StateDict
+from resnet_cli.errors import CheckpointError, SettingError
+from resnet_cli.summary import Changes, find_subject, summarise
+from resnet_cli.summary.caffe import network_from_prototxt
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Files:
+    """A network on disk, and OpenCV's reading of it."""
+
+    text: str
+    data: bytes
+    prototxt: Path
+    caffemodel: Path
+
+    def opencv(self) -> cv2.dnn.Net:
+        return cv2.dnn.readNetFromCaffe(str(self.prototxt), str(self.caffemodel))
+
+
+def saved(folder: Path, text: str, data: bytes) -> Files:
+    files = Files(text, data, folder / "deploy.prototxt", folder / "net.caffemodel")
+    files.prototxt.write_text(text)
+    files.caffemodel.write_bytes(data)
+    return files
+
+
+@pytest.fixture(scope="module")
+def thin(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Caffe's ResNet-50 with an eighth of its channels, for pictures of 96 pixels."""
+    text, data = caffe_resnet((3, 4, 6, 3), num_classes=7, seed=0, width=8, side=96)
+    return saved(tmp_path_factory.mktemp("thin"), text, data)
+
+
+def read(data: bytes) -> StateDict:
+    path = Path("some.caffemodel")
+    path.write_bytes(data)
+    return read_caffemodel(path)
+
+
+def described(text: str) -> nn.Module:
+    path = Path("some.prototxt")
+    path.write_text(text)
+    return network_from_prototxt(path)
+
+
+def one_layer(kind: str, *blobs: bytes, name: str = "only") -> bytes:
+    """A caffemodel of one layer with blobs that are bytes already."""
+    layer = string(1, name) + string(2, kind) + b"".join(bytes_field(7, blob) for blob in blobs)
+    return string(1, "net") + bytes_field(100, layer)
+
+
+def blob(*values: float) -> bytes:
+    return encode_blob(np.array(values, np.float32))
+
+
+# --- the tensors of a caffemodel
+
+
+def opencv_blobs(net: cv2.dnn.Net, layer: str) -> list[Floats]:
+    return [np.asarray(blob, np.float32) for blob in net.getLayer(layer).blobs]
+
+
+@pytest.mark.parametrize("bottleneck", [True, False])
+def test_tensors_are_those_that_opencv_reads(bottleneck: bool, tmp_path: Path) -> None:
+    text, data = caffe_resnet(
+        (1, 2, 2, 1), num_classes=5, seed=1, width=4, bottleneck=bottleneck, side=64
+    )
+    files = saved(tmp_path, text, data)
+    net, state = files.opencv(), read_caffemodel(files.caffemodel)
+    seen = set()
+    for name in net.getLayerNames():
+        blobs = opencv_blobs(net, name)
+        keys = ["weight", "bias"]
+        if name.startswith("bn"):
+            mean, variance, factor = blobs
+            blobs, keys = [mean / factor, variance / factor], ["running_mean", "running_var"]
+        for key, expected in zip(keys, blobs, strict=False):
+            tensor = state[f"{name}.{key}"]
+            assert tensor.dtype == torch.float32
+            np.testing.assert_allclose(tensor.numpy().ravel(), expected.ravel(), rtol=1e-6)
+            seen.add(f"{name}.{key}")
+
+    assert seen == set(state)
+    assert state["conv1.weight"].shape == (4, 3, 7, 7)
+    assert state["conv1.bias"].shape == state["bn_conv1.running_var"].shape == (4,)
+    assert state["fc1000.weight"].shape == (5, 128 if bottleneck else 32)
+    assert state["fc1000.bias"].shape == (5,)
+
+
+def test_only_the_small_network_of_the_authors_has_a_bias_in_front() -> None:
+    assert "conv1.bias" in read(caffe_resnet((1, 1, 1, 1), num_classes=2, seed=0, width=2)[1])
+    deep = read(caffe_resnet((1, 2, 7, 1), num_classes=2, seed=0, width=2)[1])
+
+    assert "conv1.bias" not in deep
+    assert {"res3b1_branch2a.weight", "res4b6_branch2c.weight", "res5a_branch1.weight"} <= set(deep)
+
+
+def test_all_ways_to_write_a_blob_give_the_same_tensors(thin: Files) -> None:
+    plain = read_caffemodel(thin.caffemodel)
+    legacy = read(
+        caffe_resnet((3, 4, 6, 3), num_classes=7, seed=0, width=8, side=96, legacy=True)[1]
+    )
+
+    assert list(legacy) == list(plain)
+    assert all(torch.equal(legacy[name], plain[name]) for name in plain)
+    assert all(legacy[name].shape == plain[name].shape for name in plain)
+    values = np.linspace(-1, 1, 12).reshape(3, 4)
+    double = read(one_layer("InnerProduct", encode_blob(values, double=True)))
+    np.testing.assert_array_equal(double["only.weight"].numpy(), values.astype(np.float32))
+    # protobuf lets a writer part a packed field, and put the shape first
+    low, high = values.astype("<f4").tobytes()[:16], values.astype("<f4").tobytes()[16:]
+    parted = bytes_field(7, bytes_field(1, varint(3) + varint(4)))
+    parted += bytes_field(5, low) + bytes_field(5, high)
+    assert torch.equal(
+        read(one_layer("InnerProduct", parted))["only.weight"], double["only.weight"]
+    )
+
+
+def test_a_row_of_numbers_is_one_whatever_its_shape() -> None:
+    column = np.arange(3, dtype=np.float32).reshape(1, 3, 1, 1)
+    state = read(one_layer("Scale", encode_blob(column), encode_blob(column, legacy=True)))
+
+    assert state["only.weight"].tolist() == state["only.bias"].tolist() == [0, 1, 2]
+
+
+def test_old_files_whose_types_are_numbers_are_read(tmp_path: Path) -> None:
+    weight = np.arange(6, dtype=np.float32).reshape(2, 3, 1, 1)
+    old = string(2, "data") + string(3, "conv1") + string(4, "conv1") + number_field(5, 4)
+    old += bytes_field(6, encode_blob(weight, legacy=True))
+    old += bytes_field(10, number_field(1, 2) + number_field(6, 3))
+    text = 'input: "data" input_dim: [1, 3, 8, 8] layers { name: "conv1" type: CONVOLUTION '
+    text += 'bottom: "data" top: "conv1" convolution_param { num_output: 2 kernel_size: 1 '
+    text += "bias_term: false stride: 3 } blobs_lr: 1 }"
+    files = saved(tmp_path, text, string(1, "old") + bytes_field(2, old))
+    state = read_caffemodel(files.caffemodel)
+
+    assert state["conv1.weight"].tolist() == opencv_blobs(files.opencv(), "conv1")[0].tolist()
+    assert state.parts["conv1"].kind == "Convolution"
+    assert state.parts["conv1"].settings["stride"] == (3, 3)
+    assert is_caffemodel(files.data)
+    assert network_from_prototxt(files.prototxt).get_submodule("conv1").stride == (3, 3)
+    unknown = string(2, "data") + string(4, "lrn") + number_field(5, 15)
+    assert read(files.data + bytes_field(2, unknown)).parts["lrn"] == Part("LRN")
+
+
+def test_statistics_that_were_never_gathered_are_zeros() -> None:
+    state = read(one_layer("BatchNorm", blob(1, 2), blob(3, 4), blob(0)))
+
+    assert state["only.running_mean"].tolist() == state["only.running_var"].tolist() == [0, 0]
+
+
+def test_a_transposed_linear_layer_is_turned_round() -> None:
+    weight = np.arange(6, dtype=np.float32).reshape(3, 2)
+    layer = string(1, "fc") + string(2, "InnerProduct") + bytes_field(7, encode_blob(weight))
+    layer += bytes_field(117, number_field(1, 2) + number_field(6, 1))
+
+    assert read(bytes_field(100, layer))["fc.weight"].tolist() == weight.T.tolist()
+
+
+def test_blobs_of_other_layers_are_not_lost() -> None:
+    state = read(one_layer("PReLU", blob(0.25)))
+
+    assert state["only.blob0"].tolist() == [0.25]
+    assert read(one_layer("Scale", blob(1), blob(2), blob(3)))["only.blob2"].tolist() == [3]
+
+
+# --- what a caffemodel says of its layers
+
+
+def test_settings_are_those_of_the_file(thin: Files) -> None:
+    parts = read_caffemodel(thin.caffemodel).parts
+
+    assert list(parts)[:5] == ["conv1", "bn_conv1", "scale_conv1", "conv1_relu", "pool1"]
+    assert parts["conv1"] == Part(
+        "Convolution",
+        {
+            "num_output": 8, "bias_term": True, "kernel_size": (7, 7), "stride": (2, 2),
+            "pad": (3, 3), "dilation": (1, 1), "group": 1,
+        },
+    )  # fmt: skip
+    assert parts["pool1"] == Part(
+        "Pooling",
+        {
+            "pool": "MAX", "kernel_size": (3, 3), "stride": (2, 2), "pad": (0, 0),
+            "global_pooling": False, "ceil_mode": True,
+        },
+    )  # fmt: skip
+    assert parts["pool5"].settings["pool"] == "AVE"
+    assert parts["bn_conv1"] == Part("BatchNorm", {"use_global_stats": True, "eps": 1e-5})
+    assert parts["fc1000"].settings["num_output"] == 7
+    assert parts["res2a_branch1"].settings["bias_term"] is False
+    for stage, stride in ((2, (1, 1)), (3, (2, 2)), (4, (2, 2)), (5, (2, 2))):
+        for branch in ("1", "2a"):
+            assert parts[f"res{stage}a_branch{branch}"].settings["stride"] == stride
+        assert parts[f"res{stage}a_branch2b"].settings["stride"] == (1, 1)
+
+
+def test_an_epsilon_is_the_decimal_that_was_meant() -> None:
+    def eps(settings: bytes) -> float:
+        layer = string(1, "bn") + string(2, "BatchNorm") + bytes_field(7, blob(1))
+        layer += (bytes_field(7, blob(1)) * 2) + settings
+        return read(bytes_field(100, layer)).parts["bn"].settings["eps"]
+
+    assert eps(b"") == 1e-5
+    assert eps(bytes_field(139, varint(3 << 3 | 5) + np.float32(0.001).tobytes())) == 0.001
+
+
+def test_a_pool_whose_rounding_is_unclear_says_nothing_of_it() -> None:
+    # number 13 is ceil_mode to one Caffe and round_mode to another
+    def pool(settings: bytes) -> Part:
+        layer = string(1, "pool") + string(2, "Pooling") + bytes_field(121, settings)
+        return read(one_layer("Scale", blob(1)) + bytes_field(100, layer)).parts["pool"]
+
+    assert pool(number_field(2, 3)).settings["ceil_mode"] is True
+    assert "ceil_mode" not in pool(number_field(2, 3) + number_field(13, 1)).settings
+
+
+def test_a_caffemodel_of_blobs_alone_is_completed_by_its_prototxt(thin: Files) -> None:
+    whole = read_caffemodel(thin.caffemodel)
+    bare = read(
+        caffe_resnet((3, 4, 6, 3), num_classes=7, seed=0, width=8, side=96, parameters=False)[1]
+    )
+
+    assert bare.parts["conv1"] == Part("Convolution")
+    assert bare.parts["bn_conv1"].settings == {"eps": 1e-5}
+    completed = apply_prototxt(bare, thin.text)
+    assert completed.parts == whole.parts
+    assert completed.keys() == whole.keys()
+    assert all(completed[name] is bare[name] for name in bare)
+
+
+def test_the_prototxt_wins_and_leaves_the_rest() -> None:
+    weight = encode_blob(np.zeros((2, 3, 1, 1)))
+    settings = bytes_field(106, number_field(1, 2) + number_field(4, 1) + number_field(6, 1))
+    layer = string(1, "a") + string(2, "Convolution") + bytes_field(7, weight) + settings
+    state = read(bytes_field(100, layer) + one_layer("Scale", blob(1), name="b"))
+    text = 'layer { name: "a" type: "Convolution" convolution_param { num_output: 2 '
+    completed = apply_prototxt(state, text + "kernel_size: 1 stride: 2 } }")
+
+    assert completed.parts["a"].settings["stride"] == (2, 2)
+    assert completed.parts["b"] == state.parts["b"]
+    assert state.parts["a"].settings["stride"] == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('layer { name: "other" type: "Convolution" }', "names none of the layers"),
+        ("num_output: 3", "of another network: only has"),
+        ("num_output: 2 kernel_size: 3", "of another network: only has"),
+        ("num_output: 2 kernel_size: ", "no prototxt"),
+    ],
+)
+def test_a_prototxt_of_another_network_is_refused(text: str, complaint: str) -> None:
+    state = read(one_layer("Convolution", encode_blob(np.zeros((2, 3, 1, 1)))))
+    if text.startswith("num_output"):
+        text = f'layer {{ name: "only" type: "Convolution" convolution_param {{ {text} }} }}'
+
+    with pytest.raises(CheckpointError, match=complaint):
+        apply_prototxt(state, text)
+
+
+# --- files that are no good
+
+
+def test_a_file_that_is_cut_off_says_so(thin: Files) -> None:
+    whole = read_caffemodel(thin.caffemodel)
+    refused = 0
+    for end in range(1, len(thin.data), 9973):
+        try:
+            part = read(thin.data[:end])
+        except CheckpointError as error:
+            refused += "copy or download it again" in str(error)
+        else:  # cut between two layers, of which a file does not say how many there are
+            assert len(part) < len(whole)
+
+    assert refused > 30
+
+
+HUGE = 1 << 60
+MINUS = varint(-1)
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", "none of its layers holds weights"),
+        (string(1, "net") + bytes_field(100, string(1, "a")), "none of its layers holds weights"),
+        (b"\x0a\x03net\xa2\x06" + varint(HUGE) + b"\x0a\x01a", "damaged"),
+        (b"\x00" * 64, "damaged"),
+        (
+            one_layer("Scale", bytes_field(5, b"\0" * 8) + bytes_field(7, bytes_field(1, b"\3"))),
+            r"only.weight has 2 numbers for a shape of \[3\]",
+        ),
+        (
+            one_layer("Convolution", bytes_field(7, bytes_field(1, varint(HUGE) * 4))),
+            "only.weight has 0 numbers",
+        ),
+        (
+            one_layer("Scale", bytes_field(5, bytes(4)) + bytes_field(7, bytes_field(1, MINUS))),
+            r"1 numbers for a shape of \[-1\]",
+        ),
+        (
+            one_layer(
+                "Scale", bytes_field(5, bytes(4)) + bytes_field(7, bytes_field(1, MINUS * 2))
+            ),
+            r"1 numbers for a shape of \[-1, -1\]",
+        ),
+        (
+            one_layer("Scale", bytes_field(5, bytes(6)) + bytes_field(7, bytes_field(1, b"\1"))),
+            "only.weight has 1 numbers",
+        ),
+        (
+            one_layer(
+                "Scale", bytes_field(5, bytes(4)) + bytes_field(7, bytes_field(1, b"\1" * 100))
+            ),
+            "only.weight has 1 numbers",
+        ),
+        (one_layer("Scale", bytes_field(5, bytes(8))), "only.weight has 2 numbers"),
+        (one_layer("BatchNorm", *[blob(1)] * 5), "NVIDIA"),
+        (one_layer("BatchNorm", *[blob(1)] * 2), "holds 2 blobs"),
+        (one_layer("BatchNorm", blob(1), blob(1), blob(1, 1)), "holds 3 blobs"),
+        (one_layer("Scale", blob(1)) * 2, "two of its layers hold weights under only.weight"),
+    ],
+)
+def test_a_file_that_lies_is_refused_in_one_line(data: bytes, complaint: str) -> None:
+    with pytest.raises(CheckpointError, match=complaint) as caught:
+        read(data)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_any_change_of_a_byte_is_read_or_refused() -> None:
+    data = caffe_resnet((1, 1, 1, 1), num_classes=2, seed=0, width=2)[1]
+    random = np.random.default_rng(0)
+    for _ in range(150):
+        broken = bytearray(data)
+        for place in random.integers(0, len(data), 8):
+            broken[place] = random.integers(256)
+        complaints = ""
+        try:
+            read(bytes(broken))
+        except CheckpointError as error:
+            complaints = str(error)
+        assert "\n" not in complaints
+
+
+# --- what a caffemodel is told by
+
+ONNX = number_field(1, 8) + string(2, "pytorch") + bytes_field(7, string(2, "node"))
+TENSORFLOW = bytes_field(1, string(1, "input") + string(2, "Placeholder"))
+PLAIN = encode(CaffeLayer("conv1", "Convolution", ("data",), "conv1"))
+CAFFE2 = string(1, "net") + bytes_field(
+    2, string(1, "data") + string(2, "conv") + string(4, "Conv")
+)
+CAFFE2_START = string(1, "net") + bytes_field(
+    2, string(2, "conv1_w") + string(4, "GivenTensorFill")
+)
+
+
+def test_a_caffemodel_is_known_by_its_first_bytes(thin: Files) -> None:
+    inputs = string(3, "data") + b"".join(number_field(4, side) for side in (1, 3, 224, 224))
+    shape = string(3, "data") + bytes_field(8, bytes_field(1, b"\1\3\x08\x08"))
+
+    for start in (thin.data[:512], PLAIN, string(1, "") + PLAIN):
+        assert is_caffemodel(start)
+    for before in (inputs, shape, bytes_field(6, number_field(1, 1)), number_field(7, 0)):
+        assert is_caffemodel(string(1, "net") + before + PLAIN)
+    assert is_caffemodel(string(1, "Netz für Bilder") + PLAIN)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"", b"\n", b"\x80\x02}q\x00", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"{}", b"(dp0\n",
+        b"\n\nname: net\n", ONNX, ONNX[2:], TENSORFLOW, CAFFE2, CAFFE2_START,
+        string(1, "net"), string(1, "net\n") + PLAIN, string(9, "a") + PLAIN,
+        bytes_field(1, b"\xff"), string(1, "net") + b"\xa2",
+        string(1, "net") + b"\xa2\x06\x7f\x0a\x01a", bytes_field(100, string(2, "a") * 2),
+        bytes_field(100, string(1, "conv1") + string(2, "no word")),
+        bytes_field(100, string(1, "conv1") + bytes_field(2, b"\0")), bytes_field(100, b"\1" * 9),
+        bytes_field(100, number_field(1, 1) + number_field(2, 1)), number_field(100, 1),
+        bytes_field(2, string(4, "a") + number_field(5, 99)), bytes_field(2, string(9, "a")),
+        bytes_field(2, string(4, "a")), bytes_field(9, b"a"), number_field(3, 1), b"\x80" * 20,
+        number_field(0, 0), b"\x0b" * 9,
+    ],
+)  # fmt: skip
+def test_other_files_are_no_caffemodel(head: bytes) -> None:
+    assert not is_caffemodel(head)
+
+
+def test_no_prototxt_and_no_noise_is_a_caffemodel(thin: Files) -> None:
+    random = np.random.default_rng(0)
+
+    assert not is_caffemodel(thin.text.encode()[:512])
+    assert not any(is_caffemodel(random.bytes(512)) for _ in range(1000))
+    assert not any(is_caffemodel(b"\x0a\x03net\xa2\x06" + random.bytes(500)) for _ in range(1000))
+
+
+# --- the prototxt
+
+DATA = 'input: "data" '
+
+
+@pytest.mark.parametrize(
+    ("start", "inputs"),
+    [
+        (DATA + "input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 9", {"data": (1, 3, 8, 9)}),
+        (DATA + "input_shape { dim: 1 dim: 3 dim: 8 dim: 9 }", {"data": (1, 3, 8, 9)}),
+        (DATA + 'input: "b" input_dim: [1, 2, 3, 4, 5, 6]', {"data": (1, 2, 3, 4), "b": (5, 6)}),
+        (DATA, {"data": ()}),
+        ("", {}),
+    ],
+)
+def test_inputs_are_read_in_every_style(start: str, inputs: dict[str, Any]) -> None:
+    assert read_prototxt(start).inputs == inputs
+
+
+def test_layers_for_training_alone_are_left_out() -> None:
+    rules = {
+        "a": "", "b": "include { phase: TEST }", "c": "include { phase: TRAIN }",
+        "d": "exclude { phase: TRAIN }", "e": "exclude { phase: TEST }",
+        "f": 'include { phase: TEST stage: "val" }', "g": "include { min_level: 0 }",
+    }  # fmt: skip
+    text = "".join(f'layer {{ name: "{name}" {rule} }}' for name, rule in rules.items())
+
+    assert [layer.name for layer in read_prototxt(text).layers] == ["a", "b", "d", "g"]
+
+
+def test_a_prototxt_may_hold_what_is_not_known(thin: Files) -> None:
+    text = """
+        # a comment
+        name: 'net' force_backward: true state { phase: TEST }
+        layer { name: "c" type: "Convolution" param { lr_mult: 1 } bottom: "x" top: "y"
+          convolution_param { num_output: 2 kernel_h: 3 kernel_w: 5 pad: 1 pad: 2 dilation: 2
+            weight_filler { type: "xavier" } engine: CUDNN new_thing { deep { er: [1, 2] } } } }
+    """
+    (layer,) = read_prototxt(text).layers
+
+    assert layer.part.settings == {
+        "num_output": 2, "bias_term": True, "kernel_size": (3, 5), "pad": (1, 2),
+        "stride": (1, 1), "dilation": (2, 2), "group": 1,
+    }  # fmt: skip
+    assert (layer.bottoms, layer.tops) == (("x",), ("y",))
+
+
+@pytest.mark.parametrize(
+    ("setting", "rounds_up"),
+    [("", True), ("ceil_mode: false", False), ("ceil_mode: true", True),
+     ("round_mode: FLOOR", False), ("round_mode: CEIL", True)],
+)  # fmt: skip
+def test_pools_round_up_unless_the_prototxt_says_otherwise(setting: str, rounds_up: bool) -> None:
+    pool = f'layer {{ name: "pool" type: "Pooling" pooling_param {{ kernel_size: 3 {setting} }} }}'
+
+    assert read_prototxt(pool).layers[0].part.settings["ceil_mode"] is rounds_up
+
+
+@pytest.mark.parametrize(
+    "text", ["layer {", "layer { name: 3 }", "\x00\x01", "a" * 9, "a{" * 20_000, "layer { pool"]
+)
+def test_other_text_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(CheckpointError, match="it is no prototxt") as caught:
+        read_prototxt(text)
+
+    assert "\n" not in str(caught.value)
+
+
+# --- the network of a prototxt
+
+
+def with_weights(files: Files) -> nn.Module:
+    network = network_from_prototxt(files.prototxt).to_empty(device="cpu")
+    missing, unexpected = network.load_state_dict(read_caffemodel(files.caffemodel), strict=False)
+    assert not unexpected
+    assert all(name.endswith("num_batches_tracked") for name in missing)
+    return network
+
+
+def outputs(network: nn.Module, images: Floats) -> dict[str, Floats]:
+    """What each layer gives, read when the whole network has run: layers in place are done."""
+    seen: dict[str, Floats] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, __: Any, output: torch.Tensor) -> None:
+            seen[name] = output.numpy().copy()
+
+        return hook
+
+    for name, module in network.named_children():
+        module.register_forward_hook(keep(name))
+    with torch.inference_mode():
+        network(torch.from_numpy(images))
+    return seen
+
+
+def opencv_outputs(files: Files, images: Floats, names: list[str]) -> dict[str, Floats]:
+    net = files.opencv()
+    net.setInput(images)
+    given: Any = net.forward(names)
+    return dict(zip(names, given, strict=True))
+
+
+def test_a_whole_network_computes_what_opencv_computes(thin: Files) -> None:
+    images = np.random.default_rng(0).standard_normal((1, 3, 96, 96), np.float32)
+    names = ["pool1", "res2a_relu", "res3a_relu", "res5c_relu", "fc1000", "prob"]
+    ours = outputs(with_weights(thin), images)
+
+    assert list(ours)[:6] == [
+        "conv1", "bn_conv1", "scale_conv1", "conv1_relu", "pool1", "res2a_branch1",
+    ]  # fmt: skip
+    assert list(ours) == list(re.findall(r'\tname: "(\w+)"', thin.text))
+    for name, expected in opencv_outputs(thin, images, names).items():
+        np.testing.assert_allclose(ours[name], expected, rtol=2e-4, atol=2e-4, err_msg=name)
+    assert np.ptp(ours["fc1000"]) > 1
+
+
+@pytest.mark.parametrize("side", [61, 64, 97])
+def test_sizes_round_as_in_opencv(side: int, thin: Files, tmp_path: Path) -> None:
+    cut = thin.text.index('layer {\n\tbottom: "res3a"\n\ttop: "res3b_')
+    text = thin.text[:cut].replace("input_dim: 96", f"input_dim: {side}")
+    files = saved(tmp_path, text, thin.data)
+    images = np.random.default_rng(0).standard_normal((1, 3, side, side), np.float32)
+    ours = outputs(with_weights_of(files, text), images)
+
+    for name, expected in opencv_outputs(files, images, ["pool1", "res3a_relu"]).items():
+        assert ours[name].shape == expected.shape
+        np.testing.assert_allclose(ours[name], expected, rtol=2e-4, atol=2e-4)
+
+
+def with_weights_of(files: Files, text: str) -> nn.Module:
+    """The network of a part of a prototxt, with its part of the weights."""
+    network = described(text).to_empty(device="cpu")
+    network.load_state_dict(
+        {
+            name: tensor
+            for name, tensor in read_caffemodel(files.caffemodel).items()
+            if name in network.state_dict()
+        },
+        strict=False,
+    )
+    return network
+
+
+VARIED = """
+input: "data"  input_shape { dim: 1 dim: 4 dim: 13 dim: 17 }
+layer { name: "conv/3x5.a" type: "Convolution" bottom: "data" top: "c"
+  convolution_param { num_output: 6 kernel_h: 3 kernel_w: 5 pad_h: 1 pad_w: 2 stride: 1 group: 2 } }
+layer { name: "leaky" type: "ReLU" bottom: "c" top: "r" relu_param { negative_slope: 0.1 } }
+layer { name: "drop" type: "Dropout" bottom: "r" top: "r" }
+layer { name: "dilated" type: "Convolution" bottom: "r" top: "dilated"
+  convolution_param { num_output: 6 kernel_size: 3 pad: 2 dilation: 2 bias_term: false } }
+layer { name: "half" type: "Eltwise" bottom: "dilated" bottom: "r" bottom: "c" top: "e"
+  eltwise_param { operation: SUM coeff: 0.5 coeff: -2 coeff: 1 } }
+layer { name: "average" type: "Pooling" bottom: "e" top: "a"
+  pooling_param { pool: AVE kernel_size: 3 stride: 2 pad: 1 } }
+layer { name: "largest" type: "Pooling" bottom: "a" top: "m"
+  pooling_param { pool: MAX kernel_size: 2 stride: 2 ceil_mode: false } }
+layer { name: "scale" type: "Scale" bottom: "m" top: "s" }
+layer { name: "all" type: "Pooling" bottom: "s" top: "g"
+  pooling_param { pool: AVE global_pooling: true } }
+layer { name: "most" type: "Pooling" bottom: "s" top: "h"
+  pooling_param { pool: MAX global_pooling: true } }
+layer { name: "sum" type: "Eltwise" bottom: "g" bottom: "h" top: "z" }
+layer { name: "fc" type: "InnerProduct" bottom: "z" top: "fc"
+  inner_product_param { num_output: 3 bias_term: false } }
+layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }
+"""
+
+
+def test_settings_mean_what_they_mean_to_opencv(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    shapes: dict[str, tuple[str, list[tuple[int, ...]]]] = {
+        "conv/3x5.a": ("Convolution", [(6, 2, 3, 5), (6,)]),
+        "dilated": ("Convolution", [(6, 6, 3, 3)]),
+        "scale": ("Scale", [(6,)]),
+        "fc": ("InnerProduct", [(3, 6)]),
+    }
+    data = b"".join(
+        encode(
+            CaffeLayer(
+                name, kind, (), "", {}, tuple(random.standard_normal(s, np.float32) for s in sizes)
+            )
+        )
+        for name, (kind, sizes) in shapes.items()
+    )
+    files = saved(tmp_path, VARIED, string(1, "varied") + data)
+    images = random.standard_normal((1, 4, 13, 17), np.float32)
+    state = read_caffemodel(files.caffemodel)
+    network = network_from_prototxt(files.prototxt).to_empty(device="cpu")
+    network.load_state_dict({name.replace("5.a", "5_a"): t for name, t in state.items()})
+    ours = outputs(network, images)
+    names = ["leaky", "dilated", "half", "average", "largest", "scale", "sum", "fc", "prob"]
+
+    assert list(ours) == [
+        "conv/3x5_a", "leaky", "drop", "dilated", "half_", "average", "largest", "scale", "all",
+        "most", "sum", "fc", "prob",
+    ]  # fmt: skip
+    for name, expected in opencv_outputs(files, images, names).items():
+        got = ours["half_" if name == "half" else name]
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def layer(kind: str, *bottoms: str, settings: str = "", top: str = 'top: "new"') -> str:
+    """A layer called as its type."""
+    blobs = " ".join(f'bottom: "{bottom}"' for bottom in bottoms)
+    return f'layer {{ name: "{kind}" type: "{kind}" {blobs} {top} {settings} }} '
+
+
+def conv(settings: str = "num_output: 2 kernel_size: 1", bottom: str = "data") -> str:
+    return layer("Convolution", bottom, settings=f"convolution_param {{ {settings} }}")
+
+
+IMAGES = DATA + "input_dim: [1, 3, 8, 8] "
+
+
+def test_an_input_layer_gives_the_pictures() -> None:
+    shape = "input_param { shape { dim: [1, 5, 8, 8] } }"
+    network = described(layer("Input", settings=shape, top='top: "data"') + conv())
+
+    assert [type(module).__name__ for module in network.children()] == ["Input", "Conv2d"]
+    assert network(torch.empty(3, 5, 9, 9, device="meta")).shape == (3, 2, 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (IMAGES + layer("LRN") + layer("PReLU"), r"unknown types: LRN \(LRN\), PReLU \(PReLU\): "),
+        (IMAGES, "it has no layers"),
+        (conv(), "its inputs are none"),
+        (DATA + conv(), r"its inputs are data \[\]"),
+        ('input: "a" ' + IMAGES + conv(), r"its inputs are a \[1, 3, 8, 8\], data \[\]"),
+        (DATA + "input_dim: [1, 3, 0, 8]" + conv(), "its inputs are"),
+        (layer("Input", top='top: "data"') + conv(), r"its inputs are data \[\]"),
+        (IMAGES + conv(bottom="x"), r"Convolution \(Convolution\).*reads x, which no layer"),
+        (IMAGES + conv("kernel_size: 1"), r"does not fit \(KeyError: 'num_output'\)"),
+        (IMAGES + conv("num_output: 2 kernel_size: 99"), "does not fit"),
+        (IMAGES + conv("num_output: 2 kernel_size: 1 group: 7"), "does not fit"),
+        (IMAGES + layer("ReLU", "data", top=""), "does not fit"),
+        (IMAGES + conv() + layer("Eltwise", "data", "new"), "does not fit .*adds shapes"),
+        (
+            IMAGES + layer("Eltwise", "data", settings="eltwise_param { operation: PROD }"),
+            "an operation PROD, only SUM",
+        ),
+        (
+            IMAGES + layer("Pooling", "data", settings="pooling_param { pool: STOCHASTIC }"),
+            "a pool of kind STOCHASTIC",
+        ),
+        (
+            IMAGES + layer("Scale", "data", settings="scale_param { axis: 0 }"),
+            "axis 0 and 1 axes",
+        ),
+    ],
+)
+def test_a_network_that_cannot_be_built_says_why(text: str, complaint: str) -> None:
+    with pytest.raises(SettingError, match=f"cannot build some.prototxt: .*{complaint}"):
+        described(text)
+
+
+def test_a_batch_norm_may_stand_behind_a_linear_layer() -> None:
+    text = (
+        IMAGES
+        + """
+        layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc"
+                inner_product_param { num_output: 5 } }
+        layer { name: "bn" type: "BatchNorm" bottom: "fc" top: "fc" }
+        layer { name: "scale" type: "Scale" bottom: "fc" top: "fc" scale_param { bias_term: true } }
+    """
+    )
+
+    assert described(text)(torch.empty(2, 3, 8, 8, device="meta")).shape == (2, 5)
+
+
+def test_a_blob_lives_until_its_last_reader() -> None:
+    text = IMAGES + "".join(
+        layer("ReLU", f"blob{number}" if number else "data", top=f'top: "blob{number + 1}"')
+        for number in range(5)
+    )
+    seen = summary_of(text).totals.peak_activation_bytes
+
+    assert (
+        seen == 2 * 3 * 8 * 8 * 4 + 3 * 8 * 8 * 4
+    )  # the pictures, which the caller keeps, and two
+
+
+# --- summaries
+
+
+def summary_of(text: str, **settings: Any) -> Any:
+    Path("deploy.prototxt").write_text(text)
+    subject = find_subject("deploy.prototxt", Changes())
+    return summarise(subject, img_size=subject.img_size, **settings)
+
+
+@pytest.mark.parametrize(
+    ("depths", "name", "gmacs"),
+    [
+        # the figures of the ResNet paper's table 1: https://arxiv.org/abs/1512.03385
+        ((3, 4, 6, 3), "resnet50", 3.8),
+        ((3, 4, 23, 3), "resnet101", 7.6),
+        ((3, 8, 36, 3), "resnet152", 11.3),
+    ],
+)
+def test_a_whole_resnet_has_blocks_and_stages(
+    depths: tuple[int, int, int, int], name: str, gmacs: float
+) -> None:
+    Path("deploy.prototxt").write_text(resnet_prototxt(depths))
+    subject = find_subject("deploy.prototxt", Changes())
+    blocks, stages = (summarise(subject, view=view) for view in ("blocks", "stages"))
+    assert subject.written is not None
+    count = sum(parameter.numel() for parameter in subject.written.parameters())
+
+    assert blocks.model == name
+    assert len(blocks.rows) == sum(depths)
+    assert [row["repeats"] for row in stages.rows[2:6]] == list(depths)
+    assert [row["output_size"] for row in stages.rows] == [
+        [112, 112], [56, 56], [56, 56], [28, 28], [14, 14], [7, 7], [1, 1], [1, 1],
+    ]  # fmt: skip
+    assert blocks.totals.gmacs == pytest.approx(gmacs, rel=0.03)
+    assert blocks.totals.parameters == count
+    assert any("stride in their first 1×1 convolution" in note for note in blocks.notes)
+
+
+def test_the_layers_of_a_whole_resnet_keep_their_own_names_beside() -> None:
+    Path("deploy.prototxt").write_text(resnet_prototxt((3, 4, 6, 3), num_classes=10, side=256))
+    subject = find_subject("deploy.prototxt", Changes())
+
+    assert subject.is_resnet
+    assert (subject.img_size, subject.num_classes, subject.in_channels) == ((256, 256), 10, 3)
+    assert subject.written is not None
+    strides = {
+        name: module.stride
+        for name, module in subject.written.named_children()
+        if isinstance(module, nn.Conv2d) and module.stride == (2, 2)
+    }
+    assert list(strides) == [
+        "conv1", "res3a_branch1", "res3a_branch2a", "res4a_branch1", "res4a_branch2a",
+        "res5a_branch1", "res5a_branch2a",
+    ]  # fmt: skip
+
+
+def test_strides_and_pools_of_a_resnet_are_read_not_guessed() -> None:
+    text = resnet_prototxt((3, 4, 6, 3))
+    for number in (3, 4, 5):  # as torchvision has them
+        for branch, stride in (("2a", 1), ("2b", 2)):
+            start = text.index(f'name: "res{number}a_branch{branch}"')
+            place = text.index("stride: ", start) + len("stride: ")
+            text = text[:place] + str(stride) + text[place + 1 :]
+    subject_of = summary_of(text, view="blocks")
+
+    assert any("stride in their 3×3 convolution" in note for note in subject_of.notes)
+    odd = text.replace("stride: 2\n\t\tbias_term", "stride: 3\n\t\tbias_term")
+    with pytest.raises(SettingError, match="no ResNet"):
+        summary_of(
+            odd.replace("kernel_size: 7\n\t\tstride: 1", "kernel_size: 1\n\t\tstride: 1"),
+            view="blocks",
+        )
+
+
+def test_a_whole_resnet_takes_changes_and_other_networks_do_not(thin: Files) -> None:
+    Path("deploy.prototxt").write_text(resnet_prototxt((3, 4, 6, 3), num_classes=10))
+    changed = find_subject("deploy.prototxt", Changes(num_classes=3, in_channels=1, dilated=True))
+    last = summarise(changed, view="stages").rows[5]
+
+    assert (changed.num_classes, changed.in_channels) == (3, 1)
+    assert last["output_size"] == [28, 28]
+    assert changed.written is None
+    with pytest.raises(SettingError, match="cannot change"):
+        find_subject(str(thin.prototxt), Changes(num_classes=3))
+
+
+def test_the_first_block_alone_is_summarised(run: Run) -> None:
+    text = resnet_prototxt((3, 4, 6, 3))
+    Path("first.prototxt").write_text(
+        text[: text.index('layer {\n\tbottom: "res2a"\n\ttop: "res2b')]
+    )
+    result = run("summary", "first.prototxt")
+
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert lines[0] == "ResNet-50 (first.prototxt): 1×3×224×224 → 0 classes"
+    names = [line.split()[0] for line in lines[4:25]]
+    assert names[:5] == ["conv1", "bn_conv1", "scale_conv1", "conv1_relu", "pool1"]
+    assert names[-2:] == ["res2a", "res2a_relu"]
+    # 7·7·3·64 + 64 in front, 64·256 + 64·64 + 9·64·64 + 64·256 in the block, and the scales
+    assert "84,608" in next(line for line in lines if line.startswith("parameters"))
+    assert "it has no classes: res2a_relu gives [1, 256, 56, 56]" in result.output
+    refused = run("summary", "first.prototxt", "--view", "blocks")
+    assert refused.exit_code == 1
+
+
+def test_what_is_no_prototxt_is_refused_by_its_name(run: Run) -> None:
+    Path("bad.prototxt").write_text("layer {")
+    result = run("summary", "bad.prototxt")
+
+    assert result.exit_code == 1
+    assert "cannot load bad.prototxt: it is no prototxt" in result.output
+    assert run("summary", "missing.prototxt").exit_code == 1
