@@ -102,11 +102,6 @@ class Classifier:
             SettingError: a value that does not fit.
             DeviceError: no such device here.
         """
-        if precision not in PRECISIONS:
-            raise SettingError(
-                f"cannot use precision {precision!r}: one of {', '.join(PRECISIONS)}"
-            )
-        where = find_device(device)
         location = locate(checkpoint, model=model, weights=weights, progress=progress)
         loaded = load_checkpoint(
             location,
@@ -117,18 +112,51 @@ class Classifier:
             dilated=dilated,
             trusted=trusted,
         )
-        settings, source = chosen(preprocess, loaded)
-        make = CudaBackend if where.type == "cuda" else Backend
-        return cls(
-            checkpoint=loaded,
+        return cls.of(
+            loaded,
             reason=location.reason,
+            preprocess=preprocess,
+            device=find_device(device),
+            precision=precision,
+            compile=compile,
+            exact=exact,
+            upright=upright,
+        )
+
+    @classmethod
+    def of(
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        reason: str,
+        device: torch.device,
+        preprocess: Preprocess | Callable[[Preprocess], Preprocess] | None = None,
+        precision: str = "fp32",
+        compile: bool = False,
+        exact: bool = False,
+        upright: bool = True,
+    ) -> "Classifier":
+        """Make a checkpoint that is loaded ready to run; the arguments are those of ``load``.
+
+        Raises:
+            SettingError: a value that does not fit.
+        """
+        if precision not in PRECISIONS:
+            raise SettingError(
+                f"cannot use precision {precision!r}: one of {', '.join(PRECISIONS)}"
+            )
+        settings, source = chosen(preprocess, checkpoint)
+        make = CudaBackend if device.type == "cuda" else Backend
+        return cls(
+            checkpoint=checkpoint,
+            reason=reason,
             preprocess=settings,
             preprocess_source=source,
             backend=make(
-                loaded.network(), settings, device=where, precision=precision, compiled=compile
+                checkpoint.network(), settings, device=device, precision=precision, compiled=compile
             ),
-            decoder=Decoder("L" if loaded.in_channels == 1 else "RGB", upright, exact),
-            class_names=outcomes(loaded),
+            decoder=Decoder("L" if checkpoint.in_channels == 1 else "RGB", upright, exact),
+            class_names=outcomes(checkpoint),
             precision=precision,
             compiled=compile,
         )

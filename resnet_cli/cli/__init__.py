@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
+from resnet_cli.cli.benchmark import benchmark
 from resnet_cli.cli.convert import convert
 from resnet_cli.cli.inspect import inspect
 from resnet_cli.cli.models import models
@@ -106,5 +107,5 @@ def cli() -> None:
     """
 
 
-for command in (predict, summary, models, inspect, convert):
+for command in (predict, benchmark, summary, models, inspect, convert):
     cli.add_command(command)

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,11 +14,10 @@ from time import perf_counter
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from resnet_cli.backend import device_name
 from resnet_cli.classifier import Classifier, available_cores
-from resnet_cli.cli.terminal import note, progress_bar, result_line
+from resnet_cli.cli.terminal import above_the_bar, note, progress_bar, result_line
 from resnet_cli.errors import UserError
 from resnet_cli.inputs import Inputs
 from resnet_cli.records import Prediction
@@ -140,13 +139,6 @@ def run(
             bar.update()
     report(classifier, tally, perf_counter() - begun)
     return tally
-
-
-def above_the_bar() -> AbstractContextManager[None]:
-    """Let results scroll above the bar where both are on one terminal."""
-    if sys.stdout.isatty() and sys.stderr.isatty():
-        return tqdm.external_write_mode(file=sys.stdout)
-    return nullcontext()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
@@ -52,11 +52,18 @@ def bar_wanted(mode: str) -> bool:
     return mode == "on" or (mode == "auto" and sys.stderr.isatty())
 
 
-def progress_bar(total: int | None, mode: str) -> "Bar":
-    """A bar of images on stderr; ``auto`` draws it only on a terminal."""
+def progress_bar(total: int | None, mode: str, unit: str = "img") -> "Bar":
+    """A bar of images, or of another unit, on stderr; ``auto`` draws it only on a terminal."""
     delay = QUIET_SECONDS if mode == "auto" else 0
     disable = not bar_wanted(mode)
-    return tqdm(None, total=total, unit="img", disable=disable, delay=delay, dynamic_ncols=True)
+    return tqdm(None, total=total, unit=unit, disable=disable, delay=delay, dynamic_ncols=True)
+
+
+def above_the_bar() -> AbstractContextManager[None]:
+    """Let results scroll above the bar where both are on one terminal."""
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        return tqdm.external_write_mode(file=sys.stdout)
+    return nullcontext()
 
 
 def result_line(prediction: Prediction, number: int, total: int | None) -> str:
