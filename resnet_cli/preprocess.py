@@ -16,6 +16,7 @@ LARGEST_SIZE = 8192  # pixels of a side, far more than any ResNet was trained wi
 
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "nearest-exact")
 COLORS = ("rgb", "bgr")
+SWITCH = (False, True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,8 @@ class Preprocess:
 
     The short side is resized to ``resize_size`` (the long side is cut to an integer), the centre
     is cropped, the values are scaled to 0..1 and normalised. The defaults are those of
-    torchvision's ``IMAGENET1K_V1`` weights. ``squash`` is what a few models of other libraries
-    were trained with.
+    torchvision's ``IMAGENET1K_V1`` weights. ``squash`` and
+    ``floor_crop`` are ways of other libraries.
     """
 
     resize_size: int = 256  # short side, pixels
@@ -35,6 +36,7 @@ class Preprocess:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     color: str = "rgb"  # order of the channels that the network was trained on
     squash: bool = False  # resize both sides to resize_size, whatever the shape of the picture
+    floor_crop: bool = False  # a centre between two pixels is the upper or left one
 
     def __post_init__(self) -> None:
         """Refuse settings that would give other pixels than they promise."""
@@ -44,11 +46,12 @@ class Preprocess:
         for name, value, allowed in (
             ("interpolation", self.interpolation, INTERPOLATIONS),
             ("color", self.color, COLORS),
+            ("squash", self.squash, SWITCH),
+            ("floor_crop", self.floor_crop, SWITCH),
         ):
             if value not in allowed:
-                raise SettingError(f"cannot use {name} {value!r}: one of {', '.join(allowed)}")
-        if not isinstance(self.squash, bool):
-            raise SettingError(f"cannot use squash {self.squash!r}: true or false")
+                words = ", ".join(map(str, allowed))
+                raise SettingError(f"cannot use {name} {value!r}: one of {words}")
         if not all(isinstance(size, int) for size in (self.resize_size, self.crop_size)):
             raise SettingError(
                 f"cannot resize to {self.resize_size} and crop {self.crop_size}: whole pixels"
@@ -102,11 +105,19 @@ class Preprocess:
             image = functional.center_crop(image, narrowed(size))
         wanted = [self.resize_size] * (2 if self.squash else 1)  # one side keeps the shape
         resized = functional.resize(image, wanted, interpolation=mode, antialias=True)
-        cropped = functional.center_crop(resized, [self.crop_size])
+        cropped = self.cropped(resized)
         pixels: Tensor = (
             cropped if isinstance(cropped, Tensor) else functional.pil_to_tensor(cropped)
         )
         return pixels.flip(0) if self.color == "bgr" else pixels
+
+    def cropped(self, image: Any) -> Any:
+        """The centre of a resized image; torchvision rounds half pixels to even numbers."""
+        if not self.floor_crop:
+            return functional.center_crop(image, [self.crop_size])
+        height, width = functional.get_size(image)
+        top, left = (height - self.crop_size) // 2, (width - self.crop_size) // 2
+        return functional.crop(image, top, left, self.crop_size, self.crop_size)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Map uint8 [N, C, H, W] to float32 (x / 255 - mean) / std, on the device of ``pixels``."""

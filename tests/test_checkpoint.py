@@ -481,7 +481,7 @@ def gap(state: State) -> State:
      r"fc\.weight and 1 more are left over"),
     (without("layer2.0.bn1.weight"), r"it is not whole: layer2\.0\.bn1\.weight is missing"),
     (without("bn1.running_mean"), r"it is not whole: bn1\.running_mean is missing"),
-    (with_tensor("fc2.weight", 3, 512), r"fc2\.weight is left over"),
+    (with_tensor("fc2.weight", 3, 512), r"its head does not end with fc: fc2\.weight is behind it"),
     (with_tensor("layer1.0.extra.weight", 8), r"layer1\.0\.extra\.weight is left over"),
     (with_tensor("fc.bias", 5), r"fc\.bias has the shape \[5\] in place of \[3\]"),
     (with_tensor("fc.weight", 3, 100), r"fc\.weight and 1 more are left over"),

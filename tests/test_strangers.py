@@ -100,13 +100,14 @@ MADE: tuple[tuple[str, Callable[[], bytes]], ...] = (
         ("TIFF", "TIFF"), ("AVIF", "AVIF"))),
     ("it is a PDF document, not a checkpoint", partial(picture, "PDF")),
     ("it holds arrays of NumPy (.npy), no state dict: save one with torch.save", array),
-    ("it is a gzip archive: unpack it", lambda: gzip.compress(b"weights")),
-    ("it is a bzip2 archive: unpack it", lambda: bz2.compress(b"weights")),
-    ("it is a xz archive: unpack it", lambda: lzma.compress(b"weights")),
-    ("it is a tar archive: unpack it", tar),
+    ("it is an archive (gzip): unpack it", lambda: gzip.compress(b"weights")),
+    ("it is an archive (bzip2): unpack it", lambda: bz2.compress(b"weights")),
+    ("it is an archive (xz): unpack it", lambda: lzma.compress(b"weights")),
+    ("it is an archive (tar): unpack it", tar),
     ("it is a text file, not a checkpoint (JSON)", lambda: json.dumps([{}], indent=1).encode()),
     ("it is a text file, not a checkpoint (JSON)", lambda: b"\xef\xbb\xbf{}"),
     ("it is a text file, not a checkpoint", lambda: "résultat: 1\n".encode("utf-16")),
+    ("it is a text file, not a checkpoint", lambda: "\ufeffrésultat: 1\n".encode("utf-16-be")),
     ("it is a program or a shared library, not a checkpoint",
      Path(sys.executable).resolve().read_bytes),
 )  # fmt: skip
@@ -131,11 +132,14 @@ RECORDED = (  # first bytes as other libraries wrote them, or as their formats a
      b"/annex/objects/SHA256E-s46830571--5c106cde.pth\n"),
     ("it is a web page, not a checkpoint: download the file behind its link",
      b"\xef\xbb\xbf\r\n<!doctype HTML>\n<html>"),
-    ("it is a picture (HEIC), not a checkpoint", b"\0\0\0\x24ftypheic\0\0\0\0mif1heic"),
+    *(("it is a web page, not a checkpoint: download the file behind its link", start)
+      for start in (b"<HTML lang=en>", b"<head>", b"<?xml version='1.0'?><Error/>")),
+    *(("it is a picture (HEIC), not a checkpoint", b"\0\0\0\x24ftyp" + brand + b"\0\0\0\0")
+      for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")),
     ("it is a picture (TIFF), not a checkpoint", b"MM\0*\0\0\0\x08"),
-    ("it is a zstd archive: unpack it", b"\x28\xb5\x2f\xfd\x24\0\x01\0\0"),
-    ("it is a 7z archive: unpack it", b"7z\xbc\xaf\x27\x1c\0\x04"),
-    ("it is a rar archive: unpack it", b"Rar!\x1a\x07\x01\0"),
+    ("it is an archive (zstd): unpack it", b"\x28\xb5\x2f\xfd\x24\0\x01\0\0"),
+    ("it is an archive (7z): unpack it", b"7z\xbc\xaf\x27\x1c\0\x04"),
+    ("it is an archive (rar): unpack it", b"Rar!\x1a\x07\x01\0"),
     # onnx 1.23 and its helper.make_model, with a producer, without, and one of ten letters
     (f"it is a network in ONNX, {FOREIGN}", b"\x08\x0e\x12\x07pytorch:3\n\x0c\n\x01x\x12\x01y"),
     (f"it is a network in ONNX, {FOREIGN}", b'\x08\x0e:3\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x01'),
@@ -163,15 +167,20 @@ RECORDED = (  # first bytes as other libraries wrote them, or as their formats a
     (f"it is weights of Darknet (YOLO), {FOREIGN}", struct.pack("<iiiq", 0, 2, 5, 32013312)),
     ("it is a file of MATLAB (.mat), not a checkpoint", b"MATLAB 5.0 MAT-file, Platform: PCWIN"),
     ("it is a program or a shared library, not a checkpoint", b"MZ\x90\0\x03\0\0\0\x04\0\0\0\xff"),
-    ("it is a program or a shared library, not a checkpoint", b"\xcf\xfa\xed\xfe\x0c\0\0\x01"),
-    ("it is a shortcut of Windows, not the checkpoint itself: name the file that it leads to",
+    *(("it is a program or a shared library, not a checkpoint", start)
+      for start in (b"\xcf\xfa\xed\xfe\x0c\0\0\x01", b"\xfe\xed\xfa\xcf\x01\0\0\x0c",
+                    b"\xca\xfe\xba\xbe\0\0\0\x02", b"!<arch>\nmodel.o/  \0")),
+    ("it is a shortcut of Windows: name the file that it leads to",
      b"L\0\0\0\x01\x14\x02\0\0\0\0\0\xc0\0\0\0\0\0\0\x46"),
-    ("it is what macOS keeps beside a file: name the file that has no ._ before its name",
+    ("it is what macOS keeps beside a file: name the file itself",
      b"\0\x05\x16\x07\0\x02\0\0Mac OS X        "),
     ("it is an empty zip archive", b"PK\x05\x06" + bytes(18)),
     ("it is a text file, not a checkpoint", b"name: resnet18\nepochs: 90\n"),
     ("it is a text file, not a checkpoint", b"MZ and BM are how programs and pictures begin\n"),
     ("it is a text file, not a checkpoint", b"[net]\nwidth=224\n"),
+    ("it is a text file, not a checkpoint", b"[2026-01-01 10:00] epoch 1: loss 0.3\n"),
+    ("it is a text file, not a checkpoint (JSON)", b"[ 0.485, 0.456, 0.406]\n"),
+    ("it is a text file, not a checkpoint (JSON)", b'[\n  ["ants"]]'),
 )  # fmt: skip
 
 
@@ -233,7 +242,8 @@ def test_the_oldest_checkpoints_are_told_from_archives(tmp_path: Path) -> None:
     assert nature(head[:1536]) == (
         "it is a checkpoint from before PyTorch 0.1.10: load it with torch.load and save it again"
     )
-    assert nature(head[:512]).startswith("it is a tar archive, or a checkpoint from before PyTorch")
+    for size in (512, 1280):
+        assert nature(head[:size]).startswith("it is a tar archive, or a checkpoint from before")
 
 
 def test_a_tar_archive_of_today_is_no_old_checkpoint() -> None:
@@ -243,7 +253,7 @@ def test_a_tar_archive_of_today_is_no_old_checkpoint() -> None:
         info.mtime = 1700000000.5
         archive.addfile(info)
 
-    assert nature(stream.getvalue()[:1536]) == "it is a tar archive: unpack it"
+    assert nature(stream.getvalue()[:1536]) == "it is an archive (tar): unpack it"
 
 
 # --- zip archives by the names in them
@@ -270,20 +280,25 @@ def package(stream: Any) -> None:
     (["r.mlpackage/Manifest.json", "r.mlpackage/Data/com.apple.CoreML/weight.bin"], "Core ML"),
     (["runs/", "runs/a/resnet18.pth", "runs/log.txt"], "around resnet18.pth: unpack it"),
     (["__MACOSX/._net.pt", "net.pt"], "around net.pt: unpack it"),
-    (["model_best.pth.tar"], "around model_best.pth.tar: unpack it"),
+    *(([f"runs/{name}"], f"around {name}: unpack it")
+      for name in ("model_best.pth.tar", "last.ckpt", "resnet20.th", "net.pkl")),
     (["hub/config.json", "hub/pytorch_model.bin"], "around pytorch_model.bin: unpack it"),
+    (["model-1-of-2.bin"], "around model-1-of-2.bin: unpack it"),
     (["épreuve 1.safetensors"], "around épreuve 1.safetensors: unpack it"),
     (["MAR-INF/MANIFEST.json", "resnet18.pt", "handler.py"], "around resnet18.pt: unpack it"),
-    (["readme.md", "archive/data.pkl", "archive/data/0"], "the parts of a checkpoint, packed anew"),
+    (["readme.md", "archive/data.pkl", "archive/data/0"], "a checkpoint that was packed anew"),
+    (["data.pkl", "data/0", "readme.md"], "a checkpoint that was packed anew"),
+    (["r.mlmodel"], "Core ML"),
     (["META-INF/MANIFEST.MF", "org/A.class"], "it is a Java archive"),
-    (["a/1.JPG", "a/2.jpeg"], "a zip archive of pictures"),
+    *(([f"a/1.{suffix}", "list.txt"], "a zip archive of pictures")
+      for suffix in ("JPG", "jpeg", "png", "webp", "tif", "tiff", "bmp")),
 ])  # fmt: skip
 def test_a_zip_archive_is_named(names: list[str], part: str) -> None:
     assert part in (nature_of_zip(names) or "")
 
 
 @pytest.mark.parametrize("names", [[], ["readme.txt"], ["a.npy", "b.txt"], ["data.pkl.txt"],
-                                   ["__MACOSX/._net.pt"], ["\x1b[2J.pth"]])  # fmt: skip
+                                   ["__MACOSX/._net.pt"], ["\x1b[2J.pth"], ["a.bin"]])  # fmt: skip
 def test_a_zip_archive_of_other_things_has_no_name(names: list[str]) -> None:
     assert nature_of_zip(names) is None
 
@@ -354,11 +369,11 @@ def test_segmentation_with_a_second_head_is_named(extra: str) -> None:
 
 
 BYOB = "a network of timm's ByobNet, as variants of ResNet are"
-MBCONV = "a network of the kind of EfficientNet or MobileNet"
+MBCONV = "an EfficientNet, a MobileNet or a kin"
 TIMM = {
     "a squeeze-and-excitation ResNet (SE-ResNet)":
         "seresnet18 seresnext50_32x4d legacy_seresnet18 legacy_seresnext26_32x4d resnetrs50",
-    "an efficient channel attention ResNet (ECA-ResNet)": "ecaresnet26t ecaresnetlight",
+    "a ResNet with efficient channel attention (ECA)": "ecaresnet26t ecaresnetlight",
     "a selective kernel ResNet (SKNet)": "skresnet18 skresnext50_32x4d",
     "a ResNeSt": "resnest14d",
     "a Res2Net": "res2net50_14w_8s res2net50d",
@@ -410,6 +425,8 @@ NAMED = (  # a few tensors each, as the libraries and repositories name them
     ("a LoRA: merge it into its network and save that", "mid.processor.to_q_lora.up.weight:320,4"),
     ("a part of a diffusion model", "down_blocks.0.resnets.0.norm1.weight:320"),  # diffusers 0.42
     ("a part of a diffusion model", "encoder.down_blocks.0.resnets.0.conv1.weight:64,64,3,3"),
+    ("a part of a diffusion model", "down_blocks.0.attentions.0.norm.weight:320"),
+    ("a part of a diffusion model", "first_stage_model.encoder.conv_in.weight:128,3,3,3"),
     ("a part of a diffusion model",  # CompVis/stable-diffusion
      "model.diffusion_model.input_blocks.0.0.weight:320,4,3,3 cond_stage_model.text_model.x:2"),
     ("a network of PaddlePaddle", "conv1._conv.weight:64,3,7,7 conv1._batch_norm._variance:64"),
@@ -421,8 +438,10 @@ NAMED = (  # a few tensors each, as the libraries and repositories name them
     ("the picture half of CLIP, whose ResNet pools by attention",
      "conv1.weight:32,3,3,3 layer1.0.conv1.weight:64,64,1,1 attnpool.positional_embedding:50,2048"),
     ("a network for speech", "model.encoder.conv1.weight:384,80,3"),  # transformers' whisper
+    ("a network for speech", "model.encoder.conv1.weight:1280,128,3"),
     ("a language model", "model.embed_tokens.weight:32000,4096"),
     ("a language model", "transformer.wte.weight:50257,768"),
+    ("a language model", "tok_embeddings.weight:32000,4096"),  # meta-llama/llama
     ("a language model", "bert.embeddings.word_embeddings.weight:30522,768"),
     ("a detector (Mask R-CNN) with a ResNet inside",  # mmdetection
      "backbone.layer1.0.conv1.weight:64,64,1,1 rpn_head.rpn_conv.weight:256,256,3,3 "
@@ -430,6 +449,13 @@ NAMED = (  # a few tensors each, as the libraries and repositories name them
     ("a detector (Faster R-CNN) with a ResNet inside",  # detectron2
      "backbone.bottom_up.res2.0.conv1.weight:64,64,1,1 "
      "proposal_generator.rpn_head.conv.bias:256 roi_heads.box_predictor.cls_score.bias:81"),
+    ("a detector (Mask R-CNN)", "roi_heads.mask_head.predictor.weight:80,256,1,1"),  # detectron2
+    ("a detector (Mask R-CNN)", "roi_heads.mask_predictor.conv5_mask.weight:256,256,2,2"),
+    ("a detector (Keypoint R-CNN)", "roi_heads.keypoint_head.conv_fcn1.weight:512,256,3,3"),
+    ("a detector (Keypoint R-CNN)", "roi_heads.keypoint_predictor.kps_score_lowres.bias:17"),
+    ("a detector (Faster R-CNN)", "roi_head.bbox_head.shared_fcs.0.weight:1024,12544"),
+    ("a detector (Faster R-CNN)", "roi_heads.box_head.fc6.weight:1024,12544"),
+    ("a detector", "backbone.fpn_lateral2.weight:256,256,1,1"),
     ("a detector (RetinaNet) with a ResNet inside",  # detectron2
      "backbone.bottom_up.res2.0.conv1.weight:64,64,1,1 head.cls_subnet.0.weight:256,256,3,3"),
     ("a detector with a ResNet inside",  # mmdetection
@@ -445,6 +471,7 @@ NAMED = (  # a few tensors each, as the libraries and repositories name them
     ("a network of Ultralytics (YOLO)", "model.22.dfl.conv.weight:1,16,1,1"),
     ("a network of Ultralytics (YOLO)", "model.1.layer.0.cv1.conv.weight:64,64,1,1"),
     ("a detector (YOLO)", "module_list.0.Conv2d.weight:32,3,3,3"),  # ultralytics/yolov3 of 2019
+    ("a detector (YOLO)", "module_list.0.conv_0.weight:32,3,3,3"),  # eriklindernoren/PyTorch-YOLOv3
     ("a detector (YOLO)", "head.cls_preds.0.weight:80,128,1,1"),  # YOLOX
     ("a segmentation network (SAM)", "mask_decoder.iou_token.weight:1,256"),
     ("a segmentation network (DeepLab) with a ResNet inside",  # segmentation-models-pytorch 0.6
@@ -460,6 +487,7 @@ NAMED = (  # a few tensors each, as the libraries and repositories name them
      "backbone.layer1.0.conv1.weight:64,64,1,1 decode_head.conv_seg.weight:19,512,1,1"),
     ("a network for poses with a ResNet inside",  # microsoft/human-pose-estimation.pytorch
      "layer1.0.conv1.weight:64,64,1,1 deconv_layers.0.weight:2048,256,4,4"),
+    ("a network for poses", "keypoint_head.final_layer.weight:17,256,1,1"),  # mmpose
     ("a network from pictures to pictures (CycleGAN)",  # junyanz/pytorch-CycleGAN-and-pix2pix
      "model.1.weight:64,3,7,7 model.10.conv_block.1.weight:256,256,3,3"),
     ("a network for video or volumes, whose convolutions are 3D",  # kenshohara/3D-ResNets-PyTorch
@@ -488,6 +516,7 @@ NAMED = (  # a few tensors each, as the libraries and repositories name them
      "conv1.weight:64,3,3,3 layer1.0.bn1.weight:64 layer1.0.bn1.running_mean:64 "
      "layer1.0.conv1.weight:64,64,3,3 layer2.0.shortcut.0.weight:128,64,1,1"),
     ("an xResNet of fastai", "0.4.0.convpath.0.0.weight:64,64,1,1"),
+    ("an xResNet of fastai", "0.4.0.convs.0.0.weight:64,64,1,1"),  # before fastai 2
     ("a ResNet-18 for small pictures (CIFAR)",  # weiaicunzai/pytorch-cifar100
      " ".join(f"conv{stage}_x.{block}.residual_function.{place}.weight:64,64,3,3"
               for stage in (2, 3, 4, 5) for block in (0, 1) for place in (0, 3))
@@ -499,6 +528,9 @@ NAMED = (  # a few tensors each, as the libraries and repositories name them
     ("a ResNet for faces (ArcFace)", "body.0.res_layer.1.weight:64,64,3,3"),
     ("a ResNet with a deep stem",  # CSAILVision/semantic-segmentation-pytorch
      "conv1.weight:64,3,3,3 conv3.weight:128,64,3,3 layer1.0.conv1.weight:64,128,1,1"),
+    ("a ResNet with a deep stem that averages in its shortcuts (ResNet-D)",  # mmpretrain
+     "backbone.stem.0.weight:32,3,3,3 backbone.layer1.0.conv1.weight:64,64,1,1 "
+     "backbone.layer2.0.downsample.1.weight:512,256,1,1"),
     ("a ResNet with a deep stem (ResNet-C)",  # mmpretrain's ResNetV1c
      "backbone.stem.0.weight:32,3,3,3 backbone.layer1.0.conv1.weight:64,64,1,1"),
 )  # fmt: skip
@@ -536,11 +568,19 @@ def without(*endings: str) -> Shapes:
     ("a ResNet with block attention (CBAM)", RESNET18 | tensors("layer1.0.ca.fc1.weight:4,64,1,1")),
     ("a ResNet with block attention (CBAM)",
      RESNET18 | tensors("layer1.0.cbam.ChannelGate.mlp.1.weight:4,64")),
+    ("a ResNet with block attention (CBAM)",
+     RESNET18 | tensors("layer1.0.se.channel.fc1.weight:4,64,1,1")),
+    ("a ResNet with efficient channel attention (ECA)",  # BangguWu/ECANet
+     RESNET18 | tensors("layer1.0.eca.conv.weight:1,1,3")),
+    ("a quantised network: save the one that it was made from",
+     RESNET18 | tensors("fc._packed_params._packed_params:2")),
     ("a squeeze-and-excitation ResNet (SE-ResNet)",
      RESNET18 | tensors("layer1.0.se.fc.0.weight:4,64")),
     ("a ResNet with instance norm (IBN-Net)", RESNET18 | tensors("layer1.0.bn1.IN.weight:32")),
     ("a ResNet that blurs before it strides",
      RESNET18 | tensors("layer2.0.downsample.0.filt:64,1,3,3")),
+    ("a ResNet that blurs before it strides",  # adobe/antialiased-cnns
+     RESNET18 | tensors("layer2.0.conv2.0.filt:128,1,3,3")),
     ("a ResNet with deformable convolutions",
      RESNET18 | tensors("layer3.0.conv2_offset.weight:18,256,3,3")),
     ("a ResNet that averages in its shortcuts",
@@ -555,6 +595,8 @@ def without(*endings: str) -> Shapes:
      renamed(downsample="shortcut", fc="linear") | tensors("conv1.weight:64,3,3,3")),
     ("a quantised network: save the one that it was made from",
      RESNET18 | tensors("conv1.scale:1 conv1.zero_point:1")),
+    ("a transformer with a ResNet inside",
+     RESNET18 | tensors("decoder.layers.0.self_attn.q_proj.weight:512,512")),
     ("a transformer with a ResNet inside",
      RESNET18 | tensors("head.layers.0.self_attn.in_proj_weight:1536,512")),
 ])  # fmt: skip
@@ -663,7 +705,10 @@ def test_a_few_numbers_are_no_optimizer(names: Shapes) -> None:
 
 
 def test_a_network_beside_an_optimizer_is_no_optimizer() -> None:
-    assert stranger({"weight": (3, 3), "step": ()}, ["torch.optim.sgd.SGD"]) is None
+    names: Shapes = {"weight": (3, 3), "step": ()}
+
+    assert stranger(names, ["torch.optim.sgd.SGD"]) is None
+    assert stranger(names, keys=["state", "epoch"]) is None
 
 
 LEARNER = "a fastai export of a whole learner: save learn.model.state_dict() instead"
@@ -677,6 +722,11 @@ LEARNER = "a fastai export of a whole learner: save learn.model.state_dict() ins
     ("models.yolo.Model", "a network of Ultralytics (YOLO)"),
     ("sklearn.ensemble._forest.RandomForestClassifier", "an object of scikit-learn, no network"),
     ("xgboost.sklearn.XGBClassifier", "boosted trees, no network"),
+    ("lightgbm.sklearn.LGBMClassifier", "boosted trees, no network"),
+    ("catboost.core.CatBoost", "boosted trees, no network"),
+    ("tensorflow.python.trackable.data_structures.ListWrapper",
+     "a network of Keras or TensorFlow"),
+    ("torch.utils.data.dataset.Subset", "a data set, no network"),
     ("pandas.core.frame.DataFrame", "a table of pandas, no network"),
     ("keras.src.engine.sequential.Sequential", "a network of Keras or TensorFlow"),
     ("torchvision.datasets.folder.ImageFolder", "a data set, no network"),

@@ -47,6 +47,7 @@ def random_checkpoint(name: str) -> Checkpoint:
         num_classes=OUTPUTS,
         in_channels=3,
         head=(),
+        assumed=False,
         variant=PLAIN,
         classes=ClassNames(tuple(map(str, range(OUTPUTS))), "random weights", made_up=True),
         preprocess=PRESETS["imagenet-v1"],

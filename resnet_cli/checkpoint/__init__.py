@@ -40,6 +40,7 @@ class Checkpoint:
     num_classes: int  # outputs of the head
     in_channels: int  # of conv1
     head: Head
+    assumed: bool  # whether the activations of the head are a convention
     variant: Variant
     classes: ClassNames
     preprocess: Preprocess
@@ -121,6 +122,7 @@ def load_checkpoint(
         num_classes=found.num_classes,
         in_channels=found.in_channels,
         head=found.head,
+        assumed=found.assumed,
         variant=found.variant,
         classes=names,
         preprocess=preprocess,

@@ -28,27 +28,52 @@ DO_NOTHING = frozenset(
 )  # fmt: skip
 """Parts of a head that change nothing in evaluation, or that their tensors describe."""
 
+ORDERED = frozenset({"Sequential", "LinBnDrop"})
+"""Modules that compute what is in them one after the other."""
+
 ENDS = frozenset({"Softmax", "LogSoftmax"})
 SIGMOID = ("Sigmoid", 1)  # with how many outputs
 """What only turns logits into probabilities, which is done to them anyway."""
 
 
+def span(found: Sequence[str], root: str, backbone: str, parts: Mapping[str, Part]) -> list[str]:
+    """Names of the modules of a head, in the order of the file.
+
+    Args:
+        found: those that have tensors.
+        root: module that they are all in.
+        backbone: prefix of the backbone; where the root holds it too, the head begins and ends
+            with the modules that were found.
+        parts: what the file says of modules.
+    """
+    names = inside(root, parts)
+    if not names or (root and not backbone.startswith(f"{root}.")):
+        return names
+    places = [names.index(name) for name in found if name in names]
+    return names[min(places) : max(places) + 1] if places else []
+
+
 def inside(root: str, parts: Mapping[str, Part]) -> list[str]:
     """Names of a module and of all in it, in order."""
-    return [name for name in parts if name == root or name.startswith(f"{root}.")]
+    return [name for name in parts if not root or name == root or name.startswith(f"{root}.")]
 
 
 def steps(
-    found: Sequence[tuple[str, Layer]], root: str, parts: Mapping[str, Part]
+    found: Sequence[tuple[str, Layer]], names: Sequence[str], root: str, parts: Mapping[str, Part]
 ) -> Iterator[tuple[str, Layer]]:
     """Yield name and layer of all that computes in a head, activations too, in order.
+
+    Args:
+        found: the layers that have tensors.
+        names: of ``span``.
+        root: module that they are all in.
+        parts: what the file says of modules.
 
     Raises:
         CheckpointError: a part that this program does not know.
     """
     known = dict(found)
-    names = inside(root, parts)
-    if not names:
+    if not follows_file(names, root, parts):
         yield from by_convention(found)
         return
     outputs = max((layer.size_out for layer in known.values()), default=0)
@@ -62,6 +87,35 @@ def steps(
             yield name, Layer(ACTIVATION_KINDS[part.kind])
         elif part.kind not in DO_NOTHING and not is_end:
             raise CheckpointError(f"its head has a {part.kind}, which is not known here")
+
+
+def follows_file(names: Sequence[str], root: str, parts: Mapping[str, Part]) -> bool:
+    """Whether the order of a file's modules is the order in which they compute.
+
+    That is so in a Sequential, and in one layer; a module of its own calls its parts as it likes.
+
+    Raises:
+        CheckpointError: a module of its own that holds other activations than ReLU.
+    """
+    if not names:
+        return False
+    if len(names) == 1 or all(parts[name].kind in ORDERED for name in outer(names, root)):
+        return True
+    strange = {parts[name].kind for name in names} & (ACTIVATION_KINDS.keys() - {"ReLU"})
+    if strange:
+        raise CheckpointError(
+            f"its head {root} is a module of its own with {', '.join(sorted(strange))}: how it "
+            "computes is not in the file"
+        )
+    return False
+
+
+def outer(names: Sequence[str], root: str) -> Iterator[str]:
+    """Yield the root, and all inside it that hold others."""
+    yield root
+    for name in names:
+        if any(other.startswith(f"{name}.") for other in names):
+            yield name
 
 
 def with_eps(layer: Layer, part: Part) -> Layer:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_cli.checkpoint.formats import Contents, metadata_json
-from resnet_cli.checkpoint.tree import containers, plain
+from resnet_cli.checkpoint.tree import containers, items, plain
 from resnet_cli.errors import CheckpointError, SettingError, describe
 
 KEYS = frozenset(
@@ -142,8 +142,8 @@ def entries(tree: Any) -> Iterator[tuple[str, Any]]:
             start = f"{path}." if path else ""
             yield from (
                 (f"{start}{key}", value)
-                for key, value in container.items()
-                if str(key).lower() not in NOT_SEARCHED
+                for key, value in items(container)
+                if key.lower() not in NOT_SEARCHED
             )
 
 
@@ -177,15 +177,23 @@ def unwrapped(value: Any) -> Any:
     """A list or dict without what other libraries wrap around it and its values."""
     value = plain(value)
     if isinstance(value, Mapping):
-        return {plain(key): plain(inner) for key, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {name_of(key): name_of(inner) for key, inner in value.items()}
+    return [name_of(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def name_of(value: Any) -> Any:
+    """A name or number without what may be wrapped around it, such as an enum."""
+    value = plain(value)
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | int):
+        value = value[0]
+    return value if isinstance(value, str | int | float | bool) else None
 
 
 def in_order(pairs: Sequence[tuple[Any, Any]]) -> list[Any] | None:
     """Names by their indices, which must be 0, 1, 2 … each once."""
     try:
         by_index = {int(index): name for index, name in pairs}
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if sorted(by_index) != list(range(len(pairs))):
         return None

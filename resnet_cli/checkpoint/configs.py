@@ -22,7 +22,9 @@ PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of its filters, as transformers writes them."""
 
-HARMLESS = frozenset({"in_chans", "num_classes", "drop_rate", "drop_path_rate", "pretrained"})
+HARMLESS = frozenset(
+    {"in_chans", "num_classes", "drop_rate", "drop_path_rate", "pretrained", "global_pool"}
+)
 """Arguments of timm's models that the tensors show, or that only training knows."""
 
 WARPED = 384  # pixels from which ConvNextImageProcessor squeezes pictures in place of cropping them
@@ -77,13 +79,15 @@ def of_timm(config: Mapping[str, Any]) -> Config:
         raise CheckpointError(f"it is timm's {name}, which is another network than torchvision's")
     if config.get("global_pool", "avg") != "avg":
         raise CheckpointError(f"its last pool is {config['global_pool']}, torchvision's an average")
-    changes = ", ".join(sorted(set(config.get("model_args") or ()) - HARMLESS))
+    given = config.get("model_args") or {}
+    changes = ", ".join(sorted(key for key in given if key not in HARMLESS))
     if changes:
         raise CheckpointError(f"it is timm's {name} with other {changes} than torchvision's")
     settings = config.get("pretrained_cfg", config)
     if "mean" not in settings:
         return Config("timm")
-    size = int(settings.get("input_size", (3, 224, 224))[-1])
+    _, height, width = settings.get("input_size", (3, 224, 224))
+    size = sides({"height": height, "width": width})
     mode = settings.get("crop_mode") or "center"
     if mode not in ("center", "squash"):
         raise CheckpointError(f"its pictures are prepared with crop mode {mode}: unknown here")
@@ -139,6 +143,8 @@ def processed(record: Mapping[str, Any]) -> Preprocess:
     if not record.get("do_resize", True) or not record.get("do_rescale", True):
         raise CheckpointError("its pictures are not resized, or not scaled to 0 … 1: unknown here")
     normal = record.get("do_normalize", True)
+    scale = 255 * float(record.get("rescale_factor") or 1 / 255)  # of values from 0 to 1
+    mean, std = (record["image_mean"], record["image_std"]) if normal else ((0,) * 3, (1,) * 3)
     filter_number = record.get("resample", 2)
     if filter_number not in RESAMPLING:
         raise CheckpointError(f"its pictures are resized with filter {filter_number}: unknown here")
@@ -146,9 +152,10 @@ def processed(record: Mapping[str, Any]) -> Preprocess:
         resize_size=resize,
         crop_size=crop,
         interpolation=RESAMPLING[filter_number],
-        mean=record["image_mean"] if normal else (0.0, 0.0, 0.0),
-        std=record["image_std"] if normal else (1.0, 1.0, 1.0),
+        mean=tuple(value / scale for value in mean),
+        std=tuple(value / scale for value in std),
         squash=squash,
+        floor_crop=True,
     )
 
 

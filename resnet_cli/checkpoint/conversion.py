@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from resnet_cli.checkpoint import Checkpoint
 from resnet_cli.checkpoint.selfmade import MARK, as_metadata, record_of
-from resnet_cli.checkpoint.soundness import require_finite
-from resnet_cli.errors import OutputError, describe
+from resnet_cli.checkpoint.soundness import complaint
+from resnet_cli.errors import CheckpointError, OutputError, describe
 
 Save = Callable[[Mapping[str, Tensor], Mapping[str, Any], Path], None]
 
@@ -29,15 +30,18 @@ def write_checkpoint(checkpoint: Checkpoint, output: Path, *, half: bool = False
         CheckpointError: a weight too large for fp16.
     """
     save = saver(output)
-    state = {name: tensor.contiguous() for name, tensor in checkpoint.state.items()}
+    state = apart(checkpoint.state)
     if half:
         state = halved(state)
-        require_finite(state, checkpoint.path)
+        require_fp16(state, checkpoint.path)
     unfinished = output.with_name(f".{output.name}.unfinished")
     try:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode  # safetensors would let nobody else read it
         save(state, description(checkpoint), unfinished)
+        unfinished.chmod(mode)
         unfinished.replace(output)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise OutputError(f"cannot write {output}: {describe(error)}") from error
     finally:
         unfinished.unlink(missing_ok=True)
@@ -55,6 +59,30 @@ def saver(output: Path) -> Save:
     return save
 
 
+def apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor in memory of its own: safetensors writes none that share theirs."""
+    found: dict[str, Tensor] = {}
+    places = set()
+    for name, tensor in state.items():
+        own = tensor.contiguous()
+        found[name] = own.clone() if own.data_ptr() in places else own
+        places.add(own.data_ptr())
+    return found
+
+
+def require_fp16(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse what fp16 has no number for.
+
+    Raises:
+        CheckpointError: names the first such tensor.
+    """
+    for name, tensor in state.items():
+        if complaint(name, tensor):
+            raise CheckpointError(
+                f"cannot write {path} in fp16: {name} holds a number above 65504: leave --half out"
+            )
+
+
 def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights in fp16; a variance in fp16 would round small ones to nothing."""
     return {
@@ -70,7 +98,8 @@ def description(checkpoint: Checkpoint) -> dict[str, Any]:
         "model": checkpoint.model,
         **names,
         "preprocess": checkpoint.preprocess.record(),
-        **record_of(checkpoint.head, checkpoint.variant),
+        # what was only assumed is assumed of the new file as well
+        **record_of(() if checkpoint.assumed else checkpoint.head, checkpoint.variant),
     }
 
 

@@ -12,13 +12,13 @@ from resnet_cli.checkpoint.formats import Contents
 from resnet_cli.checkpoint.network import Found, find_network
 from resnet_cli.checkpoint.selfmade import parts_from, recorded, variant_from
 from resnet_cli.checkpoint.strangers import stranger
-from resnet_cli.checkpoint.tree import Foreign, containers, items, tensors_in
+from resnet_cli.checkpoint.tree import Foreign, containers, items, plain, tensors_in
 from resnet_cli.checkpoint.weights import Weights, find_weights
-from resnet_cli.errors import CheckpointError
+from resnet_cli.errors import CheckpointError, SettingError
 
 SHOWN = 5  # of many names
 
-OTHER_POOLS = re.compile(r"(se)?resnet(aa|blur)\w*")
+OTHER_POOLS = re.compile(r"(?:.*/)?(resnet(?:aa|blur)\w*)(?:\.\w+)?")
 """Networks of timm whose tensors are torchvision's, and whose strides are not."""
 
 CAFFE_STYLE = re.compile(r"""\bstyle\W{1,5}caffe\b""")
@@ -104,18 +104,27 @@ def examine(
         if contents.imports and not clause:
             reason += f" (it would import {listed(contents.imports)}: nothing of it was run)"
         raise CheckpointError(f"cannot load {path}: {reason}") from error
+    except SettingError as error:  # a variant that its network has not
+        raise CheckpointError(f"cannot load {path}: {error}") from error
     return Examination(weights, found, config, record)
 
 
 def refuse_other_pools(tree: Any) -> None:
-    """Refuse a checkpoint whose ``arch`` is a network that its tensors do not tell from ours.
+    """Refuse a checkpoint that says it is a network which its tensors do not tell from ours.
 
     Raises:
         CheckpointError: names it.
     """
-    arch = tree.get("arch") if isinstance(tree, Mapping) else None
-    if isinstance(arch, str) and OTHER_POOLS.fullmatch(arch):
-        raise CheckpointError(f"it is timm's {arch}, which is another network than torchvision's")
+    if not isinstance(tree, Mapping):
+        return
+    arguments = plain(tree.get("args"))
+    named = arguments.get("model") if isinstance(arguments, Mapping) else None
+    for name in (tree.get("arch"), named):
+        match = OTHER_POOLS.fullmatch(name) if isinstance(name, str) else None
+        if match:
+            raise CheckpointError(
+                f"it is timm's {match[1]}, which is another network than torchvision's"
+            )
 
 
 def styled(tree: Any) -> Variant | None:
@@ -138,7 +147,10 @@ def what_else(tree: Any) -> str | None:
     fullest: dict[str, tuple[int, ...]] = {}
     kinds = set()
     for _, container in containers(tree):
-        tensors = tensors_in(container)
+        try:
+            tensors = tensors_in(container)
+        except CheckpointError:  # of tensors that are not whole
+            return None
         if len(tensors) > len(fullest):
             fullest = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         kinds |= {value.path for _, value in items(container) if isinstance(value, Foreign)}

@@ -73,4 +73,9 @@ def shards(index: Path) -> list[Path]:
 
 def is_plain(name: Any) -> bool:
     """Whether a name is one of a file in the same folder."""
-    return isinstance(name, str) and bool(name) and Path(name).name == name and name != ".."
+    return (
+        isinstance(name, str)
+        and Path(name).name == name
+        and name not in ("", "..")
+        and not name.endswith(INDEX)
+    )

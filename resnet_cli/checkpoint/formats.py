@@ -5,7 +5,8 @@ A format is told by the first bytes of the file, never by its name.
 
 import json
 import mmap
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,21 @@ from resnet_cli.checkpoint.torchfiles import (
 from resnet_cli.errors import CheckpointError, describe
 
 
+class UnreadableError(CheckpointError):
+    """A file of a known format that cannot be read to its end."""
+
+    def __init__(self, message: str, format: str, imports: Iterable[str] = ()) -> None:
+        """Keep what was seen of it.
+
+        Args:
+            message: for the user.
+            format: of the file.
+            imports: what unpickling would import.
+        """
+        super().__init__(message)
+        self.format, self.imports = format, tuple(sorted(imports))
+
+
 @dataclass(frozen=True, slots=True)
 class Contents:
     """What a file holds, before anyone says what it means."""
@@ -39,11 +55,17 @@ class Contents:
 
 
 ZIP = b"PK\x03\x04"
+HEAD = 1536  # bytes that tell a format; a tar of the oldest checkpoints shows itself at 1286
 SAFETENSORS_HEADER = 100 << 20  # bytes at most, says its library
 PICKLE_STARTS = b"(]}c"  # of protocol 0, which is text: a tuple, list, dict, or an object
 
 DAMAGED = "it is no readable torch checkpoint (is it damaged?): save a state dict with torch.save"
 CUT_OFF = "the file is cut off: copy or download it again"
+
+
+DAMAGES = (PickleError, LookupError, ValueError, TypeError, AttributeError, NotImplementedError,
+           RuntimeError, zlib.error)  # fmt: skip
+"""What damaged archives make of their readers, Python's zipfile among them."""
 
 
 def is_safetensors(head: bytes) -> bool:
@@ -68,7 +90,7 @@ def read_contents(path: Path) -> Contents:
     if path.name.endswith(INDEX):
         return named(path, read_shards)
     with path.open("rb") as file:
-        head = file.read(512)
+        head = file.read(HEAD)
     for recognises, read in FORMATS:
         if recognises(head):
             return named(path, read)
@@ -79,6 +101,9 @@ def named(path: Path, read: Callable[[Path], Contents]) -> Contents:
     """Read a file; its name stands in front of any complaint."""
     try:
         return read(path)
+    except UnreadableError as error:
+        message = f"cannot load {path}: {error}"
+        raise UnreadableError(message, error.format, error.imports) from error
     except CheckpointError as error:
         raise CheckpointError(f"cannot load {path}: {error}") from error
 
@@ -121,8 +146,8 @@ def read_zip(path: Path) -> Contents:
             raise CheckpointError(CUT_OFF) from error
         except NoCheckpointError as error:
             raise CheckpointError(nature_of_zip(archive.names) or str(error)) from error
-        except (PickleError, LookupError, ValueError, TypeError, AttributeError) as error:
-            raise CheckpointError(DAMAGED) from error
+        except DAMAGES as error:
+            raise UnreadableError(DAMAGED, "pickle-zip", reading.imports) from error
     return Contents(kind, tree, imports=tuple(sorted(reading.imports)))
 
 
@@ -134,8 +159,10 @@ def read_pickle(path: Path) -> Contents:
             kind, tree = read_stream(file, mapped(path), reading)
         except (PickleError, TypeError) as error:
             file.seek(0)
-            head = file.read(512)
-            raise CheckpointError(DAMAGED if head[:1] == b"\x80" else nature(head)) from error
+            head = file.read(HEAD)
+            if head[:1] == b"\x80" or reading.imports:
+                raise UnreadableError(DAMAGED, "pickle", reading.imports) from error
+            raise CheckpointError(nature(head)) from error
     return Contents(kind, tree, imports=tuple(sorted(reading.imports)))
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from resnet_cli.architectures import Head, Layer
-from resnet_cli.checkpoint.activations import inside, steps
+from resnet_cli.checkpoint.activations import follows_file, span, steps
 from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
 
@@ -94,11 +94,12 @@ def find_head(
     Raises:
         CheckpointError: several heads, or a layer that this program does not know.
     """
+    backbone = prefix
     while True:
         near = {name: tensor for name, tensor in others.items() if name.startswith(prefix)}
         head = choose(near, prefix, features, places)
         if head is not None:
-            return describe(head, prefix, parts)
+            return describe(head, backbone, prefix, parts)
         if not prefix:
             return None
         prefix = prefix[: prefix[:-1].rfind(".") + 1]
@@ -112,6 +113,9 @@ def choose(
     Raises:
         CheckpointError: there are several, none at a usual place.
     """
+    everything = chained(near, features)
+    if everything is not None:
+        return everything
     usual = [*places, *USUAL]
     found: dict[str, list[Parameters]] = {}
     roots = {name.removeprefix(prefix).split(".")[0]: None for name in near}
@@ -126,7 +130,7 @@ def choose(
         raise CheckpointError(
             f"it has several heads ({', '.join(found)}): which one tells the classes apart?"
         )
-    return next(iter(found.values()), None) or chained(near, features)
+    return next(iter(found.values()), None)
 
 
 def chained(tensors: Mapping[str, Tensor], features: int) -> list[Parameters] | None:
@@ -163,13 +167,16 @@ def natural(name: str) -> list[tuple[int, str]]:
     ]
 
 
-def describe(found: list[Parameters], prefix: str, parts: Mapping[str, Part]) -> FoundHead:
+def describe(
+    found: list[Parameters], backbone: str, prefix: str, parts: Mapping[str, Part]
+) -> FoundHead:
     """Put the layers of a head together with the activations between them."""
-    root = common_root([one.name for one in found], prefix)
+    root = common_root([one.name for one in found])
     while (parent := root.rpartition(".")[0]) and is_sequential(parent, prefix, parts):
         root = parent
     known = [(one.name, one.layer) for one in found if one.layer is not None]
-    listed = list(steps(known, root, parts))
+    inside = span([one.name for one in found], root, backbone, parts)
+    listed = list(steps(known, inside, root, parts))
     states = {one.name: one for one in found}
     layers = tuple(layer for _, layer in listed)
     state: dict[str, Tensor] = {}
@@ -179,7 +186,8 @@ def describe(found: list[Parameters], prefix: str, parts: Mapping[str, Part]) ->
             own = states[name].state(layer)
             state |= {f"{start}{key}": tensor for key, tensor in own.items()}
     names = frozenset(f"{one.name}.{key}" for one in found for key in one.tensors)
-    assumed = not inside(root, parts) and any(layer.kind == "relu" for layer in layers)
+    told = follows_file(inside, root, parts)
+    assumed = not told and any(layer.kind == "relu" for layer in layers)
     return FoundHead(root, layers, state, names, assumed)
 
 
@@ -188,8 +196,8 @@ def is_sequential(name: str, prefix: str, parts: Mapping[str, Part]) -> bool:
     return name in parts and parts[name].kind == "Sequential" and len(name) > len(prefix)
 
 
-def common_root(names: Sequence[str], prefix: str) -> str:
-    """The module that all layers are in: what their names share, in whole words."""
+def common_root(names: Sequence[str]) -> str:
+    """The module that all layers are in: what their names share; empty for the whole network."""
     if len(names) == 1:
         return names[0]
     split = [name.split(".") for name in names]
@@ -198,4 +206,4 @@ def common_root(names: Sequence[str], prefix: str) -> str:
         if len(set(words)) > 1:
             break
         shared.append(words[0])
-    return ".".join(shared) or prefix.rstrip(".")
+    return ".".join(shared)

@@ -1,6 +1,7 @@
 """What is in a file, for people to read: all that can be said of it without running anything."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor
 from resnet_cli.checkpoint.classes import ClassNames, find_classes
 from resnet_cli.checkpoint.examination import Examination, examine, listed
 from resnet_cli.checkpoint.folders import weights_in
-from resnet_cli.checkpoint.formats import Contents, read_contents
+from resnet_cli.checkpoint.formats import Contents, UnreadableError, read_contents
 from resnet_cli.checkpoint.hub import sha256
 from resnet_cli.checkpoint.locate import Location
 from resnet_cli.checkpoint.network import Found
@@ -18,6 +19,7 @@ from resnet_cli.checkpoint.preprocessing import find_preprocess
 from resnet_cli.checkpoint.soundness import complaint
 from resnet_cli.checkpoint.weights import candidates
 from resnet_cli.errors import CheckpointError, SettingError
+from resnet_cli.preprocess import Preprocess
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,9 @@ def inspect_checkpoint(
     facts: dict[str, Any] = {"path": str(path)}
     try:
         contents = read_contents(path)
+    except UnreadableError as error:
+        facts |= {"format": error.format, "unsafe_globals": error.imports}
+        return Inspection(**facts, **sizes((path,)), error=str(error))
     except CheckpointError as error:
         return Inspection(**facts, **sizes((path,)), error=str(error))
     facts |= sizes(contents.files or (path,))
@@ -87,13 +92,14 @@ def described(examined: Examination, contents: Contents, path: Path) -> dict[str
     found = examined.found
     warnings, error = list(warn(examined, contents)), None
     names: ClassNames | None = None
-    preprocess = None
+    preprocess: Preprocess | None = None
+    with suppressed(warnings):
+        preprocess = find_preprocess(examined, Location(path, ""))[0]
+    if preprocess is not None and preprocess.channels != found.in_channels:
+        preprocess = None  # nothing is known of other channels than those of pictures
     if found.head:
-        try:
+        with suppressed(warnings):
             names = find_classes(None, contents, path, found.num_classes)
-            preprocess = find_preprocess(examined, Location(path, ""))[0].record()
-        except (CheckpointError, SettingError) as complaint_:
-            warnings.append(str(complaint_))
     else:
         error = (
             f"cannot load {path}: {found.architecture.name} is in it, but no head: only a backbone"
@@ -107,12 +113,21 @@ def described(examined: Examination, contents: Contents, path: Path) -> dict[str
         "in_channels": found.in_channels,
         "classes": names and names.names,
         "classes_source": names and names.source,
-        "preprocess": preprocess,
+        "preprocess": preprocess and preprocess.record(),
         "parameters": parameters(found),
         "dtype": dtypes(found.state),
         "warnings": tuple(warnings),
         "error": error,
     }
+
+
+@contextmanager
+def suppressed(warnings: list[str]) -> Iterator[None]:
+    """Turn what would stop a prediction into a warning."""
+    try:
+        yield
+    except (CheckpointError, SettingError) as error:
+        warnings.append(str(error))
 
 
 def parameters(found: Found) -> int:

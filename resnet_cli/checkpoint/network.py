@@ -18,7 +18,7 @@ from resnet_cli.checkpoint.facts import (
 )
 from resnet_cli.checkpoint.heads import FoundHead, find_head
 from resnet_cli.checkpoint.tree import Part
-from resnet_cli.checkpoint.weights import Weights
+from resnet_cli.checkpoint.weights import Weights, prefixes
 from resnet_cli.errors import CheckpointError
 
 COUNTERS = re.compile(r"(.*\.)?(num_batches_tracked|total_ops|total_params|n_averaged)")
@@ -79,7 +79,8 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     backbone, others = weights.backbone()
     detected = detect(backbone)
     head = head_of(weights, others, detected)
-    ours, beside = parts_of(weights.parts, weights.prefix, weights.layout)
+    around = {name: part for name, part in weights.parts.items() if not is_under(name, head.root)}
+    ours, beside = parts_of(around, weights.prefix, weights.layout)
     variant = default or weights.layout.default
     if dilated:
         variant = replace(variant, dilated=DILATED)
@@ -87,7 +88,11 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     doubled = bool(head.layers) and head.layers[0].size_in == 2 * detected.features
     variant = replace(variant, concat_pool=doubled)
     state = completed(backbone, weights, ours)
+    pretext = next(filter(PRETEXTS.search, weights.tensors), None)
+    around_head = {name: others[name] for name in others if name not in head.names}
     unused = [name for name in others if name not in head.names and not COUNTERS.fullmatch(name)]
+    if head.layers and not pretext:
+        require_end(head, detected.features, elsewhere(weights, around_head))
     blank = build(
         detected.architecture.name,
         in_channels=detected.in_channels,
@@ -95,7 +100,8 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
         variant=variant,
     )
     names = set(blank.state_dict()) if head.layers else backbone_names(blank)
-    strangers = [name for name in unused if name.startswith(weights.prefix)]
+    # what learns without labels has more than one network in it
+    strangers = [] if pretext else [n for n in unused if n.startswith(weights.prefix)]
     require_fit(blank, names, {**state, **head.state}, strangers)
     return Found(
         architecture=detected.architecture,
@@ -105,9 +111,36 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
         variant=variant,
         state={**state, **head.state},
         unused=tuple(unused),
-        pretext=next(filter(PRETEXTS.search, weights.tensors), None),
+        pretext=pretext,
         blank=blank,
     )
+
+
+def elsewhere(weights: Weights, others: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that are of no other network in the same container."""
+    twins = [prefix for _, prefix in prefixes(weights.tensors) if prefix != weights.prefix]
+    return {name: t for name, t in others.items() if not name.startswith(tuple(twins))}
+
+
+def require_end(head: FoundHead, features: int, others: Mapping[str, Tensor]) -> None:
+    """Refuse half a head: a layer behind the one that was found, or beside it.
+
+    Raises:
+        CheckpointError: names the layer.
+    """
+    outputs = {layer.size_out for layer in head.layers if layer.size_out}
+    for name, tensor in others.items():
+        is_layer = tensor.ndim == 2 or (tensor.ndim == 4 and tensor.shape[2:] == (1, 1))
+        if is_layer and tensor.is_floating_point() and tensor.shape[1] in {features, *outputs}:
+            raise CheckpointError(
+                f"its head does not end with {head.root}: {name} is behind it or beside it, and "
+                "how the two belong together is not in the file"
+            )
+
+
+def is_under(name: str, root: str) -> bool:
+    """Whether a module is the root of a head, or in it."""
+    return bool(root) and (name == root or name.startswith(f"{root}."))
 
 
 NO_HEAD = FoundHead("", (), {}, frozenset())

@@ -15,6 +15,7 @@ import torch
 
 from resnet_cli.checkpoint.tree import Foreign
 from resnet_cli.checkpoint.values import Array, ArrayType, Stored, scalar
+from resnet_cli.errors import CheckpointError
 
 
 class PickleError(Exception):
@@ -32,6 +33,13 @@ class Reading:
     stand_ins: dict[str, type[Foreign]] = field(default_factory=dict)  # by module.Class
     nested: int = 0  # levels of pickles in pickles
 
+    def note(self, module: str, name: str) -> None:
+        """Keep a name, unless it is of tensors and containers alone."""
+        path = f"{module}.{name}"
+        known = known_name(module, name)
+        if path not in TENSOR_NAMES and not isinstance(known, StorageType | torch.dtype):
+            self.imports.add(path)
+
 
 def unpickle(stream: IO[bytes], reading: Reading, persistent: Persistent | None = None) -> Any:
     """Read one pickle, and leave the stream behind it.
@@ -46,19 +54,21 @@ def unpickle(stream: IO[bytes], reading: Reading, persistent: Persistent | None 
     """
     start = stream.tell()
     try:
-        check(stream)
+        check(stream, reading)
         stream.seek(start)
         return Machine(stream, reading, persistent).load()
     # damaged opcodes call our own stand-ins, and the machine's containers, with anything at all
     except (pickle.UnpicklingError, ValueError, TypeError, LookupError, EOFError, AttributeError,
-            ArithmeticError, MemoryError, ImportError, RecursionError) as error:  # fmt: skip
+            ArithmeticError, MemoryError, ImportError, RecursionError,
+            BufferError) as error:  # fmt: skip
         raise PickleError(str(error)) from error
 
 
-def check(stream: IO[bytes]) -> None:
+def check(stream: IO[bytes], reading: Reading) -> None:
     """Read the opcodes through once, doing nothing.
 
-    The machine would make room for as many memo entries as an opcode says, up to 64 GB.
+    The machine would make room for as many memo entries as an opcode says, up to 64 GB. Names are
+    noted even if the machine never comes to them.
 
     Raises:
         ValueError: a truncated or unknown opcode, or a memo index that does not follow.
@@ -67,6 +77,8 @@ def check(stream: IO[bytes]) -> None:
         # BINPUT counts to 255; an honest memo has no more entries than there were opcodes
         if opcode.name in ("LONG_BINPUT", "PUT") and int(argument or 0) > count + 256:
             raise ValueError("a memo index out of line")
+        if opcode.name in ("GLOBAL", "INST"):
+            reading.note(*str(argument).rsplit(" ", 1))
 
 
 class Machine(pickle.Unpickler):
@@ -81,8 +93,7 @@ class Machine(pickle.Unpickler):
         """What a global name stands for here."""
         path = f"{module}.{name}"
         known = known_name(module, name)
-        if path not in TENSOR_NAMES and not isinstance(known, StorageType | torch.dtype):
-            self.reading.imports.add(path)
+        self.reading.note(module, name)
         if path == "torch.storage._load_from_bytes":
             return Known(self.load_storage)
         if known is not None:
@@ -114,8 +125,12 @@ class Known:
         self.call = call
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """Call it."""
-        return self.call(*args, **options)
+        """Call it; what it cannot be called with leads to a stand-in like any unknown name."""
+        try:
+            return self.call(*args, **options)
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError, PickleError,
+                CheckpointError):  # fmt: skip
+            return Foreign(*args)
 
     def __setstate__(self, state: Any) -> None:
         raise TypeError("a function has no state")
@@ -149,6 +164,17 @@ def default_dict(_: Any = None, items: Any = ()) -> PlainDict:
     return PlainDict(items)
 
 
+def of_items(kind: Callable[[Any], Any]) -> Callable[..., Any]:
+    """A class of containers, made of another container and of nothing that grows by it."""
+
+    def make(items: Any = ()) -> Any:
+        if not isinstance(items, list | tuple | set | frozenset | dict):
+            raise TypeError("a container of no items")
+        return kind(items)
+
+    return make
+
+
 def encoded(text: Any, encoding: Any = "latin1") -> bytes:
     """Bytes that protocols up to 2 spell as text."""
     if encoding != "latin1":
@@ -163,9 +189,16 @@ def byte_array(data: Any = b"") -> bytes:
     return bytes(data)
 
 
-def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Any:
-    """``torch._utils._rebuild_tensor``, and ``_v2`` with what training adds."""
-    return Stored.view(storage, offset, size, stride)
+def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Any:
+    """``torch._utils._rebuild_tensor``, and ``_v2`` with what training adds.
+
+    The last of what ``_v2`` takes says whether the numbers stand for their negatives.
+    """
+    tensor = Stored.view(storage, offset, size, stride)
+    signs = rest[2] if len(rest) > 2 and isinstance(rest[2], dict) else {}
+    tensor.negative = signs.get("neg") is True
+    tensor.conjugate = signs.get("conj") is True
+    return tensor
 
 
 def rebuild_tensor_v3(
@@ -187,6 +220,16 @@ def from_type(function: Any, _: Any, args: Any, __: Any = None) -> Any:
     return function(*args) if isinstance(function, Known) else Foreign(function, *args)
 
 
+def remake(kind: Any, _: Any, state: Any) -> Foreign:
+    """``copyreg._reconstructor``: an object of a class that extends a list or a dict."""
+    made = kind() if isinstance(kind, type) and issubclass(kind, Foreign) else Foreign(kind)
+    if isinstance(state, dict):
+        made.entries.update(state)
+    elif isinstance(state, list | tuple | set | frozenset):
+        made.elements.extend(state)
+    return made
+
+
 def reconstruct(*_: Any) -> Array:
     """``numpy._core.multiarray._reconstruct``: an array whose state follows."""
     return Array()
@@ -195,7 +238,7 @@ def reconstruct(*_: Any) -> Array:
 TENSOR_NAMES: Mapping[str, Any] = {
     "collections.OrderedDict": Known(ordered_dict),
     "collections.Counter": Known(ordered_dict),
-    "torch.Size": Known(tuple),
+    "torch.Size": Known(of_items(tuple)),
     "torch._utils._rebuild_tensor": Known(rebuild_tensor),
     "torch._utils._rebuild_tensor_v2": Known(rebuild_tensor),
     "torch._utils._rebuild_tensor_v3": Known(rebuild_tensor_v3),
@@ -206,19 +249,26 @@ TENSOR_NAMES: Mapping[str, Any] = {
     "torch.storage._load_from_bytes": None,  # the machine's own
     "torch.device": None,
     "torch.serialization._get_layout": None,
-    "builtins.set": Known(set),
+    "builtins.set": Known(of_items(set)),
     "builtins.bytearray": Known(byte_array),
-    "__builtin__.set": Known(set),
+    "__builtin__.set": Known(of_items(set)),
     "_codecs.encode": Known(encoded),
 }
 """What tensors and containers are made of; ``torch.load`` has these too without being told."""
 
 OTHER_NAMES: Mapping[str, Any] = {
+    "copyreg._reconstructor": Known(remake),
+    "copy_reg._reconstructor": Known(remake),
+    "torch._utils._rebuild_device_tensor_from_numpy": Known(first),
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": Known(first),
+    "torch._utils._rebuild_xla_tensor": Known(first),
     "collections.defaultdict": Known(default_dict),
-    "builtins.list": Known(list),
+    "builtins.list": Known(of_items(list)),
     "builtins.dict": Known(ordered_dict),
-    "builtins.tuple": Known(tuple),
-    "builtins.frozenset": Known(frozenset),
+    "builtins.tuple": Known(of_items(tuple)),
+    "builtins.frozenset": Known(of_items(frozenset)),
+    "builtins.bytes": Known(byte_array),
+    "__builtin__.bytes": Known(byte_array),
     "numpy.ndarray": Array,
     "numpy.dtype": ArrayType,
     **{

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from resnet_cli.architectures import ACTIVATIONS, Head, Variant
+from resnet_cli.architectures import ACTIVATIONS, PLAIN, Head, Variant
 from resnet_cli.checkpoint.activations import ACTIVATION_KINDS
 from resnet_cli.checkpoint.formats import Contents, metadata_json
 from resnet_cli.checkpoint.tree import Part
@@ -14,6 +14,8 @@ from resnet_cli.errors import CheckpointError
 MARK = "resnet-cli"  # under "written_by" in a .pth
 
 KEYS = ("model", "classes", "preprocess", "variant", "head")
+
+KNOWN = frozenset(field.name for field in fields(Variant))
 
 KINDS = {
     "linear": "Linear",
@@ -52,13 +54,17 @@ def variant_from(record: Any) -> Variant | None:
     """
     if record is None:
         return None
-    known = {field.name for field in fields(Variant)}
-    if not isinstance(record, Mapping) or not set(record) <= known:
+    if not isinstance(record, Mapping) or not all(
+        isinstance(record.get(field.name, field.default), type(field.default))
+        for field in fields(Variant)
+        if field.name != "dilated"
+    ):
         raise CheckpointError(f"its recorded variant is unknown here: {record}")
-    values = dict(record)
-    if "dilated" in values:
-        values["dilated"] = tuple(map(bool, values["dilated"]))
-    return Variant(**values)
+    dilated = record.get("dilated", PLAIN.dilated)
+    if set(record) - KNOWN or not isinstance(dilated, list | tuple) or len(dilated) != 3:
+        raise CheckpointError(f"its recorded variant is unknown here: {record}")
+    first, second, third = map(bool, dilated)
+    return Variant(**{**record, "dilated": (first, second, third)})
 
 
 def parts_from(record: Any) -> dict[str, Part]:
@@ -70,13 +76,16 @@ def parts_from(record: Any) -> dict[str, Part]:
     if record is None:
         return {}
     if not isinstance(record, Sequence) or not all(
-        isinstance(layer, Mapping) and layer.get("kind") in KINDS for layer in record
+        isinstance(layer, Mapping)
+        and isinstance(layer.get("kind"), str)
+        and layer["kind"] in KINDS
+        and isinstance(layer.get("eps", 1e-5), float)
+        for layer in record
     ):
         raise CheckpointError(f"its recorded head is unknown here: {record}")
     parts = {"fc": Part("Sequential")}
     for index, layer in enumerate(record):
-        eps = float(layer.get("eps", 1e-5))
-        parts[f"fc.{index}"] = Part(KINDS[layer["kind"]], {"eps": eps})
+        parts[f"fc.{index}"] = Part(KINDS[layer["kind"]], {"eps": layer.get("eps", 1e-5)})
     return parts
 
 

@@ -49,12 +49,10 @@ NATURES = (
     ("it is a git-annex pointer, not the checkpoint itself: run 'git annex get'", rb"/annex/"),
     ("it is a web page, not a checkpoint: download the file behind its link",
      MARK + rb"<(?i:!doctype html|html|head|\?xml)"),
-    (f"{TEXT} (JSON)", MARK + rb'(?:\{\s*["}]|\[\s*[\]\[{"\d-])'),
+    (f"{TEXT} (JSON)", MARK + rb'(?:\{\s*["}]|\[\s*(?:[]["{]|-?\d[\d.eE+-]*\s*[],]))'),
     (TEXT, rb"\xff\xfe.\0|\xfe\xff\0"),  # in UTF-16
-    ("it is a shortcut of Windows, not the checkpoint itself: name the file that it leads to",
-     rb"L\0\0\0\x01\x14\x02\0"),
-    ("it is what macOS keeps beside a file: name the file that has no ._ before its name",
-     rb"\0\x05\x16\x07\0\x02\0\0"),
+    ("it is a shortcut of Windows: name the file that it leads to", rb"L\0\0\0\x01\x14\x02\0"),
+    ("it is what macOS keeps beside a file: name the file itself", rb"\0\x05\x16\x07\0\x02\0\0"),
     (f"it holds arrays of NumPy (.npy), {NO_STATE}", rb"\x93NUMPY"),
     (f"it is {OLD}: load it with torch.load and save it again",
      rb"(?:\./\./@PaxHeader.{1010})?sys_info\0.{248}ustar"),
@@ -63,7 +61,7 @@ NATURES = (
      rb"\./\./@PaxHeader.{243}ustar.{0,1023}\Z"),
     ("it is an empty zip archive", rb"PK\x05\x06"),
     *((f"it is a picture ({kind}), not a checkpoint", start) for kind, start in PICTURES.items()),
-    *((f"it is a {kind} archive: unpack it", start) for kind, start in ARCHIVES.items()),
+    *((f"it is an archive ({kind}): unpack it", start) for kind, start in ARCHIVES.items()),
     *((f"it is {kind}, no checkpoint of PyTorch", start) for kind, start in NETWORKS.items()),
     *((f"it is {kind}, not a checkpoint", start) for kind, start in OTHERS.items()),
 )  # fmt: skip
@@ -75,12 +73,11 @@ ZIPS = (
     ("it is a network in Core ML, no checkpoint of PyTorch", r"com\.apple\.CoreML|\.mlmodelc?\b"),
     ("it is a document of Office, not a checkpoint", r"^\[Content_Types\]\.xml$"),
     ("it is a document, not a checkpoint", r"^mimetype$"),  # EPUB and OpenDocument
-    ("it is a torch.package, which is a program: save a state dict with torch.save",
-     r"/\.data/extern_modules$"),
-    ("it holds the parts of a checkpoint, packed anew: use the file that torch.save wrote",
-     r"(?:^|/)data\.pkl$"),
+    ("it is a torch.package, which is a program: save a state dict", r"/\.data/extern_modules$"),
+    ("it is a checkpoint that was packed anew: use the file as it was", r"(?:^|/)data\.pkl$"),
     ("it is a zip archive around {0}: unpack it",
-     r"(?<![^/\n])[^/\0-\x1f\x7f-\x9f]+\.(?:pth|pt|pkl|ckpt|th|bin|safetensors)(?:\.tar)?$"),
+     r"(?<![^/\n])[^/\0-\x1f\x7f-\x9f]*(?:\.(?:pth|pt|pkl|ckpt|th|safetensors)(?:\.tar)?"
+     r"|model[\w-]*\.bin)$"),
     ("it is a Java archive, not a checkpoint", r"^META-INF/MANIFEST\.MF$"),
     ("it is a zip archive of pictures, not a checkpoint", r"(?i:\.(?:jpe?g|png|webp|tiff?|bmp))$"),
 )  # fmt: skip
@@ -113,11 +110,7 @@ def is_text(head: bytes) -> bool:
 
 
 def nature_of_zip(names: Sequence[str]) -> str | None:
-    """Say what a zip archive is that is no checkpoint; None when that is unknown.
-
-    Args:
-        names: of its entries.
-    """
+    """Say what a zip archive with these entries is, no checkpoint; None when that is unknown."""
     text = "".join(f"{name}\n" for name in names if not name.startswith("__MACOSX/"))
     for sentence, pattern in ZIPS:
         if found := re.search(pattern, text, re.MULTILINE):
@@ -139,9 +132,8 @@ STRANGERS = (
     ("a network of Keras or TensorFlow", r"moving_variance"),
     ("a network for pictures and texts together (CLIP)", r"text_projection\b|text_model\."),
     ("the picture half of CLIP, whose ResNet pools by attention", r"attnpool\."),
-    ("a network for speech", r"conv1\.weight \d+,(?:80|128),3$"),
+    ("a network for speech", r"encoder\.conv1\.weight \d+,(?:80|128),3$"),
     ("a language model", r"(?:embed_tokens|word_embeddings|tok_embeddings|wte)\.weight"),
-
     ("a detector (Mask R-CNN){inside}", r"roi_heads?\.mask_(?:head|predictor)\."),
     ("a detector (Keypoint R-CNN){inside}", r"roi_heads\.keypoint_(?:head|predictor)\."),
     ("a detector (Faster R-CNN){inside}", r"roi_heads?\.(?:box|bbox)_(?:head|predictor)\."),
@@ -157,18 +149,15 @@ STRANGERS = (
      r"classifier\.0\.weight \d+,\d+,3,3$", r"classifier\.4\.weight \d+,\d+,1,1$"),
     ("a segmentation network (U-Net){inside}",
      r"decoder\.blocks\.|inc\.double_conv\.|layers\.\d+\.shuf\."),
-    ("a segmentation network{inside}",
-     r"decode_head\.|aux_classifier\.|segmentation_head\.|classifier\.cbr\."),
-    ("a detector{inside}", r"bbox_head\.|rpn_head\.|neck\.fpn_convs\.|fpn_lateral2\."),
+    ("a segmentation network{inside}", r"decode_head\.|segmentation_head\.|classifier\.cbr\."),
+    ("a detector{inside}", r"bbox_head\.|neck\.fpn_convs\.|fpn_lateral2\."),
     ("a network for poses{inside}", r"deconv_layers\.0\.|keypoint_head\."),
     ("a network for optical flow (RAFT)", r"update_block\."),
     ("a network from pictures to pictures (CycleGAN)", r"model\.\d+\.conv_block\."),
     ("a recurrent network (LSTM or GRU){inside}", r"weight_ih_l0 "),
     ("a network for video or volumes, whose convolutions are 3D",
      r"(?:layer1\.0\.conv1|features|patch_embed|conv_proj)(?:\.\w+){0,6} \d+(?:,\d+){4}$"),
-    ("a network for signals, whose convolutions are 1D",
-     r"layer1\.0\.conv1\.weight \d+,\d+,\d+$"),
-
+    ("a network for signals, whose convolutions are 1D", r"layer1\.0\.conv1\.weight \d+,\d+,\d+$"),
     ("a DenseNet", r"denseblock1\.denselayer1\."),
     ("an AlexNet", r"features\.0\.weight \d+,\d,11,11$"),
     ("a SqueezeNet", r"features\.\d+\.squeeze\.weight"),
@@ -179,23 +168,20 @@ STRANGERS = (
     ("an Xception", r"block1\.rep\."),
     ("a MobileNet", r"features\.1\.(?:conv|block)\.0\.0\.weight"),
     ("an EfficientNet", r"features\.1\.0\.block\.0\.0\.weight"),
-    ("a network of the kind of EfficientNet or MobileNet",
-     r"_?conv_stem\.|encoder\.blocks\.0\.depthwise_conv\."),
+    ("an EfficientNet, a MobileNet or a kin", r"_?conv_stem\.|blocks\.0\.depthwise_conv\."),
     ("an MNASNet", r"layers\.8\.0\.layers\.0\.weight"),
     ("a ShuffleNet", r"stage2\.0\.branch2\.0\.weight"),
     ("a RegNet", r"trunk_output\.block1\.|s1\.b1\.conv1\.|regnet\.encoder\."),
     ("a ConvNeXt", r"features\.1\.0\.block\.0\.weight \d+,1,7,7$"),
     ("a ConvNeXt", r"stages\.0\.(?:\w+\.)?0\.(?:dwconv|conv_dw)\.weight \d+,1,7,7$"),
     ("a MaxViT", r"layers\.MBconv\.|attn_block\.attn\."),
-    ("a Swin transformer",
-     r"features\.[01]\.0\.attn\.|layers\.0\.blocks\.0\.(?:attn|attention)\."),
+    ("a Swin transformer", r"features\.[01]\.0\.attn\.|layers\.0\.blocks\.0\.att(?:n|ention)\."),
     ("a vision transformer, such as ViT", r"layers\.encoder_layer_0\.|transformer\.resblocks\.0\."),
     ("a vision transformer, such as ViT",
      r"patch_embed\w*\.", r"(?:blocks|layers?)\.0\.(?:attn|attention)\."),
     ("a transformer{inside}", r"attn\.qkv\.weight|self_attn\.(?:q_proj\.|in_proj_weight)"),
     ("an HRNet", r"stage[234]\.0\.branches\."),
     ("a CSPNet", r"stages\.0\.conv_transition_b\."),
-
     ("a network without norms (NFNet, NF-ResNet)", r"stages\.0\.0\.conv1\.gain"),
     ("a pre-activation ResNet (ResNet-V2 or BiT)",
      r"stages\.0\.(?:blocks|layers)\.0\.norm1\.", r"(?:blocks|layers)\.0\.conv1\.weight"),
@@ -203,12 +189,11 @@ STRANGERS = (
      r"layer2\.0\.shortcut\.0\.weight", r"!layer2\.0\.shortcut\.1\."),
     ("a network of timm's ByobNet, as variants of ResNet are", r"stages\.0\.0\.conv2_kxk\."),
     ("a TResNet", r"body\.layer1\.0\.conv1\.conv\."),
-    ("an efficient channel attention ResNet (ECA-ResNet)",
-     r"layer1\.0\.(?:se|eca)\.conv\.weight 1,1,\d+$"),
-    ("a ResNet with block attention (CBAM)", r"layer1\.0\.(?:ca|sa|cbam|se\.channel)\."),
+    ("a ResNet with efficient channel attention (ECA)", r"layer1\.0\.(?:se|eca)\.conv\.weight 1,1"),
+    ("a ResNet with block attention (CBAM)", r"layer1\.0\.(?:ca|cbam|se\.channel)\."),
     ("a squeeze-and-excitation ResNet (SE-ResNet)", r"layer1\.0\.se(?:_module)?\.\w+\."),
     ("a selective kernel ResNet (SKNet)", r"layer1\.0\.conv[12]\.paths\."),
-    ("a ResNeSt", r"layer1\.0\.conv2\.(?:bn0|fc1)\."),
+    ("a ResNeSt", r"layer1\.0\.conv2\.bn0\."),
     ("a Res2Net", r"layer1\.0\.convs\.0\."),
     ("a ResNet with instance norm (IBN-Net)", r"layer1\.0\.bn1\.IN\."),
     ("a ResNet that blurs before it strides", r"layer2\.0\.(?:conv\d|downsample)\.\d\.filt "),
@@ -228,13 +213,13 @@ STRANGERS = (
     ("a ResNet without statistics of batch norm (group norm?): save all of model.state_dict()",
      r"layer1\.0\.(?:bn|gn)1\.weight", r"!layer1\.0\.bn1\.running_mean"),
 )  # fmt: skip
-"""What a network is, and signs of it: how the line of a tensor begins, its name from some dot on,
-a space, its shape. All must be there, but those after an exclamation mark must not.
+"""What a network is, and the signs of it: patterns that the line of some tensor, which is its name,
+a space and its shape, must match from its start or from a dot on; with ! before it, none may.
 """
 
 LEARNERS = (
     ("a fastai export of a whole learner: save learn.model.state_dict() instead",
-     r"fastai2?\.(?:\w+\.)*\w*Learner|fastai\.basic_train\."),
+     r"fastai2?\..*Learner"),
     ("a network of Ultralytics (YOLO)", r"ultralytics\.|models\.yolo\."),
 )  # fmt: skip
 LIBRARIES = (

@@ -5,6 +5,7 @@ stream of pickles with the values behind them; a plain ``pickle.dump``.
 """
 
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import IO, Any
@@ -21,7 +22,7 @@ from resnet_cli.errors import CheckpointError
 
 MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of the older format
 DEEPEST = 3  # files in files
-LARGEST_TEXT = 1 << 28  # bytes of a pickle or a description in an archive, unpacked
+LARGEST_TEXT = 1 << 25  # bytes of a description that is packed; torch packs code alone
 LOCAL_HEADER = 30  # bytes before the name of an entry
 
 
@@ -86,7 +87,8 @@ class Archive:
         try:
             with ZipFile(self.file) as archive, archive.open(entry) as part:
                 data = part.read(LARGEST_TEXT + 1)
-        except (BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+        except (BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError, EOFError,
+                zlib.error) as error:  # fmt: skip
             raise CheckpointError(f"its part {name} is damaged") from error
         if len(data) > LARGEST_TEXT:
             raise CheckpointError(f"its part {name} unpacks to more than {LARGEST_TEXT >> 20} MiB")
@@ -133,7 +135,8 @@ def read_pickled(archive: Archive, reading: Reading) -> Any:
 def read_script(archive: Archive, reading: Reading) -> Any:
     """A network of TorchScript; its modules have settings where its code states them."""
     tree = read_pickled(archive, reading)
-    reading.imports.clear()  # its classes are defined in the file, and import nothing
+    # its own classes are defined in the file, and import nothing
+    reading.imports -= {name for name in reading.imports if name.startswith("__torch__.")}
     for path, stand_in in reading.stand_ins.items():
         name, kind = code_file(path), path.rpartition(".")[2]
         if name in archive:
@@ -214,8 +217,7 @@ def read_stream(file: IO[bytes], data: memoryview, reading: Reading) -> tuple[st
 def read_legacy(file: IO[bytes], data: memoryview, reading: Reading) -> Any:
     """What ``torch.save`` wrote before 1.6, behind its magic number."""
     unpickle(file, reading)  # version of the protocol
-    machine = unpickle(file, reading)
-    swapped = isinstance(machine, Mapping) and machine.get("little_endian") is False
+    unpickle(file, reading)  # the machine: whatever it was, values are in little-endian order
     storages: dict[str, tuple[Storage, int]] = {}
 
     def persistent(identity: Any) -> Any:
@@ -227,7 +229,7 @@ def read_legacy(file: IO[bytes], data: memoryview, reading: Reading) -> Any:
         kind, key, _ = storage_of(identity)
         if key not in storages:
             width = 1 if kind.dtype is None else kind.dtype.itemsize
-            storages[key] = Storage(None, kind.dtype, swapped=swapped), width
+            storages[key] = Storage(None, kind.dtype), width
         return storages[key][0]
 
     tree = unpickle(file, reading, persistent)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 DEEPEST = 64  # levels of modules in modules; torchvision's networks have four
+LONGEST = 1000  # characters of a path of keys, further than any honest file nests
 MOST_PARTS = 100_000  # modules of a network; a ResNet-152 has some five hundred
 
 
@@ -66,7 +67,7 @@ class Foreign:
 
     def __call__(self, *args: Any) -> "Foreign":
         """What a function that the file made by calls would have returned."""
-        return Foreign(self, *args)
+        return Foreign(*args)
 
     def tensor(self) -> Tensor | None:
         """The numbers that this stands for, if it does."""
@@ -166,6 +167,8 @@ def containers(tree: Any) -> Iterator[tuple[str, Any]]:
         path, value = waiting.popleft()
         container = plain(value)
         yield path, container
+        if len(path) > LONGEST or path.count(".") > DEEPEST:
+            continue
         for key, inner in items(container):
             if isinstance(inner, CONTAINERS) and id(inner) not in seen:
                 seen.add(id(inner))
@@ -188,10 +191,18 @@ def items(container: Any) -> Iterator[tuple[str, Any]]:
     """Keys, as text, and values of a dict or a list; nothing of anything else."""
     if isinstance(container, Mapping):
         for key, value in container.items():
-            yield str(key) if isinstance(key, str | int) else repr(type(key)), value
+            yield named(key), value
     elif isinstance(container, list | tuple):
         for index, value in enumerate(container):
             yield str(index), value
+
+
+def named(key: Any) -> str:
+    """A key as text."""
+    if isinstance(key, str):
+        return key
+    small = isinstance(key, int) and abs(key) < 1 << 63  # a large number takes long to spell
+    return str(key) if small else type(key).__name__
 
 
 def tensors_in(container: Any) -> dict[str, Tensor]:

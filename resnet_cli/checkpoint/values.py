@@ -10,6 +10,8 @@ from torch import Tensor
 from resnet_cli.checkpoint.tree import Foreign
 from resnet_cli.errors import CheckpointError
 
+MOST = 1 << 48  # numbers that a tensor can claim; torch counts bytes in 63 bits
+
 
 class Storage:
     """A run of bytes that tensors are views of."""
@@ -39,6 +41,8 @@ class Stored(Foreign):
     size: tuple[int, ...]
     stride: tuple[int, ...]  # numbers
     dtype: torch.dtype
+    negative = False  # the numbers stand for their negatives
+    conjugate = False
 
     @classmethod
     def view(
@@ -55,14 +59,16 @@ class Stored(Foreign):
             TypeError: an argument that no writer of tensors gives.
         """
         counts = (offset, *size, *stride)
+        numbers = prod(max(side, 1) for side in size if isinstance(side, int))
         chosen = dtype or getattr(storage, "dtype", None)
         if (
             not isinstance(storage, Storage)
-            or not all(isinstance(count, int) and count >= 0 for count in counts)
+            or not all(isinstance(count, int) and 0 <= count < MOST for count in counts)
+            or numbers >= MOST
             or len(size) != len(stride)
             or chosen is None
         ):
-            raise TypeError("a tensor of no storage, of a negative size or of no type")
+            raise TypeError("a tensor of no storage, of an impossible size or of no type")
         made = cls()
         made.storage, made.offset, made.dtype = storage, offset, chosen
         made.size, made.stride = tuple(size), tuple(stride)
@@ -84,7 +90,9 @@ class Stored(Foreign):
                 "the file is damaged"
             )
         numbers = self.numbers(data, last + 1 - self.offset)
-        return numbers.as_strided(self.size, self.stride)
+        tensor = numbers.as_strided(self.size, self.stride)
+        tensor = tensor.conj() if self.conjugate else tensor
+        return -tensor if self.negative else tensor
 
     def numbers(self, data: memoryview, count: int) -> Tensor:
         """``count`` numbers of ``data``, in a row."""
@@ -96,11 +104,6 @@ class Stored(Foreign):
         if part.readonly or np.frombuffer(part, dtype=np.uint8).ctypes.data % width:
             part = memoryview(bytearray(part))  # torch reads neither constant nor odd addresses
         return torch.frombuffer(part, dtype=self.dtype)
-
-
-def nbytes(size: tuple[int, ...], dtype: torch.dtype) -> int:
-    """Bytes of a tensor whose numbers stand one after the other."""
-    return prod(size) * dtype.itemsize
 
 
 class ArrayType(Foreign):
@@ -130,11 +133,16 @@ class Array(Foreign):
 
     path = "numpy.ndarray"
 
+    axes: Any = None  # in which order they are stored, where it is neither C's nor Fortran's
+
     @classmethod
-    def flat(cls, raw: Any, dtype: Any, shape: Any, order: Any = "C") -> "Array":
+    def flat(
+        cls, raw: Any, dtype: Any, shape: Any, order: Any = "C", axes: Any = None, *_: Any
+    ) -> "Array":
         """What ``numpy._core.numeric._frombuffer`` is called with, of pickle protocol 5."""
         made = cls()
         made.state = (1, tuple(shape), dtype, order == "F", raw)
+        made.axes = axes
         return made
 
     def array(self) -> np.ndarray[Any, Any] | list[Any]:
@@ -148,15 +156,18 @@ class Array(Foreign):
             return raw
         if isinstance(raw, str):  # of Python 2
             raw = raw.encode("utf-8", "surrogateescape")
-        flat = np.frombuffer(raw, dtype=kind.dtype)
-        return flat.reshape(shape, order="F" if by_column else "C")
+        flat = np.frombuffer(raw, dtype=kind.dtype) if raw else np.empty(0, kind.dtype)
+        array = flat.reshape(shape, order="F" if by_column else "C")
+        return array if self.axes is None else array.transpose(self.axes)
 
     def contents(self) -> Any:
         """Text and objects as a list, numbers as nothing that could hold more."""
         array = self.whole()
-        if array is None:
-            return []
-        return array if isinstance(array, list) else array.ravel().tolist()
+        if isinstance(array, np.ndarray):
+            if array.dtype.kind == "S":
+                array = np.char.decode(array, "utf-8", "replace")
+            return array.ravel().tolist() if array.dtype.kind == "U" else []
+        return array or []
 
     def tensor(self) -> Tensor | None:
         """The numbers as a tensor; None for text and objects."""
@@ -180,4 +191,7 @@ def scalar(kind: Any, raw: Any = b"") -> Any:
         raw = raw.encode("utf-8", "surrogateescape")
     if not isinstance(kind, ArrayType) or not isinstance(raw, bytes):
         return raw  # an object
-    return np.frombuffer(raw, dtype=kind.dtype)[0].item()
+    try:
+        return np.frombuffer(raw, dtype=kind.dtype)[0].item()
+    except (TypeError, ValueError, IndexError):  # a date, for example
+        return Foreign(kind, raw)

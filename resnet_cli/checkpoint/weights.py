@@ -85,8 +85,10 @@ def find_weights(tree: Any, *, state_key: str | None, ema: bool) -> Weights:
         if not chosen:
             raise CheckpointError(f"no weights under {state_key!r}: there are {listed(found)}")
         return chosen[0]
-    averages = [weights for weights in found if weights.is_average]
-    others = [weights for weights in found if not weights.is_average]
+    # OpenMMLab's hook swaps the two in the file: what stands under "ema" goes on with training
+    swapped = isinstance(tree, Mapping) and {"ema_state_dict", "message_hub"} <= tree.keys()
+    averages = [weights for weights in found if weights.is_average != swapped]
+    others = [weights for weights in found if weights.is_average == swapped]
     first, second = (averages, others) if ema else (others, averages)
     weights = (first or second)[0]
     if len(found) > 1:

@@ -70,6 +70,9 @@ def convert(
     note(f"{loaded.path} ({loaded.format}): {', '.join([loaded.model, *loaded.whereabouts])}")
     names = loaded.classes
     note(f"{loaded.num_classes:,} outputs: {first_few(names.names)} ({names.source})")
+    if len(loaded.head) > 1:
+        layers = ", ".join(layer.kind for layer in loaded.head)
+        note(f"its head is {layers}: that of torchvision's own network is a single linear layer")
     for sentence in loaded.notes:
         note(f"recorded beside the weights: {sentence}")
     note(f"wrote {output}, {output.stat().st_size / 1e6:.1f} MB")

@@ -12,7 +12,7 @@ from resnet_cli.cli.options import debug_option, ema_option, state_key_option
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import first_few, printable
 
-INDENT = 17  # columns of the names of facts
+INDENT = 16  # columns of the names of facts
 
 
 @click.command()
@@ -61,7 +61,6 @@ def table(record: dict[str, Any]) -> str:
                 width,
                 initial_indent=start.ljust(INDENT),
                 subsequent_indent=" " * INDENT,
-                break_long_words=False,
                 break_on_hyphens=False,
             )
     return "\n".join(lines)
