@@ -1,0 +1,222 @@
+"""What the global names in a pickle stand for here: functions and classes that import nothing."""
+
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from resnet_cli.checkpoint.tree import Foreign
+from resnet_cli.checkpoint.values import Array, ArrayType, Stored, scalar
+from resnet_cli.errors import CheckpointError
+
+
+class PickleError(Exception):
+    """No pickle, or one that no honest program writes."""
+
+
+class Known:
+    """A function that a pickle may call; nothing can be set on it."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.call = call
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Call it; what it cannot be called with leads to a stand-in like any unknown name."""
+        try:
+            return self.call(*args, **options)
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError, PickleError,
+                CheckpointError):  # fmt: skip
+            return Foreign(*args)
+
+    def __setstate__(self, state: Any) -> None:
+        raise TypeError("a function has no state")
+
+
+class StorageType:
+    """A class such as ``torch.FloatStorage``."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, dtype: torch.dtype | None) -> None:
+        self.dtype = dtype
+
+    def __setstate__(self, state: Any) -> None:
+        raise TypeError("a storage type has no state")
+
+
+class PlainDict(dict[Any, Any]):
+    """A dict without the attributes that an OrderedDict may have."""
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def ordered_dict(items: Any = ()) -> PlainDict:
+    """An OrderedDict: insertion order is any dict's."""
+    return PlainDict(items)
+
+
+def default_dict(_: Any = None, items: Any = ()) -> PlainDict:
+    """A defaultdict, without its default."""
+    return PlainDict(items)
+
+
+def of_items(kind: Callable[[Any], Any]) -> Callable[..., Any]:
+    """A class of containers, made of another container and of nothing that grows by it."""
+
+    def make(items: Any = ()) -> Any:
+        if not isinstance(items, list | tuple | set | frozenset | dict):
+            raise TypeError("a container of no items")
+        return kind(items)
+
+    return make
+
+
+def encoded(text: Any, encoding: Any = "latin1") -> bytes:
+    """Bytes that protocols up to 2 spell as text."""
+    if encoding != "latin1":
+        raise TypeError("bytes of no known spelling")
+    return str(text).encode("latin1")
+
+
+def byte_array(data: Any = b"") -> bytes:
+    """A bytearray of given bytes: of a given length it would be as large as the file says."""
+    if not isinstance(data, bytes | bytearray):
+        raise TypeError("a bytearray of no bytes")
+    return bytes(data)
+
+
+def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Any:
+    """``torch._utils._rebuild_tensor``, and ``_v2`` with what training adds.
+
+    The last of what ``_v2`` takes says whether the numbers stand for their negatives.
+    """
+    tensor = Stored.view(storage, offset, size, stride)
+    signs = rest[2] if len(rest) > 2 and isinstance(rest[2], dict) else {}
+    tensor.negative = signs.get("neg") is True
+    tensor.conjugate = signs.get("conj") is True
+    return tensor
+
+
+def rebuild_tensor_v3(
+    storage: Any, offset: Any, size: Any, stride: Any, _: Any, __: Any, dtype: Any, *___: Any
+) -> Any:
+    """``torch._utils._rebuild_tensor_v3``: the storage has bytes, the tensor says the type."""
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError("a tensor of no type")
+    return Stored.view(storage, offset, size, stride, dtype)
+
+
+def first(value: Any, *_: Any) -> Any:
+    """The value itself: a parameter is a tensor with a wish for gradients."""
+    return value
+
+
+def from_type(function: Any, _: Any, args: Any, __: Any = None) -> Any:
+    """``torch._tensor._rebuild_from_type_v2``: a tensor of a class of its own."""
+    return function(*args) if isinstance(function, Known) else Foreign(function, *args)
+
+
+def remake(kind: Any, _: Any, state: Any) -> Foreign:
+    """``copyreg._reconstructor``: an object of a class that extends a list or a dict."""
+    made = kind() if isinstance(kind, type) and issubclass(kind, Foreign) else Foreign(kind)
+    if isinstance(state, dict):
+        made.entries.update(state)
+    elif isinstance(state, list | tuple | set | frozenset):
+        made.elements.extend(state)
+    return made
+
+
+def reconstruct(*_: Any) -> Array:
+    """``numpy._core.multiarray._reconstruct``: an array whose state follows."""
+    return Array()
+
+
+TENSOR_NAMES: Mapping[str, Any] = {
+    "collections.OrderedDict": Known(ordered_dict),
+    "collections.Counter": Known(ordered_dict),
+    "torch.Size": Known(of_items(tuple)),
+    "torch._utils._rebuild_tensor": Known(rebuild_tensor),
+    "torch._utils._rebuild_tensor_v2": Known(rebuild_tensor),
+    "torch._utils._rebuild_tensor_v3": Known(rebuild_tensor_v3),
+    "torch._utils._rebuild_parameter": Known(first),
+    "torch._utils._rebuild_parameter_with_state": Known(first),
+    "torch._tensor._rebuild_from_type_v2": Known(from_type),
+    "torch.nn.parameter.Parameter": Known(first),
+    "torch.storage._load_from_bytes": None,  # the machine's own
+    "torch.device": None,
+    "torch.serialization._get_layout": None,
+    "builtins.set": Known(of_items(set)),
+    "builtins.bytearray": Known(byte_array),
+    "_codecs.encode": Known(encoded),
+}
+"""What tensors and containers are made of; ``torch.load`` has these too without being told."""
+
+OTHER_NAMES: Mapping[str, Any] = {
+    "copyreg._reconstructor": Known(remake),
+    "torch._utils._rebuild_device_tensor_from_numpy": Known(first),
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": Known(first),
+    "torch._utils._rebuild_xla_tensor": Known(first),
+    "collections.defaultdict": Known(default_dict),
+    "builtins.list": Known(of_items(list)),
+    "builtins.dict": Known(ordered_dict),
+    "builtins.tuple": Known(of_items(tuple)),
+    "builtins.frozenset": Known(of_items(frozenset)),
+    "builtins.bytes": Known(byte_array),
+    "numpy.ndarray": Array,
+    "numpy.dtype": ArrayType,
+    **{
+        f"numpy.{core}.{name}": value
+        for core in ("core", "_core")
+        for name, value in (
+            ("multiarray._reconstruct", Known(reconstruct)),
+            ("multiarray.scalar", Known(scalar)),
+            ("numeric._frombuffer", Known(Array.flat)),
+        )
+    },
+}
+"""What is read as well, though importing it would not be safe."""
+
+STORAGES: Mapping[str, torch.dtype | None] = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+    "QInt8Storage": None,  # quantised tensors are not read, what stands beside them is
+    "QUInt8Storage": None,
+    "QInt32Storage": None,
+    "QUInt4x2Storage": None,
+    "QUInt2x4Storage": None,
+    "UntypedStorage": None,
+    "_UntypedStorage": None,
+}
+"""Classes of storages, by what they hold; None where the tensor says it."""
+
+DTYPES = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
+
+STORAGE_MODULES = frozenset({"torch", "torch.cuda", "torch.storage"})
+
+
+def modern(module: str, name: str) -> tuple[str, str]:
+    """A name of Python 2, which protocols up to 2 are written with, as Python 3 has it."""
+    if (module, name) in NAME_MAPPING:
+        return NAME_MAPPING[module, name]
+    return IMPORT_MAPPING.get(module, module), name
+
+
+def known_name(module: str, name: str) -> Any:
+    """What stands for a name that is known; None for any other."""
+    if module in STORAGE_MODULES and name in STORAGES:
+        return StorageType(STORAGES[name])
+    path = f"{module}.{name}"
+    return TENSOR_NAMES.get(path) or OTHER_NAMES.get(path) or DTYPES.get(path)
