@@ -14,7 +14,8 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import torch
 
 from resnet_cli.checkpoint.exported import parts_of
-from resnet_cli.checkpoint.pickles import PickleError, Reading, storage_of, unpickle
+from resnet_cli.checkpoint.globals import PickleError
+from resnet_cli.checkpoint.pickles import Reading, storage_of, unpickle
 from resnet_cli.checkpoint.scripts import code_file, settings_in
 from resnet_cli.checkpoint.tree import StateDict
 from resnet_cli.checkpoint.values import Storage, Stored
