@@ -22,7 +22,6 @@ from torchvision import models, transforms
 from torchvision.models import ResNet
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from caffe_files import caffe_resnet
 from conftest import Run, picture, trained
 from systems import HEADS as STATE_HEADS
 from systems import MmHead, cut, d2l_first_edition, fastai_head, mm_classifier, to_detectron2
@@ -36,10 +35,10 @@ CLASSES = ["ants", "bées, 蜂", 'a "quoted"\nname']
 SIDE = 64  # pixels: the last features are 2x2, so that pools and strides matter
 SMALL = ("--device", "cpu", "-j", 1, "--exact", "--resize-size", SIDE + 8, "--img-size", SIDE)
 
-AS_SMALL = transforms.Compose(
+MIDDLE = transforms.Compose([transforms.Resize(SIDE + 8), transforms.CenterCrop(SIDE)])
+AS_IMAGENET = transforms.Compose(
     [
-        transforms.Resize(SIDE + 8),
-        transforms.CenterCrop(SIDE),
+        MIDDLE,
         transforms.ToTensor(),
         transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
     ]
@@ -154,10 +153,10 @@ def in_torchvision(path: Path, name: str = "resnet18", head: nn.Module | None = 
 
 
 @torch.no_grad()
-def expected(network: nn.Module) -> Tensor:
+def expected(network: nn.Module, transform: Callable[[Any], Tensor] = AS_IMAGENET) -> Tensor:
     """Probabilities [pictures, classes], by torchvision's transforms and the network itself."""
     paths = sorted(Path("pictures").iterdir())
-    images = torch.stack([AS_SMALL(Image.open(path).convert("RGB")) for path in paths])
+    images = torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
     logits: Tensor = network(images)
     found = logits.softmax(dim=1)
     assert found.min() > 0.001  # or a wrong network might give the same
@@ -831,23 +830,43 @@ def test_a_variant_survives_without_a_flag_and_a_note_says_what_it_is(
         assert not close(expected(in_torchvision(back, "resnet50")), own, 0.001)
 
 
+def as_caffe(image: Image.Image) -> Tensor:
+    """Blue, green and red from 0 to 255, without their means."""
+    pixels: Tensor = transforms.functional.pil_to_tensor(MIDDLE(image)).flip(0).float()
+    return pixels - torch.tensor([103.939, 116.779, 123.68]).view(3, 1, 1)
+
+
+def to_caffe(name: str) -> str:
+    """What Caffe's authors call a layer: res2a_branch2a is layer1.0.conv1."""
+    name = re.sub(r"^bn1", "bn_conv1", name).replace("fc.", "fc1000.")
+    for part, branch, kind in (
+        ("downsample.0", "1", "res"), ("downsample.1", "1", "bn"), ("conv1", "2a", "res"),
+        ("bn1", "2a", "bn"), ("conv2", "2b", "res"), ("bn2", "2b", "bn"),
+    ):  # fmt: skip
+        found = re.fullmatch(rf"layer(\d)\.(\d)\.{re.escape(part)}\.(\w+)", name)
+        if found:
+            stage, block, own = int(found[1]) + 1, "ab"[int(found[2])], found[3]
+            return f"{kind}{stage}{block}_branch{branch}.{own}"
+    return name
+
+
 def test_caffes_pool_and_colours_survive(run: Run, pictures: Path) -> None:
-    prototxt, model = caffe_resnet((2, 2, 2, 2), num_classes=3, seed=0, bottleneck=False)
-    source = Path("model.caffemodel")
-    source.write_bytes(model)
-    Path("model.prototxt").write_text(prototxt)
+    network = resnet()
+    network.fc.weight.data /= 60  # for pixels from 0 to 255
+    state = network.state_dict()
+    source = saved({to_caffe(name): tensor for name, tensor in state.items()})
     result = run("convert", source, "there.safetensors")
-    there = Path("there.safetensors")
-    back = written(run, there, "back.pth")
-    with safe_open(there, framework="pt") as file:
-        settings = json.loads(file.metadata()["preprocess"])
+    back = written(run, Path("there.safetensors"), "back.pth")
 
     assert "max pool" in result.stderr
-    assert settings["color"] == "bgr"
-    assert [round(255 * mean, 3) for mean in settings["mean"]] == [103.939, 116.779, 123.68]
-    before = predicted(run, source)[0]
-    assert close(predicted(run, back)[0], before)
-    assert not close(expected(in_torchvision(there)), before, 0.001)
+    assert same_bits(state_in(back), state)
+    wrong = expected(network, as_caffe)
+    network.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+    own = expected(network, as_caffe)
+    before, after = predicted(run, source)[0], predicted(run, back)[0]
+    assert close(before, own, 1e-5)
+    assert close(before, after)
+    assert not close(before, wrong, 0.001)
 
 
 # containers
@@ -880,19 +899,18 @@ def test_of_several_weights_the_chosen_are_written(run: Run) -> None:
 def test_original_and_converted_file_give_the_same_rows(
     run: Run, checkpoint: Path, photos: Path
 ) -> None:
-    rows = []
-    options = ("--classes", "ants,bees,wasps")
-    converted = [written(run, checkpoint, f"out{suffix}", *options) for suffix in SUFFIXES]
-    for path in (checkpoint, *converted):
-        given = options if path == checkpoint else ()
-        result = run("predict", photos, "-c", path, "--format", "jsonl", *SMALL, *given)
-        rows.append([json.loads(line) for line in result.stdout.splitlines()])
-    original, *others = rows
+    names = ("--classes", "ants,bees,wasps")
+    commands: list[tuple[object, ...]] = [(checkpoint, *names)]
+    commands += [(written(run, checkpoint, f"out{suffix}", *names),) for suffix in SUFFIXES]
+    runs = []
+    for command in commands:
+        result = run("predict", photos, "--format", "jsonl", "-k", 2, *SMALL, "-c", *command)
+        runs.append([json.loads(line) for line in result.stdout.splitlines()])
 
-    assert len(original) == 10
-    for other in others:
-        for one, two in zip(original, other, strict=True):
-            assert (one["path"], one["status"]) == (two["path"], two["status"])
-            (score,), (same) = one["predictions"], two["predictions"]
-            assert [score["label"], score["index"]] == [same[0]["label"], same[0]["index"]]
-            assert abs(score["prob"] - same[0]["prob"]) <= 1e-6
+    assert [len(rows) for rows in runs] == [10, 10, 10]
+    for row, *others in zip(*runs, strict=True):
+        for other in others:
+            assert (other["path"], other["status"]) == (row["path"], "ok")
+            for score, same in zip(row["predictions"], other["predictions"], strict=True):
+                assert (same["label"], same["index"]) == (score["label"], score["index"])
+                assert abs(same["prob"] - score["prob"]) <= 1e-6

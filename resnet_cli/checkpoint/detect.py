@@ -23,7 +23,7 @@ class Detected:
         return 512 if self.architecture.block == "BasicBlock" else 2048
 
 
-BLOCK_NAME = re.compile(r"layer([1-4])\.(\d+)\.conv1\.weight")
+BLOCK_NAME = re.compile(r"layer([1-4])\.(\d{1,3})\.conv1\.weight")
 
 
 def detect(state: Mapping[str, Tensor]) -> Detected:

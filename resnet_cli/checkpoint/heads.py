@@ -163,7 +163,8 @@ def layers_of(tensors: Mapping[str, Tensor]) -> list[Parameters]:
 def natural(name: str) -> list[tuple[int, str]]:
     """A sort key that puts fc.2 before fc.10."""
     return [
-        (int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", name)
+        (int(piece), "") if piece.isdigit() else (-1, piece)
+        for piece in re.split(r"(\d{1,9})", name)
     ]
 
 

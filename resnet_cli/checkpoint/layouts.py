@@ -63,7 +63,7 @@ def block_number(text: str) -> int:
 
 
 STAGE_4 = r"(?P<stage>[1-4])"
-BLOCK = r"(?P<block>\d+)"
+BLOCK = r"(?P<block>\d{1,3})"
 
 LAYOUTS = (
     Layout(
@@ -176,7 +176,7 @@ LAYOUTS = (
             (r"(?:bn|scale)_conv1", "bn1"),
             *(
                 (
-                    rf"{theirs}(?P<stage>[2-5])(?P<block>[a-z]\d*)_branch{branch}",
+                    rf"{theirs}(?P<stage>[2-5])(?P<block>[a-z]\d{{0,3}})_branch{branch}",
                     f"layer{{stage}}.{{block}}.{ours}",
                 )
                 for branch, conv, norm in (

@@ -22,8 +22,9 @@ from resnet_cli.checkpoint.values import Storage, Stored
 from resnet_cli.errors import CheckpointError
 
 MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of the older format
-DEEPEST = 3  # files in files
-LARGEST_TEXT = 1 << 25  # bytes of a description that is packed; torch packs code alone
+DEEPEST = 2  # files in files
+MOST_FILES = 2000  # a plain pickle has one for each tensor, some nine hundred for a ResNet-152
+LARGEST_TEXT = 1 << 22  # bytes of a description that is packed; torch packs code alone
 LOCAL_HEADER = 30  # bytes before the name of an entry
 
 
@@ -263,7 +264,8 @@ def read_nested(data: Any, reading: Reading) -> Any:
     Raises:
         TypeError, PickleError, CheckpointError: it cannot be read.
     """
-    if not isinstance(data, bytes) or reading.nested >= DEEPEST:
+    reading.files += 1
+    if not isinstance(data, bytes) or reading.nested >= DEEPEST or reading.files > MOST_FILES:
         raise TypeError("no file in the file")
     reading.nested += 1
     try:

@@ -123,7 +123,7 @@ def state_dict(module: Foreign) -> StateDict:
         own, children = members(current)
         parts[name] = Part(current.kind, settings_of(current))
         tensors.update((start + key, tensor) for key, tensor in own)
-        if name.count(".") < DEEPEST:
+        if name.count(".") < DEEPEST and len(name) < LONGEST:
             waiting += [(start + key, child) for key, child in reversed(children)]
     return StateDict(tensors, parts)
 

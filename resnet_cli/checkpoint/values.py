@@ -30,6 +30,17 @@ class Storage:
         """
         self.data, self.dtype, self.swapped = data, dtype, swapped
 
+    def __setstate__(self, state: Any) -> None:
+        raise TypeError("a storage has no state")
+
+    def make_readable(self, width: int) -> None:
+        """Copy the bytes, once, where torch reads none: constant, or of ``width`` at odd places."""
+        if not self.data:
+            return
+        address = np.frombuffer(self.data, dtype=np.uint8).ctypes.data
+        if self.data.readonly or address % width:
+            self.data = memoryview(bytearray(self.data))
+
 
 class Stored(Foreign):
     """A tensor that is still in its file."""
@@ -83,6 +94,7 @@ class Stored(Foreign):
         if 0 in self.size:
             return torch.empty(self.size, dtype=self.dtype)
         last = self.offset + sum((n - 1) * by for n, by in zip(self.size, self.stride, strict=True))
+        self.storage.make_readable(self.dtype.itemsize)
         data, width = self.storage.data, self.dtype.itemsize
         if data is None or (last + 1) * width > len(data):
             raise CheckpointError(
@@ -101,8 +113,6 @@ class Stored(Foreign):
         if self.storage.swapped and width > 1:
             raw = np.frombuffer(part, dtype=f"u{width}").byteswap()
             return torch.from_numpy(raw).view(self.dtype)
-        if part.readonly or np.frombuffer(part, dtype=np.uint8).ctypes.data % width:
-            part = memoryview(bytearray(part))  # torch reads neither constant nor odd addresses
         return torch.frombuffer(part, dtype=self.dtype)
 
 
@@ -133,6 +143,7 @@ class Array(Foreign):
 
     path = "numpy.ndarray"
 
+    read: Tensor | None = None  # once, however often a file refers to it
     axes: Any = None  # in which order they are stored, where it is neither C's nor Fortran's
 
     @classmethod
@@ -171,11 +182,14 @@ class Array(Foreign):
 
     def tensor(self) -> Tensor | None:
         """The numbers as a tensor; None for text and objects."""
+        if self.read is not None:
+            return self.read
         array = self.whole()
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
             return None
         native = array.astype(array.dtype.newbyteorder("="))  # a copy, which may be written to
-        return torch.from_numpy(native)
+        self.read = torch.from_numpy(native)
+        return self.read
 
     def whole(self) -> np.ndarray[Any, Any] | list[Any] | None:
         """The array; None where its description makes no sense."""

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from resnet_cli.checkpoint.layouts import LAYOUTS, Layout
-from resnet_cli.checkpoint.tree import Foreign, Part, StateDict, containers, tensors_in
+from resnet_cli.checkpoint.tree import Foreign, Part, StateDict, containers, items, tensors_in
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import first_few
 
@@ -130,7 +130,9 @@ def inventory(tree: Any) -> str:
         kind = tree.kind if isinstance(tree, Foreign) else type(tree).__name__
         held = f"it holds a {kind}, not a state dict"
     else:
-        held = f"it holds {first_few(list(map(str, tree)))}" if tree else "it holds nothing"
+        held = (
+            f"it holds {first_few([key for key, _ in items(tree)])}" if tree else "it holds nothing"
+        )
     if names and (where or not isinstance(tree, Mapping)):
         held += f"; its {len(names)} tensors are {first_few(names)}"
     return held

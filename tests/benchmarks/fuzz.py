@@ -40,7 +40,8 @@ from resnet_cli.checkpoint.inspection import inspect_checkpoint
 from resnet_cli.checkpoint.soundness import require_finite
 from resnet_cli.errors import CheckpointError, SettingError
 
-SECONDS, SILENCE = 10, 30  # for one input; until a process that no alarm reaches is ended
+SECONDS = 10  # of the processor, for one input
+SILENCE = 120  # seconds until a process that no alarm reaches is ended
 ADDRESSES = 2 << 30  # bytes beyond those of a fresh process
 MEGABYTES = 300  # that one input may take for a while
 WHOLE = 20  # one input in so many goes through all that predict and inspect do with a file
@@ -98,11 +99,11 @@ class Watched:
     def __enter__(self) -> "Watched":
         Path("/proc/self/clear_refs").write_text("5")  # the peak of memory starts anew
         self.before = peak()
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, trace: TracebackType | None) -> bool:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         taken = (peak() - self.before) >> 20
         if error is not None:
             last = traceback.extract_tb(trace)[-1]
@@ -141,14 +142,14 @@ def work(answers: Connection, seed: int, numbers: Sequence[int], files: Sequence
     def stop(*_: object) -> None:
         raise TimeIsOverError
 
-    signal.signal(signal.SIGALRM, stop)
+    signal.signal(signal.SIGPROF, stop)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + ADDRESSES, resource.RLIM_INFINITY))
     warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        for number in numbers:
-            answers.send((number, None))
-            victim, data = choose(seed, number, files)
+    for number in numbers:
+        answers.send((number, None))
+        victim, data = choose(seed, number, files)
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
             path = victim.place(data, Path(folder))
             answers.send((number, outcome(path, entirely=number % WHOLE == 0)))
 
