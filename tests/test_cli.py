@@ -289,7 +289,7 @@ MISTAKES = {
     "a.jpg -c text.pth": "cannot load text.pth: it is a text file, not a checkpoint",
     "a.jpg -c empty.pth": "cannot load empty.pth: the file is empty",
     "a.jpg -c folder": "cannot load folder: it is a folder",
-    "a.jpg -c a.jpg": "cannot load a.jpg: it is no checkpoint",
+    "a.jpg -c a.jpg": "cannot load a.jpg: it is a picture (JPEG), not a checkpoint",
     "gone.jpg -c three.pth": "cannot find gone.jpg",
     "g*.jpg -c three.pth": "cannot find g*.jpg",
     "folder -c three.pth": "no images found: folder",

@@ -18,7 +18,7 @@ import uuid
 import zipfile
 from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -38,7 +38,7 @@ from resnet_cli.checkpoint.classes import find_classes
 from resnet_cli.checkpoint.formats import read_contents
 from resnet_cli.checkpoint.inspection import inspect_checkpoint
 from resnet_cli.checkpoint.tree import containers, tensors_in
-from resnet_cli.errors import CheckpointError
+from resnet_cli.errors import CheckpointError, SettingError
 
 State = dict[str, Tensor]
 Save = Callable[[Any, Path], None]
@@ -1300,6 +1300,26 @@ LIES: dict[str, Build] = {
     "tuples in tuples": lambda: HEAD + b")" + b"\x85" * 100_000 + b".",
     "tuples in tuples as a key": lambda: HEAD + b"})" + b"\x85" * 400_000 + b"K\x01s.",
     "tuples in tuples in a set": lambda: HEAD + b"\x8f()" + b"\x85" * 400_000 + b"\x90.",
+    "tuples in tuples, and something between": lambda: (
+        HEAD + b"})" + b"\x85]0" * 400_000 + b"K\x01s."
+    ),
+    "tuples twice in tuples": lambda: HEAD + b"})" + b"2\x86" * 40 + b"K\x01s.",
+    "the same by way of a parameter": lambda: doubled("torch.nn.parameter.Parameter"),
+    "the same by way of a list": lambda: (
+        HEAD
+        + b"}"
+        + name_of("builtins.tuple")
+        + b"\x940)"
+        + b"q\x010]q\x02h\x01ah\x01a0h\0h\x02\x85R" * 40
+        + b"K\x01s."
+    ),
+    "the same in a set": lambda: HEAD + b"\x8f()" + b"2\x86" * 40 + b"\x90.",
+    "buffers that are no list": lambda: by_torch(
+        with_attributes(Small(), _non_persistent_buffers_set=5)
+    ),
+    "buffers that are a function": lambda: by_torch(
+        with_attributes(Small(), _non_persistent_buffers_set=OrderedDict)
+    ),
     "calls of calls": lambda: HEAD + name_of("a.b") + b")R" * 100_000 + b".",
     "modules in modules": lambda: modules_in_modules(20_000, 40),
     "a long name over many lists": lambda: of_key("a" * 1_000_000, b"](" + b"]" * 3000 + b"e"),
@@ -1334,6 +1354,12 @@ def views(count: int) -> Iterator[Tensor]:
 
 def pickle_of_tensor() -> bytes:
     return pickle.dumps(torch.zeros(1), 4)[2:-1]
+
+
+def doubled(name: str) -> bytes:
+    """Tuples twice in tuples, each given back by a function."""
+    start = HEAD + b"}" + name_of(name) + b"\x940" + b"h\0" * 40 + b")"
+    return start + b"\x85R2\x86" * 40 + b"K\x01s."
 
 
 def older_storage(count: int) -> bytes:
@@ -1401,6 +1427,19 @@ def test_a_lie_about_sizes_is_refused_at_once_and_takes_no_memory(
     assert "\n" not in said
     assert seconds < 2
     assert more < 300 << 10
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xfe{", b'{"id2label": "\xce"}', b"[" * 100_000, b'{"a": 1e999}']
+)
+@pytest.mark.parametrize(
+    "name", ["config.json", "preprocessor_config.json", "model.json", "classes.json", "classes.txt"]
+)
+def test_a_damaged_file_beside_the_weights_ends_in_a_sentence(name: str, data: bytes) -> None:
+    torch.save(tiny(), "model.pth")
+    Path(name).write_bytes(data)
+    with suppress(CheckpointError, SettingError):
+        opened(Path("model.pth"))
 
 
 # What the user trusts

@@ -302,21 +302,69 @@ def test_a_whole_module_around_a_cut_backbone(form: str) -> None:
     assert check(saved(network), network, model="resnet18", layout="sequential").notes == ()
 
 
+def never_wrong(path: str, network: nn.Module) -> None:
+    """A file is refused, or all of it answers."""
+    try:
+        checkpoint = opened(path)
+    except CheckpointError:
+        return
+    assert checkpoint.num_classes == 4
+    assert difference(checkpoint, network) <= LARGEST
+
+
 @pytest.mark.parametrize(("form", "whole"), [
     *((form, False) for form in JOINED),
     ("two layers", True),
     ("behind the last layer in a sequential", True),
 ])  # fmt: skip
 def test_no_layer_behind_a_backbone_is_left_out(form: str, whole: bool) -> None:
-    """They are found, or the file is refused; half a head must never answer."""
     network = trained(JOINED[form]())
-    try:
-        checkpoint = opened(saved(network if whole else network.state_dict()))
-    except CheckpointError:
-        return
 
-    assert checkpoint.num_classes == 4
-    assert difference(checkpoint, network) <= LARGEST
+    never_wrong(saved(network if whole else network.state_dict()), network)
+
+
+ENDS: dict[str, Callable[[], nn.Module]] = {
+    "behind the layers": lambda: nn.Sequential(
+        cut(resnet()), nn.Flatten(), nn.Linear(512, 4), nn.Hardtanh()
+    ),
+    "before the layers": lambda: nn.Sequential(
+        cut(resnet()), nn.Flatten(), nn.Tanh(), nn.Linear(512, 4)
+    ),
+    "behind the layers of a part": lambda: nn.Sequential(
+        cut(resnet(), -2), nn.Sequential(*fastai_head(512, 4), nn.Hardtanh())
+    ),
+    "behind a part": lambda: nn.Sequential(cut(resnet(), -2), fastai_head(512, 4), nn.Hardtanh()),
+    "before a part": lambda: nn.Sequential(cut(resnet(), -2), nn.Tanh(), fastai_head(512, 4)),
+}
+
+
+@pytest.mark.parametrize("place", ENDS)
+def test_no_activation_around_the_layers_of_a_whole_module_is_left_out(place: str) -> None:
+    network = trained(ENDS[place]())
+
+    never_wrong(saved(network), network)
+
+
+@pytest.mark.parametrize(("place", "part"), [
+    ("avgpool", nn.AdaptiveMaxPool2d(1)),
+    ("maxpool", nn.Identity()),  # as for small pictures
+    ("maxpool", nn.AvgPool2d(3, stride=2, padding=1)),
+    ("relu", nn.Identity()),
+    ("layer1.0.relu", nn.Hardtanh()),
+    ("layer1.0.relu", nn.GELU()),
+    ("conv1", nn.Conv2d(3, 64, 7, stride=1, padding=3, bias=False)),
+    ("conv1", nn.Conv2d(3, 64, 7, stride=2, padding=2, bias=False)),
+    ("conv1", nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False, padding_mode="reflect")),
+    ("bn1", nn.BatchNorm2d(64, eps=0.1)),  # which is right
+])  # fmt: skip
+def test_no_other_part_of_a_whole_module_is_taken_for_torchvisions(
+    place: str, part: nn.Module
+) -> None:
+    network = resnet()
+    network.set_submodule(place, part)
+    trained(network)
+
+    never_wrong(saved(network), network)
 
 
 # Training with PyTorch alone

@@ -50,7 +50,21 @@ def span(found: Sequence[str], root: str, backbone: str, parts: Mapping[str, Par
     if not names or (root and not backbone.startswith(f"{root}.")):
         return names
     places = [names.index(name) for name in found if name in names]
-    return names[min(places) : max(places) + 1] if places else []
+    if not places:
+        return []
+    if parts[root].kind not in ORDERED:
+        return names[min(places) : max(places) + 1]
+    # in a Sequential all that follows the backbone computes, with tensors or without
+    return names[behind(names, min(places), backbone, parts) :]
+
+
+def behind(names: Sequence[str], first: int, backbone: str, parts: Mapping[str, Part]) -> int:
+    """Place of the first module behind the backbone; ``first`` is that of a layer of the head."""
+    if backbone:
+        return 1 + max(at for at, name in enumerate(names) if f"{name}.".startswith(backbone))
+    while "." not in names[first - 1] and parts[names[first - 1]].kind not in ORDERED:
+        first -= 1  # all are in one row: back to the last stage
+    return first
 
 
 def inside(root: str, parts: Mapping[str, Part]) -> list[str]:
@@ -99,7 +113,9 @@ def follows_file(names: Sequence[str], root: str, parts: Mapping[str, Part]) -> 
     """
     if not names:
         return False
-    if len(names) == 1 or all(parts[name].kind in ORDERED for name in outer(names, root)):
+    if len(names) == 1 or all(
+        parts[name].kind in ORDERED | DO_NOTHING for name in outer(names, root)
+    ):
         return True
     strange = {parts[name].kind for name in names} & (ACTIVATION_KINDS.keys() - {"ReLU"})
     if strange:

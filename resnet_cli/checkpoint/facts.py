@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.models import ResNet
 
 from resnet_cli.architectures import Architecture, Variant
 from resnet_cli.checkpoint.layouts import Layout
@@ -16,10 +17,17 @@ EPS = 1e-5  # of torchvision's batch norms
 
 POOLS = frozenset({"MaxPool2d", "Pooling"})
 
-ACTIVATIONS = frozenset(
-    {"LeakyReLU", "PReLU", "ELU", "GELU", "SiLU", "Mish", "Hardswish", "Tanh", "Softplus", "SELU"}
-)
-"""Activations that no ResNet of torchvision has."""
+STRANGERS = frozenset(
+    {"LeakyReLU", "PReLU", "ELU", "GELU", "SiLU", "Mish", "Hardswish", "Tanh", "Softplus", "SELU",
+     "Hardtanh", "Hardsigmoid", "Sigmoid", "ReLU6", "RReLU", "CELU", "Softsign", "Threshold",
+     "AvgPool2d", "AdaptiveMaxPool2d", "LPPool2d", "FractionalMaxPool2d", "InstanceNorm2d"}
+)  # fmt: skip
+"""Modules without tensors that no ResNet of torchvision has."""
+
+PLACES = {"relu": "ReLU", "maxpool": "MaxPool2d", "avgpool": "AdaptiveAvgPool2d"}
+"""What stands under the names of torchvision's own parts."""
+
+COMPARED = ("stride", "padding", "dilation", "kernel_size", "groups")  # of convolutions
 
 Parts = Mapping[str, Part]
 
@@ -50,9 +58,10 @@ def variant_of(architecture: Architecture, ours: Parts, others: Parts, default: 
     Raises:
         CheckpointError: a network that torchvision's cannot be turned into.
     """
-    for part in others.values():
-        if part.kind in ACTIVATIONS:
-            raise CheckpointError(f"its blocks have {part.kind}, torchvision's ReLU")
+    for name, part in others.items():
+        wanted = PLACES.get(name.rpartition(".")[2], part.kind)
+        if part.kind in STRANGERS or part.kind != wanted:
+            raise CheckpointError(f"its {name} is {part.kind}, which torchvision's network has not")
     variant = default
     pool = first_pool(others)
     if pool is not None:
@@ -60,6 +69,29 @@ def variant_of(architecture: Architecture, ours: Parts, others: Parts, default: 
     if architecture.block == "Bottleneck" and stride(ours, "layer2.0.conv2") is not None:
         variant = replace(variant, stride_in_1x1=stride(ours, "layer2.0.conv1") == 2)
     return replace(variant, dilated=dilated(architecture, ours, default))
+
+
+def require_same(network: ResNet, ours: Parts) -> None:
+    """Refuse convolutions that the file describes otherwise than the network has them.
+
+    Raises:
+        CheckpointError: names the first.
+    """
+    for name, part in ours.items():
+        module = network.get_submodule(name)
+        if not isinstance(module, nn.Conv2d):
+            continue
+        for key in COMPARED:
+            value, wanted = part.settings.get(key), getattr(module, key)
+            if value is not None and value not in (
+                wanted,
+                wanted[0] if key != "groups" else wanted,
+            ):
+                raise CheckpointError(f"its {name} has {key} {value}, torchvision's {wanted}")
+        if part.settings.get("padding_mode", "zeros") != "zeros":
+            raise CheckpointError(
+                f"its {name} pads with {part.settings['padding_mode']}, not zeros"
+            )
 
 
 def dilated(architecture: Architecture, ours: Parts, default: Variant) -> tuple[bool, bool, bool]:

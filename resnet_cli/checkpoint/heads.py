@@ -8,7 +8,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from resnet_cli.architectures import Head, Layer
-from resnet_cli.checkpoint.activations import follows_file, span, steps
+from resnet_cli.checkpoint.activations import ORDERED, follows_file, span, steps
 from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
 
@@ -99,7 +99,7 @@ def find_head(
         near = {name: tensor for name, tensor in others.items() if name.startswith(prefix)}
         head = choose(near, prefix, features, places)
         if head is not None:
-            return describe(head, backbone, prefix, parts)
+            return describe(head, backbone, parts)
         if not prefix:
             return None
         prefix = prefix[: prefix[:-1].rfind(".") + 1]
@@ -168,13 +168,11 @@ def natural(name: str) -> list[tuple[int, str]]:
     ]
 
 
-def describe(
-    found: list[Parameters], backbone: str, prefix: str, parts: Mapping[str, Part]
-) -> FoundHead:
+def describe(found: list[Parameters], backbone: str, parts: Mapping[str, Part]) -> FoundHead:
     """Put the layers of a head together with the activations between them."""
     root = common_root([one.name for one in found])
-    while (parent := root.rpartition(".")[0]) and is_sequential(parent, prefix, parts):
-        root = parent
+    while root and is_sequential(root.rpartition(".")[0], parts):
+        root = root.rpartition(".")[0]
     known = [(one.name, one.layer) for one in found if one.layer is not None]
     inside = span([one.name for one in found], root, backbone, parts)
     listed = list(steps(known, inside, root, parts))
@@ -192,9 +190,9 @@ def describe(
     return FoundHead(root, layers, state, names, assumed)
 
 
-def is_sequential(name: str, prefix: str, parts: Mapping[str, Part]) -> bool:
-    """Whether a module is a Sequential of the head, and not one around the whole network."""
-    return name in parts and parts[name].kind == "Sequential" and len(name) > len(prefix)
+def is_sequential(name: str, parts: Mapping[str, Part]) -> bool:
+    """Whether a module computes all that is in it, in order: the root of a head then."""
+    return name in parts and parts[name].kind in ORDERED
 
 
 def common_root(names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from resnet_cli.architectures import DILATED, Architecture, Head, Variant, build
 from resnet_cli.checkpoint.detect import Detected, detect
 from resnet_cli.checkpoint.facts import (
     parts_of,
+    require_same,
     variant_of,
     with_biases_folded,
     with_shortcuts_complete,
@@ -99,6 +100,7 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
         head=head.layers or None,
         variant=variant,
     )
+    require_same(blank, ours)
     names = set(blank.state_dict()) if head.layers else backbone_names(blank)
     # what learns without labels has more than one network in it
     strangers = [] if pretext else [n for n in unused if n.startswith(weights.prefix)]
