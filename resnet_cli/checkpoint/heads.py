@@ -176,6 +176,9 @@ def describe(found: list[Parameters], backbone: str, parts: Mapping[str, Part]) 
     known = [(one.name, one.layer) for one in found if one.layer is not None]
     inside = span([one.name for one in found], root, backbone, parts)
     listed = list(steps(known, inside, root, parts))
+    around = not root or backbone.startswith(f"{root}.")
+    if around and not listed[0][1].size_in:
+        raise CheckpointError(f"{listed[0][0]} follows its backbone, which torchvision's has not")
     states = {one.name: one for one in found}
     layers = tuple(layer for _, layer in listed)
     state: dict[str, Tensor] = {}

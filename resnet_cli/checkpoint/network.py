@@ -86,7 +86,8 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     if dilated:
         variant = replace(variant, dilated=DILATED)
     variant = variant_of(detected.architecture, ours, beside, variant)
-    doubled = bool(head.layers) and head.layers[0].size_in == 2 * detected.features
+    sizes = [layer.size_in for layer in head.layers if layer.size_in]
+    doubled = sizes[:1] == [2 * detected.features]
     variant = replace(variant, concat_pool=doubled)
     state = completed(backbone, weights, ours)
     pretext = next(filter(PRETEXTS.search, weights.tensors), None)
