@@ -349,3 +349,10 @@ def test_index_1_of_a_single_output_has_the_name(given: list[str], index_1: str)
 
     assert len(set(names)) == 2
     assert names[1] == index_1
+
+
+def test_numbers_that_transformers_writes_do_not_hide_the_names_of_imagenet() -> None:
+    path = saved()
+    Path("config.json").write_text(json.dumps({"id2label": {n: f"LABEL_{n}" for n in range(1000)}}))
+
+    assert classes(path, num_classes=1000).names[0] == "tench"

@@ -773,6 +773,7 @@ def test_torchvision_computes_with_the_converted_file_what_the_system_does(
 
     before, after, own = predicted(run, source), predicted(run, output), expected(network)
     assert found["layout"] == layout
+    assert found["warnings"] == []
     assert close(expected(in_torchvision(output)), own, 1e-5)
     assert close(before[0], own, 1e-5)
     assert close(before[0], after[0])

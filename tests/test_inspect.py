@@ -493,6 +493,7 @@ METADATA: dict[str, dict[str, Any]] = {
 def test_metadata_that_make_no_sense_end_in_a_sentence(run: Run, kind: str) -> None:
     path = Path("model.safetensors")
     metadata = {key: json.dumps(value) for key, value in METADATA[kind].items()}
+    metadata["written_by"] = "resnet-cli"
     save_file({name: t.contiguous() for name, t in tiny().items()}, path, metadata)
 
     assert str(path) in refused(run, path)[1]

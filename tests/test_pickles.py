@@ -1301,7 +1301,7 @@ LIES: dict[str, Build] = {
     "tuples in tuples as a key": lambda: HEAD + b"})" + b"\x85" * 400_000 + b"K\x01s.",
     "tuples in tuples in a set": lambda: HEAD + b"\x8f()" + b"\x85" * 400_000 + b"\x90.",
     "tuples in tuples, and something between": lambda: (
-        HEAD + b"})" + b"\x85]0" * 400_000 + b"K\x01s."
+        HEAD + b"})" + b"\x85]0" * 160_000 + b"K\x01s."
     ),
     "tuples twice in tuples": lambda: HEAD + b"})" + b"2\x86" * 40 + b"K\x01s.",
     "the same by way of a parameter": lambda: doubled("torch.nn.parameter.Parameter"),
@@ -1314,6 +1314,9 @@ LIES: dict[str, Build] = {
         + b"K\x01s."
     ),
     "the same in a set": lambda: HEAD + b"\x8f()" + b"2\x86" * 40 + b"\x90.",
+    "the same in a set that is called for": lambda: (
+        HEAD + name_of("builtins.set") + b"])" + b"2\x86" * 40 + b"a\x85R."
+    ),
     "buffers that are no list": lambda: by_torch(
         with_attributes(Small(), _non_persistent_buffers_set=5)
     ),

@@ -64,7 +64,7 @@ def find_classes(
             raise SettingError(mismatch(names, source, num_classes))
         return ClassNames(names, source)
     for place in (in_file(contents), beside(path)):
-        found = list(place)
+        found = [classes for classes in place if not is_placeholder(classes.names, num_classes)]
         fitting = [classes for classes in found if fits(classes.names, num_classes)]
         if fitting:
             return fitting[0]
@@ -79,6 +79,11 @@ def find_classes(
         "none found: give --classes",
         made_up=True,
     )
+
+
+def is_placeholder(names: Sequence[str], num_classes: int) -> bool:
+    """Whether names are the numbers that transformers writes for ImageNet's thousand."""
+    return num_classes == 1000 and tuple(names[:2]) == ("LABEL_0", "LABEL_1")
 
 
 def fits(names: Sequence[str], num_classes: int) -> bool:

@@ -105,7 +105,8 @@ def description(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def save_safetensors(state: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) -> None:
     """Write tensors and, as metadata, what they are."""
-    save_file(dict(state), path, metadata={"format": "pt", **as_metadata(about)})
+    metadata = {"format": "pt", "written_by": MARK, **as_metadata(about)}
+    save_file(dict(state), path, metadata=metadata)
 
 
 def save_pth(state: Mapping[str, Tensor], about: Mapping[str, Any], path: Path) -> None:

@@ -24,6 +24,7 @@ class Layout:
     landmark: str  # every network of this layout has it; what stands before it is the prefix
     rules: tuple[Rule, ...]
     heads: tuple[str, ...] = ()  # where its head is, beside the usual places
+    stem: str | None = None  # a tensor beside the landmark, where numbers alone are ambiguous
     first_stage: int = 1  # what it calls torchvision's layer1
     default: Variant = PLAIN  # where the file does not say it
     plain_shortcuts: bool = False  # its projections have no batch norm
@@ -92,6 +93,7 @@ LAYOUTS = (
                 "layer{stage}.{block}.{part}",
             ),
         ),
+        stem="0.weight",
         first_stage=4,
     ),
     Layout(  # Dive into Deep Learning: Sequential(b1, b2, b3, b4, b5, …), without names
@@ -104,6 +106,7 @@ LAYOUTS = (
             (rf"{STAGE_4}\.{BLOCK}\.conv3", "layer{stage}.{block}.downsample.0"),
         ),
         heads=("7", "last.2"),
+        stem="0.0.weight",
         plain_shortcuts=True,
     ),
     Layout(  # the same in its second edition, with names from b2 on

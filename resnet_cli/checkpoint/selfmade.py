@@ -11,9 +11,11 @@ from resnet_cli.checkpoint.formats import Contents, metadata_json
 from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
 
-MARK = "resnet-cli"  # under "written_by" in a .pth
+MARK = "resnet-cli"  # under "written_by"
 
 KEYS = ("model", "classes", "preprocess", "variant", "head")
+
+SHARED = ("model", "classes", "preprocess")  # what others may write in the same form
 
 KNOWN = frozenset(field.name for field in fields(Variant))
 
@@ -29,7 +31,9 @@ KINDS = {
 def recorded(contents: Contents) -> Mapping[str, Any]:
     """What a file says of itself: in the metadata of safetensors, or in a .pth of this program."""
     if contents.metadata:
-        return {key: metadata_json(contents.metadata, key) for key in KEYS}
+        mine = contents.metadata.get("written_by") == MARK
+        keys = KEYS if mine else SHARED
+        return {key: metadata_json(contents.metadata, key) for key in keys}
     tree = contents.tree
     if isinstance(tree, Mapping) and tree.get("written_by") == MARK:
         return {key: tree.get(key) for key in KEYS}

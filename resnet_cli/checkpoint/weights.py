@@ -115,7 +115,9 @@ def prefixes(tensors: Mapping[str, Tensor]) -> Iterator[tuple[Layout, str]]:
     for name in tensors:
         for layout in LAYOUTS:
             if name == layout.landmark or name.endswith(f".{layout.landmark}"):
-                yield layout, name.removesuffix(layout.landmark)
+                prefix = name.removesuffix(layout.landmark)
+                if layout.stem is None or prefix + layout.stem in tensors:
+                    yield layout, prefix
 
 
 def inventory(tree: Any) -> str:

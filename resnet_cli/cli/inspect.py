@@ -32,7 +32,7 @@ def inspect(checkpoint: Path, state_key: str | None, ema: bool, text_format: str
 
     CHECKPOINT is a file of any kind, or a folder with one. The network, its classes and its
     preprocessing, what a pickle would import, and what is odd about the weights. The exit status
-    is 1 when no prediction can be made with it, and the last line says why.
+    is 1 when it holds no ResNet with a head, and the last line says what it holds instead.
     """
     from resnet_cli.checkpoint.inspection import inspect_checkpoint
 
