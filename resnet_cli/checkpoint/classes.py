@@ -240,10 +240,9 @@ def read_text(path: Path) -> tuple[str, ...]:
 
 def read_json(path: Path) -> Any:
     """The value of a JSON file; None where it is damaged."""
-    text = path.read_text(encoding="utf-8-sig")
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError):  # not even UTF-8, or no JSON
         return None
 
 

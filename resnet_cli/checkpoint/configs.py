@@ -60,11 +60,17 @@ def find_config(path: Path) -> Config:
 
 
 def read_object(path: Path) -> Mapping[str, Any]:
-    """The object in a JSON file; an empty one where there is none."""
+    """The object in a JSON file; an empty one where there is none.
+
+    Raises:
+        CheckpointError: the file is damaged: what it says would be left out without a word.
+    """
+    if not path.is_file():
+        return {}
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        return {}
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} beside it is no JSON: mend it, or move it away") from error
     return found if isinstance(found, dict) else {}
 
 

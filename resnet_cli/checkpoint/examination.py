@@ -59,8 +59,10 @@ class Examination:
         if self.found.assumed:
             found.append("the activations of the head are not in the file: taken for ReLU")
         if self.layout == "detectron2" and self.found.architecture.block == "Bottleneck":
-            found.append("whether bottlenecks stride in the 1x1 or the 3x3 convolution is not in the "
-                         "file: taken for the 3x3, as torchvision's")  # fmt: skip
+            found.append(
+                "whether bottlenecks stride in the 1x1 or the 3x3 convolution is not in the file: "
+                "taken for the 3x3, as torchvision's"
+            )
         if variant.concat_pool:
             found.append("the head takes the maxima of the features, then their averages")
         if variant.stride_in_1x1:

@@ -69,6 +69,8 @@ def of_items(kind: Callable[[Any], Any]) -> Callable[..., Any]:
     def make(items: Any = ()) -> Any:
         if not isinstance(items, list | tuple | set | frozenset | dict):
             raise TypeError("a container of no items")
+        if any(isinstance(item, tuple) for item in items):
+            raise TypeError("tuples made of tuples, which may nest without end")
         return kind(items)
 
     return make
@@ -110,7 +112,9 @@ def rebuild_tensor_v3(
 
 
 def first(value: Any, *_: Any) -> Any:
-    """The value itself: a parameter is a tensor with a wish for gradients."""
+    """The tensor itself: a parameter is one with a wish for gradients."""
+    if not isinstance(value, Foreign):
+        raise TypeError("a parameter of no tensor")
     return value
 
 

@@ -24,7 +24,7 @@ from resnet_cli.checkpoint.globals import (
 from resnet_cli.checkpoint.tree import Foreign
 
 DEEPEST_TUPLES = 16  # by way of the memo
-LONGEST_ROW = 500  # of tuples that may be each in the next: hashing them recurs so deep
+LONGEST_ROW = 20_000  # of tuples that may be each in the next: hashing them recurs so deep
 
 Persistent = Callable[[Any], Any]
 
@@ -85,6 +85,8 @@ def check(stream: IO[bytes], reading: Reading) -> None:
         # BINPUT counts to 255; an honest memo has no more entries than there were opcodes
         if opcode.name in ("LONG_BINPUT", "PUT") and int(argument or 0) > count + 256:
             raise ValueError("a memo index out of line")
+        if opcode.name in ("NEXT_BUFFER", "READONLY_BUFFER"):
+            raise ValueError("values outside of the pickle, which no file has")
         if opcode.name in ("GLOBAL", "INST"):
             reading.note(*str(argument).rsplit(" ", 1))
         tuples.see(opcode.name, argument)
@@ -99,13 +101,16 @@ class Tuples:
     MAKE = frozenset({"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"})
     KEEP = frozenset({"MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"})
     FETCH = frozenset({"BINGET", "LONG_BINGET", "GET"})
+    CONSUME = frozenset(
+        {"REDUCE", "BUILD", "APPEND", "APPENDS", "SETITEM", "SETITEMS", "BINPERSID", "ADDITEMS"}
+    )
 
     def __init__(self) -> None:
         self.depths: dict[Any, int] = {}  # of the tuples in the memo
         self.fetched = 0  # deepest tuple since the last one was made
         self.made: int | None = None  # depth of the tuple that the last opcode made
         self.kept = 0  # entries of the memo
-        self.row = 0  # tuples made one right after the other: each may be in the next
+        self.row = 0  # tuples made since anything took one: each may be in the next
 
     def see(self, opcode: str, argument: Any) -> None:
         """Follow one opcode.
@@ -125,7 +130,8 @@ class Tuples:
             self.kept += 1
             self.made = None
             return
-        self.row = 0
+        if opcode in self.CONSUME:
+            self.row = 0
         if opcode in self.FETCH:
             self.fetched = max(self.fetched, self.depths.get(argument, 0))
         elif opcode == "DUP":

@@ -133,7 +133,8 @@ def members(module: Foreign) -> tuple[list[tuple[str, Tensor]], list[tuple[str, 
     attributes = module.attributes
     if "_modules" in attributes:
         tables = [as_mapping(attributes.get(f"_{kind}")) for kind in ("parameters", "buffers")]
-        transient = attributes.get("_non_persistent_buffers_set") or ()
+        transient = attributes.get("_non_persistent_buffers_set")
+        transient = transient if isinstance(transient, set | list | tuple) else ()
         inside = {key: value for table in tables for key, value in table.items()}
         inside = {key: value for key, value in inside.items() if key not in transient}
         inside |= as_mapping(attributes["_modules"])
