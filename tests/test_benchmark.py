@@ -223,12 +223,6 @@ def test_png_is_a_picture_with_something_on_it(sweep: Sweep) -> None:
         assert len(image.convert("RGB").getcolors(1 << 20) or []) > 100
 
 
-@pytest.mark.parametrize("mode", ["forward", "end-to-end"])
-def test_each_stream_runs_as_many_passes_as_asked(sweep: Sweep, mode: str) -> None:
-    counts = {row["iterations"] for row in sweep.record["rows"] if row["mode"] == mode}
-    assert counts == {3 * 2}
-
-
 def test_gflops_are_the_rate_times_the_cost_of_an_image(sweep: Sweep) -> None:
     network = torchvision.models.resnet18().eval()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
@@ -372,46 +366,6 @@ def test_end_to_end_goes_by_the_clock_without_warm_up() -> None:
     assert 0.1 <= timing.seconds < 0.4
 
 
-@pytest.mark.parametrize("batch", [1, 2, 3, 5])
-@pytest.mark.parametrize("broken", ["b", "ab"])
-def test_pictures_that_cannot_be_read_are_not_counted_as_classified(
-    batch: int, broken: str
-) -> None:
-    camera = Camera(broken=frozenset(broken))
-    timing = filmed(camera, batch=batch, effort=Effort(0, 9.0, 6))
-
-    assert 0 < timing.images <= camera.classified
-    assert timing.spread >= 0
-
-
-@pytest.mark.usefixtures("_no_longer_than_20_seconds")
-@pytest.mark.parametrize("batch", [1, 4])
-def test_a_folder_with_unreadable_pictures_is_measured_by_the_others(run: Run, batch: int) -> None:
-    broken_and_whole(("a.jpg", "b.jpg", "d.jpg"))
-    options = ("--images", "photos", "-b", batch, "--iters", 4, "--warmup", 1, "-o", "a.json")
-    result = run(*SMALL, *options)
-
-    assert result.exit_code in (0, 3)
-    for row in json.loads(Path("a.json").read_text())["rows"]:
-        assert row["images_per_second"] > 0
-        assert row["status"] in {"ok", "noisy"}
-
-
-@pytest.mark.usefixtures("_no_longer_than_20_seconds")
-def test_a_folder_of_unreadable_pictures_alone_has_no_speed(run: Run) -> None:
-    broken_and_whole(("a.jpg", "b.jpg"))
-    Path("photos/c.jpg").unlink()
-    result = run(*SMALL, "--images", "photos", "-b", 1, "-o", "a.json")
-
-    assert result.exit_code != 0 or not [
-        row
-        for row in json.loads(Path("a.json").read_text())["rows"]
-        if row["mode"] == "end-to-end" and row["images_per_second"]
-    ]
-    if result.exit_code == 1:
-        error_line(result)
-
-
 def broken_and_whole(broken: tuple[str, ...]) -> None:
     """A folder of pictures that cannot be read, and one that can."""
     Path("photos").mkdir()
@@ -516,17 +470,6 @@ def test_peak_memory_is_that_of_the_row() -> None:
     assert peak_bytes(CPU) < during - 150e6
 
 
-def test_the_peak_is_known_soon_even_where_arithmetic_is_slow() -> None:
-    words = ("--device", "cpu", "--precision", "fp16", "--img-size", 32, "-b", 1, "-j", 1)
-    process = program("benchmark", *words, "--iters", 1, "--warmup", 0, "-o", "a.json")
-    status, stdout, _ = finished(process, seconds=60)
-    [row] = json.loads(Path("a.json").read_text())["rows"]
-
-    assert status == 0
-    assert len(stdout.splitlines()) == 3
-    assert 0 < row["peak_share"] < 2
-
-
 # out of memory
 
 
@@ -547,24 +490,6 @@ def test_out_of_memory_is_a_row_and_the_sweep_goes_on(run: Run) -> None:
     cells = next(csv.DictReader(io.StringIO(Path("a.csv").read_text())))
     assert (cells["status"], cells["images_per_second"]) == ("out of memory", "")
     assert cells["latency_ms_p50"] == ""
-
-
-def test_nothing_measured_is_still_written(run: Run) -> None:
-    outputs = ("-o", "a.json", "-o", "a.csv", "-o", "a.png")
-    result = run(*SMALL, "--img-size", 224, "-b", TOO_MANY, *outputs)
-
-    assert result.exit_code == 0
-    assert "nothing could be measured" in result.stdout.splitlines()[-1]
-    assert Path("a.json").exists()
-    assert Path("a.csv").exists()
-    with Image.open("a.png") as image:
-        assert image.format == "PNG"
-
-
-@pytest.mark.parametrize("size", [10**18, 10**24])
-def test_a_batch_that_cannot_even_be_counted_is_a_row_or_wrong_usage(run: Run, size: int) -> None:
-    result = run(*SMALL, "-b", size)
-    assert (result.exit_code, "out of memory" in result.stdout) in [(0, True), (2, False)]
 
 
 @pytest.mark.parametrize(
@@ -600,52 +525,7 @@ def test_another_error_is_no_lack_of_memory(run: Run, fix: Fix) -> None:
         run(*SMALL, "-b", 1)
 
 
-def test_a_batch_that_does_not_fit_is_not_gathered_from_files_either(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gathered: list[int] = []
-
-    def forward(*_: object, batch: int, **__: object) -> Timing:
-        if batch > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return steady(batch)
-
-    def end_to_end(*_: object, batch: int, **__: object) -> Timing:
-        gathered.append(batch)  # of 10**9 the paths alone are 8 GB
-        return steady(batch)
-
-    monkeypatch.setattr(benchmark, "time_forward", forward)
-    monkeypatch.setattr(benchmark, "time_end_to_end", end_to_end)
-    run(*SMALL, "-b", f"{TOO_MANY},2", "--images", SAMPLES, "-o", "a.json")
-
-    assert gathered == [2]
-    assert [row["status"] for row in json.loads(Path("a.json").read_text())["rows"]] == [
-        *["out of memory"] * 2, *["ok"] * 2,
-    ]  # fmt: skip
-
-
 # the table
-
-
-@pytest.mark.parametrize("compared", [False, True])
-def test_the_table_fits_into_80_columns(run: Run, fix: Fix, *, compared: bool) -> None:
-    def noisy(batch: int) -> Timing:
-        return Timing(batch * 70, 70 * batch / 12345.6, [8000.0, 9000.0, 25000.0], 0.1)
-
-    fix(noisy)
-    options = ("-b", "1,1024", "--precision", "fp32,bf16", "--images", SAMPLES)
-    result = run(*SMALL, *options, "-o", "a.json")
-    if compared:
-        result = run(*SMALL, *options, "--compare", "a.json")
-    lines = table(result)
-
-    assert len(lines) == 1 + 2 * 2 * 2
-    assert len({len(line) for line in lines}) == 1, "columns are not under their titles"
-    assert max(map(len, lines)) <= 80
-    for title in ("mode", "precision", "batch", "images/s", "p50", "p90", "p99", "GFLOP/s", "peak"):
-        assert title in lines[0]
-    assert lines[0].endswith("ratio") is compared
-    assert all(line.endswith("1.00") is compared for line in lines[1:])
 
 
 def test_the_defaults_are_those_of_the_interface(run: Run, fix: Fix) -> None:
@@ -743,11 +623,6 @@ def test_compute_bound_names_the_fastest_setting_and_what_to_try() -> None:
     assert "--precision" not in said(*rows, a_row("forward", 8, 150.0, precision="bf16"))
 
 
-def test_what_was_tried_and_is_slower_is_not_advised() -> None:
-    slower = a_row("forward", 8, 10.0, precision="bf16")
-    assert "--precision bf16" not in said(a_row("forward", 8, 100.0), slower)
-
-
 def test_noise_is_said() -> None:
     sentence = said(a_row("forward", 1, 50.0, status="noisy"), a_row("forward", 8, 100.0))
     assert "too noisy: 1 of 2 rows" in sentence
@@ -766,13 +641,6 @@ def test_the_smallest_batch_without_room_is_named() -> None:
 def test_nothing_measured_is_said() -> None:
     assert "nothing could be measured" in said(a_row("forward", 64, None))
     assert "--batch-size" in said(a_row("forward", 64, None))
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
-def test_a_mode_without_its_other_has_a_verdict_too(device: str) -> None:
-    both = a_row("forward", 8, None, device=device), a_row("end-to-end", 8, 10.0, device=device)
-    assert "out of memory from --batch-size 8" in said(*both)
-    assert said(*reversed(both))
 
 
 # an earlier benchmark
@@ -884,18 +752,6 @@ NO_BENCHMARKS = {
 }
 
 
-@pytest.mark.parametrize("content", NO_BENCHMARKS.values(), ids=NO_BENCHMARKS)
-def test_a_file_that_is_no_benchmark_is_told_in_one_line(
-    run: Run, fix: Fix, content: bytes
-) -> None:
-    fix(steady)
-    Path("a.json").write_bytes(content)
-    result = run(*SMALL, "-b", 1, "--compare", "a.json")
-
-    assert "cannot compare with a.json" in error_line(result)
-    assert result.stdout == ""
-
-
 # what is refused
 
 
@@ -907,25 +763,6 @@ def test_a_file_that_is_no_benchmark_is_told_in_one_line(
 def test_an_unknown_model_names_the_nearest(run: Run, given: str, nearest: str) -> None:
     result = run(*SMALL, given)
     assert re.search(rf"{re.escape(repr(given))}: .*\b{nearest}\b", error_line(result))
-    assert result.stdout == ""
-
-
-@pytest.mark.parametrize(
-    "words",
-    ["-b 0", "-b -1", "-b 1.5", "-b a", "-b 1,,2", "-b ", "-b 1;2", "--precision fp64",
-     "--precision fp32,", "--precision ", "--precision FP32", "--percentiles 101",
-     "--percentiles -1", "--percentiles x", "--percentiles ", "--percentiles nan",
-     "--percentiles 50,", "--img-size 31", "--iters 0", "--warmup -1", "--duration 0",
-     "--duration nan", "-j 0", "--images gone", "--compare gone.json", "--compare .",
-     "--progress maybe"],
-)  # fmt: skip
-def test_wrong_usage(run: Run, fix: Fix, words: str) -> None:
-    fix(steady)
-    option, _, value = words.partition(" ")
-    result = run(*SMALL, option, value)
-
-    assert result.exit_code == 2
-    assert option in result.stderr
     assert result.stdout == ""
 
 
@@ -970,25 +807,6 @@ def test_overwrite_and_suffixes_in_capitals(run: Run, fix: Fix) -> None:
         assert image.format == "PNG"
 
 
-def test_a_picture_with_a_number_is_not_in_the_way(run: Run, fix: Fix) -> None:
-    fix(steady)
-    Path("today-1.png").write_text("another")
-
-    assert run(*SMALL, "-b", 1, "-o", "today.png").exit_code == 0
-    assert Path("today-1.png").read_text() == "another"
-
-
-def test_a_folder_without_pictures_is_refused_before_anything_is_measured(
-    run: Run, fix: Fix
-) -> None:
-    fix(steady)
-    Path("empty").mkdir()
-    result = run(*SMALL, "-b", 1, "--images", "empty")
-
-    assert "no images found: empty" in error_line(result)
-    assert result.stdout == ""
-
-
 # what is measured
 
 
@@ -1013,28 +831,6 @@ def test_a_checkpoint_or_a_name_is_measured_and_nothing_is_downloaded(
 def test_a_file_that_is_no_checkpoint_is_told_in_one_line(run: Run) -> None:
     Path("a.pth").write_text("weights")
     assert "cannot load a.pth: it is a text file" in error_line(run(*SMALL, "a.pth"))
-
-
-def test_every_batch_size_is_compiled_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-
-    def note(module: Callable[..., Any], examples: list[torch.Tensor]) -> Callable[..., Any]:
-        sizes.extend(len(example) for example in examples if example.dim() == 4)
-        return module
-
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=note))
-    torch._dynamo.reset()
-    network = torchvision.models.resnet18().eval()
-    monkeypatch.setattr(network, "_forward_impl", lambda x: x + 1)  # compiles sooner
-    shallow: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network, dynamic=False)
-    for size in range(torch._dynamo.config.recompile_limit):  # as many as torch puts up with
-        shallow(torch.zeros(11 + size, 3, 8, 8))
-    result = run(*SMALL, "-b", "2,3", "--warmup", 0, "--compile", "-o", "a.json")
-    torch._dynamo.reset()
-
-    assert result.exit_code == 0
-    assert {row["compiled"] for row in json.loads(Path("a.json").read_text())["rows"]} == {True}
-    assert {2, 3} <= set(sizes)
 
 
 # the plot
@@ -1138,23 +934,6 @@ def finished(process: "subprocess.Popen[str]", seconds: float) -> tuple[int, str
         finally:
             process.kill()
     return process.returncode, stdout, stderr
-
-
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_sweep_that_is_cut_short_ends_at_once(number: signal.Signals, status: int) -> None:
-    words = ("--device", "cpu", "--img-size", 32, "-b", "1,2", "-j", 2, "--duration", 600)
-    process = program("benchmark", *words, "-o", "a.json", known_peak=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("mode ")
-    time.sleep(1.5)  # the first row has begun
-    process.send_signal(number)
-    code, stdout, stderr = finished(process, seconds=20)
-
-    assert code == status
-    assert "Traceback" not in stderr
-    assert "Error" not in stderr
-    assert stdout == ""
-    assert not Path("a.json").exists()
 
 
 # on a GPU

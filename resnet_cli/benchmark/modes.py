@@ -9,6 +9,7 @@ import torch
 
 from resnet_cli.benchmark.timing import Effort, Timing, time_device, time_streams
 from resnet_cli.classifier import Classifier
+from resnet_cli.errors import InputError
 from resnet_cli.inputs import Inputs
 from resnet_cli.records import Prediction
 
@@ -64,11 +65,13 @@ def time_end_to_end(
             if number < effort.warmup * workers:
                 begun = now
                 continue
-            stages = [work(row) for row in members]
+            stages = [work(row) for row in members if row.error is None]
+            if not stages:
+                raise InputError("cannot measure: none of the pictures of a batch can be read")
             latencies.append(sum(map(sum, stages)))
             decoding += sum(decode for decode, _ in stages)
             everything += latencies[-1]
-            images += len(members)
+            images += len(stages)
             if effort.enough(len(latencies), now - begun):
                 break
     return Timing(int(images), now - begun, latencies, decoding / max(everything, 1e-9))

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import Barrier
+from threading import Barrier, BrokenBarrierError
 from time import perf_counter
 
 import torch
@@ -70,8 +70,12 @@ def time_streams(run: Callable[[], object], *, batch: int, streams: int, effort:
 
     def stream() -> tuple[float, list[float], float]:
         torch.set_num_threads(1)
-        for _ in range(effort.warmup):
-            run()
+        try:
+            for _ in range(effort.warmup):
+                run()
+        except BaseException:
+            together.abort()  # the other streams shall not wait for this one
+            raise
         together.wait()
         begun = now = perf_counter()
         latencies: list[float] = []
@@ -82,11 +86,10 @@ def time_streams(run: Callable[[], object], *, batch: int, streams: int, effort:
 
     with one_thread_each, ThreadPoolExecutor(streams) as pool:
         jobs = [pool.submit(stream) for _ in range(streams)]
-        try:
-            results = [job.result() for job in jobs]
-        except BaseException:
-            together.abort()  # one stream failed: let the others go
-            raise
+        errors = [error for job in jobs if (error := job.exception()) is not None]
+        for error in sorted(errors, key=lambda error: isinstance(error, BrokenBarrierError)):
+            raise error  # the one that broke the barrier first
+        results = [job.result() for job in jobs]
     return Timing(
         images=batch * sum(len(latencies) for _, latencies, _ in results),
         seconds=max(end for _, _, end in results) - min(begun for begun, _, _ in results),
