@@ -1039,7 +1039,8 @@ def surroundings() -> dict[Any, Any]:
     """What a file could change."""
     found: dict[Any, Any] = {"modules": {m for m in sys.modules if not m.startswith("encodings.")}}
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] == "resnet_cli":
+        # matplotlib's register of colours, which the plot imports, gives copies of what it holds
+        if name.partition(".")[0] == "resnet_cli" and not name.endswith(".plot"):
             for key, value in vars(module).items():
                 found[name, key] = id(value), *traits(value)
     for thing in (torch._utils._rebuild_tensor_v2, torch.Tensor, OrderedDict, argparse.Namespace):

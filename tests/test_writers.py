@@ -553,6 +553,7 @@ def test_run_json_tells_what_made_the_results(
     assert record["preprocess"] == {
         "resize_size": 64, "crop_size": 48, "interpolation": "bilinear",
         "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "color": "rgb",
+        "squash": False, "floor_crop": False,
     }  # fmt: skip
     assert (record["device"], record["precision"], record["exact"]) == ("cpu", "fp32", True)
     assert {"python", "torch", "torchvision", "resnet-cli"} <= record["versions"].keys()
