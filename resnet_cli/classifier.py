@@ -27,9 +27,8 @@ from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.loader import Loader
 from resnet_cli.pipeline import chunked, stream
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.records import Batch, Prediction, Score
+from resnet_cli.records import UNCERTAIN, Batch, Prediction, Score
 
-UNCERTAIN = "uncertain"
 IMAGENET_COLOURS = (Preprocess().mean, Preprocess().std)
 
 Source = str | Path | Sequence[str | Path] | Inputs

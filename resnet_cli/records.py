@@ -6,6 +6,8 @@ from pathlib import Path
 from PIL.Image import Image
 from torch import Tensor
 
+UNCERTAIN = "uncertain"  # the label where the best probability is under the threshold
+
 
 @dataclass(frozen=True, slots=True)
 class Score:

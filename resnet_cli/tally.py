@@ -82,4 +82,5 @@ class Tally:
                 "images_per_second": round(self.images / seconds, 3) if seconds else None,
                 **{f"{stage}_ms": round(ms, 3) for stage, ms in self.means().items()},
             },
+            "limit": self.limit(),
         }

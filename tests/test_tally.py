@@ -80,6 +80,7 @@ def test_the_record_has_counts_and_times() -> None:
             "preprocess_ms": 2.0,
             "forward_ms": 4.75,
         },
+        "limit": counted.limit(),
     }
 
 

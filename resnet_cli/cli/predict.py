@@ -25,8 +25,9 @@ SOME_UNREADABLE = 3  # exit status
     "outputs",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Results file, repeatable; the suffix is the format: .csv .jsonl .json .parquet, and "
-    ".png .pdf .svg for the grid.  [default: none]",
+    help="Results file, repeatable; the suffix is the format: .csv .jsonl .json .parquet, "
+    ".html for a report to look through in a browser, .png .pdf .svg for the grid.  "
+    "[default: none]",
 )
 @click.option(
     "--format",
@@ -82,6 +83,14 @@ SOME_UNREADABLE = 3  # exit status
     help="Rows and columns of a page of the grid.",
 )
 @click.option("--show", is_flag=True, help="Open a window for each page of the grid.")
+@click.option(
+    "--report-limit",
+    type=POSITIVE,
+    metavar="N",
+    default=10_000,
+    help="Pictures in an .html report, some 13 kB each; of more it holds a sample, errors, "
+    "uncertain and wrong ones first.",
+)
 @click.option("--overwrite", is_flag=True, help="Start existing output files anew.")
 @click.option(
     "--on-error",
@@ -110,6 +119,7 @@ def predict(
     grids: tuple[Path, ...],
     grid_size: tuple[int, int],
     show: bool,
+    report_limit: int,
     overwrite: bool,
     on_error: str,
     verify: int,
@@ -140,7 +150,9 @@ def predict(
         if verify:
             found = verified(classifier, found, verify)
         caption = f"{classifier.checkpoint.path.name}  ·  {classifier.checkpoint.model}"
-        options = Options(classifier.topk(topk), *grid_size, caption, overwrite)
+        options = Options(
+            classifier.topk(topk), *grid_size, caption, overwrite, report_limit=report_limit
+        )
         tally = run(
             classifier,
             found,

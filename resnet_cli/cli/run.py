@@ -2,10 +2,11 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
@@ -23,7 +24,7 @@ from resnet_cli.inputs import Inputs
 from resnet_cli.records import Prediction
 from resnet_cli.tally import Tally
 from resnet_cli.text import first_few
-from resnet_cli.writers import GRIDS, Options, Write, open_writer, saying
+from resnet_cli.writers import ILLUSTRATED, Options, Write, open_writer, saying
 from resnet_cli.writers.csv import csv_rows
 from resnet_cli.writers.json import jsonl_rows
 from resnet_cli.writers.manifest import write_manifest
@@ -45,7 +46,11 @@ class Destinations:
     @property
     def want_thumbnails(self) -> bool:
         """Whether anything draws pictures."""
-        return self.show or any(path.suffix.lower() in GRIDS for path in self.paths)
+        return self.show or any(path.suffix.lower() in ILLUSTRATED for path in self.paths)
+
+    def telling(self, record: Callable[[], Mapping[str, Any]]) -> "Destinations":
+        """The same, where writers learn what made the results."""
+        return replace(self, options=replace(self.options, record=record))
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -125,9 +130,10 @@ def run(
         **settings,
     )
     begun = perf_counter()
+    record = Record(classifier, tally)
     with (
-        recorded(destinations.files, classifier, tally),
-        destinations.open(found.total) as writes,
+        recorded(destinations.files, record),
+        destinations.telling(record).open(found.total) as writes,
         progress_bar(found.total, progress) as bar,
         closing(predictions),
     ):
@@ -137,42 +143,64 @@ def run(
                 for write in writes:
                     write(prediction)
             bar.update()
+        record.status = "done"
     report(classifier, tally, perf_counter() - begun)
     return tally
 
 
+@dataclass
+class Record:
+    """What made the results, as far as it is known: what FILE.run.json and reports say."""
+
+    classifier: Classifier
+    tally: Tally
+    status: str = "running"  # then done, or stopped
+    begun: float = field(default_factory=perf_counter)
+    started: str = field(default_factory=lambda: now())
+
+    def __call__(self) -> dict[str, Any]:
+        """The record as it is at this moment."""
+        return {
+            "status": self.status,
+            "command": shlex.join(["resnet-cli", *sys.argv[1:]]),
+            "folder": str(Path.cwd()),
+            "started": self.started,
+            "finished": None if self.status == "running" else now(),
+            **self.settled,
+            **self.tally.record(perf_counter() - self.begun),
+        }
+
+    @cached_property
+    def settled(self) -> dict[str, Any]:
+        """What does not change while the run goes on."""
+        return {
+            **self.classifier.record(),
+            "versions": {
+                "python": python_version(),
+                **{
+                    name: version(name) for name in ("resnet-cli", "torch", "torchvision", "pillow")
+                },
+            },
+        }
+
+
 @contextmanager
-def recorded(files: Sequence[Path], classifier: Classifier, tally: Tally) -> Iterator[None]:
+def recorded(files: Sequence[Path], record: Record) -> Iterator[None]:
     """Keep FILE.run.json beside each result file: begun before the first row, completed after."""
-    if not files:
-        yield
-        return
-    begun = perf_counter()
-    record = {
-        "status": "running",
-        "command": shlex.join(["resnet-cli", *sys.argv[1:]]),
-        "folder": str(Path.cwd()),
-        "started": now(),
-        "finished": None,
-        **classifier.record(),
-        "versions": {
-            "python": python_version(),
-            **{name: version(name) for name in ("resnet-cli", "torch", "torchvision", "pillow")},
-        },
-    }
 
-    def write(**changes: Any) -> None:
-        record.update(changes)
+    def write() -> None:
+        known = record() if files else {}
         for file in files:
-            write_manifest(file, record)
+            write_manifest(file, known)
 
-    write(**tally.record(0))
-    status = "stopped"
+    write()
     try:
         yield
-        status = "done"
+    except BaseException:
+        record.status = "stopped"
+        raise
     finally:
-        write(status=status, finished=now(), **tally.record(perf_counter() - begun))
+        write()
 
 
 def now() -> str:

@@ -14,6 +14,7 @@ from resnet_cli.writers.pages import numbered
 
 __all__ = [
     "GRIDS",
+    "ILLUSTRATED",
     "WRITERS",
     "Options",
     "Write",
@@ -41,13 +42,17 @@ WRITERS: dict[str, Writer] = {
     ".jsonl": late("json", "jsonl_writer"),
     ".json": late("json", "json_writer"),
     ".parquet": late("parquet", "parquet_writer"),
+    ".html": late("html", "html_writer"),
     ".png": late("grid", "image_writer"),
     ".pdf": late("grid", "pdf_writer"),
     ".svg": late("grid", "image_writer"),
 }
 
 GRIDS = (".png", ".pdf", ".svg")
-"""Suffixes of pictures, whose writers want thumbnails."""
+"""Suffixes of pictures."""
+
+ILLUSTRATED = (*GRIDS, ".html")
+"""Suffixes whose writers want thumbnails."""
 
 
 def check_outputs(outputs: Sequence[Path], *, overwrite: bool, grids: Sequence[Path] = ()) -> None:

@@ -1,11 +1,18 @@
 """What a writer is told, and what it gives back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from resnet_cli.records import Prediction
 
 Write = Callable[[Prediction], None]
+
+
+def unknown(_: Path) -> str | None:
+    """The true label of no picture."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +24,6 @@ class Options:
     grid_columns: int = 4
     caption: str = ""  # under each page
     overwrite: bool = False  # files may be there already
+    truth: Callable[[Path], str | None] = unknown  # the true label of a picture
+    record: Callable[[], Mapping[str, Any]] = dict  # of the run so far, as in FILE.run.json
+    report_limit: int = 10_000  # pictures in a report

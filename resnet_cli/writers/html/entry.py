@@ -1,0 +1,104 @@
+"""Prediction -> what a report says of it."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from resnet_cli.records import UNCERTAIN, Prediction
+from resnet_cli.text import printable
+
+SIGNIFICANT = 6  # digits of a probability
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One picture of a report."""
+
+    number: int  # in input order, from 0
+    path: str
+    href: str  # of the picture, seen from the report
+    scores: tuple[tuple[int, float], ...]  # index and probability, best first
+    milliseconds: tuple[float, float, float] | None  # decode, preprocess, forward
+    label: str | None  # uncertain, or the name of the best class
+    uncertain: bool
+    truth: str | None  # None where it is not known
+    right: bool | None  # whether the best class is the true one; None where it is not known
+    error: str | None
+
+    @property
+    def striking(self) -> bool:
+        """Whether a person who looks for trouble wants to see it."""
+        return self.error is not None or self.uncertain or self.right is False
+
+    def encoded(self) -> bytes:
+        """One object of JSON, that may stand anywhere in HTML; what is not known is left out."""
+        shown = printable(self.path)
+        facts: dict[str, Any] = {
+            "n": self.number,
+            "path": shown,
+            "raw": self.path if shown != self.path and is_utf8(self.path) else None,
+            "href": self.href,
+            "scores": self.scores,
+            "ms": self.milliseconds and [round(ms, 2) for ms in self.milliseconds],
+            "uncertain": self.uncertain or None,
+            "truth": self.truth and printable(self.truth),
+            "right": self.right,
+            "error": None if self.error is None else printable(self.error),
+        }
+        return for_html({key: value for key, value in facts.items() if value is not None}).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Says of each prediction whether it is right, and remembers the names of classes."""
+
+    truth: Callable[[Path], str | None]
+    names: dict[int, str]  # of the classes; it grows where they are not known beforehand
+    folder: Path  # where the report is
+
+    def __call__(self, prediction: Prediction, number: int) -> Entry:
+        """Judge the next prediction."""
+        for score in prediction.scores:
+            if score.label != UNCERTAIN:
+                self.names.setdefault(score.index, score.label)
+        name = None if prediction.index is None else self.names.get(prediction.index)
+        truth = self.truth(prediction.path)
+        return Entry(
+            number=number,
+            path=str(prediction.path),
+            href=quote(os.fsencode(os.path.relpath(prediction.path, self.folder))),
+            scores=tuple((score.index, significant(score.prob)) for score in prediction.scores),
+            milliseconds=times(prediction),
+            label=prediction.label,
+            uncertain=prediction.label == UNCERTAIN != name,
+            truth=truth,
+            right=None if truth is None or name is None else name == truth,
+            error=prediction.error,
+        )
+
+
+def significant(prob: float) -> float:
+    """As many digits as are worth their bytes."""
+    return float(f"{prob:.{SIGNIFICANT}g}")
+
+
+def times(prediction: Prediction) -> tuple[float, float, float] | None:
+    """Milliseconds of the three stages; None for a picture that did not go through all."""
+    if prediction.forward_ms is None:
+        return None
+    return (prediction.decode_ms or 0.0, prediction.preprocess_ms or 0.0, prediction.forward_ms)
+
+
+def is_utf8(text: str) -> bool:
+    """Whether text can be copied as it is: no bytes of another encoding hide in it."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def for_html(value: Any) -> str:
+    """JSON in pure ASCII that cannot end, nor begin, any element of HTML."""
+    text = json.dumps(value, separators=(",", ":"))
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")

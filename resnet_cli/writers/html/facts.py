@@ -1,0 +1,73 @@
+"""Facts: the record of a run, in words for people."""
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from resnet_cli.preprocess import Preprocess
+from resnet_cli.text import first_few, printable
+
+Record = Mapping[str, Any]
+
+
+def title(record: Record) -> str:
+    """What made the predictions, in short."""
+    if "checkpoint" not in record:
+        return "Predictions"
+    return printable(PurePath(record["checkpoint"]["path"]).name)
+
+
+def facts(record: Record) -> list[tuple[str, str]]:
+    """What was run, as terms and descriptions; nothing where nothing is recorded."""
+    if "checkpoint" not in record:
+        return []
+    described = {
+        "Checkpoint": record["checkpoint"]["path"],
+        "SHA-256": record["checkpoint"]["sha256"],
+        "Model": record["model"],
+        "Classes": classes(record),
+        "Preprocessing": preprocessing(record),
+        "Device": device(record),
+        "Time": times(record),
+        "Limit": record["limit"],
+        "Started": record["started"],
+        "Finished": record["finished"] or "stopped before its end",
+        "Command": record["command"],
+        "Folder": record["folder"],
+        "Versions": ", ".join(f"{name} {number}" for name, number in record["versions"].items()),
+    }
+    return [(term, printable(str(words))) for term, words in described.items()]
+
+
+def classes(record: Record) -> str:
+    """How many classes there are, the first, and where their names come from."""
+    names = record["classes"]
+    return f"{len(names):,}: {first_few(names)} ({record['classes_source']})"
+
+
+def preprocessing(record: Record) -> str:
+    """What happened to pixels, and who says so."""
+    settings = Preprocess(**record["preprocess"])
+    means, stds = (", ".join(f"{x:g}" for x in values) for values in (settings.mean, settings.std))
+    decoder = "Pillow alone (--exact)" if record["exact"] else "the fast decoder"
+    return (
+        f"{settings.words}, mean {means}, std {stds} ({record['preprocess_source']}); "
+        f"EXIF orientation: {record['exif']}; {decoder}"
+    )
+
+
+def device(record: Record) -> str:
+    """Where the network ran and how it computed."""
+    return ", ".join(
+        [record["device"], record["precision"], *["compiled"] * bool(record["compiled"])]
+    )
+
+
+def times(record: Record) -> str:
+    """Wall time, throughput, and the mean of each stage."""
+    measured = record["times"]
+    stages = ", ".join(
+        f"{stage} {measured[f'{stage}_ms']:.2f} ms" for stage in ("decode", "preprocess", "forward")
+    )
+    rate = measured["images_per_second"] or 0.0
+    return f"{measured['wall_s']:.1f} s, {rate:.1f} images/s; per image {stages}"

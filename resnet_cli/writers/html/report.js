@@ -1,0 +1,416 @@
+"use strict";
+// One page: rows come from #rows, thumbnails from #t0, #t1 … as they are needed. Text from outside
+// is only ever set as textContent.
+
+const byId = (id) => document.getElementById(id);
+const read = (id) => JSON.parse(byId(id).textContent);
+
+const data = read("data");
+const rows = read("rows");
+const UNCERTAIN = "uncertain";
+const BINS = data.histogram.length;
+const SPARE = 3; // rows of tiles kept above and below the window
+const PRINTED = 400; // tiles on paper
+
+for (const [position, row] of rows.entries()) {
+  row.thumbnail = `t${position}`;
+  row.top = row.scores.length ? row.scores[0][1] : null;
+  row.margin = row.scores.length > 1 ? row.top - row.scores[1][1] : row.top;
+  row.time = row.ms ? row.ms[0] + row.ms[1] + row.ms[2] : null;
+  row.found = row.path.toLowerCase();
+  row.name = row.path.slice(row.path.lastIndexOf("/") + 1);
+  row.label = row.error ? "error" : row.uncertain ? UNCERTAIN : nameOf(row.scores[0][0]);
+}
+
+function nameOf(index) {
+  return data.names[index] ?? `class ${index}`;
+}
+
+function probability(value) {
+  return value.toFixed(3);
+}
+
+/** Make an element; a child is an element or text. */
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null) element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+// ---------------------------------------------------------------- what is shown, and in which order
+
+const KINDS = {
+  all: () => true,
+  error: (row) => Boolean(row.error),
+  uncertain: (row) => Boolean(row.uncertain),
+  wrong: (row) => row.right === false,
+  right: (row) => row.right === true,
+};
+
+const natural = new Intl.Collator(undefined, { numeric: true });
+
+/** Compare by a number; rows without one come last. */
+const by = (key, sign) => (a, b) =>
+  (a[key] === null) - (b[key] === null) || sign * (a[key] - b[key]) || a.n - b.n;
+
+const ORDERS = {
+  input: (a, b) => a.n - b.n,
+  unsure: by("top", 1),
+  sure: by("top", -1),
+  close: by("margin", 1),
+  clear: by("margin", -1),
+  slow: by("time", -1),
+  fast: by("time", 1),
+  name: (a, b) => natural.compare(a.path, b.path) || a.n - b.n,
+};
+
+const chosen = new Set(); // labels
+let shown = rows;
+
+function update() {
+  const words = byId("search").value.trim().toLowerCase();
+  const low = Number(byId("low").value || 0);
+  const high = Number(byId("high").value || 1);
+  const anyScore = low <= 0 && high >= 1; // then errors are shown as well
+  const kind = KINDS[document.querySelector("#kinds input:checked").value];
+  shown = rows.filter(
+    (row) =>
+      kind(row) &&
+      row.found.includes(words) &&
+      (chosen.size === 0 || chosen.has(row.label)) &&
+      (anyScore || (row.top !== null && row.top >= low && inside(row.top, high))),
+  );
+  shown.sort(ORDERS[byId("sort").value]);
+  const total = rows.length.toLocaleString("en");
+  byId("count").textContent =
+    shown.length === rows.length
+      ? `${total} ${rows.length === 1 ? "picture" : "pictures"}`
+      : `${shown.length.toLocaleString("en")} of ${total} pictures`;
+  byId("none").hidden = shown.length > 0;
+  for (const bar of byId("labels").children) {
+    bar.setAttribute("aria-pressed", chosen.has(bar.dataset.label));
+  }
+  for (const bar of byId("histogram").children) {
+    bar.setAttribute("aria-pressed", isBin(Number(bar.dataset.bin), low, high));
+  }
+  current = 0;
+  tiles.clear();
+  gallery.replaceChildren();
+  render();
+}
+
+/** The last bin holds 1 itself; the others end before the next begins. */
+function inside(top, high) {
+  return high >= 1 ? top <= 1 : top < high;
+}
+
+function isBin(bin, low, high) {
+  return Math.abs(low - bin / BINS) < 1e-9 && Math.abs(high - (bin + 1) / BINS) < 1e-9;
+}
+
+// ---------------------------------------------------------------- histogram and labels
+
+function drawHistogram() {
+  const most = Math.max(1, ...data.histogram);
+  for (const [bin, count] of data.histogram.entries()) {
+    const [low, high] = [(bin / BINS).toFixed(2), ((bin + 1) / BINS).toFixed(2)];
+    const words = `${low} to ${high}: ${count.toLocaleString("en")} pictures`;
+    const bar = make("button", { type: "button", title: words, "aria-label": words });
+    const fill = make("span");
+    // a single picture among thousands is still seen
+    fill.style.height = count ? `max(2px, ${(100 * count) / most}%)` : "0";
+    bar.append(fill);
+    bar.dataset.bin = bin;
+    bar.disabled = count === 0;
+    bar.addEventListener("click", () => {
+      const pressed = bar.getAttribute("aria-pressed") === "true";
+      byId("low").value = pressed ? 0 : Number(low);
+      byId("high").value = pressed ? 1 : Number(high);
+      update();
+    });
+    byId("histogram").append(bar);
+  }
+}
+
+function drawLabels() {
+  const most = data.labels.length ? data.labels[0][1] : 1;
+  for (const [label, count] of data.labels) {
+    const name = make("span", { class: "name", dir: "auto" }, label);
+    const fill = make("span", { class: "fill", "aria-hidden": "true" });
+    fill.style.width = `${(100 * count) / most}%`;
+    const number = make("span", { class: "number" }, count.toLocaleString("en"));
+    const bar = make("button", { type: "button", title: label }, fill, name, " ", number);
+    bar.dataset.label = label;
+    bar.addEventListener("click", () => {
+      if (!chosen.delete(label)) chosen.add(label);
+      update();
+    });
+    byId("labels").append(bar);
+  }
+}
+
+// ---------------------------------------------------------------- gallery
+// Only the tiles near the window exist; space above and below stands for the others.
+
+const gallery = byId("gallery");
+const tiles = new Map(); // position among those shown -> tile
+let current = 0; // position of the tile that the keyboard is on
+
+function picture(row) {
+  const encoded = byId(row.thumbnail)?.textContent;
+  if (!encoded) return make("span", { class: "blank" }, row.error ?? "no picture");
+  return make("img", { src: `data:image/jpeg;base64,${encoded}`, alt: "", decoding: "async" });
+}
+
+function scoreBar(row) {
+  const bar = make("span", { class: "stack", "aria-hidden": "true" });
+  for (const [, value] of row.scores) {
+    const part = make("span");
+    part.style.width = `${100 * value}%`;
+    bar.append(part);
+  }
+  return bar;
+}
+
+function mark(row) {
+  if (row.right === undefined) return "";
+  const [sign, words] = row.right ? ["✓", "right"] : ["✗", `wrong, it is ${row.truth}`];
+  return make("span", { class: row.right ? "mark right" : "mark wrong", role: "img", "aria-label": words, title: words }, sign);
+}
+
+function stateOf(row) {
+  if (row.error) return "error";
+  if (row.right === false) return "wrong";
+  return row.uncertain ? "doubt" : "fine";
+}
+
+function makeTile(position) {
+  const row = shown[position];
+  const value = row.top === null ? "" : make("span", { class: "value" }, probability(row.top));
+  const button = make(
+    "button",
+    { type: "button", class: `tile ${stateOf(row)}`, "aria-haspopup": "dialog", tabindex: "-1" },
+    make("span", { class: "frame" }, picture(row)),
+    scoreBar(row),
+    make("span", { class: "line" }, mark(row), make("span", { class: "label", dir: "auto" }, row.label), " ", value),
+    make("span", { class: "file", title: row.path }, row.name),
+  );
+  button.addEventListener("click", () => open(position));
+  button.addEventListener("focus", () => move(position));
+  const item = make("li", { "aria-posinset": position + 1, "aria-setsize": shown.length }, button);
+  return item;
+}
+
+function columns() {
+  return getComputedStyle(gallery).gridTemplateColumns.split(" ").length;
+}
+
+/** Height of a row of tiles with the gap below it, in pixels. */
+function rowHeight() {
+  const style = getComputedStyle(gallery);
+  return parseFloat(style.gridAutoRows) + parseFloat(style.rowGap);
+}
+
+/** Positions [from, to) of the tiles that should exist. */
+function range() {
+  if (matchMedia("print").matches || printing) return [0, Math.min(shown.length, PRINTED)];
+  const across = columns();
+  const above = -gallery.getBoundingClientRect().top / rowHeight();
+  const first = Math.max(0, Math.floor(above) - SPARE);
+  const last = Math.ceil(above + innerHeight / rowHeight()) + SPARE;
+  return [Math.min(first * across, shown.length), Math.min(Math.max(last * across, 0), shown.length)];
+}
+
+function render() {
+  const [from, to] = range();
+  for (const [position, tile] of tiles) {
+    if (position < from || position >= to) {
+      tile.remove();
+      tiles.delete(position);
+    }
+  }
+  let after = null; // tiles stay in order, and the one in focus is never moved
+  for (let position = to - 1; position >= from; position--) {
+    if (!tiles.has(position)) {
+      tiles.set(position, makeTile(position));
+      gallery.insertBefore(tiles.get(position), after);
+    }
+    after = tiles.get(position);
+  }
+  const [across, height] = [columns(), rowHeight()];
+  gallery.style.paddingTop = printing ? "0" : `${Math.floor(from / across) * height}px`;
+  gallery.style.paddingBottom = printing
+    ? "0"
+    : `${(Math.ceil(shown.length / across) - Math.ceil(to / across)) * height}px`;
+  reachable();
+}
+
+/** Of all tiles the Tab key stops at one. */
+function reachable() {
+  const stop = tiles.has(current) ? current : Math.min(...tiles.keys());
+  for (const [position, tile] of tiles) {
+    tile.firstChild.tabIndex = position === stop ? 0 : -1;
+  }
+}
+
+function move(position) {
+  current = position;
+  reachable();
+}
+
+/** Bring a tile into the window and the keyboard onto it. */
+function focusTile(position) {
+  current = position;
+  if (!tiles.has(position)) {
+    const top = gallery.getBoundingClientRect().top + scrollY;
+    scrollTo({ top: top + Math.floor(position / columns()) * rowHeight() - innerHeight / 3 });
+    render();
+  }
+  tiles.get(position)?.firstChild.focus();
+}
+
+const STEPS = {
+  ArrowRight: () => 1,
+  ArrowLeft: () => -1,
+  ArrowDown: columns,
+  ArrowUp: () => -columns(),
+  PageDown: () => columns() * Math.max(1, Math.floor(innerHeight / rowHeight())),
+  PageUp: () => -columns() * Math.max(1, Math.floor(innerHeight / rowHeight())),
+  Home: () => -shown.length,
+  End: () => shown.length,
+};
+
+gallery.addEventListener("keydown", (event) => {
+  if (!(event.key in STEPS) || event.altKey || event.ctrlKey || event.metaKey) return;
+  event.preventDefault();
+  focusTile(Math.max(0, Math.min(shown.length - 1, current + STEPS[event.key]())));
+});
+
+// ---------------------------------------------------------------- one picture
+
+const detail = byId("detail");
+
+function open(position) {
+  current = position;
+  fill(shown[position]);
+  if (!detail.open) detail.showModal();
+}
+
+function fill(row) {
+  byId("position").textContent =
+    `${(current + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")}`;
+  byId("previous").disabled = current === 0;
+  byId("next").disabled = current === shown.length - 1;
+  const image = picture(row);
+  if (image.tagName === "IMG") image.alt = row.name;
+  byId("picture").replaceChildren(image);
+  byId("detail-label").textContent = row.label;
+  byId("verdict").className = stateOf(row);
+  byId("verdict").textContent = verdict(row);
+  byId("scores").replaceChildren(...row.scores.map((score) => scoreLine(score)));
+  byId("times").replaceChildren(...timeLines(row));
+  byId("path").textContent = row.path;
+  byId("open").href = row.href;
+  byId("copied").textContent = "";
+}
+
+function verdict(row) {
+  if (row.error) return row.error;
+  const truth = row.truth === undefined ? "" : row.right ? "✓ right" : `✗ wrong: it is ${row.truth}`;
+  const doubt = row.uncertain ? `under the threshold; the best class is ${nameOf(row.scores[0][0])}` : "";
+  return [truth, doubt].filter(Boolean).join(" · ");
+}
+
+function scoreLine([index, value]) {
+  const bar = make("span", { class: "fill", "aria-hidden": "true" });
+  bar.style.width = `${100 * value}%`;
+  const name = make("span", { class: "name", dir: "auto" }, nameOf(index));
+  return make("li", {}, bar, name, " ", make("span", { class: "number" }, value.toFixed(4)));
+}
+
+function timeLines(row) {
+  if (!row.ms) return [];
+  const stages = ["decode", "preprocess", "forward"];
+  return stages.map((stage, number) =>
+    make("div", {}, make("dt", {}, stage), make("dd", {}, `${row.ms[number].toFixed(2)} ms`)),
+  );
+}
+
+function step(by) {
+  const position = current + by;
+  if (position < 0 || position >= shown.length) return;
+  open(position);
+}
+
+byId("previous").addEventListener("click", () => step(-1));
+byId("next").addEventListener("click", () => step(1));
+byId("close").addEventListener("click", () => detail.close());
+detail.addEventListener("click", (event) => {
+  if (event.target === detail) detail.close(); // outside of the sheet
+});
+detail.addEventListener("close", () => focusTile(current));
+detail.addEventListener("keydown", (event) => {
+  const steps = { ArrowLeft: -1, ArrowRight: 1 };
+  if (event.key in steps) {
+    event.preventDefault();
+    step(steps[event.key]);
+  }
+});
+
+byId("copy").addEventListener("click", async () => {
+  const row = shown[current];
+  try {
+    await navigator.clipboard.writeText(row.raw ?? row.path);
+    byId("copied").textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(byId("path")); // the browser forbids it: one key is left
+    byId("copied").textContent = "Selected: press Ctrl+C";
+  }
+});
+
+// ---------------------------------------------------------------- what starts it all
+
+let printing = false;
+let waiting = 0;
+
+function renderSoon() {
+  waiting ||= requestAnimationFrame(() => {
+    waiting = 0;
+    render();
+  });
+}
+
+/** Draw all tiles anew: their pictures have arrived, or there is another number in a row. */
+function redraw() {
+  tiles.clear();
+  gallery.replaceChildren();
+  render();
+}
+
+const form = document.querySelector("form");
+form.addEventListener("input", update);
+form.addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("reset", () => {
+  chosen.clear();
+  setTimeout(update); // once the fields have been reset
+});
+addEventListener("scroll", renderSoon, { passive: true });
+addEventListener("resize", renderSoon);
+addEventListener("DOMContentLoaded", redraw);
+addEventListener("beforeprint", () => {
+  printing = true;
+  for (const element of document.querySelectorAll("details")) element.open = true;
+  redraw();
+});
+addEventListener("afterprint", () => {
+  printing = false;
+  redraw();
+});
+
+if (matchMedia("(max-width: 760px)").matches) document.querySelector(".filters").open = false;
+drawHistogram();
+drawLabels();
+update();
