@@ -1,6 +1,6 @@
 """Classifier: a checkpoint, its preprocessing and a device, ready to run."""
 
-import os
+import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,17 +10,16 @@ from typing import Any
 
 import torch
 
-from resnet_cli.backend import (
+from resnet_cli.backend import Backend, CudaBackend, Top, probabilities
+from resnet_cli.checkpoint import Checkpoint, load_checkpoint, locate, sha256
+from resnet_cli.devices import (
     BATCH_SIZES,
     PRECISIONS,
-    Backend,
-    CudaBackend,
-    Top,
+    available_cores,
     device_name,
     find_device,
-    probabilities,
+    has_units,
 )
-from resnet_cli.checkpoint import Checkpoint, load_checkpoint, locate, sha256
 from resnet_cli.errors import ImageError, SettingError
 from resnet_cli.images import Decoder
 from resnet_cli.inputs import Inputs, find_inputs
@@ -28,6 +27,8 @@ from resnet_cli.loader import Loader
 from resnet_cli.pipeline import chunked, stream
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import UNCERTAIN, Batch, Prediction, Score
+
+log = logging.getLogger("resnet_cli")
 
 IMAGENET_COLOURS = (Preprocess().mean, Preprocess().std)
 
@@ -86,7 +87,7 @@ class Classifier:
             classes: class names in the order of the outputs, or a .txt, .json or .csv file.
             preprocess: in place of what the checkpoint records, or a function that changes it.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-            precision: ``fp32``, ``bf16`` or ``fp16``.
+            precision: ``fp32``, ``bf16`` or ``fp16``; what the processor would emulate is fp32.
             compile: run through ``torch.compile``.
             exact: decode and resize by Pillow alone, pixel for pixel as torchvision's transforms.
             upright: turn photographs as their EXIF orientation says.
@@ -144,6 +145,11 @@ class Classifier:
             raise SettingError(
                 f"cannot use precision {precision!r}: one of {', '.join(PRECISIONS)}"
             )
+        if not has_units(device, precision):
+            log.warning(
+                "%s on this processor would be emulated, slower than fp32: using fp32", precision
+            )
+            precision = "fp32"
         settings, source = chosen(preprocess, checkpoint)
         make = CudaBackend if device.type == "cuda" else Backend
         return cls(
@@ -367,13 +373,6 @@ def outcomes(checkpoint: Checkpoint) -> tuple[str, ...]:
 def listed(source: str | Path | Sequence[str | Path]) -> list[str]:
     """One input or several, as text."""
     return [str(source)] if isinstance(source, str | Path) else [str(one) for one in source]
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def significant(prob: float) -> float:

@@ -1,17 +1,14 @@
 import copy
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch._inductor.config
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock
 from torchvision.transforms.functional import normalize
@@ -20,13 +17,7 @@ import reference
 from conftest import picture, trained
 from resnet_cli import Classifier, Preprocess
 from resnet_cli.architectures import ARCHITECTURES
-from resnet_cli.backend import (
-    Backend,
-    Compiled,
-    CudaBackend,
-    device_name,
-    find_device,
-)
+from resnet_cli.backend import Backend, CudaBackend, pack, unpack
 from resnet_cli.errors import DeviceError
 
 CPU = torch.device("cpu")
@@ -96,6 +87,9 @@ def test_probabilities_match_numpy(name: str, height: int, width: int) -> None:
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_probabilities_are_those_of_torchvisions_network(name: str) -> None:
     network = trained(name, num_classes=7)
+    # the logits of a trained network lie under twenty; with random weights they reach hundreds,
+    # where the last digit of a float is a digit of the probability
+    network.fc.weight.data.div_(8)
     pixels = random_pixels(3, 80, 64)
 
     actual = all_probabilities(on_cpu(network), pixels, 7)
@@ -246,25 +240,6 @@ def test_the_backend_outlives_the_file_of_its_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(actual, plain(network, pixels), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["cpu", "auto"])
-def test_a_device_is_found(name: str) -> None:
-    device = find_device(name)
-    assert device.type == "cpu" or (name == "auto" and device.type in {"cuda", "mps"})
-    assert str(device) in device_name(device)
-
-
-@pytest.mark.parametrize("name", ["gpu", "", "cuda:99", "cpu:", "cuda:x", "CPU"])
-def test_a_device_that_is_not_there_is_refused(name: str) -> None:
-    with pytest.raises(DeviceError, match=f"cannot use device '{name}'") as caught:
-        find_device(name)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-def test_a_device_of_another_kind_is_refused_with_those_that_work() -> None:
-    with pytest.raises(DeviceError, match=r"one of auto, cpu, cuda, .*mps"):
-        find_device("meta")
-
-
 class EagerHungry(Hungry):
     """The compiler leaves its forward pass as it is, so that its memory can run out."""
 
@@ -300,52 +275,6 @@ def test_out_of_memory_of_a_compiled_network_halves_the_batch() -> None:
 
     sizes = [len(wait().probs) for wait in backend.launch(random_pixels(8, 32, 32), 1)]
     assert sizes == [2, 2, 2, 2]
-
-
-class Small(nn.Sequential):
-    def __init__(self, channels: int) -> None:
-        super().__init__(
-            nn.Conv2d(3, channels, 3),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(channels, 3),
-        )
-
-
-@pytest.fixture
-def _compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The default compiler, or where there is no C++ compiler one that needs none."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
-    if shutil.which(os.environ.get("CXX", "g++")) is None:
-        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-
-
-@pytest.mark.usefixtures("_compiler")
-def test_a_compiled_network_gives_what_it_gave_before() -> None:
-    torch.manual_seed(0)
-    network = Small(8).eval()
-    run = Compiled(network)
-    with torch.inference_mode():
-        images = torch.randn(5, 3, 16, 16)
-        expected = network(images)
-        torch.testing.assert_close(run(images), expected, rtol=0, atol=1e-5)
-        with torch.compiler.set_stance("fail_on_recompile"):
-            torch.testing.assert_close(run(images[:3]), expected[:3], rtol=0, atol=1e-5)
-
-
-def test_a_network_that_cannot_be_compiled_is_a_device_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
-    run = Compiled(Small(9).eval())
-    with (
-        torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}),
-        torch.inference_mode(),
-        pytest.raises(DeviceError, match=r"cannot compile the network .*--compile") as caught,
-    ):
-        run(torch.randn(2, 3, 16, 16))
-    assert len(str(caught.value).splitlines()) == 1
 
 
 GPU = torch.device("cuda:0")
@@ -426,7 +355,9 @@ def test_predict_on_the_gpu_gives_the_labels_of_the_cpu(
         assert {s.index: s.prob for s in gpu.scores} == pytest.approx(by_index, abs=1e-4)
 
 
-@pytest.mark.cuda
-def test_the_gpu_is_named() -> None:
-    assert find_device("auto").type == find_device("cuda").type == "cuda"
-    assert torch.cuda.get_device_name(GPU) in device_name(GPU)
+def test_a_result_travels_in_one_piece() -> None:
+    probs, indices = torch.rand(3, 2), torch.randint(0, 1000, (3, 2))
+    there, and_back = unpack(pack(probs, indices))
+    assert torch.equal(there, probs)
+    assert torch.equal(and_back, indices)
+    assert and_back.dtype == torch.int64

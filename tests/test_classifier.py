@@ -17,7 +17,7 @@ import plain
 import resnet_cli
 from conftest import picture, trained
 from resnet_cli import Classifier, Prediction, Preprocess
-from resnet_cli.backend import Backend
+from resnet_cli.backend import Backend, FromPixels
 from resnet_cli.errors import ImageError, InputError, SettingError
 
 SIZES = [  # the whole-number arithmetic of resizing and cropping goes wrong at such as these
@@ -370,7 +370,7 @@ def test_verify_finds_the_same_labels(classifier: Classifier, with_broken: list[
 
 def test_verify_finds_flips_when_the_network_is_spoiled(file: Path, pictures: list[Path]) -> None:
     spoiled = Classifier.load(file, device="cpu")
-    head = cast(ResNet, spoiled.backend.network).fc
+    head = cast(ResNet, cast(FromPixels, spoiled.backend.network).network).fc
     head.weight.data.neg_()
     head.bias.data.neg_()
     found = spoiled.verify([str(path) for path in pictures[:4]])

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from resnet_cli.backend import PRECISIONS
 from resnet_cli.benchmark.memory import forget_peak, peak_bytes
 from resnet_cli.benchmark.modes import time_end_to_end, time_forward
 from resnet_cli.benchmark.peak import peak_gflops
 from resnet_cli.benchmark.timing import Effort, Timing
 from resnet_cli.checkpoint import Checkpoint
 from resnet_cli.classifier import Classifier
+from resnet_cli.devices import PRECISIONS
 from resnet_cli.errors import DeviceError
 from resnet_cli.inputs import find_inputs
 from resnet_cli.summary import summarise

@@ -28,12 +28,13 @@ def time_forward(
     """
     backend = classifier.backend
     channels = classifier.checkpoint.in_channels
-    images = torch.randn(batch, channels, side, side, device=backend.device)
-    images = images.to(backend.dtype, memory_format=torch.channels_last)
+    shape = (batch, channels, side, side)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, device=backend.device)
+    pixels = pixels.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def run() -> object:
-        return backend.network(images)
+        return backend.network(pixels)
 
     if backend.device.type == "cuda":  # cuda only
         return time_device(run, device=backend.device, batch=batch, effort=effort)

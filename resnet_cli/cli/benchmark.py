@@ -168,12 +168,11 @@ def benchmark(
     is a file. Throughput, latency of a batch, and the share of what this machine can do at that
     precision, measured in the same run; a ~ marks figures that spread too widely to be trusted.
     """
-    from resnet_cli.backend import find_device
     from resnet_cli.benchmark import Settings
     from resnet_cli.benchmark.compare import read_benchmark
     from resnet_cli.benchmark.subject import find_measured
     from resnet_cli.benchmark.timing import Effort
-    from resnet_cli.classifier import available_cores
+    from resnet_cli.devices import available_cores, find_device
 
     check_outputs(outputs, overwrite=overwrite)
     earlier = None if compare is None else read_benchmark(compare)

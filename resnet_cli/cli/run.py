@@ -16,9 +16,9 @@ from typing import Any
 
 import click
 
-from resnet_cli.backend import device_name
-from resnet_cli.classifier import Classifier, available_cores
+from resnet_cli.classifier import Classifier
 from resnet_cli.cli.terminal import above_the_bar, note, progress_bar, result_line
+from resnet_cli.devices import available_cores, device_name
 from resnet_cli.errors import UserError
 from resnet_cli.inputs import Inputs
 from resnet_cli.records import Prediction

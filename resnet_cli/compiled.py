@@ -1,0 +1,70 @@
+"""The network through ``torch.compile``."""
+
+import logging
+from collections.abc import Mapping
+from threading import Lock
+from time import perf_counter
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resnet_cli.errors import DeviceError, describe
+
+log = logging.getLogger("resnet_cli")
+
+HOW: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "cpu": {"options": {"freezing": True}},  # weights become constants, packed once
+        "cuda": {"mode": "reduce-overhead"},  # CUDA graphs: one launch a pass
+    }
+)
+"""Arguments of ``torch.compile``, by type of device."""
+
+
+class Compiled:
+    """The network through ``torch.compile``, for one size of batch.
+
+    Every size is a compilation of its own: a smaller batch, such as the last one, is padded.
+    """
+
+    def __init__(self, network: nn.Module, device: str = "cpu") -> None:
+        self.run = torch.compile(network, dynamic=False, **HOW.get(device, {}))
+        self.size = 0  # of the batches it is compiled for
+        self.lock = Lock()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map images [N, C, H, W] to logits [N, classes].
+
+        Raises:
+            DeviceError: it cannot be compiled here, for want of a C++ compiler for example.
+        """
+        count = len(images)
+        if count > self.size:
+            with self.lock:  # the other workers wait for the first to compile
+                if count > self.size:
+                    logits = self.first(images)
+                    self.size = count
+                    return logits
+        # an out of memory on another thread may set the size to 0 meanwhile
+        padding = (0, 0, 0, 0, 0, 0, 0, max(0, self.size - count))
+        try:
+            return self.run(nn.functional.pad(images, padding))[:count]
+        except torch.OutOfMemoryError:
+            self.size = 0  # the smaller batches that follow are compiled for themselves
+            raise
+
+    def first(self, images: Tensor) -> Tensor:
+        """Compile for this size, and say how long it took."""
+        begun = perf_counter()
+        try:
+            logits: Tensor = self.run(images)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # what torch.compile's own errors derive from
+            raise DeviceError(
+                f"cannot compile the network ({describe(error)}): leave --compile out"
+            ) from error
+        log.info("compiled for batches of %d in %.0f s", len(images), perf_counter() - begun)
+        return logits

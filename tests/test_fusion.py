@@ -1,0 +1,105 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from conftest import trained
+from resnet_cli import fusion
+from resnet_cli.architectures import PLAIN, Variant, arrange
+from resnet_cli.fusion import FusedBlock, FusedConv, fold, fusable, fuse
+
+if not fusable(torch.float32):
+    pytest.skip("this torch has no fused convolutions", allow_module_level=True)
+
+
+@pytest.fixture(autouse=True)
+def _new_probe() -> None:
+    fusable.cache_clear()
+
+
+def images(channels: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(3, channels, 65, 48, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "channels"),
+    [
+        ("resnet18", PLAIN, 3),
+        ("resnet18", PLAIN, 1),
+        ("resnet50", PLAIN, 3),
+        ("resnet50", Variant(stride_in_1x1=True, ceil_pool=True), 3),
+        ("resnext50_32x4d", PLAIN, 3),
+    ],
+)
+def test_the_logits_are_those_of_torchvisions_network(
+    name: str, variant: Variant, channels: int
+) -> None:
+    network = trained(name, in_channels=channels)
+    arrange(network, variant)
+    with torch.inference_mode():
+        expected = network(images(channels))
+        folded = fold(copy.deepcopy(network)).to(memory_format=torch.channels_last)
+        fused = fuse(folded)
+        logits = fused(images(channels).to(memory_format=torch.channels_last))
+
+    kinds = {type(module) for module in fused.modules()}
+    assert {FusedConv, FusedBlock} <= kinds
+    assert kinds.isdisjoint({nn.Conv2d, nn.BatchNorm2d, BasicBlock, Bottleneck})
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_other_activations_are_not_taken_for_relu() -> None:
+    network = trained()
+    network.layer2[1].relu = nn.LeakyReLU(0.5)
+    with torch.inference_mode():
+        expected = network(images())
+        logits = fuse(fold(network))(images())
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_other_paddings_are_not_taken_for_zeros() -> None:
+    network = trained()
+    network.conv1 = nn.Conv2d(3, 64, 7, 2, 3, padding_mode="reflect", bias=False).eval()
+    with torch.inference_mode():
+        expected = network(images())
+        logits = fuse(fold(network))(images())
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+class Gone(FusedConv):
+    """What is left of a release that has the operators no more."""
+
+    def __init__(self, conv: nn.Conv2d, *, relu: bool) -> None:
+        super().__init__(conv, relu=relu)
+        raise AttributeError("no such operator")
+
+
+class Changed(FusedConv):
+    """An operator that does not rectify any more."""
+
+    def __init__(self, conv: nn.Conv2d, *, relu: bool) -> None:
+        super().__init__(conv, relu=relu and False)
+
+
+@pytest.mark.parametrize("operator", [Gone, Changed])
+def test_without_the_operators_the_network_runs_as_it_is(
+    operator: type[FusedConv], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fusion, "FusedConv", operator)
+    network = trained()
+    with torch.inference_mode():
+        expected = network(images())
+        kept = fuse(fold(network))
+        logits = kept(images())
+
+    assert all(type(module) is not operator for module in kept.modules())
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_probe_draws_no_random_numbers() -> None:
+    state = torch.get_rng_state()
+    fusable(torch.float32)
+    assert torch.equal(torch.get_rng_state(), state)
