@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from math import ceil, isfinite
 from pathlib import Path
 from typing import Any
@@ -26,13 +28,22 @@ from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.loader import Loader
 from resnet_cli.pipeline import chunked, stream
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.records import UNCERTAIN, Batch, Prediction, Score
+from resnet_cli.records import UNCERTAIN, Batch, Distribution, Prediction, Score
 
 log = logging.getLogger("resnet_cli")
 
 IMAGENET_COLOURS = (Preprocess().mean, Preprocess().std)
 
 Source = str | Path | Sequence[str | Path] | Inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is kept of the network's answer to an image."""
+
+    topk: int  # classes
+    threshold: float = 0.0  # a best probability under it makes the label ``uncertain``
+    distribution: bool = False  # the probabilities of all classes too
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +210,7 @@ class Classifier:
         workers: int | None = None,
         on_error: str = "skip",
         thumbnails: bool = False,
+        distribution: bool = False,
     ) -> Generator[Prediction]:
         """Classify images as a stream, in input order.
 
@@ -210,6 +222,7 @@ class Classifier:
             workers: CPU threads; None takes all cores.
             on_error: ``skip`` yields an error row and goes on, ``fail`` raises after that row.
             thumbnails: make a small picture for each prediction.
+            distribution: keep the probabilities of all classes beside the best ``topk``.
 
         Yields:
             One prediction for each input, readable or not.
@@ -222,23 +235,11 @@ class Classifier:
         inputs = source if isinstance(source, Inputs) else find_inputs(listed(source))
         threads = workers or available_cores()
         size = batch_size or self.default_batch_size(inputs.total, threads)
-        k = self.topk(topk)
-        load = Loader(
-            self.decoder,
-            self.preprocess,
-            channels=self.checkpoint.in_channels,
-            pinned=self.backend.device.type == "cuda",
-            thumbnails=thumbnails,
-        )
-
-        def launch(batch: Batch) -> Callable[[], list[Prediction]]:
-            passes = self.backend.launch(batch.pixels, k) if len(batch.pixels) else []
-            return lambda: self.rows(batch, [wait() for wait in passes], threshold)
-
+        wanted = Wanted(self.topk(topk), threshold, distribution)
         predictions = stream(
             chunked(inputs.paths, size),
-            load,
-            launch,
+            self.loader(thumbnails=thumbnails),
+            partial(self.launch, wanted=wanted),
             workers=threads,
             on_cpu=self.backend.device.type == "cpu",
         )
@@ -256,13 +257,29 @@ class Classifier:
         rounds = max(1, ceil(total / (largest * workers)))
         return max(1, ceil(total / (rounds * workers)))
 
-    def rows(self, batch: Batch, passes: list[Top], threshold: float) -> list[Prediction]:
+    def loader(self, *, thumbnails: bool = False) -> Loader:
+        """What turns paths into batches for this network."""
+        return Loader(
+            self.decoder,
+            self.preprocess,
+            channels=self.checkpoint.in_channels,
+            pinned=self.backend.device.type == "cuda",
+            thumbnails=thumbnails,
+        )
+
+    def launch(self, batch: Batch, wanted: Wanted) -> Callable[[], list[Prediction]]:
+        """Start the network on a batch; what is returned waits for the rows of its images."""
+        kept = len(self.class_names) if wanted.distribution else wanted.topk
+        passes = self.backend.launch(batch.pixels, kept) if len(batch.pixels) else []
+        return lambda: self.rows(batch, [wait() for wait in passes], wanted)
+
+    def rows(self, batch: Batch, passes: list[Top], wanted: Wanted) -> list[Prediction]:
         """Join what is known of the samples of a batch with what the network said."""
-        answers = (answer for top in passes for answer in self.answers(top, threshold))
+        answers = (answer for top in passes for answer in self.answers(top, wanted))
         rows = []
         for sample in batch.samples:
-            scores, forward_ms, size = (
-                ((), None, None) if sample.error is not None else next(answers)
+            scores, distribution, forward_ms, size = (
+                ((), None, None, None) if sample.error is not None else next(answers)
             )
             rows.append(
                 Prediction(
@@ -275,25 +292,34 @@ class Classifier:
                     error=sample.error,
                     warm_up=batch.warm_up,
                     thumbnail=sample.thumbnail,
+                    distribution=distribution,
                 )
             )
         return rows
 
-    def answers(self, top: Top, threshold: float) -> Iterator[tuple[tuple[Score, ...], float, int]]:
-        """Scores, milliseconds and batch size of each image of one pass."""
+    def answers(
+        self, top: Top, wanted: Wanted
+    ) -> Iterator[tuple[tuple[Score, ...], Distribution | None, float, int]]:
+        """Scores, all probabilities, milliseconds and batch size of each image of one pass."""
         size = len(top.probs)
+        best = slice(wanted.topk)
         # tolist once a pass: a call for each value would cost more than the top-k itself
-        for probs, indices in zip(top.probs.tolist(), top.indices.tolist(), strict=True):
+        for probs, indices, distribution in zip(
+            top.probs[:, best].tolist(),
+            top.indices[:, best].tolist(),
+            in_class_order(top) if wanted.distribution else repeat(None, size),
+            strict=True,
+        ):
             if not isfinite(probs[0]):  # one such logit spoils all probabilities of its image
                 raise SettingError(
                     f"the network gave NaN or infinity in {self.precision}: use --precision fp32, "
                     "or another checkpoint if that is no better"
                 )
             names = [self.class_names[index] for index in indices]
-            if probs[0] < threshold:
+            if probs[0] < wanted.threshold:
                 names[0] = UNCERTAIN
             scores = tuple(map(Score, names, indices, map(significant, probs)))
-            yield scores, top.forward_ms / size, size
+            yield scores, distribution, top.forward_ms / size, size
 
     def verify(self, paths: Sequence[str]) -> Verification:
         """Compare images against plain fp32 on the CPU: Pillow, torchvision's network, one by one.
@@ -373,6 +399,12 @@ def outcomes(checkpoint: Checkpoint) -> tuple[str, ...]:
 def listed(source: str | Path | Sequence[str | Path]) -> list[str]:
     """One input or several, as text."""
     return [str(source)] if isinstance(source, str | Path) else [str(one) for one in source]
+
+
+def in_class_order(top: Top) -> Distribution:
+    """Probabilities float32 [N, classes] by index, out of a pass that kept all of them."""
+    probs: Distribution = torch.empty_like(top.probs).scatter_(1, top.indices, top.probs).numpy()
+    return probs
 
 
 def significant(prob: float) -> float:

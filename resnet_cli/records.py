@@ -1,12 +1,17 @@
 """What travels along the line from a path to a result row."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
 UNCERTAIN = "uncertain"  # the label where the best probability is under the threshold
+
+Distribution = NDArray[np.float32]
+"""Probabilities, 0 to 1, one a class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class Prediction:
     error: str | None = None
     warm_up: bool = False
     thumbnail: Image | None = None  # only when asked for
+    # [classes] by index, only when asked for
+    distribution: Distribution | None = field(default=None, compare=False, repr=False)
 
     @property
     def status(self) -> str:

@@ -565,3 +565,14 @@ def test_five_channels_are_refused() -> None:
     torch.save(trained(in_channels=5).state_dict(), "five.pth")
     with pytest.raises(SettingError, match="5 input channels: pictures have 1 or 3"):
         Classifier.load("five.pth", device="cpu")
+
+
+def test_the_distribution_has_every_class_by_its_index(checkpoint: Path, photos: Path) -> None:
+    classifier = Classifier.load(checkpoint, device="cpu")
+    for row in classifier.predict(photos, topk=2, distribution=True):
+        assert row.distribution is not None
+        assert len(row.scores) == 2
+        assert row.distribution.sum() == pytest.approx(1)
+        for score in row.scores:
+            assert row.distribution[score.index] == pytest.approx(score.prob)
+    assert all(row.distribution is None for row in classifier.predict(photos))
