@@ -1,6 +1,6 @@
 """What travels along the line from a path to a result row."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +83,7 @@ class Prediction:
     def total_ms(self) -> float:
         """Milliseconds of the three stages together."""
         return sum(ms or 0.0 for ms in (self.decode_ms, self.preprocess_ms, self.forward_ms))
+
+    def best(self, topk: int) -> "Prediction":
+        """The same with at most so many classes."""
+        return self if len(self.scores) <= topk else replace(self, scores=self.scores[:topk])

@@ -382,6 +382,35 @@ def test_predict_writes_a_report(run: Run, checkpoint: Path, photos: Path) -> No
     assert Path("r.html.run.json").exists()
 
 
+def test_a_report_shows_the_next_best_classes_and_tables_keep_to_topk(
+    run: Run, checkpoint: Path, photos: Path
+) -> None:
+    result = run(
+        "predict", photos, "-c", checkpoint, "--classes", "ant,bee,cat", "-o", "r.html",
+        "-o", "r.jsonl", "--format", "jsonl", "--resize-size", 64, "--img-size", 48,
+    )  # fmt: skip
+    rows = [json.loads(line) for line in Path("r.jsonl").read_text().splitlines()]
+    assert [len(row["predictions"]) for row in rows] == [1] * 10
+    assert [json.loads(line) for line in result.stdout.splitlines()] == rows
+    for row, shown in zip(rows, Page(Path("r.html")).rows, strict=True):
+        assert shown["scores"][0] == pytest.approx(
+            [row["predictions"][0]["index"], row["predictions"][0]["prob"]]
+        )
+        assert sum(prob for _, prob in shown["scores"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_name_of_a_folder_is_the_truth_where_it_is_a_class(
+    run: Run, checkpoint: Path, photos: Path
+) -> None:
+    run(
+        "predict", photos, "-c", checkpoint, "--classes", "A,bee,cat", "-o", "r.html",
+        "--resize-size", 64, "--img-size", 48,
+    )  # fmt: skip
+    for row in Page(Path("r.html")).rows:
+        assert row.get("truth") == ("A" if "/a/" in row["path"] else None)
+        assert row.get("right") == (row["scores"][0][0] == 0 if "truth" in row else None)
+
+
 def test_predict_that_stops_leaves_a_report_that_says_so(
     run: Run, checkpoint: Path, photos: Path
 ) -> None:

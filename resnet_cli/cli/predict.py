@@ -134,6 +134,7 @@ def predict(
     from resnet_cli.cli.run import Destinations, describe, run, verified
     from resnet_cli.cli.terminal import bar_wanted, note, showing_notes
     from resnet_cli.inputs import find_inputs
+    from resnet_cli.truth import folder_truth
     from resnet_cli.writers import Options, check_outputs
 
     check_outputs(outputs, grids=grids, overwrite=overwrite)
@@ -151,7 +152,12 @@ def predict(
             found = verified(classifier, found, verify)
         caption = f"{classifier.checkpoint.path.name}  ·  {classifier.checkpoint.model}"
         options = Options(
-            classifier.topk(topk), *grid_size, caption, overwrite, report_limit=report_limit
+            classifier.topk(topk),
+            *grid_size,
+            caption,
+            overwrite,
+            truth=folder_truth(classifier.class_names),
+            report_limit=report_limit,
         )
         tally = run(
             classifier,

@@ -32,6 +32,8 @@ from resnet_cli.writers.manifest import write_manifest
 TABLES = {"csv": (csv_rows, "surrogateescape"), "jsonl": (jsonl_rows, "backslashreplace")}
 """Formats of stdout that files have too: what writes a row, and how broken names are encoded."""
 
+REPORT_CLASSES = 5  # of an image
+
 
 @dataclass(frozen=True, slots=True)
 class Destinations:
@@ -53,6 +55,17 @@ class Destinations:
         return replace(self, options=replace(self.options, record=record))
 
     @property
+    def topk(self) -> int:
+        """Classes of an image that any of them wants."""
+        return max([self.options.topk, *(self.options_for(path).topk for path in self.files)])
+
+    def options_for(self, path: Path) -> Options:
+        """A report shows the next best classes, however few the tables hold."""
+        if path.suffix.lower() != ".html":
+            return self.options
+        return replace(self.options, topk=max(self.options.topk, REPORT_CLASSES))
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """Every file."""
         return (*self.files, *self.grids)
@@ -62,7 +75,8 @@ class Destinations:
         """Open all of them."""
         with ExitStack() as stack:
             writes: list[Write] = [
-                stack.enter_context(open_writer(path, self.options)) for path in self.paths
+                stack.enter_context(open_writer(path, self.options_for(path)))
+                for path in self.paths
             ]
             if self.show:
                 from resnet_cli.writers.window import window_writer
@@ -72,7 +86,7 @@ class Destinations:
 
             def write_or_say(prediction: Prediction) -> None:
                 with saying("standard output"):
-                    to_stdout(prediction)
+                    to_stdout(prediction.best(self.options.topk))
 
             yield [*writes, write_or_say]
 
@@ -124,7 +138,7 @@ def run(
     tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
     predictions = classifier.predict(
         found,
-        topk=destinations.options.topk,
+        topk=destinations.topk,
         workers=threads,
         thumbnails=destinations.want_thumbnails,
         **settings,

@@ -98,7 +98,8 @@ def check_new(path: Path, *, overwrite: bool) -> None:
 def open_writer(path: Path, options: Options) -> Iterator[Write]:
     """Open the writer that the suffix of ``path`` names.
 
-    Rows are appended as they come, so a run that is stopped leaves whole rows.
+    Rows are appended as they come, so a run that is stopped leaves whole rows. Of a prediction
+    with more classes than ``options.topk`` the others are left out.
 
     Raises:
         OutputError: the file cannot be written, now or at any row.
@@ -111,7 +112,7 @@ def open_writer(path: Path, options: Options) -> Iterator[Write]:
 
     def write_or_say(prediction: Prediction) -> None:
         with saying(path):
-            write(prediction)
+            write(prediction.best(options.topk))
 
     try:
         yield write_or_say

@@ -17,6 +17,16 @@ def title(record: Record) -> str:
     return printable(PurePath(record["checkpoint"]["path"]).name)
 
 
+def summary(record: Record) -> str:
+    """What was run, in a line."""
+    if "checkpoint" not in record:
+        return ""
+    rate = record["times"]["images_per_second"] or 0.0
+    count = len(record["classes"])
+    words = [record["model"], f"{count:,} classes", device(record), f"{rate:.1f} images/s"]
+    return printable("  ·  ".join([*words, record["limit"]]))
+
+
 def facts(record: Record) -> list[tuple[str, str]]:
     """What was run, as terms and descriptions; nothing where nothing is recorded."""
     if "checkpoint" not in record:

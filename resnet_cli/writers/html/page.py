@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from resnet_cli.text import printable
 from resnet_cli.writers.html.counts import Counts
 from resnet_cli.writers.html.entry import for_html
-from resnet_cli.writers.html.facts import facts, title
+from resnet_cli.writers.html.facts import facts, summary, title
 from resnet_cli.writers.html.sample import Sample
 
 
@@ -28,6 +28,7 @@ def page(
     }
     return template().generate(
         title=title(record),
+        summary=summary(record),
         facts=facts(record),
         counts=counts,
         held=len(places),

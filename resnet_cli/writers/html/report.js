@@ -17,9 +17,9 @@ for (const [position, row] of rows.entries()) {
   row.top = row.scores.length ? row.scores[0][1] : null;
   row.margin = row.scores.length > 1 ? row.top - row.scores[1][1] : row.top;
   row.time = row.ms ? row.ms[0] + row.ms[1] + row.ms[2] : null;
-  row.found = row.path.toLowerCase();
   row.name = row.path.slice(row.path.lastIndexOf("/") + 1);
   row.label = row.error ? "error" : row.uncertain ? UNCERTAIN : nameOf(row.scores[0][0]);
+  row.found = [row.path, row.label, row.truth ?? ""].join("\n").toLowerCase();
 }
 
 function nameOf(index) {
@@ -97,9 +97,9 @@ function update() {
     bar.setAttribute("aria-pressed", isBin(Number(bar.dataset.bin), low, high));
   }
   current = 0;
-  tiles.clear();
-  gallery.replaceChildren();
-  render();
+  const above = gallery.getBoundingClientRect().top;
+  if (above < 0) scrollBy({ top: above - 48, behavior: "instant" }); // back to the first of them
+  redraw();
 }
 
 /** The last bin holds 1 itself; the others end before the next begins. */
@@ -125,6 +125,7 @@ function drawHistogram() {
     bar.append(fill);
     bar.dataset.bin = bin;
     bar.disabled = count === 0;
+    bar.tabIndex = -1;
     bar.addEventListener("click", () => {
       const pressed = bar.getAttribute("aria-pressed") === "true";
       byId("low").value = pressed ? 0 : Number(low);
@@ -133,6 +134,7 @@ function drawHistogram() {
     });
     byId("histogram").append(bar);
   }
+  rove(byId("histogram"));
 }
 
 function drawLabels() {
@@ -144,12 +146,30 @@ function drawLabels() {
     const number = make("span", { class: "number" }, count.toLocaleString("en"));
     const bar = make("button", { type: "button", title: label }, fill, name, " ", number);
     bar.dataset.label = label;
+    bar.tabIndex = -1;
     bar.addEventListener("click", () => {
       if (!chosen.delete(label)) chosen.add(label);
       update();
     });
     byId("labels").append(bar);
   }
+  rove(byId("labels"));
+}
+
+/** Make a group of buttons one stop of the Tab key, in which arrow keys move. */
+function rove(group) {
+  const bars = [...group.children].filter((bar) => !bar.disabled);
+  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -bars.length, End: bars.length };
+  if (bars.length) bars[0].tabIndex = 0;
+  group.addEventListener("keydown", (event) => {
+    if (!(event.key in steps)) return;
+    event.preventDefault();
+    const wanted = bars.indexOf(document.activeElement) + steps[event.key];
+    bars[Math.max(0, Math.min(bars.length - 1, wanted))].focus();
+  });
+  group.addEventListener("focusin", (event) => {
+    for (const bar of bars) bar.tabIndex = bar === event.target ? 0 : -1;
+  });
 }
 
 // ---------------------------------------------------------------- gallery
@@ -292,18 +312,22 @@ gallery.addEventListener("keydown", (event) => {
 // ---------------------------------------------------------------- one picture
 
 const detail = byId("detail");
+let at = 0; // position of the picture in it; the tile that it came from gets the focus back first
 
 function open(position) {
-  current = position;
+  at = position;
   fill(shown[position]);
-  if (!detail.open) detail.showModal();
+  if (detail.open) return;
+  detail.showModal();
+  detail.focus(); // not its first button: arrow keys and Escape are all one needs
 }
 
 function fill(row) {
   byId("position").textContent =
-    `${(current + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")}`;
-  byId("previous").disabled = current === 0;
-  byId("next").disabled = current === shown.length - 1;
+    `${(at + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")}`;
+  byId("told").textContent = `${row.label} ${row.top === null ? "" : probability(row.top)}, ${row.name}`;
+  byId("previous").setAttribute("aria-disabled", at === 0); // keeps the keyboard's place
+  byId("next").setAttribute("aria-disabled", at === shown.length - 1);
   const image = picture(row);
   if (image.tagName === "IMG") image.alt = row.name;
   byId("picture").replaceChildren(image);
@@ -340,7 +364,7 @@ function timeLines(row) {
 }
 
 function step(by) {
-  const position = current + by;
+  const position = at + by;
   if (position < 0 || position >= shown.length) return;
   open(position);
 }
@@ -351,7 +375,7 @@ byId("close").addEventListener("click", () => detail.close());
 detail.addEventListener("click", (event) => {
   if (event.target === detail) detail.close(); // outside of the sheet
 });
-detail.addEventListener("close", () => focusTile(current));
+detail.addEventListener("close", () => focusTile(at));
 detail.addEventListener("keydown", (event) => {
   const steps = { ArrowLeft: -1, ArrowRight: 1 };
   if (event.key in steps) {
@@ -361,7 +385,7 @@ detail.addEventListener("keydown", (event) => {
 });
 
 byId("copy").addEventListener("click", async () => {
-  const row = shown[current];
+  const row = shown[at];
   try {
     await navigator.clipboard.writeText(row.raw ?? row.path);
     byId("copied").textContent = "Copied";
@@ -392,6 +416,7 @@ function redraw() {
 
 const form = document.querySelector("form");
 form.addEventListener("input", update);
+byId("sort").addEventListener("change", update);
 form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("reset", () => {
   chosen.clear();
