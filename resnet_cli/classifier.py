@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from math import ceil, isfinite
@@ -23,7 +23,7 @@ from resnet_cli.devices import (
     has_units,
 )
 from resnet_cli.errors import ImageError, SettingError
-from resnet_cli.images import Decoder
+from resnet_cli.images import MOST_PIXELS, Decoder
 from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.loader import Loader
 from resnet_cli.pipeline import chunked, stream
@@ -83,6 +83,9 @@ class Classifier:
         compile: bool = False,
         exact: bool = False,
         upright: bool = True,
+        srgb: bool = False,
+        background: str | None = None,
+        max_pixels: int | None = None,
         state_key: str | None = None,
         ema: bool = True,
         dilated: bool = False,
@@ -102,6 +105,10 @@ class Classifier:
             compile: run through ``torch.compile``.
             exact: decode and resize by Pillow alone, pixel for pixel as torchvision's transforms.
             upright: turn photographs as their EXIF orientation says.
+            srgb: convert pictures from their own colour profiles, which training leaves out.
+            background: colour to lay transparent pictures over; None drops alpha.
+            max_pixels: of a picture; a larger one is an error. None is Pillow's limit. A larger
+                limit is Pillow's from then on, for the whole process.
             state_key: which weights of a file that holds several.
             ema: prefer averaged weights where there are some.
             dilated: layer3 and layer4 of the network dilate instead of striding.
@@ -132,6 +139,9 @@ class Classifier:
             compile=compile,
             exact=exact,
             upright=upright,
+            srgb=srgb,
+            background=background,
+            max_pixels=max_pixels,
         )
 
     @classmethod
@@ -146,6 +156,9 @@ class Classifier:
         compile: bool = False,
         exact: bool = False,
         upright: bool = True,
+        srgb: bool = False,
+        background: str | None = None,
+        max_pixels: int | None = None,
     ) -> "Classifier":
         """Make a checkpoint that is loaded ready to run; the arguments are those of ``load``.
 
@@ -171,7 +184,14 @@ class Classifier:
             backend=make(
                 checkpoint.network(), settings, device=device, precision=precision, compiled=compile
             ),
-            decoder=Decoder("L" if checkpoint.in_channels == 1 else "RGB", upright, exact),
+            decoder=Decoder(
+                mode="L" if checkpoint.in_channels == 1 else "RGB",
+                upright=upright,
+                exact=exact,
+                srgb=srgb,
+                background=background,
+                max_pixels=MOST_PIXELS if max_pixels is None else max_pixels,
+            ),
             class_names=outcomes(checkpoint),
             precision=precision,
             compiled=compile,
@@ -190,6 +210,9 @@ class Classifier:
             "preprocess_source": self.preprocess_source,
             "exif": "apply" if self.decoder.upright else "ignore",
             "exact": self.decoder.exact,
+            "icc": "srgb" if self.decoder.srgb else "ignore",
+            "background": self.decoder.background,
+            "max_pixels": self.decoder.max_pixels,
             "device": device_name(self.backend.device),
             "precision": self.precision,
             "compiled": self.compiled,
@@ -327,7 +350,7 @@ class Classifier:
         Images that cannot be read are left out.
         """
         network = self.checkpoint.network()
-        decoder = Decoder(self.decoder.mode, self.decoder.upright, exact=True)
+        decoder = replace(self.decoder, exact=True)
         count, largest, flips = 0, 0.0, []
         everything = len(self.class_names)
         for row in self.predict(Inputs(paths, len(paths), 0), topk=everything):

@@ -2,17 +2,21 @@
 
 import os
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision import io
 
-from resnet_cli.errors import ImageError, describe
+from resnet_cli.colours import colour, convert
+from resnet_cli.errors import ImageError, SettingError, describe
+from resnet_cli.heif import open_image
 
 type_of_pixels = Tensor | Image.Image
 
@@ -25,8 +29,26 @@ decoder beside it is not used: it crashes the process on files with a few wrong 
 
 LARGEST_FILE = 1 << 30  # bytes; no picture is larger, and it is read whole
 
-SIXTEEN_BITS = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
-"""Pillow's modes for greys of 16 bits, which ``Image.convert`` clips at 255."""
+MOST_PIXELS = 178_956_970  # of a picture: where Pillow, too, takes it for a bomb
+
+BYTES_PER_PIXEL = {"JPEG": 12}  # at the worst moment: progressive and turned
+OTHER_BYTES_PER_PIXEL = 24  # WebP, JPEG 2000 and deep TIFF take the most
+
+ORIENTATION = 0x0112  # EXIF tag
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def free(_: int) -> None:
+    """Take memory without asking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +58,27 @@ class Decoder:
     mode: str = "RGB"  # or "L", for a network with one input channel
     upright: bool = True  # turned as its EXIF orientation says
     exact: bool = False  # Pillow alone
+    srgb: bool = False  # converted from its own colour profile
+    background: str | None = None  # colour under transparent pixels; None drops alpha
+    max_pixels: int = MOST_PIXELS  # of a picture; a larger one is refused
 
-    def __call__(self, path: Path) -> type_of_pixels:
+    def __post_init__(self) -> None:
+        """Refuse what cannot be, and let Pillow open what is allowed here."""
+        if self.max_pixels < 1:
+            raise SettingError(f"cannot use max_pixels={self.max_pixels}: 1 or more")
+        if self.background is not None:
+            colour(self.background)
+        pillows = Image.MAX_IMAGE_PIXELS  # it is one for the process; twice as many are refused
+        if pillows is not None and self.max_pixels > 2 * pillows:
+            Image.MAX_IMAGE_PIXELS = self.max_pixels
+
+    def __call__(self, path: Path, claim: Callable[[int], object] = free) -> type_of_pixels:
         """Decode the first frame of a file.
+
+        Args:
+            path: of the file.
+            claim: is called, once the header is read, with the bytes of memory that decoding and
+                resizing will take at most; may wait until they are there.
 
         Returns:
             A uint8 tensor [3, H, W] from the fast decoder, or else an image of ``mode``.
@@ -47,7 +87,16 @@ class Decoder:
             ImageError: the file cannot be read or decoded, for whatever reason.
         """
         try:
-            return self.decode(read(path))
+            with opened(path) as (file, size):
+                with open_image(file) as header:
+                    self.check(header)
+                    claim(size + need(header))
+                    pixels = self.fast(file, header, size)
+                if pixels is not None:
+                    return pixels
+                file.seek(0)
+                # libtiff would map the file itself, and crash if somebody cuts it off meanwhile
+                return self.decode(BytesIO(file.read()))
         except ImageError:
             raise
         # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error, MemoryError and
@@ -55,33 +104,49 @@ class Decoder:
         except Exception as error:
             raise ImageError(reason(error)) from error
 
-    def decode(self, data: bytes) -> type_of_pixels:
-        """Decode the bytes of a file; Pillow reads its header first and refuses bombs."""
-        with Image.open(BytesIO(data)) as image:
-            # torchvision.io makes RGB, and knows no orientation that is in XMP alone
-            if self.mode == "RGB" and not self.exact and "xmp" not in image.info:
-                pixels = self.fast(data, image.format)
-                if pixels is not None:
-                    return pixels
-            upright = ImageOps.exif_transpose(image) if self.upright else image
-            return eight_bits(upright).convert(self.mode)
+    def check(self, header: Image.Image) -> None:
+        """Refuse a picture before memory is taken for it."""
+        if header.format == "EPS":
+            raise ImageError("is PostScript, a program that would have to be run")
+        pixels = header.width * header.height
+        if pixels > self.max_pixels:
+            raise ImageError(f"has {pixels:,} pixels, over the limit of {self.max_pixels:,}")
 
-    def fast(self, data: bytes, image_format: str | None) -> Tensor | None:
+    def fast(self, file: BufferedReader, header: Image.Image, size: int) -> Tensor | None:
         """Decode by torchvision.io, or return None where Pillow must have a try."""
-        if fast_jpeg is None or image_format != "JPEG":
+        odd = "xmp" in header.info or (self.srgb and "icc_profile" in header.info)
+        # torchvision.io makes RGB, and knows neither profiles nor an orientation in XMP alone
+        if fast_jpeg is None or header.format != "JPEG" or self.mode != "RGB" or self.exact or odd:
             return None
-        encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        encoded = bytearray(size)
+        file.seek(0)
+        length = file.readinto(encoded)  # less than its size if somebody cuts it off meanwhile
+        data = torch.frombuffer(encoded, dtype=torch.uint8)[:length]
         try:
             pixels: Tensor = fast_jpeg(
-                encoded, mode=io.ImageReadMode.RGB, apply_exif_orientation=self.upright
+                data, mode=io.ImageReadMode.RGB, apply_exif_orientation=self.upright
             )
         except (RuntimeError, DeprecationWarning):  # the second where warnings are errors
             return None
         return pixels
 
+    def decode(self, file: BinaryIO) -> Image.Image:
+        """Decode by Pillow."""
+        with open_image(file) as image:
+            image.load()
+            turned = turn(image) if self.upright else image
+            return convert(turned, self.mode, srgb=self.srgb, background=self.background)
 
-def read(path: Path) -> bytes:
-    """Read a regular file; a pipe or a device would block the run for ever."""
+
+def need(header: Image.Image) -> int:
+    """Bytes of memory that decoding and resizing a picture takes at most, its file left out."""
+    each = BYTES_PER_PIXEL.get(header.format or "", OTHER_BYTES_PER_PIXEL)
+    return each * header.width * header.height
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[BufferedReader, int]]:
+    """Open a regular file and tell its size; a pipe or a device would block the run for ever."""
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         readable = os.access(path, os.R_OK | os.X_OK)
@@ -92,20 +157,23 @@ def read(path: Path) -> bytes:
         raise ImageError("is a pipe or a device, not a picture")
     if status.st_size > LARGEST_FILE:
         raise ImageError(f"has {status.st_size:,} bytes, too many for a picture")
-    data = path.read_bytes()
-    if not data:
+    if not status.st_size:
         raise ImageError("the file is empty")
-    return data
+    with path.open("rb") as file:
+        yield file, status.st_size
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit greys to 8 bits, where ``convert`` alone would clip them to white."""
-    if image.mode not in SIXTEEN_BITS:
+def turn(image: Image.Image) -> Image.Image:
+    """Turn a loaded picture upright; where its EXIF is damaged it stays as it is."""
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+    except Exception:  # whatever the parser raises, the pixels are there
         return image
-    values = np.asarray(image)
-    if image.mode == "I" and values.max() < 256:  # 32 bits a pixel, of which eight are used
+    if orientation not in TURNS:
         return image
-    return Image.fromarray(np.clip(values // 256, 0, 255).astype(np.uint8))
+    turned = image.transpose(TURNS[orientation])
+    turned.info = image.info
+    return turned
 
 
 def reason(error: Exception) -> str:
@@ -117,9 +185,13 @@ def reason(error: Exception) -> str:
             return "there is no such file"
         case PermissionError():
             return "permission denied"
+        case Image.DecompressionBombError():
+            return str(error).partition(", could")[0]
+        case MemoryError():
+            return "there is not enough memory for it"
         case OSError() if error.strerror:
             return error.strerror
-        case OSError() | Image.DecompressionBombError():
+        case OSError():
             return describe(error).partition(": ")[2] or "cannot be decoded"
         case _:
             return f"cannot be decoded: {describe(error)}"

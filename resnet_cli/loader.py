@@ -1,6 +1,7 @@
 """Chunks of paths -> uint8 batches, on whichever thread asks."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from threading import local
 from time import perf_counter
@@ -8,6 +9,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
+from resnet_cli.budget import Budget
 from resnet_cli.errors import ImageError
 from resnet_cli.images import Decoder, thumbnail
 from resnet_cli.preprocess import Preprocess
@@ -42,6 +44,7 @@ class Loader:
         self.channels = channels
         self.pinned = pinned
         self.thumbnails = thumbnails
+        self.budget = Budget()  # large pictures take turns
         self.seen = local()  # whether this thread has loaded a chunk before
 
     def __call__(self, paths: Sequence[str]) -> Batch:
@@ -64,18 +67,32 @@ class Loader:
         return Batch(tuple(samples), pixels[:filled], warm_up)
 
     def sample(self, path: Path, room: Tensor) -> Sample:
-        """Decode and preprocess one image into ``room`` [C, H, W], and time both."""
+        """Decode and preprocess one image into ``room`` [C, H, W], and time both.
+
+        Waiting until there is memory for it counts for neither.
+        """
+        waited = 0.0
         begun = perf_counter()
-        try:
-            image = self.decode(path)
-        except ImageError as error:
-            return Sample(path, error=str(error))
-        decoded = perf_counter()
-        room.copy_(self.preprocess(image))
-        done = perf_counter()
+
+        def claim(size: int) -> None:
+            nonlocal waited
+            asked = perf_counter()
+            claims.enter_context(self.budget.claim(size))
+            waited = perf_counter() - asked
+
+        with ExitStack() as claims:
+            try:
+                image = self.decode(path, claim)
+            except ImageError as error:
+                return Sample(path, error=str(error))
+            decoded = perf_counter()
+            room.copy_(self.preprocess(image))
+            done = perf_counter()
+            small = thumbnail(image, THUMBNAIL_SIDE) if self.thumbnails else None
+            del image  # before others take its memory
         return Sample(
             path,
-            decode_ms=1000 * (decoded - begun),
+            decode_ms=1000 * (decoded - begun - waited),
             preprocess_ms=1000 * (done - decoded),
-            thumbnail=thumbnail(image, THUMBNAIL_SIDE) if self.thumbnails else None,
+            thumbnail=small,
         )

@@ -211,6 +211,26 @@ LOAD_OPTIONS = (
         default="apply",
         help="Turn photographs upright, or take the pixels as stored.",
     ),
+    click.option(
+        "--icc",
+        type=click.Choice(["ignore", "srgb"]),
+        default="ignore",
+        help="Leave colour profiles out, as training did, or convert to sRGB; a broken profile is "
+        "left out.",
+    ),
+    click.option(
+        "--background",
+        metavar="COLOUR",
+        show_default="none: alpha is dropped",
+        help="Lay transparent pictures over a colour: a name of CSS, or #rrggbb.",
+    ),
+    click.option(
+        "--max-pixels",
+        type=POSITIVE,
+        metavar="N",
+        show_default="178956970, Pillow's limit",
+        help="Refuse a picture of more pixels before memory is taken for it.",
+    ),
 )  # fmt: skip
 
 
@@ -230,7 +250,7 @@ def loads_classifier(command: Command) -> Command:
 LOAD_NAMES = (
     "checkpoint", "model", "weights", "classes", "state_key", "ema", "dilation",
     "trust_checkpoint", "device", "precision",
-    "compile", "preset", "exact", "exif", *PREPROCESS_FIELDS,
+    "compile", "preset", "exact", "exif", "icc", "background", "max_pixels", *PREPROCESS_FIELDS,
 )  # fmt: skip
 
 
@@ -239,6 +259,7 @@ def load_classifier(
     progress: bool,
     preset: str | None,
     exif: str,
+    icc: str,
     dilation: bool,
     trust_checkpoint: bool,
     **options: Any,
@@ -257,6 +278,7 @@ def load_classifier(
         checkpoint,
         preprocess=partial(adjust, preset=preset, given=given),
         upright=exif == "apply",
+        srgb=icc == "srgb",
         dilated=dilation,
         trusted=trust_checkpoint,
         progress=progress,

@@ -1,0 +1,102 @@
+"""A bound on the memory that pictures take while they are decoded, shared by all workers."""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Condition
+
+SHARE = 0.5  # of the free memory; the rest is for the network and for other programs
+LEAST = 256 << 20  # bytes; with less, ordinary photographs would wait for each other
+UNKNOWN = 4 << 30  # bytes that are taken to be free where the system does not say
+
+MEMINFO = Path("/proc/meminfo")
+GROUPS_OF_PROCESS = Path("/proc/self/cgroup")
+GROUPS = Path("/sys/fs/cgroup")
+
+GROUP_FILES = (  # limit, usage, and what of the usage is files that can be dropped: versions 2, 1
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+class Budget:
+    """Lets threads take memory in the order in which they ask, up to a total."""
+
+    def __init__(self, total: int | None = None) -> None:
+        """Begin with all of it free.
+
+        Args:
+            total: bytes; None takes a share of what is free on this machine.
+        """
+        self.total = default_total() if total is None else total
+        self.held = 0
+        self.waiting: deque[object] = deque()
+        self.changed = Condition()
+
+    @contextmanager
+    def claim(self, size: int) -> Iterator[None]:
+        """Wait for ``size`` bytes and hold them; more than the total waits to be alone.
+
+        A thread must not claim twice at a time: two such threads could wait for each other.
+        """
+        with self.changed:
+            ticket = object()
+            self.waiting.append(ticket)
+            self.changed.wait_for(lambda: self.waiting[0] is ticket and self.has_room(size))
+            self.waiting.popleft()
+            self.held += size
+            self.changed.notify_all()  # whoever is next may fit as well
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.held -= size
+                self.changed.notify_all()
+
+    def has_room(self, size: int) -> bool:
+        """Whether ``size`` bytes more may be taken."""
+        return self.held == 0 or self.held + size <= self.total
+
+
+def default_total() -> int:
+    """Bytes that pictures may take together on this machine."""
+    return max(LEAST, int(SHARE * free_memory()))
+
+
+def free_memory() -> int:
+    """Bytes that this process can still take, within the limits of its container."""
+    machine = next(free_of_machine(), UNKNOWN)
+    return max(0, min([machine, *free_of_groups()]))
+
+
+def free_of_machine() -> Iterator[int]:
+    """Bytes that are free on the machine; how many it has, where it does not say."""
+    with suppress(OSError, StopIteration, ValueError):
+        lines = MEMINFO.read_text().splitlines()
+        yield 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
+    with suppress(OSError, ValueError, AttributeError):
+        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def free_of_groups() -> Iterator[int]:
+    """Bytes that each limit on a group of processes leaves to this one."""
+    for folder in groups():
+        for limit, usage, cache in GROUP_FILES:
+            with suppress(OSError, ValueError):  # no such file, or "max"
+                left = int((folder / limit).read_text()) - int((folder / usage).read_text())
+                statistics = (folder / "memory.stat").read_text().split()
+                yield left + int(statistics[statistics.index(cache) + 1])
+
+
+def groups() -> set[Path]:
+    """Folders of the control groups that this process is in; a container sees its own as root."""
+    names = {Path()}
+    with suppress(OSError):
+        for line in GROUPS_OF_PROCESS.read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            if controllers in ("", "memory"):
+                own = Path(name.lstrip("/"))
+                names |= {own, *own.parents}
+    return {root / name for root in (GROUPS, GROUPS / "memory") for name in names}

@@ -1,0 +1,143 @@
+"""What a file stores -> RGB or grey of 8 bits: deep values, colour profiles, transparency."""
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageColor
+
+from resnet_cli.errors import SettingError
+
+SIXTEEN_BITS = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+"""Pillow's modes for greys of 16 bits, which ``Image.convert`` clips at 255."""
+
+DEEP = SIXTEEN_BITS | {"I", "F"}
+
+SCALES = (  # the largest value, what the values are multiplied by, and what is added to round
+    (1, 255.0, 0.5),
+    (255, 1.0, 0.0),
+    (65_535, 1 / 256, 0.0),
+)
+"""Scales that start at 0, narrowest first; numbers that fit none stretch from least to largest."""
+
+
+def convert(
+    image: Image.Image, mode: str, *, srgb: bool = False, background: str | None = None
+) -> Image.Image:
+    """Give a loaded picture 8 bits a channel.
+
+    Args:
+        image: of any mode of Pillow's.
+        mode: ``RGB`` or ``L``.
+        srgb: obey the colour profile of the picture.
+        background: colour under transparent pixels; None drops alpha, as ``Image.convert`` does.
+
+    Raises:
+        ValueError: a mode that Pillow does not convert.
+    """
+    if image.mode in DEEP:
+        image = eight_bits(image)
+    elif image.mode == "La":  # premultiplied, which Pillow takes to no other mode
+        image = image.convert("LA")
+    elif image.mode == "LAB":
+        image = image.convert("RGB")
+    if srgb and "icc_profile" in image.info:
+        image = to_srgb(image, image.info["icc_profile"])
+    if background is not None and image.has_transparency_data:
+        image = laid_over(image, background)
+    image.info.pop("transparency", None)  # Pillow would look for it in the new colours
+    return image if image.mode == mode else image.convert(mode)
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """Scale greys of more than 8 bits to 8, where ``Image.convert`` would clip them to white.
+
+    Of 16 bits the highest 8 stay. Whole numbers of 32 bits and floating-point numbers keep their
+    brightness when they lie within 0 to 1 (floating point alone), 0 to 255 or 0 to 65535; others
+    stretch from the least to the largest of the picture. Not-a-number is black.
+    """
+    values = np.asarray(image)
+    grey = (values >> 8).astype(np.uint8) if image.mode in SIXTEEN_BITS else stretched(values)
+    scaled = Image.fromarray(grey)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):  # one grey of the deep ones stands for see-through
+        scaled.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    scaled.info |= {key: image.info[key] for key in ("icc_profile",) if key in image.info}
+    return scaled
+
+
+def stretched(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Scale int32 or float32 values to 0..255, by the narrowest of ``SCALES`` that holds them."""
+    levels = values.astype(np.float64)  # and then in place: such pictures are large
+    sound = np.isfinite(levels)
+    low = float(levels.min(where=sound, initial=np.inf))
+    high = float(levels.max(where=sound, initial=-np.inf))
+    scales = SCALES if values.dtype.kind == "f" else SCALES[1:]
+    known = next((scale for scale in scales if low >= 0 and high <= scale[0]), None)
+    _, factor, rounding = known or (high, 255 / max(high - low, TINY), 0.5)
+    levels -= 0.0 if known else low
+    levels *= factor
+    levels += rounding
+    np.nan_to_num(levels, copy=False, nan=0, posinf=255, neginf=0)
+    return levels.clip(0, 255, out=levels).astype(np.uint8)
+
+
+TINY = 1e-300  # in place of a difference of nothing
+
+
+def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Convert colours from ``profile`` to sRGB; alpha stays.
+
+    A profile that is broken, or meant for other channels than the picture has, is left out.
+    """
+    from PIL import ImageCms
+
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        channels = CHANNELS.get(source.profile.xcolor_space.strip())
+        if channels is None or not channels_fit(channels, image.mode):
+            return image
+        converted = ImageCms.profileToProfile(
+            image if image.mode == channels else image.convert(channels),
+            source,
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image
+    if converted is not None and image.has_transparency_data:
+        converted.putalpha(image.convert("RGBA").getchannel("A"))
+    return converted or image
+
+
+CHANNELS = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # of a profile: Pillow's mode
+
+
+def channels_fit(channels: str, mode: str) -> bool:
+    """Whether a profile for ``channels`` says anything about a picture of ``mode``."""
+    if channels == "L":
+        return Image.getmodebase(mode) == "L"
+    return (channels == "CMYK") == (mode == "CMYK")
+
+
+def laid_over(image: Image.Image, background: str) -> Image.Image:
+    """Lay a picture with transparent pixels over a colour."""
+    ground = Image.new("RGBA", image.size, (*colour(background), 255))
+    ground.alpha_composite(image.convert("RGBA"))
+    return ground.convert("RGB")
+
+
+def colour(name: str) -> tuple[int, int, int]:
+    """Red, green and blue, 0 to 255 each, of a name or ``#rrggbb``.
+
+    Raises:
+        SettingError: it names no colour, or one that shines through.
+    """
+    try:
+        red, green, blue, *alpha = ImageColor.getrgb(name)
+    except ValueError:
+        alpha = [0]
+    if alpha:
+        raise SettingError(f"cannot use background {name!r}: a name such as white, or #rrggbb")
+    return red, green, blue
