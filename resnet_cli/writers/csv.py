@@ -53,6 +53,11 @@ def harmless(row: Row) -> Row:
     }
 
 
+def armed(text: str) -> str:
+    """What text was before it was made harmless."""
+    return text[1:] if text.startswith("'") and is_formula(text[1:]) else text
+
+
 def is_formula(value: object) -> bool:
     """Whether a spreadsheet would take a cell for a formula; a plain number is none."""
     return isinstance(value, str) and value.startswith(FORMULA) and not is_number(value)
