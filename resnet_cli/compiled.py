@@ -1,6 +1,7 @@
 """The network through ``torch.compile``."""
 
 import logging
+import os
 from collections.abc import Mapping
 from threading import Lock
 from time import perf_counter
@@ -47,13 +48,20 @@ class Compiled:
                     logits = self.first(images)
                     self.size = count
                     return logits
-        # an out of memory on another thread may set the size to 0 meanwhile
-        padding = (0, 0, 0, 0, 0, 0, 0, max(0, self.size - count))
         try:
-            return self.run(nn.functional.pad(images, padding))[:count]
+            return self.run(self.padded(images))[:count]
         except torch.OutOfMemoryError:
             self.size = 0  # the smaller batches that follow are compiled for themselves
             raise
+
+    def padded(self, images: Tensor) -> Tensor:
+        """Fill a batch up to the size that was compiled for."""
+        missing = self.size - len(images)
+        if missing <= 0:  # an out of memory on another thread may have set the size to 0 meanwhile
+            return images
+        # what inference mode makes is of another kind to the compiler, which would compile anew
+        with torch.inference_mode(False):
+            return nn.functional.pad(images, (0, 0, 0, 0, 0, 0, 0, missing))
 
     def first(self, images: Tensor) -> Tensor:
         """Compile for this size, and say how long it took."""
@@ -66,5 +74,10 @@ class Compiled:
             raise DeviceError(
                 f"cannot compile the network ({describe(error)}): leave --compile out"
             ) from error
-        log.info("compiled for batches of %d in %.0f s", len(images), perf_counter() - begun)
+        log.info(
+            "compiled for batches of %d in %.0f s: the next run finds it in %s",
+            len(images),
+            perf_counter() - begun,
+            os.environ.get("TORCHINDUCTOR_CACHE_DIR", "torch's cache"),
+        )
         return logits

@@ -742,3 +742,19 @@ def test_a_folder_that_may_not_be_read_has_a_row(run: Run, checkpoint: Path) -> 
 
     assert result.exit_code == 3
     assert "ERROR is a folder that may not be read" in result.stdout
+
+
+def test_what_is_compiled_is_kept_beside_torchs_weights(tmp_path: Path) -> None:
+    script = (
+        "from click.testing import CliRunner; from resnet_cli.cli import cli;"
+        "CliRunner().invoke(cli, ['models', '--format', 'nothing']); import os, torch;"
+        "print(os.environ['TORCHINDUCTOR_CACHE_DIR'], torch.hub.get_dir(), sep='\\n')"
+    )
+    for given in ("TORCH_HOME", "XDG_CACHE_HOME"):
+        kept = {key: value for key, value in os.environ.items() if "TORCH" not in key}
+        answer = subprocess.check_output(
+            [sys.executable, "-c", script], env=kept | {given: str(tmp_path)}, text=True
+        )
+        cache, hub = map(Path, answer.split())
+        assert cache == hub.parent / "inductor"
+        assert cache.is_relative_to(tmp_path)

@@ -36,8 +36,8 @@ def test_a_compiled_network_gives_what_it_gave_before() -> None:
     torch.manual_seed(0)
     network = Small(8).eval()
     run = Compiled(network)
+    images = torch.randn(5, 3, 16, 16)
     with torch.inference_mode():
-        images = torch.randn(5, 3, 16, 16)
         expected = network(images)
         torch.testing.assert_close(run(images), expected, rtol=0, atol=1e-5)
         with torch.compiler.set_stance("fail_on_recompile"):

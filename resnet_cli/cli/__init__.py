@@ -1,5 +1,6 @@
 """The commands, and the one place where an error becomes a line and a status."""
 
+import logging
 import os
 import signal
 import sys
@@ -7,6 +8,7 @@ import threading
 import traceback
 import warnings
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -30,9 +32,12 @@ class Cli(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn what the user can mend, and signals, into a status."""
         catch_sigterm()
+        keep_compiled()
         # Pillow warns of odd metadata in pictures that it reads all the same, torch of formats
         # that it will read no more
         warnings.filterwarnings("ignore", module=r"(PIL|torch)\b")
+        # ... and its compiler of CUDA tools that nobody here asked for
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -74,6 +79,17 @@ def catch_sigterm() -> None:
     """Let SIGTERM unwind the run, so that what was written is closed properly."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+
+
+def keep_compiled() -> None:
+    """Keep what ``--compile`` makes beside the weights that torch keeps.
+
+    torch's own place for it is a temporary folder, gone after a restart; it is settled when torch
+    is imported, which is after this.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    home = os.environ.get("TORCH_HOME") or Path(cache) / "torch"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(home) / "inductor"))
 
 
 def show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
