@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,13 +14,21 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from torchvision.models import ResNet
 
+from measuring import PEAK
+from resnet_cli.benchmark.subject import random_checkpoint
+from resnet_cli.benchmark.sweep import Sweep
+from resnet_cli.benchmark.timing import Timing
 from resnet_cli.cli import cli
+from resnet_cli.devices import PRECISIONS
 
 REPOSITORY = Path(__file__).parents[1]
 DEMO = REPOSITORY / "checkpoints" / "ants_bees_resnet18.safetensors"
 SAMPLES = REPOSITORY / "sample_images"
 
 Run = Callable[..., Result]
+Fix = Callable[[Callable[[int], Timing]], None]
+
+filled_once = cache(random_checkpoint)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,6 +68,30 @@ def run() -> Iterator[Run]:
 
     yield invoke
     torch.set_num_threads(os.cpu_count() or 1)
+
+
+@pytest.fixture
+def known_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine reaches so many GFLOP/s, which takes seconds to measure."""
+    monkeypatch.setattr("resnet_cli.benchmark.sweep.peak_gflops", lambda *_: PEAK)
+
+
+@pytest.fixture
+def fix(monkeypatch: pytest.MonkeyPatch, known_peak: None) -> Fix:
+    """Let every row of a batch size be measured alike, without a network."""
+
+    def give(timing: Callable[[int], Timing]) -> None:
+        def ready(_: Sweep, precision: str) -> object:
+            dtype = PRECISIONS[precision]
+            return SimpleNamespace(
+                precision=precision, backend=SimpleNamespace(limit=None, dtype=dtype)
+            )
+
+        monkeypatch.setattr(Sweep, "ready", ready)
+        monkeypatch.setattr(Sweep, "timed", lambda _, __, row: timing(row.batch_size))
+        monkeypatch.setattr("resnet_cli.benchmark.subject.random_checkpoint", filled_once)
+
+    return give
 
 
 def trained(name: str = "resnet18", *, num_classes: int = 3, in_channels: int = 3) -> ResNet:

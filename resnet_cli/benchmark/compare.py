@@ -2,33 +2,70 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.benchmark import Benchmark
 from resnet_cli.errors import InputError
 
-KEYS = ("mode", "precision", "batch_size", "compiled")  # which rows are of the same setting
+KEYS = {"mode": str, "precision": str, "batch_size": int, "compiled": bool}
+"""Which rows are of the same setting."""
 
 NOT_COMPARED = frozenset({"date", "batch_sizes", "precisions"})
 """What may differ without making two rows incomparable."""
 
+LARGEST = 16_000_000  # bytes; a sweep of a thousand rows has a fortieth of that
+SHOWN = 60  # characters of a value
+
 Key = tuple[Any, ...]
 
 
-def read_benchmark(path: Path) -> Mapping[str, Any]:
+def read_benchmark(path: Path) -> dict[str, Any]:
     """Read the .json of an earlier run.
 
     Raises:
         InputError: it is none.
     """
+    with path.open("rb") as file:
+        data = file.read(LARGEST + 1)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        [key_of(row) for row in record["rows"]]
-        dict(record["environment"]), dict(record["settings"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"cannot compare with {path}: it is no .json of a benchmark") from error
-    return dict(record)
+        record: Any = json.loads(data) if len(data) <= LARGEST else None
+    except (ValueError, RecursionError):  # no JSON, no Unicode, a number of endless digits
+        record = None
+    if is_benchmark(record):
+        return dict(record)
+    raise InputError(f"cannot compare with {path}: it is no .json that resnet-cli benchmark wrote")
+
+
+def is_benchmark(record: Any) -> bool:
+    """Whether an object has all that is compared, and of the right kinds."""
+    return (
+        isinstance(record, dict)
+        and all(isinstance(record.get(part), dict) for part in ("environment", "settings"))
+        and isinstance(record.get("rows"), list)
+        and all(map(is_row, record["rows"]))
+    )
+
+
+def is_row(row: Any) -> bool:
+    """Whether an object is one row of a benchmark."""
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("model"), str)
+        and all(type(row.get(key)) is kind for key, kind in KEYS.items())
+        and "images_per_second" in row
+        and is_rate(row["images_per_second"])
+    )
+
+
+def is_rate(value: Any) -> bool:
+    """Whether a value is a speed, or None for what was not measured."""
+    if value is None:
+        return True
+    try:
+        return type(value) in (int, float) and isfinite(value) and value > 0
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def key_of(row: Mapping[str, Any]) -> Key:
@@ -42,13 +79,27 @@ def speeds(earlier: Mapping[str, Any]) -> dict[Key, float]:
     return {key_of(row): row["images_per_second"] for row in rows if row["images_per_second"]}
 
 
-def differences(benchmark: Benchmark, earlier: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what was different: a ratio means little between two machines."""
-    models = {row["model"] for row in earlier["rows"]}, {row.model for row in benchmark.rows}
-    if models[0] != models[1]:
-        yield f"model: {', '.join(models[0])} then, {', '.join(models[1])} now"
+def differences(
+    now: Mapping[str, Mapping[str, Any]], model: str, earlier: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield what was different: a ratio means little between two machines.
+
+    Args:
+        now: ``environment`` and ``settings``.
+        model: that is measured.
+        earlier: from ``read_benchmark``.
+    """
+    models = sorted({row["model"] for row in earlier["rows"]})
+    if models != [model]:
+        yield f"model: {shown(', '.join(models))} then, {model} now"
     for part in ("environment", "settings"):
-        then, now = earlier[part], benchmark.record()[part]
-        for name in sorted((then.keys() | now.keys()) - NOT_COMPARED):
-            if then.get(name) != now.get(name):
-                yield f"{name}: {then.get(name)} then, {now.get(name)} now"
+        for name in sorted((earlier[part].keys() | now[part].keys()) - NOT_COMPARED):
+            before, after = (record[part].get(name) for record in (earlier, now))
+            if before != after:
+                yield f"{shown(name)}: {shown(before)} then, {shown(after)} now"
+
+
+def shown(value: object) -> str:
+    """A value as text, cut where it is long."""
+    text = str(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

@@ -3,60 +3,114 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from resnet_cli.benchmark import Benchmark, Row
 from resnet_cli.benchmark.compare import Key, key_of
 
-TITLES = ("mode", "precision", "batch", "images/s")
-AFTER = ("GFLOP/s", "of peak", "MB")
+GAP = "  "
+
+DROPPED = ("GFLOP/s", "MB")
+"""What a narrow terminal does without, in this order; files always have it."""
 
 
-def header(percentiles: Sequence[float], *, compared: bool) -> list[str]:
-    """Titles of the columns."""
-    titles = [*TITLES, *(f"p{percent:g} ms" for percent in percentiles), *AFTER]
-    return [*titles, "ratio"] if compared else titles
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the table."""
+
+    title: str
+    text: Callable[[Row], str]
+    least: int = 0  # characters: wide enough for any figure, so that rows are shown as they come
+    left: bool = False  # aligned, as words are
+
+    @property
+    def width(self) -> int:
+        """Characters."""
+        return max(len(self.title), self.least)
+
+    def aligned(self, text: str) -> str:
+        """A cell as wide as the column."""
+        return text.ljust(self.width) if self.left else text.rjust(self.width)
 
 
-def cells(row: Row, before: Mapping[Key, float] | None) -> list[str]:
-    """A row as text, a cell a column; a row without figures says why in their place.
+SETTINGS = (
+    Column("mode", lambda row: row.mode, len("end-to-end"), left=True),
+    Column("prec", lambda row: row.precision, left=True),
+    Column("batch", lambda row: str(row.batch_size)),
+)
+
+RATE = Column("images/s", lambda row: number(row.images_per_second) + noise(row))
+
+COSTS = (
+    Column("GFLOP/s", lambda row: number(row.gflops)),
+    Column("peak", lambda row: "" if row.peak_share is None else f"{row.peak_share:.0%}"),
+    Column("MB", lambda row: f"{(row.peak_memory_bytes or 0) / 1e6:.0f}", 5),
+)
+
+
+def columns(
+    percentiles: Sequence[float], before: Mapping[Key, float] | None, width: int
+) -> list[Column]:
+    """The columns of a table.
 
     Args:
-        row: what was measured.
-        before: images per second of an earlier run, for the column of ratios.
+        percentiles: of the latency.
+        before: images per second of an earlier run, for a column of ratios.
+        width: characters of the terminal.
     """
-    start = [row.mode, row.precision, str(row.batch_size)]
-    if row.images_per_second is None:
-        return [*start, row.status]
-    found = [
-        *start,
-        f"{row.images_per_second:.1f}" + ("~" if row.status == "noisy" else ""),
-        *(f"{ms:.1f}" for ms in row.latency_ms.values()),
-        f"{row.gflops:.0f}",
-        f"{100 * (row.peak_share or 0.0):.0f} %",
-        f"{(row.peak_memory_bytes or 0) / 1e6:.0f}",
+    latencies = [
+        Column(f"p{percent:g} ms", partial(latency, name=f"p{percent:g}"), 6)
+        for percent in percentiles
     ]
-    if before is not None:
-        then = before.get(key_of(row.record()))
-        found.append("" if then is None else f"{row.images_per_second / then:.2f}")
+    ratios = [] if before is None else [Column("ratio", partial(ratio, before=before))]
+    found = [*SETTINGS, RATE, *latencies, *COSTS, *ratios]
+    for title in DROPPED:
+        if len(GAP.join(column.aligned("") for column in found)) > width:
+            found = [column for column in found if column.title != title]
     return found
 
 
-def aligned(row: Sequence[str], widths: Sequence[int]) -> str:
-    """One line: mode and precision to the left, numbers to the right."""
-    pairs = zip(row, widths, strict=False)
-    padded = [
-        text.ljust(width) if column < 2 else text.rjust(width)
-        for column, (text, width) in enumerate(pairs)
-    ]
-    return "  ".join(padded).rstrip()
+def header(columns: Sequence[Column]) -> str:
+    """The line of titles."""
+    return line(columns, [column.title for column in columns])
 
 
-def widths(percentiles: Sequence[float], *, compared: bool) -> list[int]:
-    """Columns that are wide enough for any figure, so that rows can be shown as they come."""
-    least = [10, 9, 5, 9, *(8 for _ in percentiles), 7, 7, 6, 5]
-    titles = header(percentiles, compared=compared)
-    return [max(len(title), width) for title, width in zip(titles, least, strict=False)]
+def row_line(columns: Sequence[Column], row: Row) -> str:
+    """A row; one without figures says why in their place."""
+    if row.images_per_second is None:
+        return line(columns, [*(column.text(row) for column in SETTINGS), row.status])
+    return line(columns, [column.text(row) for column in columns])
+
+
+def line(columns: Sequence[Column], cells: Sequence[str]) -> str:
+    """Cells under each other."""
+    pairs = zip(columns, cells, strict=False)
+    return GAP.join(column.aligned(cell) for column, cell in pairs).rstrip()
+
+
+def number(value: float | None) -> str:
+    """Three digits that mean something, and the whole ones before them."""
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.1f}"
+
+
+def noise(row: Row) -> str:
+    """A mark on a figure that is not to be trusted."""
+    return "~" if row.status == "noisy" else ""
+
+
+def latency(row: Row, *, name: str) -> str:
+    """Milliseconds of a batch."""
+    return number(row.latency_ms.get(name))
+
+
+def ratio(row: Row, *, before: Mapping[Key, float]) -> str:
+    """How much faster it is now; nothing where it was not measured then."""
+    then = before.get(key_of(row.record()))
+    return "" if then is None else f"{(row.images_per_second or 0.0) / then:.2f}"
 
 
 def as_csv(benchmark: Benchmark) -> str:

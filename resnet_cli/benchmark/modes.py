@@ -2,22 +2,28 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from itertools import cycle
+from statistics import fmean
 from time import perf_counter
 
 import torch
 
-from resnet_cli.benchmark.timing import Effort, Timing, time_device, time_streams
+from resnet_cli.benchmark.photographs import Photographs
+from resnet_cli.benchmark.timing import Effort, Stages, Timing, time_device, time_streams, wait
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import InputError
 from resnet_cli.inputs import Inputs
 from resnet_cli.records import Prediction
 
 
+def streams(device: torch.device, workers: int) -> int:
+    """Passes that run beside each other: one a core, or one after the other on a device."""
+    return workers if device.type == "cpu" else 1
+
+
 def time_forward(
     classifier: Classifier, *, batch: int, side: int, workers: int, effort: Effort
 ) -> Timing:
-    """Time the network on random pictures that are ready in its memory.
+    """Time the network on random pixels that are ready in its memory, up to the best classes.
 
     Args:
         classifier: of which the network is timed.
@@ -27,22 +33,27 @@ def time_forward(
         effort: how long.
     """
     backend = classifier.backend
-    channels = classifier.checkpoint.in_channels
-    shape = (batch, channels, side, side)
-    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, device=backend.device)
-    pixels = pixels.to(memory_format=torch.channels_last)
+    device = backend.device
+    shape = (batch, classifier.checkpoint.in_channels, side, side)
+    pixels = torch.randint(256, shape, dtype=torch.uint8, device=device)
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    kept = classifier.topk(None)
 
-    @torch.inference_mode()
     def run() -> object:
-        return backend.network(pixels)
+        return backend.top(pixels, kept)
 
-    if backend.device.type == "cuda":  # cuda only
-        return time_device(run, device=backend.device, batch=batch, effort=effort)
-    return time_streams(run, batch=batch, streams=workers, effort=effort)
+    def run_and_wait() -> object:
+        best = run()
+        wait(device)
+        return best
+
+    if device.type == "cuda":  # cuda only
+        return time_device(run, device=device, batch=batch, effort=effort)
+    return time_streams(run_and_wait, batch=batch, streams=streams(device, workers), effort=effort)
 
 
 def time_end_to_end(
-    classifier: Classifier, inputs: Inputs, *, batch: int, workers: int, effort: Effort
+    classifier: Classifier, photographs: Photographs, *, batch: int, workers: int, effort: Effort
 ) -> Timing:
     """Time all that ``predict`` does with files, over and over.
 
@@ -50,32 +61,57 @@ def time_end_to_end(
 
     Args:
         classifier: what is timed.
-        inputs: files, taken again from the first when all were.
+        photographs: files, taken again from the first when all were.
         batch: images of a pass.
         workers: threads.
         effort: how long.
+
+    Raises:
+        InputError: no picture is left that can be read.
     """
-    endless = Inputs(cycle(list(inputs.paths)), None, 0)
+    endless = Inputs(photographs.endless(), None, 0)
     rows = classifier.predict(endless, batch_size=batch, workers=workers)
-    latencies: list[float] = []
-    decoding = everything = images = 0.0
+    beside = streams(classifier.backend.device, workers)
+    passes: list[list[Prediction]] = []
     begun = now = perf_counter()
     with closing(rows):
         for number, members in enumerate(grouped(rows, batch)):
             now = perf_counter()
+            whole = whole_ones(members, photographs)
             if number < effort.warmup * workers:
                 begun = now
                 continue
-            stages = [work(row) for row in members if row.error is None]
-            if not stages:
-                raise InputError("cannot measure: none of the pictures of a batch can be read")
-            latencies.append(sum(map(sum, stages)))
-            decoding += sum(decode for decode, _ in stages)
-            everything += latencies[-1]
-            images += len(stages)
-            if effort.enough(len(latencies), now - begun):
-                break
-    return Timing(int(images), now - begun, latencies, decoding / max(everything, 1e-9))
+            if whole:  # pictures that cannot be read take time, and are none
+                passes.append(whole)
+            if effort.enough(len(passes) // beside, now - begun):
+                return summed(passes, now - begun)
+    raise InputError(f"cannot measure with {photographs.source}: none of its pictures can be read")
+
+
+def whole_ones(members: Iterable[Prediction], photographs: Photographs) -> list[Prediction]:
+    """The rows of pictures that could be read; the others are taken no more."""
+    whole = []
+    for row in members:
+        if row.error is None:
+            whole.append(row)
+        else:
+            photographs.leave_out(str(row.path), row.error)
+    return whole
+
+
+def summed(passes: list[list[Prediction]], seconds: float) -> Timing:
+    """What some batches took."""
+    rows = [row for members in passes for row in members]
+    return Timing(
+        images=len(rows),
+        seconds=seconds,
+        latencies_ms=[sum(row.total_ms for row in members) for members in passes],
+        forward_ms=[fmean(row.forward_ms or 0.0 for row in members) for members in passes],
+        stages=Stages(
+            prepare_ms=fmean((row.decode_ms or 0.0) + (row.preprocess_ms or 0.0) for row in rows),
+            forward_ms=fmean(row.forward_ms or 0.0 for row in rows),
+        ),
+    )
 
 
 def grouped(rows: Iterable[Prediction], size: int) -> Iterator[list[Prediction]]:
@@ -86,9 +122,3 @@ def grouped(rows: Iterable[Prediction], size: int) -> Iterator[list[Prediction]]
         if len(members) == size:
             yield members
             members = []
-
-
-def work(row: Prediction) -> tuple[float, float]:
-    """Milliseconds that one image took to decode and prepare, and in the network."""
-    prepare = (row.decode_ms or 0.0) + (row.preprocess_ms or 0.0)
-    return prepare, row.forward_ms or 0.0

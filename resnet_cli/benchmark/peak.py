@@ -1,17 +1,50 @@
 """What this machine can do at a precision: the measure that a network's speed is held against."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 
 import torch
+from torch import Tensor
 
-SIDE = 2048  # of the matrices
-IMAGES, CHANNELS, PIXELS = 4, 256, 56  # of the convolution, as in the middle of a ResNet
+from resnet_cli.benchmark.timing import wait
+
+CHANNELS, PIXELS = 256, 56  # of the convolution, as in the middle of a ResNet
 
 ROUNDS = 5
+LONGEST = 0.25  # seconds of one run; a processor without the arithmetic would take minutes
 
 
-def peak_gflops(device: torch.device, dtype: torch.dtype, threads: int) -> float:
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Work of several sizes, of which larger ones keep a device busier."""
+
+    make: Callable[[int, torch.device, torch.dtype], Callable[[], Tensor]]
+    flops: Callable[[int], int]  # floating-point operations of a size
+    sizes: Sequence[int]
+
+
+def product(side: int, device: torch.device, dtype: torch.dtype) -> Callable[[], Tensor]:
+    """A product of two square matrices."""
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return lambda: left @ right
+
+
+def convolution(count: int, device: torch.device, dtype: torch.dtype) -> Callable[[], Tensor]:
+    """A 3x3 convolution of so many images, in channels-last."""
+    images = torch.randn(count, CHANNELS, PIXELS, PIXELS, device=device)
+    kernel = torch.randn(CHANNELS, CHANNELS, 3, 3, device=device)
+    images, kernel = (t.to(dtype, memory_format=torch.channels_last) for t in (images, kernel))
+    return lambda: torch.conv2d(images, kernel, padding=1)
+
+
+KERNELS = (
+    Kernel(product, lambda side: 2 * side**3, (256, 512, 1024, 2048, 4096, 8192)),
+    Kernel(convolution, lambda n: 2 * n * PIXELS**2 * CHANNELS**2 * 9, (1, 4, 16, 64, 256)),
+)
+
+
+def peak_gflops(device: torch.device, dtype: torch.dtype, threads: int) -> float | None:
     """GFLOP/s of the better of a large matrix product and a large 3x3 convolution.
 
     On some processors the one is tuned well, on some the other: one machine gave 196 GFLOP/s in the
@@ -21,30 +54,32 @@ def peak_gflops(device: torch.device, dtype: torch.dtype, threads: int) -> float
         device: where.
         dtype: of the numbers.
         threads: CPU threads that share the work.
+
+    Returns:
+        None where not even the smallest of them has room.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
-            return max(product(device, dtype), convolution(device, dtype))
+            rates = [rate for kernel in KERNELS for rate in climb(kernel, device, dtype)]
     finally:
         torch.set_num_threads(before)
+    return max(rates, default=None)
 
 
-def product(device: torch.device, dtype: torch.dtype) -> float:
-    """GFLOP/s of a matrix product."""
-    left, right = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
-    return best(lambda: left @ right, 2 * SIDE**3, device)
-
-
-def convolution(device: torch.device, dtype: torch.dtype) -> float:
-    """GFLOP/s of a 3x3 convolution in channels-last."""
-    layout = torch.channels_last
-    images = torch.randn(IMAGES, CHANNELS, PIXELS, PIXELS, device=device)
-    kernel = torch.randn(CHANNELS, CHANNELS, 3, 3, device=device)
-    images, kernel = (t.to(dtype, memory_format=layout) for t in (images, kernel))
-    flops = 2 * IMAGES * PIXELS**2 * CHANNELS**2 * 9
-    return best(lambda: torch.conv2d(images, kernel, padding=1), flops, device)
+def climb(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> Iterator[float]:
+    """Yield the GFLOP/s of each size, for as long as a run is short and there is room."""
+    rate = 0.0
+    for size in kernel.sizes:
+        flops = kernel.flops(size)
+        if rate and flops / (1e9 * rate) > LONGEST:
+            return
+        try:
+            rate = best(kernel.make(size, device, dtype), flops, device)
+        except torch.OutOfMemoryError:
+            return
+        yield rate
 
 
 def best(run: Callable[[], object], flops: int, device: torch.device) -> float:
@@ -58,9 +93,3 @@ def best(run: Callable[[], object], flops: int, device: torch.device) -> float:
         wait(device)
         seconds.append(perf_counter() - begun)
     return flops / min(seconds) / 1e9
-
-
-def wait(device: torch.device) -> None:
-    """Let a device finish."""
-    if device.type == "cuda":  # cuda only
-        torch.cuda.synchronize(device)

@@ -1,96 +1,127 @@
 """A benchmark as a picture: throughput and latency over the batch size."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from resnet_cli.benchmark import Benchmark, Row
+from resnet_cli.benchmark import Benchmark
+from resnet_cli.benchmark.bars import latency_ranges, throughput_bars
+from resnet_cli.benchmark.curves import latency_curves, throughput_curves
+from resnet_cli.benchmark.series import GREY, INK, SMALL, series_of
 
-INK, PALE = "#1f2933", "#d9dee3"
-COLOURS = ("#0b6e99", "#d1495b", "#edae49", "#5b8e7d", "#7a5195", "#8d6b4f")
+WIDTH, HEIGHT, HEIGHT_OF_A_BAR = 10.0, 3.0, 0.45  # inches; heights of the panels alone
+DPI = 160
 
-SIZE = (10.0, 4.6)  # inches
-DPI = 150
+ABOVE, ABOVE_BARS, BELOW = 1.25, 0.95, 0.6  # inches around the panels
+TITLE, FACTS, LEGEND = 0.27, 0.5, 0.68  # inches from the upper edge
+LEFT, LEFT_OF_BARS, RIGHT = 0.075, 0.13, 0.985  # shares of the width; names stand beside bars
+
+STYLE: Any = {
+    "text.color": INK,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": GREY,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+}
 
 
 def plot(benchmark: Benchmark, path: Path) -> None:
     """Draw a benchmark into a file."""
-    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained", facecolor="white")
-    left, right = figure.subplots(1, 2)
-    curves = list(settings(benchmark.rows))
-    for colour, (label, rows) in zip(COLOURS, curves, strict=False):
-        throughput(left, label, rows, colour)
-        latency(right, label, rows, colour)
-    for axes in (left, right):
-        finish(axes, sorted({row.batch_size for row in benchmark.rows}))
-    left.set_ylim(bottom=0)
-    left.set_ylabel("images/s")
-    left.set_title("Throughput", loc="left", color=INK, fontweight="bold")
-    right.set_yscale("log")
-    right.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    right.set_ylabel("ms per batch")
-    right.set_title(f"Latency: {span(benchmark)}", loc="left", color=INK, fontweight="bold")
-    left.legend(frameon=False, loc="best")
-    model = benchmark.rows[0].model
-    where = benchmark.environment["device"]
-    figure.suptitle(f"{model} on {where}", x=0.01, ha="left", color=INK, fontsize=13)
-    figure.savefig(path)
-
-
-def settings(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
-    """Yield each mode and precision with its rows, by batch size."""
-    for mode, precision in dict.fromkeys((row.mode, row.precision) for row in rows):
-        mine = [row for row in rows if (row.mode, row.precision) == (mode, precision)]
-        found = [row for row in mine if row.images_per_second is not None]
-        if found:
-            yield f"{mode}, {precision}", sorted(found, key=lambda row: row.batch_size)
-
-
-def throughput(axes: Axes, label: str, rows: Sequence[Row], colour: str) -> None:
-    """A line of images per second, each point with its number."""
-    sizes = [row.batch_size for row in rows]
-    rates = [row.images_per_second or 0.0 for row in rows]
-    axes.plot(sizes, rates, marker="o", color=colour, label=label, linewidth=2)
-    for size, rate in zip(sizes, rates, strict=True):
-        axes.annotate(
-            f"{rate:.0f}",
-            (size, rate),
-            textcoords="offset points",
-            xytext=(0, 7),
-            ha="center",
-            color=colour,
-            fontsize=8,
+    series = list(series_of(benchmark.rows))
+    is_bars = len({row.batch_size for row in benchmark.rows}) == 1
+    above = ABOVE_BARS if is_bars else ABOVE
+    height = above + BELOW + (HEIGHT_OF_A_BAR * (len(series) + 0.3) if is_bars else HEIGHT)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
+        left, right = figure.subplots(1, 2)
+        figure.subplots_adjust(
+            LEFT_OF_BARS if is_bars else LEFT,
+            BELOW / height,
+            RIGHT,
+            1 - above / height,
+            wspace=0.2,
         )
+        heading(figure, benchmark)
+        titles(left, right, benchmark, is_bars=is_bars)
+        if not any(one.measured for one in series):
+            nothing(left, right)
+        elif is_bars:
+            throughput_bars(left, series)
+            latency_ranges(right, series)
+        else:
+            throughput_curves(left, series)
+            latency_curves(right, series)
+            legend(figure, left)
+        figure.savefig(path, format="png")  # whatever it is called while it is written
 
 
-def latency(axes: Axes, label: str, rows: Sequence[Row], colour: str) -> None:
-    """A line of the lowest percentile, and a band up to the highest."""
-    sizes = [row.batch_size for row in rows]
-    least = [min(row.latency_ms.values()) for row in rows]
-    most = [max(row.latency_ms.values()) for row in rows]
-    axes.plot(sizes, least, marker="o", color=colour, label=label, linewidth=2)
-    axes.fill_between(sizes, least, most, color=colour, alpha=0.2, linewidth=0)
+def legend(figure: Figure, axes: Axes) -> None:
+    """One line that names the curves of both panels."""
+    handles = axes.get_legend_handles_labels()[0]
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(LEFT - 0.01, 1 - LEGEND / figure.get_figheight()),
+        ncols=len(handles),
+        frameon=False,
+        fontsize=SMALL + 0.5,
+        columnspacing=1.6,
+        handlelength=2.6,
+        borderpad=0,
+    )
 
 
-def span(benchmark: Benchmark) -> str:
-    """Which percentiles the band reaches over."""
-    percentiles = benchmark.settings["percentiles"]
-    low, high = min(percentiles), max(percentiles)
-    return f"percentile {low:g}" if low == high else f"percentiles {low:g} to {high:g}"
+def heading(figure: Figure, benchmark: Benchmark) -> None:
+    """What ran where, and how."""
+    height = figure.get_figheight()
+    title = f"{benchmark.rows[0].model} on {benchmark.environment['device']}"
+    figure.text(0.02, 1 - TITLE / height, title, fontsize=14, fontweight="bold")
+    figure.text(
+        0.02,
+        1 - FACTS / height,
+        "  ·  ".join(facts(benchmark)),
+        fontsize=SMALL + 0.5,
+        color=GREY,
+    )
 
 
-def finish(axes: Axes, sizes: Sequence[int]) -> None:
-    """Batch sizes as they were, quiet lines."""
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(sizes))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
-    axes.set_xlabel("batch size")
-    axes.margins(x=0.08, y=0.15)
-    axes.grid(color=PALE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+def facts(benchmark: Benchmark) -> list[str]:
+    """What a reader needs to know to believe the figures."""
+    settings, environment = benchmark.settings, benchmark.environment
+    side = settings["img_size"]
+    found = [f"{side}×{side} pixels", f"{settings['workers']} workers"]
+    if settings["compiled"]:
+        found.append("compiled")
+    found += [f"torch {environment['torch']}", environment["date"].partition("T")[0]]
+    marks = {"noisy": "~ too noisy to be trusted", "out of memory": "× out of memory"}
+    return found + [text for status, text in marks.items() if status in statuses(benchmark)]
+
+
+def statuses(benchmark: Benchmark) -> set[str]:
+    """How the rows ended."""
+    return {row.status for row in benchmark.rows}
+
+
+def titles(left: Axes, right: Axes, benchmark: Benchmark, *, is_bars: bool) -> None:
+    """Say what each panel shows, with its unit."""
+    percentiles = sorted(benchmark.settings["percentiles"])
+    low, high = (f"p{percent:g}" for percent in (percentiles[0], percentiles[-1]))
+    shown = low if low == high else f"{low}, and a band up to {high}"
+    batch = f"a batch of {benchmark.rows[0].batch_size:,}" if is_bars else "a batch"
+    left.set_title("Throughput, images/s", loc="left", fontsize=10.5, pad=8)
+    right.set_title(
+        f"Latency of {batch}, ms{'' if is_bars else f': {shown}'}", loc="left", fontsize=10.5, pad=8
+    )
+
+
+def nothing(*panels: Axes) -> None:
+    """Say that there is nothing to see."""
+    for axes in panels:
+        axes.set_axis_off()
+        axes.text(0, 0.9, "out of memory", color=GREY, transform=axes.transAxes)

@@ -1,8 +1,9 @@
 """Passes of a network under the clock."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Barrier, BrokenBarrierError
 from time import perf_counter
@@ -12,6 +13,8 @@ import torch
 from resnet_cli.pipeline import one_thread_each
 
 LEAST_PASSES = 3  # of each stream, however slow they are
+
+AHEAD = 8  # passes that wait in the queue of a device
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +33,23 @@ class Effort:
 
 
 @dataclass(frozen=True, slots=True)
+class Stages:
+    """Milliseconds that one image takes of a thread, or of the device."""
+
+    prepare_ms: float  # decode and preprocess
+    forward_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """What was measured of one setting."""
 
     images: int
     seconds: float  # by the clock, from the first counted pass to the end of the last
     latencies_ms: Sequence[float] = field(repr=False)  # of each pass
-    decode_share: float | None = None  # of a core's time that goes into decoding, end to end
+    forward_ms: Sequence[float] | None = field(default=None, repr=False)
+    """The network's part of each pass, where a pass does more."""
+    stages: Stages | None = None  # end to end
 
     @property
     def images_per_second(self) -> float:
@@ -45,16 +58,50 @@ class Timing:
 
     def percentile(self, percent: float) -> float:
         """Milliseconds that so many percent of the passes took at most."""
-        ordered = sorted(self.latencies_ms)
-        place = percent / 100 * (len(ordered) - 1)
-        below = int(place)
-        above = min(below + 1, len(ordered) - 1)
-        return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+        return percentile(self.latencies_ms, percent)
 
     @property
     def spread(self) -> float:
-        """How far the slower half of the passes is from the median, as a share of it."""
-        return self.percentile(90) / statistics.median(self.latencies_ms) - 1
+        """How far the slower passes are from the median, as a share of it.
+
+        Photographs differ, and so does what it takes to decode them: only the network's part is
+        the same work in every pass.
+        """
+        alike = self.forward_ms or self.latencies_ms
+        return percentile(alike, 90) / statistics.median(alike) - 1
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that so many percent are not above, between neighbours in proportion."""
+    ordered = sorted(values)
+    place = percent / 100 * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
+
+class Together:
+    """Streams that begin at once, and that all end when one of them fails or the user has enough.
+
+    A pass under way cannot be cut short; no other begins.
+    """
+
+    def __init__(self, streams: int) -> None:
+        self.barrier = Barrier(streams)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the streams shall end."""
+        return self.barrier.broken
+
+    @contextmanager
+    def unless_it_fails(self) -> Iterator[None]:
+        """End all streams when what is inside does not come to its end."""
+        try:
+            yield
+        except BaseException:
+            self.barrier.abort()
+            raise
 
 
 def time_streams(run: Callable[[], object], *, batch: int, streams: int, effort: Effort) -> Timing:
@@ -66,25 +113,24 @@ def time_streams(run: Callable[[], object], *, batch: int, streams: int, effort:
         streams: threads.
         effort: how long.
     """
-    together = Barrier(streams)
+    together = Together(streams)
 
     def stream() -> tuple[float, list[float], float]:
         torch.set_num_threads(1)
-        try:
+        with together.unless_it_fails():
             for _ in range(effort.warmup):
+                if together.ended:
+                    break
                 run()
-        except BaseException:
-            together.abort()  # the other streams shall not wait for this one
-            raise
-        together.wait()
-        begun = now = perf_counter()
-        latencies: list[float] = []
-        while not effort.enough(len(latencies), now - begun):
-            before, now = now, timed(run)
-            latencies.append(1000 * (now - before))
+            together.barrier.wait()
+            begun = now = perf_counter()
+            latencies: list[float] = []
+            while not (together.ended or effort.enough(len(latencies), now - begun)):
+                before, now = now, timed(run)
+                latencies.append(1000 * (now - before))
         return begun, latencies, now
 
-    with one_thread_each, ThreadPoolExecutor(streams) as pool:
+    with one_thread_each, ThreadPoolExecutor(streams) as pool, together.unless_it_fails():
         jobs = [pool.submit(stream) for _ in range(streams)]
         errors = [error for job in jobs if (error := job.exception()) is not None]
         for error in sorted(errors, key=lambda error: isinstance(error, BrokenBarrierError)):
@@ -103,28 +149,35 @@ def timed(run: Callable[[], object]) -> float:
     return perf_counter()
 
 
+def wait(device: torch.device) -> None:
+    """Let a device finish what it was given; the processor has when its operators return."""
+    if device.type != "cpu":  # cuda only
+        torch.accelerator.synchronize(device)
+
+
 def time_device(
     run: Callable[[], object], *, device: torch.device, batch: int, effort: Effort
 ) -> Timing:  # cuda only
     """Time passes that a device works off one after the other.
 
-    They are queued without waiting, so that the device never rests; events on it tell how long
-    each took, and the clock runs until the last is done.
+    They are queued without waiting, so that the device never rests; events on its stream tell how
+    long each took, and the clock runs until the last is done.
     """
-    for _ in range(effort.warmup):
-        run()
-    torch.cuda.synchronize(device)
-    begun = perf_counter()
-    events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-    while not effort.enough(len(events), perf_counter() - begun):
-        pair = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        pair[0].record()
-        run()
-        pair[1].record()
-        events.append(pair)
-        if len(events) % 8 == 0:
-            events[-8][1].synchronize()  # no more than a few passes ahead
-    torch.cuda.synchronize(device)
-    seconds = perf_counter() - begun
+    with torch.cuda.device(device):  # events belong to the current one
+        for _ in range(effort.warmup):
+            run()
+        torch.cuda.synchronize()
+        begun = perf_counter()
+        events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        while not effort.enough(len(events), perf_counter() - begun):
+            pair = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            pair[0].record()
+            run()
+            pair[1].record()
+            events.append(pair)
+            if len(events) > AHEAD:
+                events[-AHEAD][1].synchronize()
+        torch.cuda.synchronize()
+        seconds = perf_counter() - begun
     latencies = [start.elapsed_time(end) for start, end in events]
     return Timing(batch * len(events), seconds, latencies)

@@ -1,82 +1,125 @@
 """What the figures mean, in a sentence that names what to change."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from resnet_cli.benchmark import Row
+from resnet_cli.benchmark.timing import Stages
 
-WAITING = 0.8  # of the network's own speed, below which a device waits for something
-MOST = 0.5  # of the work of an image
+BUSY = 0.8  # of what a stage can do alone, from which it is what the others wait for
+RISING = 1.05  # times the speed of the next smaller batch
 
 
-def verdict(rows: Sequence[Row], *, compiled: bool, workers: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was chosen, and what there is."""
+
+    compiled: bool
+    workers: int  # threads
+    cores: int  # that this process may use
+    bf16: bool = True  # the device has arithmetic for it
+
+
+def verdict(rows: Sequence[Row], options: Options) -> str:
     """Say what limits the speed here, and which option would change it.
 
     Args:
-        rows: of one benchmark.
-        compiled: whether the network was.
-        workers: threads.
+        rows: of one benchmark, at least one.
+        options: of that benchmark.
     """
     measured = [row for row in rows if row.images_per_second is not None]
     if not measured:
-        return "nothing could be measured: a smaller --batch-size"
-    sentences = [limits(measured, compiled=compiled, workers=workers)]
+        smallest = min(row.batch_size for row in rows)
+        return (
+            f"nothing could be measured: out of memory at --batch-size {smallest}: try a smaller "
+            "one, or a smaller --img-size"
+        )
+    best = decisive(measured)
+    sentences = [limit(best, measured, options)]
     noisy = [row for row in measured if row.status == "noisy"]
     if noisy:
-        sentences.append(
-            f"too noisy: {len(noisy)} of {len(measured)} rows spread too widely to be trusted: let "
+        word = "row spreads" if len(noisy) == 1 else "rows spread"
+        doubt = (
+            f"too noisy: {len(noisy)} of {len(measured)} {word} too widely to be trusted: let "
             "nothing else run, or measure longer with --duration"
         )
+        sentences.insert(0 if best in noisy else 1, doubt)
     if len(measured) < len(rows):
         smallest = min(row.batch_size for row in rows if row.images_per_second is None)
         sentences.append(f"out of memory from --batch-size {smallest}")
     return "; ".join(sentences)
 
 
-def limits(measured: Sequence[Row], *, compiled: bool, workers: int) -> str:
-    """What limits the fastest setting."""
-    fastest = max(measured, key=speed)
+def decisive(measured: Sequence[Row]) -> Row:
+    """The fastest row of those that are nearest to what ``predict`` does."""
     whole = [row for row in measured if row.mode == "end-to-end"]
-    if whole:
-        best = max(whole, key=speed)
-        alone = next(row for row in measured if same(row, best))
-        if is_cpu(best):
-            if (best.decode_share or 0.0) > MOST:
-                return decode_bound(best, "pictures of fewer pixels, or more cores")
-        elif speed(best) < WAITING * speed(alone):
-            return decode_bound(best, f"more threads than --workers {workers}")
-        fastest = best
-    advice = faster(fastest, compiled=compiled)
-    rate = f"{speed(fastest):.1f} images/s"
-    return f"compute-bound: {settings_of(fastest)} is the fastest, {rate}{advice}"
+    return max(whole or measured, key=speed)
 
 
-def decode_bound(row: Row, remedy: str) -> str:
-    """A sentence on a network that waits for pictures."""
-    return f"decode-bound: {settings_of(row)}, {speed(row):.1f} images/s: {remedy} would help"
+def limit(best: Row, measured: Sequence[Row], options: Options) -> str:
+    """What limits a row."""
+    if best.stages is not None:
+        if best.device == "cpu":
+            if best.stages.prepare_ms > best.stages.forward_ms:
+                return f"decode-bound: {described(best)}: {more_decoders(options)}"
+        elif speed(best) < BUSY * alone(best, best.stages, measured):
+            if speed(best) > BUSY * 1000 * options.workers / best.stages.prepare_ms:
+                return f"decode-bound: {described(best)}: {more_decoders(options)}"
+            return (
+                f"transfer-bound: {described(best)}, though neither decoding nor the network is "
+                "busy: a larger --batch-size makes fewer and larger copies"
+            )
+    return f"compute-bound: {described(best)}: {advice(best, measured, options)}"
 
 
-def faster(row: Row, *, compiled: bool) -> str:
-    """Options that were not tried."""
-    options = [] if compiled else ["--compile"]
-    if row.precision == "fp32":
-        options.insert(0, "--precision bf16")
-    return f"; try {' and '.join(options)}" if options else ""
+def alone(row: Row, stages: Stages, measured: Sequence[Row]) -> float:
+    """Images per second of the network without anything before it, in the setting of a row."""
+    same = [
+        other
+        for other in measured
+        if other.mode == "forward"
+        and (other.precision, other.batch_size) == (row.precision, row.batch_size)
+    ]
+    return max(map(speed, same), default=1000 / stages.forward_ms)
 
 
-def settings_of(row: Row) -> str:
-    """What sets a row apart."""
-    return f"{row.mode} in {row.precision} with --batch-size {row.batch_size}"
+def more_decoders(options: Options) -> str:
+    """What makes decoding faster."""
+    if options.workers < options.cores:
+        return f"try --workers {options.cores}, of which {options.workers} were used"
+    return f"photographs of fewer pixels or more cores than --workers {options.workers} would help"
 
 
-def same(row: Row, other: Row) -> bool:
-    """Whether a row is of the network alone, in the setting of another."""
-    alike = (row.precision, row.batch_size) == (other.precision, other.batch_size)
-    return row.mode == "forward" and alike
+def advice(best: Row, measured: Sequence[Row], options: Options) -> str:
+    """What was not tried and may be faster."""
+    untried = []
+    if options.bf16 and {row.precision for row in measured} == {"fp32"}:
+        untried.append("--precision bf16")
+    if not options.compiled:
+        untried.append("--compile")
+    if is_rising(best, measured):
+        untried.append(f"a --batch-size over {best.batch_size}")
+    if best.device == "cpu" and options.workers < options.cores:
+        untried.append(f"--workers {options.cores}")
+    return f"try {' or '.join(untried)}" if untried else "only a smaller --img-size would be faster"
 
 
-def is_cpu(row: Row) -> bool:
-    """Whether the network ran on the processor."""
-    return row.device == "cpu"
+def is_rising(best: Row, measured: Sequence[Row]) -> bool:
+    """Whether the largest batch of a sweep is clearly faster than the next smaller one."""
+    alike = [row for row in measured if (row.mode, row.precision) == (best.mode, best.precision)]
+    smaller = [row for row in alike if row.batch_size < best.batch_size]
+    if not smaller or best.batch_size < max(row.batch_size for row in alike):
+        return False
+    return speed(best) > RISING * speed(max(smaller, key=lambda row: row.batch_size))
+
+
+def described(row: Row) -> str:
+    """What sets a row apart, and how fast it is."""
+    share = "" if row.peak_share is None else f", {row.peak_share:.0%} of this machine's peak"
+    return (
+        f"{row.mode} in {row.precision} with --batch-size {row.batch_size} is fastest, "
+        f"{speed(row):.1f} images/s{share}"
+    )
 
 
 def speed(row: Row) -> float:

@@ -1,29 +1,35 @@
 """``resnet-cli benchmark``: how fast a network runs here."""
 
-from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from resnet_cli.cli.options import POSITIVE, debug_option, progress_option
-from resnet_cli.errors import OutputError
-
-if TYPE_CHECKING:
-    from resnet_cli.benchmark import Benchmark, Settings
-    from resnet_cli.checkpoint import Checkpoint
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
-SUFFIXES = (".json", ".csv", ".png")
+LARGEST = 10**9  # images of a pass; no machine holds them, and torch counts no further than 2^63
+
+LONGEST = 40  # characters of a wrong value that are repeated
 
 
 def sizes(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
     """Read batch sizes with commas between them."""
-    parts = value.split(",")
-    if not all(part.strip().isdecimal() and int(part) for part in parts):
-        raise click.BadParameter(f"{value!r} is not like 1,8,32")
-    return tuple(dict.fromkeys(map(int, parts)))
+    try:
+        found = tuple(dict.fromkeys(int(part) for part in value.split(",")))
+    except ValueError:  # int() takes no more than some thousand digits either
+        raise click.BadParameter(f"{value[:LONGEST]!r} is not like 1,8,32") from None
+    if not all(1 <= size <= LARGEST for size in found):
+        raise click.BadParameter(f"{value[:LONGEST]!r} is not of 1 to {LARGEST:,} images each")
+    return found
+
+
+def seconds(_: click.Context, __: click.Parameter, value: float) -> float:
+    """See that a duration comes to an end."""
+    if not (isfinite(value) and value > 0):
+        raise click.BadParameter(f"{value} is not a number of seconds above 0")
+    return value
 
 
 def precisions(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
@@ -37,12 +43,17 @@ def precisions(_: click.Context, __: click.Parameter, value: str) -> tuple[str, 
 def percents(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:
     """Read percentiles with commas between them."""
     try:
-        found = tuple(dict.fromkeys(float(part) for part in value.split(",")))
+        found = tuple(dict.fromkeys(as_shown(part) for part in value.split(",")))
     except ValueError:
         found = ()
     if not found or not all(0 <= percent <= 100 for percent in found):
-        raise click.BadParameter(f"{value!r} is not like 50,90,99")
+        raise click.BadParameter(f"{value[:LONGEST]!r} is not like 50,90,99")
     return found
+
+
+def as_shown(text: str) -> float:
+    """A number with no more digits than its name has: p99.9."""
+    return float(f"{float(text):g}") + 0.0  # which makes nothing of the sign of zero
 
 
 @click.command()
@@ -78,14 +89,14 @@ def percents(_: click.Context, __: click.Parameter, value: str) -> tuple[float, 
 @click.option(
     "-j",
     "--workers",
-    type=POSITIVE,
+    type=click.IntRange(1, 1024),
     metavar="N",
     show_default="all cores",
     help="CPU threads: streams of the network on the CPU, decoders in front of a GPU.",
 )
 @click.option(
     "--img-size",
-    type=click.IntRange(min=32),
+    type=click.IntRange(32, 16384),
     metavar="N",
     default=224,
     help="Pixels of a side of the pictures.",
@@ -106,7 +117,8 @@ def percents(_: click.Context, __: click.Parameter, value: str) -> tuple[float, 
 )
 @click.option(
     "--duration",
-    type=click.FloatRange(min=0, min_open=True),
+    type=float,
+    callback=seconds,
     metavar="S",
     default=3.0,
     help="Seconds of each row, three passes at the least.",
@@ -170,86 +182,25 @@ def benchmark(
     """
     from resnet_cli.benchmark import Settings
     from resnet_cli.benchmark.compare import read_benchmark
+    from resnet_cli.benchmark.photographs import Photographs
     from resnet_cli.benchmark.subject import find_measured
     from resnet_cli.benchmark.timing import Effort
+    from resnet_cli.cli.sweep import check_outputs, run
+    from resnet_cli.cli.terminal import showing_notes
     from resnet_cli.devices import available_cores, find_device
 
     check_outputs(outputs, overwrite=overwrite)
     earlier = None if compare is None else read_benchmark(compare)
-    settings = Settings(
-        device=find_device(device),
-        batch_sizes=batch_sizes,
-        precisions=wanted_precisions,
-        compiled=compile,
-        workers=workers or available_cores(),
-        img_size=img_size,
-        images=images,
-        effort=Effort(warmup, duration, iters),
-        percentiles=percentiles,
-    )
-    result = run(find_measured(subject), settings, earlier, progress)
-    for path in outputs:
-        write(result, path)
-
-
-def check_outputs(outputs: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse, before anything is measured, what could not be written."""
-    from resnet_cli.writers import check_new
-
-    for path in outputs:
-        if path.suffix.lower() not in SUFFIXES:
-            raise OutputError(
-                f"cannot write {path}: the suffix must be one of {', '.join(SUFFIXES)}"
-            )
-        check_new(path, overwrite=overwrite)
-
-
-def run(
-    checkpoint: "Checkpoint",
-    settings: "Settings",
-    earlier: Mapping[str, Any] | None,
-    progress: str,
-) -> "Benchmark":
-    """Measure, and show each row as soon as there is one."""
-    from resnet_cli.benchmark import Benchmark, measure
-    from resnet_cli.benchmark.compare import differences, speeds
-    from resnet_cli.benchmark.environment import environment
-    from resnet_cli.benchmark.formats import aligned, cells, header, widths
-    from resnet_cli.benchmark.verdict import verdict
-    from resnet_cli.cli.terminal import above_the_bar, note, progress_bar, showing_notes
-
-    where = environment(settings.device, settings.workers)
-    note(
-        f"{checkpoint.model} on {where['device']}, {settings.workers} workers, "
-        f"torch {where['torch']}"
-    )
-    before = None if earlier is None else speeds(earlier)
-    compared = before is not None
-    columns = widths(settings.percentiles, compared=compared)
-    click.echo(aligned(header(settings.percentiles, compared=compared), columns))
-    rows = []
-    with showing_notes(), progress_bar(settings.total, progress, unit="row") as bar:
-        for row in measure(checkpoint, settings):
-            rows.append(row)
-            with above_the_bar():
-                click.echo(aligned(cells(row, before), columns))
-            bar.update()
-    said = verdict(rows, compiled=settings.compiled, workers=settings.workers)
-    click.echo(said)
-    result = Benchmark(where, settings.record(), tuple(rows), said)
-    for difference in () if earlier is None else differences(result, earlier):
-        note(f"not the same, {difference}", "Warning")
-    return result
-
-
-def write(result: "Benchmark", path: Path) -> None:
-    """Write a benchmark as the suffix of the file says."""
-    from resnet_cli.benchmark.formats import as_csv, as_json
-
-    if path.suffix.lower() == ".png":
-        from resnet_cli.benchmark.plot import plot
-
-        plot(result, path)
-    else:
-        text = as_json(result) if path.suffix.lower() == ".json" else as_csv(result)
-        path.write_text(text, encoding="utf-8")
+    with showing_notes():
+        settings = Settings(
+            device=find_device(device),
+            batch_sizes=batch_sizes,
+            precisions=wanted_precisions,
+            compiled=compile,
+            workers=workers or available_cores(),
+            img_size=img_size,
+            photographs=None if images is None else Photographs(images),
+            effort=Effort(warmup, duration, iters),
+            percentiles=percentiles,
+        )
+        run(find_measured(subject), settings, outputs, earlier=earlier, progress=progress)

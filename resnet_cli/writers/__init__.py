@@ -78,6 +78,8 @@ def check_outputs(outputs: Sequence[Path], *, overwrite: bool, grids: Sequence[P
             raise OutputError(f"cannot write {path} twice: name each output once")
         taken |= places
         check_new(path, overwrite=overwrite)
+        if path.suffix.lower() in GRIDS:  # the first of several pages
+            check_new(numbered(path, 1), overwrite=overwrite)
 
 
 def check_new(path: Path, *, overwrite: bool) -> None:
@@ -88,10 +90,8 @@ def check_new(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"cannot write {path}: it is a folder")
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"cannot write {path}: the folder {path.parent} may not be written")
-    first_of_several = [numbered(path, 1)] if path.suffix.lower() in GRIDS else []
-    for place in (path, *first_of_several):
-        if place.exists() and not overwrite:
-            raise OutputError(f"cannot write {place}: it is there already: add --overwrite")
+    if path.exists() and not overwrite:
+        raise OutputError(f"cannot write {path}: it is there already: add --overwrite")
 
 
 @contextmanager

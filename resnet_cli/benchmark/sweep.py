@@ -1,0 +1,194 @@
+"""The sweep: a row for each precision, batch size and mode."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+import torch
+
+from resnet_cli.backend import Backend
+from resnet_cli.benchmark import Row, Settings
+from resnet_cli.benchmark.memory import forget_peak, peak_bytes, room
+from resnet_cli.benchmark.modes import streams, time_end_to_end, time_forward
+from resnet_cli.benchmark.peak import peak_gflops
+from resnet_cli.benchmark.timing import Timing
+from resnet_cli.checkpoint import Checkpoint
+from resnet_cli.classifier import Classifier
+from resnet_cli.devices import PRECISIONS, available_cores
+from resnet_cli.errors import DeviceError
+from resnet_cli.summary import Totals, summarise
+from resnet_cli.summary.networks import Subject
+
+WIDE = 0.25  # spread from which a row is not to be trusted
+
+OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+"""What torch's allocators say; that of the CPU has no class of its own for it."""
+
+
+def measure(checkpoint: Checkpoint, settings: Settings) -> Iterator[Row]:
+    """Measure a sweep, a row at a time.
+
+    Args:
+        checkpoint: the network, with weights of any kind.
+        settings: what is measured.
+
+    Yields:
+        A row for each precision, batch size and mode.
+    """
+    sweep = Sweep(checkpoint, settings, cost_of_an_image(checkpoint, settings.img_size))
+    for precision, batch in product(settings.precisions, settings.batch_sizes):
+        failed: Row | None = None
+        for mode in settings.modes:
+            row = sweep.row(mode, precision, batch)
+            if failed is None:
+                row = sweep.measured(row)
+                failed = row if row.images_per_second is None else None
+            else:  # what does not fit alone does not fit with photographs before it
+                row = replace(row, status=failed.status, error=failed.error)
+            yield row
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What the rows of a benchmark share."""
+
+    checkpoint: Checkpoint
+    settings: Settings
+    cost: Totals  # of one image
+    peaks: dict[torch.dtype, float | None] = field(default_factory=dict)  # GFLOP/s
+
+    def row(self, mode: str, precision: str, batch: int) -> Row:
+        """A row before anything was measured."""
+        device, compiled = str(self.settings.device), self.settings.compiled
+        return Row(mode, self.checkpoint.model, device, precision, batch, compiled)
+
+    def measured(self, row: Row) -> Row:
+        """A row with its figures, or with why there are none."""
+        try:
+            self.check_room(row)
+            classifier = self.ready(row.precision)
+            row = as_it_runs(row, classifier.precision)
+            peak = self.peak(classifier.backend.dtype)
+            forget_peak(self.settings.device)
+            timing = self.timed(classifier, row)
+            check_whole(classifier.backend, row.batch_size)
+        except (torch.OutOfMemoryError, DeviceError, RuntimeError, MemoryError) as error:
+            return replace(row, status="out of memory", error=complaint(error))
+        return self.completed(row, timing, peak)
+
+    def check_room(self, row: Row) -> None:
+        """Refuse a batch whose activations alone are more than the memory.
+
+        Raises:
+            MemoryError: says how much is missing.
+        """
+        device, workers = self.settings.device, self.settings.workers
+        share = PRECISIONS[row.precision].itemsize / torch.float32.itemsize
+        needed = share * self.cost.peak_activation_bytes * row.batch_size
+        needed *= streams(device, workers)
+        there = room(device)
+        if there is not None and needed > there:
+            raise MemoryError(
+                f"not enough memory: the activations need {needed / 1e9:,.1f} GB, of which there "
+                f"are {there / 1e9:,.1f}"
+            )
+
+    def ready(self, precision: str) -> Classifier:
+        """A classifier of its own for each row: a compiled network is made for one batch size."""
+        side = self.settings.img_size
+        if self.settings.compiled:
+            torch.compiler.reset()  # which compiles only so many batch sizes of one network
+        return Classifier.of(
+            self.checkpoint,
+            reason="to be measured",
+            device=self.settings.device,
+            precision=precision,
+            compile=self.settings.compiled,
+            preprocess=lambda recorded: replace(
+                recorded, crop_size=side, resize_size=max(side, recorded.resize_size)
+            ),
+        )
+
+    def peak(self, dtype: torch.dtype) -> float | None:
+        """What this machine can do, measured once for each kind of number."""
+        if dtype not in self.peaks:
+            threads = min(self.settings.workers, available_cores())
+            self.peaks[dtype] = peak_gflops(self.settings.device, dtype, threads)
+        return self.peaks[dtype]
+
+    def timed(self, classifier: Classifier, row: Row) -> Timing:
+        """Time one setting."""
+        workers, effort = self.settings.workers, self.settings.effort
+        if row.mode == "forward" or self.settings.photographs is None:
+            side = self.settings.img_size
+            return time_forward(
+                classifier, batch=row.batch_size, side=side, workers=workers, effort=effort
+            )
+        return time_end_to_end(
+            classifier,
+            self.settings.photographs,
+            batch=row.batch_size,
+            workers=workers,
+            effort=effort,
+        )
+
+    def completed(self, row: Row, timing: Timing, peak: float | None) -> Row:
+        """A row with what was measured."""
+        gflops = timing.images_per_second * self.cost.gflops
+        return replace(
+            row,
+            images_per_second=timing.images_per_second,
+            latency_ms={
+                f"p{percent:g}": timing.percentile(percent) for percent in self.settings.percentiles
+            },
+            gflops=gflops,
+            peak_share=None if peak is None else gflops / peak,
+            peak_memory_bytes=peak_bytes(self.settings.device),
+            iterations=len(timing.latencies_ms),
+            status="noisy" if timing.spread > WIDE else "ok",
+            stages=timing.stages,
+        )
+
+
+def as_it_runs(row: Row, precision: str) -> Row:
+    """A row in the arithmetic that is used, which need not be what was asked for."""
+    if precision == row.precision:
+        return row
+    said = f"{row.precision} would be emulated here: measured in {precision}"
+    return replace(row, precision=precision, error=said)
+
+
+def check_whole(backend: Backend, batch: int) -> None:
+    """See that a batch went through the network in one pass.
+
+    Raises:
+        MemoryError: it had to be cut.
+    """
+    if backend.limit is not None and backend.limit < batch:
+        raise MemoryError(f"not enough memory: predict runs it in passes of {backend.limit}")
+
+
+def complaint(error: Exception) -> str:
+    """The message of an error that means that memory ran out.
+
+    Raises:
+        Exception: the error itself, if it means anything else.
+    """
+    message = next(iter(str(error).splitlines()), type(error).__name__)
+    is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    if is_memory or any(phrase in message.lower() for phrase in OUT_OF_MEMORY):
+        return message
+    raise error
+
+
+def cost_of_an_image(checkpoint: Checkpoint, side: int) -> Totals:
+    """Multiply-adds and activations of one image."""
+    subject = Subject(
+        checkpoint.model,
+        str(checkpoint.path),
+        checkpoint.blank,
+        checkpoint.in_channels,
+        checkpoint.num_classes,
+        is_resnet=True,
+    )
+    return summarise(subject, img_size=(side, side)).totals

@@ -1,0 +1,163 @@
+"""One run of ``benchmark``: each row as soon as there is one, then the files and what it means."""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from resnet_cli.benchmark import Benchmark, Row, Settings
+from resnet_cli.benchmark.compare import differences, speeds
+from resnet_cli.benchmark.environment import environment
+from resnet_cli.benchmark.formats import as_csv, as_json, columns, header, row_line
+from resnet_cli.benchmark.sweep import measure
+from resnet_cli.benchmark.verdict import Options, verdict
+from resnet_cli.checkpoint import Checkpoint
+from resnet_cli.cli.terminal import above_the_bar, note, progress_bar
+from resnet_cli.devices import available_cores, has_units
+from resnet_cli.errors import OutputError
+from resnet_cli.writers import check_new, saying
+
+WIDTH = 80  # characters, where nothing says how wide the terminal is
+
+
+def write_json(result: Benchmark, path: Path) -> None:
+    """Write everything."""
+    path.write_text(as_json(result), encoding="utf-8")
+
+
+def write_csv(result: Benchmark, path: Path) -> None:
+    """Write the rows."""
+    path.write_text(as_csv(result), encoding="utf-8")
+
+
+def write_png(result: Benchmark, path: Path) -> None:
+    """Draw the rows."""
+    from resnet_cli.benchmark.plot import plot
+
+    plot(result, path)
+
+
+FILES: dict[str, Callable[[Benchmark, Path], None]] = {
+    ".json": write_json,
+    ".csv": write_csv,
+    ".png": write_png,
+}
+
+
+def check_outputs(outputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse, before anything is measured, what could not be written.
+
+    Raises:
+        OutputError: an unknown suffix, no folder, a file that is there, or one named twice.
+    """
+    taken: set[Path] = set()
+    for path in outputs:
+        if path.suffix.lower() not in FILES:
+            raise OutputError(f"cannot write {path}: the suffix must be one of {', '.join(FILES)}")
+        if path.resolve() in taken:
+            raise OutputError(f"cannot write {path} twice: name each output once")
+        taken.add(path.resolve())
+        check_new(path, overwrite=overwrite)
+
+
+def run(
+    checkpoint: Checkpoint,
+    settings: Settings,
+    outputs: Sequence[Path],
+    *,
+    earlier: Mapping[str, Any] | None,
+    progress: str,
+) -> None:
+    """Measure, and show each row as soon as there is one.
+
+    The rows that there are when a run is cut short are written as well.
+
+    Args:
+        checkpoint: the network.
+        settings: what is measured.
+        outputs: files.
+        earlier: a run to compare with.
+        progress: ``auto``, ``on`` or ``off``.
+    """
+    where = environment(settings.device, settings.workers)
+    note(
+        f"{checkpoint.model} on {where['device']}, {settings.workers} workers, "
+        f"torch {where['torch']}"
+    )
+    now = {"environment": where, "settings": settings.record()}
+    for difference in () if earlier is None else differences(now, checkpoint.model, earlier):
+        note(f"not the same, {difference}", "Warning")
+    rows: list[Row] = []
+    try:
+        show(rows, checkpoint, settings, earlier, progress)
+    finally:
+        said = conclusion(rows, settings)
+        if rows:
+            write(Benchmark(**now, rows=tuple(rows), verdict=said), outputs)
+    click.echo(said)
+
+
+def show(
+    rows: list[Row],
+    checkpoint: Checkpoint,
+    settings: Settings,
+    earlier: Mapping[str, Any] | None,
+    progress: str,
+) -> None:
+    """Measure row after row into ``rows``."""
+    before = None if earlier is None else speeds(earlier)
+    width = shutil.get_terminal_size(fallback=(WIDTH, 24)).columns
+    shown = columns(settings.percentiles, before, width)
+    click.echo(header(shown))
+    with progress_bar(settings.total, progress, unit="row") as bar:
+        for row in measure(checkpoint, settings):
+            rows.append(row)
+            with above_the_bar():
+                click.echo(row_line(shown, row))
+            bar.update()
+
+
+def conclusion(rows: Sequence[Row], settings: Settings) -> str:
+    """The verdict, and whether it is on all that was to be measured."""
+    if not rows:
+        return "nothing was measured"
+    options = Options(
+        compiled=settings.compiled,
+        workers=settings.workers,
+        cores=available_cores(),
+        bf16=has_units(settings.device, "bf16"),
+    )
+    said = verdict(rows, options)
+    if len(rows) == settings.total:
+        return said
+    return f"stopped after {len(rows)} of {settings.total} rows; {said}"
+
+
+def write(result: Benchmark, outputs: Sequence[Path]) -> None:
+    """Write every file that can be written.
+
+    Raises:
+        OutputError: the first that could not.
+    """
+    errors = [error for path in outputs if (error := complaint(result, path)) is not None]
+    for error in errors:
+        raise error
+
+
+def complaint(result: Benchmark, path: Path) -> OutputError | None:
+    """Write one file, whole or not at all, and return why it could not be."""
+    place = path.resolve()  # a link stays one
+    new = place.with_name(f".resnet-cli-{os.getpid()}.new")
+    try:
+        with saying(path):
+            try:
+                FILES[path.suffix.lower()](result, new)
+                new.replace(place)
+            finally:
+                new.unlink(missing_ok=True)
+    except OutputError as error:
+        return error
+    return None

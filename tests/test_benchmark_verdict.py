@@ -1,0 +1,141 @@
+"""The verdict: what limits the speed, and the option that would change it."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from measuring import a_row, end_to_end
+from resnet_cli.benchmark import Row
+from resnet_cli.benchmark.verdict import Options, verdict
+from resnet_cli.cli.benchmark import benchmark as command
+
+
+def said(
+    *rows: Row, compiled: bool = False, workers: int = 2, cores: int = 2, bf16: bool = True
+) -> str:
+    return verdict(rows, Options(compiled, workers, cores, bf16))
+
+
+def on_gpu(*rows: Row, workers: int, cores: int = 12) -> str:
+    return said(*(replace(row, device="cuda:0") for row in rows), workers=workers, cores=cores)
+
+
+DECODING = end_to_end(8, 40.0, prepare_ms=30.0, forward_ms=20.0)
+COMPUTING = end_to_end(8, 40.0, prepare_ms=20.0, forward_ms=30.0)
+ALONE = a_row("forward", 8, 100.0)
+
+
+def test_a_cpu_that_decodes_most_of_the_time_is_decode_bound() -> None:
+    sentence = said(ALONE, DECODING)
+    assert sentence.startswith("decode-bound: end-to-end in fp32 with --batch-size 8")
+    assert "40.0 images/s" in sentence
+    assert "more cores" in sentence
+    assert said(ALONE, COMPUTING).startswith("compute-bound: end-to-end in fp32")
+
+
+def test_cores_that_rest_are_named() -> None:
+    assert "try --workers 16, of which 2 were used" in said(ALONE, DECODING, cores=16)
+    assert "--workers 16" in said(ALONE, COMPUTING, cores=16)
+    assert "--workers" not in said(ALONE, COMPUTING)
+
+
+# a GPU of 9,000 images/s behind twelve threads that take 6 ms an image: 2,000 images/s
+GPU_ALONE = a_row("forward", 64, 9000.0)
+
+
+def test_a_gpu_that_waits_for_pictures_is_decode_bound() -> None:
+    sentence = on_gpu(GPU_ALONE, end_to_end(64, 1900.0, 6.0, 0.11), workers=12)
+    assert sentence.startswith("decode-bound: end-to-end in fp32 with --batch-size 64")
+    assert "more cores than --workers 12" in sentence
+    more = on_gpu(GPU_ALONE, end_to_end(64, 1900.0, 6.0, 0.11), workers=12, cores=16)
+    assert "try --workers 16" in more
+
+
+def test_a_gpu_that_waits_though_decoders_rest_is_transfer_bound() -> None:
+    sentence = on_gpu(GPU_ALONE, end_to_end(64, 1200.0, 6.0, 0.11), workers=12)
+    assert sentence.startswith("transfer-bound: end-to-end in fp32 with --batch-size 64")
+    assert "larger --batch-size" in sentence
+
+
+def test_a_gpu_that_never_waits_is_compute_bound() -> None:
+    rows = GPU_ALONE, end_to_end(64, 8500.0, 1.0, 0.11)
+    assert on_gpu(*rows, workers=12).startswith("compute-bound: end-to-end")
+
+
+def test_without_a_row_of_the_network_alone_its_own_milliseconds_count() -> None:
+    assert on_gpu(end_to_end(64, 1900.0, 6.0, 0.11), workers=12).startswith("decode-bound")
+    assert on_gpu(end_to_end(64, 1900.0, 6.0, 0.50), workers=12).startswith("compute-bound")
+    other = a_row("forward", 8, 2000.0)
+    assert on_gpu(other, end_to_end(64, 1200.0, 6.0, 0.11), workers=12).startswith("transfer")
+
+
+def test_compute_bound_names_the_fastest_setting_and_what_to_try() -> None:
+    rows = (
+        a_row("forward", 1, 50.0),
+        a_row("forward", 8, 100.0, peak_share=0.875),
+        a_row("forward", 32, 90.0),
+    )
+    sentence = said(*rows)
+
+    assert sentence.startswith("compute-bound: forward in fp32 with --batch-size 8")
+    assert "100.0 images/s, 88% of this machine's peak" in sentence
+    assert sentence.endswith("try --precision bf16 or --compile")
+    assert said(*rows, compiled=True).endswith("try --precision bf16")
+    assert said(*rows, bf16=False).endswith("try --compile")
+
+
+@pytest.mark.parametrize("rate", [150.0, 20.0])
+def test_what_was_measured_is_not_advised(rate: float) -> None:
+    rows = a_row("forward", 8, 100.0), a_row("forward", 8, rate, precision="bf16")
+    assert "--precision" not in said(*rows)
+    assert said(*rows, compiled=True).endswith("only a smaller --img-size would be faster")
+
+
+def test_larger_batches_are_advised_while_they_pay() -> None:
+    rising = a_row("forward", 1, 50.0), a_row("forward", 32, 100.0)
+    level = a_row("forward", 1, 98.0), a_row("forward", 32, 100.0)
+    assert "a --batch-size over 32" in said(*rising)
+    assert "--batch-size over" not in said(*level)
+    assert "--batch-size over" not in said(*rising, a_row("forward", 64, 90.0))
+    assert "--batch-size over" not in said(a_row("forward", 32, 100.0))
+
+
+def test_a_verdict_on_noise_begins_with_it() -> None:
+    quiet, noisy = a_row("forward", 8, 100.0), a_row("forward", 8, 120.0, status="noisy")
+    assert said(noisy).startswith("too noisy: 1 of 1 row spreads")
+    assert said(quiet, noisy).startswith("too noisy: 1 of 2")
+    assert "--duration" in said(noisy)
+    assert "compute-bound" in said(noisy)
+    slow = a_row("forward", 1, 50.0, status="noisy")
+    assert said(slow, quiet).startswith("compute-bound")
+    assert "too noisy: 1 of 2" in said(slow, quiet)
+    assert "noisy" not in said(quiet)
+
+
+def test_the_smallest_batch_without_room_is_named() -> None:
+    sentence = said(
+        a_row("forward", 8, 10.0), a_row("forward", 512, None), a_row("forward", 64, None)
+    )
+    assert sentence.startswith("compute-bound")
+    assert "out of memory from --batch-size 64" in sentence
+
+
+def test_nothing_measured_is_said() -> None:
+    sentence = said(a_row("forward", 64, None), a_row("forward", 32, None))
+    assert sentence.startswith("nothing could be measured: out of memory at --batch-size 32")
+    assert "smaller" in sentence
+
+
+def test_every_option_that_is_named_is_one() -> None:
+    known = {name for option in command.params for name in option.opts}
+    sentences = [
+        said(ALONE, DECODING, cores=16),
+        said(a_row("forward", 1, 50.0), a_row("forward", 32, 100.0, status="noisy"), cores=4),
+        on_gpu(GPU_ALONE, end_to_end(64, 1200.0, 6.0, 0.11), workers=12),
+        said(a_row("forward", 64, None)),
+    ]
+    for sentence in sentences:
+        named = set(re.findall(r"--[a-z-]+", sentence))
+        assert named
+        assert named <= known
