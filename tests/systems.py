@@ -361,6 +361,26 @@ class D2lResNet18(nn.Module):
         return result
 
 
+class GlobalAvgPool2d(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.avg_pool2d(x, kernel_size=x.size()[2:])
+
+
+class FlattenLayer(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(len(x), -1)
+
+
+def d2l_chinese_edition(in_channels: int, num_classes: int = 10) -> nn.Sequential:
+    """ResNet-18 of the Chinese edition for PyTorch, whose stages have names and whose stem none."""
+    network = d2l_stem(in_channels)
+    for number, channels in enumerate((64, 128, 256, 512), 1):
+        network.add_module(f"resnet_block{number}", d2l_stage(channels))
+    network.add_module("global_avg_pool", GlobalAvgPool2d())
+    network.add_module("fc", nn.Sequential(FlattenLayer(), nn.Linear(512, num_classes)))
+    return network
+
+
 # fastai: https://docs.fast.ai/vision.learner.html#create_head
 
 

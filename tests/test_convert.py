@@ -921,3 +921,79 @@ def test_original_and_converted_file_give_the_same_rows(
             for score, same in zip(row["predictions"], other["predictions"], strict=True):
                 assert (same["label"], same["index"]) == (score["label"], score["index"])
                 assert abs(same["prob"] - score["prob"]) <= 1e-6
+
+
+# a backbone alone
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_backbone_is_written_without_a_head(run: Run, suffix: str) -> None:
+    state = {name: t for name, t in resnet().state_dict().items() if not name.startswith("fc.")}
+    source = saved({"model": {f"backbone.{name}": tensor for name, tensor in state.items()}})
+    result = run("convert", source, f"out{suffix}")
+    output = Path(f"out{suffix}")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "a backbone alone" in result.stderr
+    assert same_bits(state_in(output), state)
+    missing = models.resnet18().load_state_dict(state_in(output), strict=False)
+    assert (missing.missing_keys, missing.unexpected_keys) == (["fc.weight", "fc.bias"], [])
+    refused = run("predict", source, "-c", output)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "no head" in refused.stderr
+    again = written(run, output, f"again{suffix}")
+    assert same_bits(state_in(again), state)
+
+
+def test_a_backbone_has_no_classes_to_name(run: Run) -> None:
+    state = {name: t for name, t in resnet().state_dict().items() if not name.startswith("fc.")}
+
+    assert "no head" in complaint(run, saved(state), "out.pth", "--classes", "a,b,c")
+
+
+# what a file says of itself, and does not hold
+
+
+def layers(*kinds: str) -> list[dict[str, Any]]:
+    return [{"kind": kind, "eps": 1e-5} for kind in kinds]
+
+
+@pytest.mark.parametrize(
+    ("record", "sentence"),
+    [
+        ({"head": layers("linear", "relu", "linear")}, "recorded head is linear, relu, linear,"),
+        ({"head": layers("relu")}, "recorded head is relu,"),
+        ({"head": []}, "recorded head is none,"),
+        ({"head": layers("linear", "silu", "linear"), "model": "resnet18"}, "recorded head is"),
+        ({"head": "linear"}, "recorded head is unknown here"),
+        ({"model": "resnet34"}, "record says resnet34, its tensors are of a resnet18"),
+        ({"model": 5}, "record says 5"),
+    ],
+)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_record_that_does_not_fit_the_tensors_is_refused(
+    run: Run, suffix: str, record: dict[str, Any], sentence: str
+) -> None:
+    state = resnet().state_dict()
+    if suffix == ".pth":
+        path = saved({"state_dict": state, "written_by": "resnet-cli", **record})
+    else:
+        path = Path("model.safetensors")
+        as_text = {key: v if isinstance(v, str) else json.dumps(v) for key, v in record.items()}
+        save_file(state, path, {"written_by": "resnet-cli", **as_text})
+
+    assert sentence in complaint(run, path, "out.pth")
+
+
+def test_a_recorded_head_with_other_layers_than_its_own_is_refused(run: Run) -> None:
+    network = resnet()
+    network.fc = nn.Sequential(nn.Linear(512, 9), nn.Tanh(), nn.Linear(9, 3))
+    content = {"state_dict": network.state_dict(), "written_by": "resnet-cli"}
+
+    for kinds in (("linear", "linear"), ("tanh", "linear", "linear")):
+        assert "recorded head" in complaint(
+            run, saved({**content, "head": layers(*kinds)}), "o.pth"
+        )
+    half = saved({**content, "head": layers("linear", "relu")})
+    assert "tensors of fc.2, and its modules lack it" in complaint(run, half, "o.pth")
+    written(run, saved({**content, "head": layers("linear", "tanh", "linear")}), "out.pth")

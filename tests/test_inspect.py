@@ -716,3 +716,14 @@ def test_every_warning_stands_in_the_table(run: Run) -> None:
     assert len(warnings) >= 2
     for warning in warnings:
         assert "".join(warning.split()) in shown
+
+
+def test_a_folder_without_weights_is_a_record_as_well(run: Run) -> None:
+    Path("empty").mkdir()
+    result = run("inspect", "empty", "--format", "json")
+    found = json.loads(result.stdout)
+
+    assert result.exit_code == 1
+    assert (found["path"], found["bytes"], found["sha256"]) == ("empty", None, None)
+    assert "a folder without weights" in found["error"]
+    assert found["error"] in result.stderr

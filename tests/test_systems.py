@@ -35,6 +35,7 @@ from systems import (
     HEADS,
     JOINED,
     LABELLESS,
+    BottleneckBlock,
     D2lResNet18,
     Detectron2ResNet,
     MmHead,
@@ -43,6 +44,7 @@ from systems import (
     Pointwise,
     TeachingResNet,
     cut,
+    d2l_chinese_edition,
     d2l_first_edition,
     fastai_head,
     headless,
@@ -880,6 +882,32 @@ def test_what_detectron2_makes_of_torchvisions_files(plain: ResNet) -> None:
     check("R-18.pkl", plain, model="resnet18", layout="detectron2", format="pickle")
 
 
+NOT_SAID = "whether bottlenecks stride"
+
+
+def test_who_made_a_file_of_detectron2_tells_where_it_strides() -> None:
+    network = trained(Detectron2ResNet(DEPTHS, 4))
+    path = saved({"model": network.state_dict()})
+
+    assert any(NOT_SAID in note for note in opened(path).notes)
+    told = check(saved({"model": network.state_dict(), "__author__": "torchvision"}), network)
+    assert told.notes == ()
+
+
+@pytest.mark.parametrize(("said", "first"), [("true", True), ("false", False)])
+def test_the_settings_beside_a_file_of_detectron2_tell_where_it_strides(
+    said: str, *, first: bool
+) -> None:
+    network = trained(Detectron2ResNet(DEPTHS, 4))
+    for block in network.modules():
+        if first and isinstance(block, BottleneckBlock):
+            block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+    Path("config.yaml").write_text(f"MODEL:\n  RESNETS:\n    STRIDE_IN_1X1: {said}\n")
+
+    found = check(saved({"model": network.state_dict()}), network)
+    assert not any(NOT_SAID in note for note in found.notes)
+
+
 # Teaching
 
 
@@ -901,7 +929,7 @@ def test_a_network_without_its_top_has_no_head() -> None:
 
 
 @pytest.mark.parametrize(("channels", "whole"), [(1, False), (3, False), (1, True)])
-@pytest.mark.parametrize("edition", [d2l_first_edition, D2lResNet18])
+@pytest.mark.parametrize("edition", [d2l_first_edition, D2lResNet18, d2l_chinese_edition])
 def test_the_resnet_of_dive_into_deep_learning(
     edition: Callable[[int], nn.Module], channels: int, whole: bool
 ) -> None:

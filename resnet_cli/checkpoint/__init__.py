@@ -2,10 +2,11 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torchvision.models import ResNet
 
@@ -19,7 +20,7 @@ from resnet_cli.checkpoint.locate import Location, locate
 from resnet_cli.checkpoint.network import Found
 from resnet_cli.checkpoint.preprocessing import find_preprocess
 from resnet_cli.checkpoint.soundness import require_finite
-from resnet_cli.checkpoint.trusted import read_trusted
+from resnet_cli.checkpoint.trusted import read_or_trust, read_trusted
 from resnet_cli.errors import CheckpointError
 from resnet_cli.preprocess import Preprocess
 
@@ -50,6 +51,9 @@ class Checkpoint:
     state: Mapping[str, Tensor] = field(repr=False)
     blank: ResNet = field(repr=False)  # on the meta device
 
+    # sizes and times of the files when they were read
+    stamps: tuple[tuple[int, int], ...] = field(default=(), repr=False)
+
     @property
     def whereabouts(self) -> list[str]:
         """Where in the file the weights were, in words; nothing when they were its all."""
@@ -60,14 +64,31 @@ class Checkpoint:
         return found
 
     def network(self) -> ResNet:
-        """Torchvision's network with these weights, in evaluation mode, on the CPU, in fp32."""
+        """Torchvision's network with these weights, in evaluation mode, on the CPU, in fp32.
+
+        The head is in memory of its own, all else is still mapped from the file: who uses the
+        network for long copies it, as folding its batch norms does.
+
+        Raises:
+            CheckpointError: the file was written to since it was read.
+        """
+        if stamps(self.files) != self.stamps:
+            raise CheckpointError(f"cannot use {self.path}: it was written to while it was read")
         network = copy.deepcopy(self.blank)
         state = {
-            name: tensor.float() if tensor.is_floating_point() else tensor
+            name: tensor.to(torch.float32, copy=name.startswith("fc."))
+            if tensor.is_floating_point()
+            else tensor
             for name, tensor in self.state.items()
         }
         network.load_state_dict(state, strict=True, assign=True)
         return network.requires_grad_(requires_grad=False)
+
+
+def stamps(files: Sequence[Path]) -> tuple[tuple[int, int], ...]:
+    """Bytes, and nanoseconds of the last change, of each file."""
+    found = [file.stat() for file in files]
+    return tuple((one.st_size, one.st_mtime_ns) for one in found)
 
 
 def load_checkpoint(
@@ -79,6 +100,7 @@ def load_checkpoint(
     ema: bool = True,
     dilated: bool = False,
     trusted: bool = False,
+    headless: bool = False,
 ) -> Checkpoint:
     """Load a checkpoint and find out what it is.
 
@@ -90,26 +112,31 @@ def load_checkpoint(
         ema: prefer averaged weights.
         dilated: its layer3 and layer4 dilate instead of striding, which tensors do not show.
         trusted: run what the file says where nothing else opens it.
+        headless: take a backbone alone as well, which has no classes.
 
     Raises:
         CheckpointError: unreadable, no ResNet, not ``model``, or weights that are not numbers.
         SettingError: ``classes`` do not fit.
     """
     path = weights_in(location.path) if location.path.is_dir() else location.path
-    contents = read_contents(path)
+    contents = read_or_trust(path) if trusted else read_contents(path)
     look = partial(examine, path=path, state_key=state_key, ema=ema, dilated=dilated)
+    before = stamps(contents.files or (path,))
     try:
         examined = look(contents)
     except CheckpointError:
         if not trusted:
             raise
-        contents = replace(contents, tree=read_trusted(path, contents))
+        contents = read_trusted(path, contents)
         examined = look(contents)
     found = examined.found
     require_model(found, model, path)
     require_finite(found.state, path)
-    told = classes is not None or state_key is not None
-    names = find_classes(classes, contents, path, require_head(found, path, told=told))
+    if headless and not found.head and classes is None:
+        names = ClassNames((), "it has no head", made_up=True)
+    else:
+        told = classes is not None or state_key is not None
+        names = find_classes(classes, contents, path, require_head(found, path, told=told))
     preprocess, preprocess_source = find_preprocess(examined, location)
     return Checkpoint(
         path=path,
@@ -130,6 +157,7 @@ def load_checkpoint(
         notes=examined.notes,
         state=found.state,
         blank=found.blank,
+        stamps=before,
     )
 
 

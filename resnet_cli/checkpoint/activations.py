@@ -22,7 +22,8 @@ ACTIVATION_KINDS = {  # classes of torch.nn: layers of ours
 }
 
 DO_NOTHING = frozenset(
-    {"Dropout", "Dropout1d", "Dropout2d", "AlphaDropout", "Identity", "Flatten", "Sequential",
+    {"Dropout", "Dropout1d", "Dropout2d", "AlphaDropout", "Identity", "Flatten", "FlattenLayer",
+     "Sequential",
      "Linear", "BatchNorm1d", "LayerNorm", "AdaptiveAvgPool2d", "AdaptiveConcatPool2d", "Conv2d",
      "AdaptiveMaxPool2d", "NonDynamicallyQuantizableLinear"}
 )  # fmt: skip
@@ -47,7 +48,9 @@ def span(found: Sequence[str], root: str, backbone: str, parts: Mapping[str, Par
         parts: what the file says of modules.
     """
     names = inside(root, parts)
-    if not names or (root and not backbone.startswith(f"{root}.")):
+    if root not in parts:
+        return []
+    if root and not backbone.startswith(f"{root}."):
         return names
     places = [names.index(name) for name in found if name in names]
     if not places:
@@ -88,7 +91,9 @@ def steps(
     """
     known = dict(found)
     if not follows_file(names, root, parts):
-        yield from by_convention(found)
+        yield from by_convention(
+            [(name, with_eps(layer, parts.get(name))) for name, layer in found]
+        )
         return
     outputs = max((layer.size_out for layer in known.values()), default=0)
     for name in names:
@@ -134,9 +139,9 @@ def outer(names: Sequence[str], root: str) -> Iterator[str]:
             yield name
 
 
-def with_eps(layer: Layer, part: Part) -> Layer:
+def with_eps(layer: Layer, part: Part | None) -> Layer:
     """A layer with the epsilon that its file names."""
-    eps = part.settings.get("eps")
+    eps = None if part is None else part.settings.get("eps")
     if layer.kind == "linear" or not isinstance(eps, float):
         return layer
     return Layer(layer.kind, layer.size_in, layer.size_out, layer.bias, eps)

@@ -1,10 +1,11 @@
-"""What the files beside the weights say: config.json and preprocessor_config.json of two libraries.
+"""What the files beside the weights say: config.json, preprocessor_config.json, config.yaml.
 
 A folder of timm or of transformers says which network it is, how it computes where the tensors do
-not tell, and how pictures are prepared for it.
+not tell, and how pictures are prepared for it; one of detectron2 says where the network strides.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import floor
@@ -17,6 +18,9 @@ from resnet_cli.errors import CheckpointError, SettingError
 from resnet_cli.preprocess import Preprocess
 
 CONFIG = "config.json"
+SETTINGS = "config.yaml"
+MOST_SETTINGS = 1 << 20  # characters of it
+STRIDE = re.compile(r"^\s*STRIDE_IN_1X1:\s*(true|false)\s*$", re.MULTILINE)
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
@@ -34,7 +38,7 @@ WARPED = 384  # pixels from which ConvNextImageProcessor squeezes pictures in pl
 class Config:
     """What stands beside the weights; empty where nothing known does."""
 
-    library: str | None = None  # timm or transformers
+    library: str | None = None  # timm, transformers or detectron2
     variant: Variant | None = None
     preprocess: Preprocess | None = None
     source: str = ""  # of the preprocessing, in words
@@ -47,6 +51,8 @@ def find_config(path: Path) -> Config:
         CheckpointError: they are of another network, or ask for what this program cannot do.
     """
     config = read_object(path.with_name(CONFIG))
+    if not config:
+        return of_detectron2(path.with_name(SETTINGS))
     try:
         if "architecture" in config or "pretrained_cfg" in config:
             return of_timm(config)
@@ -72,6 +78,15 @@ def read_object(path: Path) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} beside it is no JSON: mend it, or move it away") from error
     return found if isinstance(found, dict) else {}
+
+
+def of_detectron2(path: Path) -> Config:
+    """What the settings that detectron2 writes beside its checkpoints say of strides."""
+    if not path.is_file():
+        return Config()
+    with path.open(encoding="utf-8", errors="replace") as file:
+        match = STRIDE.search(file.read(MOST_SETTINGS))
+    return Config("detectron2", Variant(stride_in_1x1=match[1] == "true")) if match else Config()
 
 
 def of_timm(config: Mapping[str, Any]) -> Config:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.architectures import Variant
+from resnet_cli.architectures import PLAIN, Variant
 from resnet_cli.checkpoint.configs import Config, find_config
 from resnet_cli.checkpoint.formats import Contents
+from resnet_cli.checkpoint.globals import OTHER_NAMES
 from resnet_cli.checkpoint.network import Found, find_network
-from resnet_cli.checkpoint.selfmade import parts_from, recorded, variant_from
+from resnet_cli.checkpoint.selfmade import parts_from, recorded, require_recorded, variant_from
 from resnet_cli.checkpoint.strangers import stranger
 from resnet_cli.checkpoint.tree import Foreign, containers, items, plain, tensors_in
 from resnet_cli.checkpoint.weights import Weights, find_weights
@@ -33,6 +34,7 @@ class Examination:
     found: Found
     config: Config
     record: Mapping[str, Any]  # what the file says of itself
+    told: bool  # whether anything but tensors says where the network strides
 
     @property
     def layout(self) -> str:
@@ -58,7 +60,8 @@ class Examination:
         variant, found = self.found.variant, []
         if self.found.assumed:
             found.append("the activations of the head are not in the file: taken for ReLU")
-        if self.layout == "detectron2" and self.found.architecture.block == "Bottleneck":
+        bottlenecks = self.found.architecture.block == "Bottleneck"
+        if self.layout == "detectron2" and bottlenecks and not self.told:
             found.append(
                 "whether bottlenecks stride in the 1x1 or the 3x3 convolution is not in the file: "
                 "taken for the 3x3, as torchvision's"
@@ -103,15 +106,24 @@ def examine(
         refuse_other_pools(contents.tree)
         default = variant_from(record.get("variant")) or config.variant or styled(contents.tree)
         found = find_network(weights, default=default, dilated=dilated)
+        require_recorded(record, found.architecture.name, found.head)
     except CheckpointError as error:
         clause = what_else(contents.tree) if state_key is None else None
         reason = f"it is {clause}" if clause else str(error)
         if contents.imports and not clause:
-            reason += f" (it would import {listed(contents.imports)}: nothing of it was run)"
+            reason += f" ({unrun(contents.imports)})"
         raise CheckpointError(f"cannot load {path}: {reason}") from error
     except SettingError as error:  # a variant that its network has not
         raise CheckpointError(f"cannot load {path}: {error}") from error
-    return Examination(weights, found, config, record)
+    return Examination(weights, found, config, record, default is not None)
+
+
+def unrun(imports: Sequence[str]) -> str:
+    """Say what was not run, and how to run it where that may open the file."""
+    said = f"it would import {listed(imports)}: nothing of it was run"
+    if all(name in OTHER_NAMES for name in imports):  # whose tensors are read anyway
+        return said
+    return f"{said}; if you trust who made it, predict and convert do with --trust-checkpoint"
 
 
 def refuse_other_pools(tree: Any) -> None:
@@ -133,8 +145,15 @@ def refuse_other_pools(tree: Any) -> None:
 
 
 def styled(tree: Any) -> Variant | None:
-    """The variant that OpenMMLab's ``style="caffe"`` stands for; None without it."""
-    meta = tree.get("meta") if isinstance(tree, Mapping) else None
+    """The variant of OpenMMLab's ``style="caffe"``, or of torchvision's files in detectron2.
+
+    None where the file says neither.
+    """
+    if not isinstance(tree, Mapping):
+        return None
+    if tree.get("__author__") == "torchvision":
+        return PLAIN
+    meta = tree.get("meta")
     for key, value in items(meta):
         if key in ("config", "cfg") and isinstance(value, str) and CAFFE_STYLE.search(value):
             return Variant(stride_in_1x1=True)

@@ -78,9 +78,9 @@ def of_items(kind: Callable[[Any], Any]) -> Callable[..., Any]:
 
 def encoded(text: Any, encoding: Any = "latin1") -> bytes:
     """Bytes that protocols up to 2 spell as text."""
-    if encoding != "latin1":
+    if encoding != "latin1" or not isinstance(text, str):  # a list may be endless as text
         raise TypeError("bytes of no known spelling")
-    return str(text).encode("latin1")
+    return text.encode("latin1")
 
 
 def byte_array(data: Any = b"") -> bytes:

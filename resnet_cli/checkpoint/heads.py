@@ -180,6 +180,9 @@ def describe(found: list[Parameters], backbone: str, parts: Mapping[str, Part]) 
     if around and not listed[0][1].size_in:
         raise CheckpointError(f"{listed[0][0]} follows its backbone, which torchvision's has not")
     states = {one.name: one for one in found}
+    left = states.keys() - dict(listed).keys()
+    if left:
+        raise CheckpointError(f"its head has tensors of {min(left)}, and its modules lack it")
     layers = tuple(layer for _, layer in listed)
     state: dict[str, Tensor] = {}
     for index, (name, layer) in enumerate(listed):

@@ -27,8 +27,8 @@ class Inspection:
     """What was found; None for what the file does not have."""
 
     path: str
-    bytes: int  # of all its files
-    sha256: str  # of its files, one after the other
+    bytes: int | None = None  # of all its files
+    sha256: str | None = None  # of its files, one after the other
     format: str | None = None
     layout: str | None = None
     state_key: str | None = None
@@ -61,10 +61,12 @@ def inspect_checkpoint(
         ema: prefer averaged weights.
 
     Raises:
-        CheckpointError: a folder without weights.
         OSError: it cannot be opened.
     """
-    path = weights_in(given) if given.is_dir() else given
+    try:
+        path = weights_in(given) if given.is_dir() else given
+    except CheckpointError as error:
+        return Inspection(str(given), error=str(error))
     facts: dict[str, Any] = {"path": str(path)}
     try:
         contents = read_contents(path)

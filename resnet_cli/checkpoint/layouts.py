@@ -125,6 +125,22 @@ LAYOUTS = (
         first_stage=2,
         plain_shortcuts=True,
     ),
+    Layout(  # the book's Chinese edition for PyTorch, which names the stages and not the stem
+        "d2l",
+        "resnet_block1.0.conv1.weight",
+        (
+            (r"0", "conv1"),
+            (r"1", "bn1"),
+            (
+                rf"resnet_block{STAGE_4}\.{BLOCK}\.(?P<part>(?:conv|bn)[12])",
+                "layer{stage}.{block}.{part}",
+            ),
+            (rf"resnet_block{STAGE_4}\.{BLOCK}\.conv3", "layer{stage}.{block}.downsample.0"),
+        ),
+        heads=("fc.1",),
+        stem="0.weight",
+        plain_shortcuts=True,
+    ),
     Layout(
         "transformers",
         "encoder.stages.0.layers.0.layer.0.convolution.weight",

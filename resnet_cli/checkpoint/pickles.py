@@ -21,10 +21,8 @@ from resnet_cli.checkpoint.globals import (
     known_name,
     modern,
 )
+from resnet_cli.checkpoint.nesting import Nesting
 from resnet_cli.checkpoint.tree import Foreign
-
-DEEPEST_TUPLES = 16  # by way of the memo
-LONGEST_ROW = 20_000  # of tuples that may be each in the next: hashing them recurs so deep
 
 Persistent = Callable[[Any], Any]
 
@@ -78,9 +76,9 @@ def check(stream: IO[bytes], reading: Reading) -> None:
 
     Raises:
         ValueError: a truncated or unknown opcode, a memo index that does not follow, or tuples
-            that hold each other too often.
+            that nest too deep.
     """
-    tuples = Tuples()
+    nesting = Nesting()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         # BINPUT counts to 255; an honest memo has no more entries than there were opcodes
         if opcode.name in ("LONG_BINPUT", "PUT") and int(argument or 0) > count + 256:
@@ -89,55 +87,7 @@ def check(stream: IO[bytes], reading: Reading) -> None:
             raise ValueError("values outside of the pickle, which no file has")
         if opcode.name in ("GLOBAL", "INST"):
             reading.note(*str(argument).rsplit(" ", 1))
-        tuples.see(opcode.name, argument)
-
-
-class Tuples:
-    """Watches tuples that are put into tuples by way of the memo.
-
-    Thirty of them, each twice in the next, take Python an hour to hash.
-    """
-
-    MAKE = frozenset({"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"})
-    KEEP = frozenset({"MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"})
-    FETCH = frozenset({"BINGET", "LONG_BINGET", "GET"})
-    CONSUME = frozenset(
-        {"REDUCE", "BUILD", "APPEND", "APPENDS", "SETITEM", "SETITEMS", "BINPERSID", "ADDITEMS"}
-    )
-
-    def __init__(self) -> None:
-        self.depths: dict[Any, int] = {}  # of the tuples in the memo
-        self.fetched = 0  # deepest tuple since the last one was made
-        self.made: int | None = None  # depth of the tuple that the last opcode made
-        self.kept = 0  # entries of the memo
-        self.row = 0  # tuples made since anything took one: each may be in the next
-
-    def see(self, opcode: str, argument: Any) -> None:
-        """Follow one opcode.
-
-        Raises:
-            ValueError: tuples nested deeper than any program writes them.
-        """
-        if opcode in self.MAKE:
-            self.made, self.fetched = self.fetched + 1, 0
-            self.row += 1
-            if self.made > DEEPEST_TUPLES or self.row > LONGEST_ROW:
-                raise ValueError("tuples in tuples in tuples")
-            return
-        if opcode in self.KEEP:
-            if self.made is not None:
-                self.depths[self.kept if opcode == "MEMOIZE" else argument] = self.made
-            self.kept += 1
-            self.made = None
-            return
-        if opcode in self.CONSUME:
-            self.row = 0
-        if opcode in self.FETCH:
-            self.fetched = max(self.fetched, self.depths.get(argument, 0))
-        elif opcode == "DUP":
-            self.fetched = max(self.fetched, self.made or 0)
-            return
-        self.made = None
+        nesting.see(opcode.name, argument)
 
 
 class Machine(pickle.Unpickler):

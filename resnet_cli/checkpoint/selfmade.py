@@ -19,6 +19,8 @@ SHARED = ("model", "classes", "preprocess")  # what others may write in the same
 
 KNOWN = frozenset(field.name for field in fields(Variant))
 
+EPS = 1e-5  # of a norm that records none
+
 KINDS = {
     "linear": "Linear",
     "batch_norm": "BatchNorm1d",
@@ -83,14 +85,47 @@ def parts_from(record: Any) -> dict[str, Part]:
         isinstance(layer, Mapping)
         and isinstance(layer.get("kind"), str)
         and layer["kind"] in KINDS
-        and isinstance(layer.get("eps", 1e-5), float)
+        and isinstance(layer.get("eps", EPS), float)
         for layer in record
     ):
         raise CheckpointError(f"its recorded head is unknown here: {record}")
     parts = {"fc": Part("Sequential")}
     for index, layer in enumerate(record):
-        parts[f"fc.{index}"] = Part(KINDS[layer["kind"]], {"eps": layer.get("eps", 1e-5)})
+        parts[f"fc.{index}"] = Part(KINDS[layer["kind"]], {"eps": layer.get("eps", EPS)})
     return parts
+
+
+def require_recorded(record: Mapping[str, Any], model: str, head: Head) -> None:
+    """Refuse a network that is not the one which the file says it holds.
+
+    Args:
+        record: what a file says of itself.
+        model: architecture, as its tensors show it.
+        head: the same.
+
+    Raises:
+        CheckpointError: the record of this program is of another.
+    """
+    if "head" not in record:  # written by another program
+        return
+    if record["model"] not in (None, model):
+        raise CheckpointError(
+            f"its record says {record['model']}, its tensors are of a {model}: was it edited?"
+        )
+    if record["head"] is None:
+        return
+    said = [(layer["kind"], layer.get("eps", EPS)) for layer in record["head"]]
+    there = [(layer.kind, layer.eps) for layer in head]
+    if said != there:
+        raise CheckpointError(
+            f"its recorded head is {in_words(said)}, its tensors are of {in_words(there)}: was it "
+            "edited?"
+        )
+
+
+def in_words(layers: Sequence[tuple[str, float]]) -> str:
+    """The kinds of layers."""
+    return ", ".join(kind for kind, _ in layers) or "none"
 
 
 def as_metadata(record: Mapping[str, Any]) -> dict[str, str]:

@@ -3,20 +3,34 @@
 import logging
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from resnet_cli.checkpoint.formats import Contents
+from resnet_cli.checkpoint.formats import Contents, UnreadableError, read_contents
+from resnet_cli.checkpoint.torchfiles import MAGIC
 from resnet_cli.checkpoint.tree import Part, StateDict
 from resnet_cli.errors import CheckpointError, describe
 
 log = logging.getLogger("resnet_cli")
 
 
-def read_trusted(path: Path, contents: Contents) -> Any:
+def read_or_trust(path: Path) -> Contents:
+    """Read a file without running anything in it; unpickle it only where that does not go.
+
+    Raises:
+        CheckpointError: neither goes.
+    """
+    try:
+        return read_contents(path)
+    except UnreadableError as error:
+        return read_trusted(path, Contents(error.format, None, imports=error.imports))
+
+
+def read_trusted(path: Path, contents: Contents) -> Contents:
     """Unpickle a file, which runs whatever its maker put into it.
 
     Args:
@@ -24,7 +38,7 @@ def read_trusted(path: Path, contents: Contents) -> Any:
         contents: what reading it without running anything gave.
 
     Returns:
-        A tree, whose networks are state dicts.
+        The same, with state dicts in place of networks.
 
     Raises:
         CheckpointError: it is no pickle, or it cannot be unpickled here.
@@ -35,14 +49,20 @@ def read_trusted(path: Path, contents: Contents) -> Any:
         )
     log.warning("trusting %s, which imports and may run: %s", path, ", ".join(contents.imports))
     try:
-        if contents.format == "pickle":
-            with path.open("rb") as file:
-                found = pickle.load(file)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=False)
+        tree = as_tree(unpickled(path, contents.format))
     except Exception as error:
         raise CheckpointError(f"cannot unpickle {path}: {describe(error)}") from error
-    return as_tree(found)
+    return replace(contents, tree=tree, imports=())
+
+
+def unpickled(path: Path, format: str) -> Any:
+    """What the file says, by the library that wrote it."""
+    if format == "pickle":
+        with path.open("rb") as file:
+            found = pickle.load(file)
+        if found != MAGIC:
+            return found
+    return torch.load(path, map_location="cpu", weights_only=False)
 
 
 def as_tree(value: Any, depth: int = 0) -> Any:

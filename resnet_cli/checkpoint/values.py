@@ -37,9 +37,9 @@ class Storage:
         """Copy the bytes, once, where torch reads none: constant, or of ``width`` at odd places."""
         if not self.data:
             return
-        address = np.frombuffer(self.data, dtype=np.uint8).ctypes.data
-        if self.data.readonly or address % width:
-            self.data = memoryview(bytearray(self.data))
+        there = np.frombuffer(self.data, dtype=np.uint8)
+        if self.data.readonly or there.ctypes.data % width:
+            self.data = there.copy().data
 
 
 class Stored(Foreign):

@@ -1,6 +1,8 @@
 """``resnet-cli convert``: a checkpoint of any kind to one that describes itself."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +15,10 @@ from resnet_cli.cli.options import (
     state_key_option,
     trust_option,
 )
+from resnet_cli.text import first_few
+
+if TYPE_CHECKING:
+    from resnet_cli.checkpoint import Checkpoint
 
 
 @click.command()
@@ -43,6 +49,7 @@ def convert(
 
     OUTPUT is .safetensors, with model, class names and preprocessing as metadata, or .pth, which
     torch.load gives back as a dict with the weights under state_dict and the names under classes.
+    A backbone alone is written without a head.
     """
     from dataclasses import replace
 
@@ -50,7 +57,6 @@ def convert(
     from resnet_cli.checkpoint.conversion import saver, write_checkpoint
     from resnet_cli.cli.terminal import note, showing_notes
     from resnet_cli.preprocess import adjust
-    from resnet_cli.text import first_few
     from resnet_cli.writers import check_new
 
     saver(output)
@@ -63,16 +69,26 @@ def convert(
             ema=ema,
             dilated=dilation,
             trusted=trust_checkpoint,
+            headless=True,
         )
     if preset is not None:
         loaded = replace(loaded, preprocess=adjust(loaded.preprocess, preset=preset, given={}))
     write_checkpoint(loaded, output, half=half)
     note(f"{loaded.path} ({loaded.format}): {', '.join([loaded.model, *loaded.whereabouts])}")
-    names = loaded.classes
-    note(f"{loaded.num_classes:,} outputs: {first_few(names.names)} ({names.source})")
-    if len(loaded.head) > 1:
-        layers = ", ".join(layer.kind for layer in loaded.head)
-        note(f"its head is {layers}: that of torchvision's own network is a single linear layer")
-    for sentence in loaded.notes:
-        note(f"recorded beside the weights: {sentence}")
+    for sentence in described(loaded):
+        note(sentence)
     note(f"wrote {output}, {output.stat().st_size / 1e6:.1f} MB")
+
+
+def described(loaded: "Checkpoint") -> Iterator[str]:
+    """Yield what is to be known of a checkpoint that was written."""
+    names, head = loaded.classes, loaded.head
+    if not head:
+        yield "a backbone alone: torchvision's network takes it with strict=False, all but its fc"
+    else:
+        yield f"{loaded.num_classes:,} outputs: {first_few(names.names)} ({names.source})"
+    if len(head) > 1:
+        layers = ", ".join(layer.kind for layer in head)
+        yield f"its head is {layers}: that of torchvision's own network is a single linear layer"
+    for sentence in loaded.notes:
+        yield f"recorded beside the weights: {sentence}"
