@@ -379,7 +379,7 @@ def test_a_program_in_a_checkpoint_does_not_run(form: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("form", ["0", "2", "4"])
-def test_no_refusal_advises_to_switch_the_protection_off(form: str) -> None:
+def test_no_refusal_of_a_program_advises_to_switch_the_protection_off(form: str) -> None:
     message = refusal(program(form))
 
     assert "weights_only" not in message  # as torch does

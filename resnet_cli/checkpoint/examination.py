@@ -1,6 +1,7 @@
 """A file of any kind -> what is in it: the network, and what stands around it."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,12 @@ SHOWN = 5  # of many names
 
 OTHER_POOLS = re.compile(r"(?:.*/)?(resnet(?:aa|blur)\w*)(?:\.\w+)?")
 """Networks of timm whose tensors are torchvision's, and whose strides are not."""
+
+HARMLESS = frozenset(
+    {"argparse", "collections", "copyreg", "datetime", "decimal", "enum", "fractions", "pathlib",
+     "types", "uuid"}
+)  # fmt: skip
+"""Modules of the standard library whose objects people keep in checkpoints."""
 
 CAFFE_STYLE = re.compile(r"""\bstyle\W{1,5}caffe\b""")
 """In the configuration that OpenMMLab's libraries keep in a checkpoint."""
@@ -119,9 +126,14 @@ def examine(
 
 
 def unrun(imports: Sequence[str]) -> str:
-    """Say what was not run, and how to run it where that may open the file."""
+    """Say what was not run, and how to run it where that may open the file.
+
+    What only a program would name, such as ``os.system``, is no hindrance to be taken away.
+    """
     said = f"it would import {listed(imports)}: nothing of it was run"
-    if all(name in OTHER_NAMES for name in imports):  # whose tensors are read anyway
+    strange = [name for name in imports if name not in OTHER_NAMES]
+    modules = {name.partition(".")[0] for name in strange}
+    if not strange or modules & (sys.stdlib_module_names - HARMLESS):
         return said
     return f"{said}; if you trust who made it, predict and convert do with --trust-checkpoint"
 
