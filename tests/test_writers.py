@@ -12,12 +12,14 @@ import matplotlib
 import pyarrow.parquet as pq
 import pytest
 from matplotlib import pyplot
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from PIL import Image
 
 from conftest import Run
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction, Score
 from resnet_cli.writers import WRITERS, Options, check_outputs, open_writer
+from resnet_cli.writers.lettering import families
 from resnet_cli.writers.manifest import write_manifest
 from resnet_cli.writers.window import check_display, window_writer
 
@@ -449,6 +451,90 @@ def test_every_picture_is_on_its_page() -> None:
     write(Path("grid.png"), *page_tiles(6), grid_rows=2, grid_columns=3)
     wanted = {photograph(number).getpixel((0, 0)) for number in range(6)}
     assert wanted <= colours(Path("grid.png"))
+
+
+RIGHT, WRONG = (26, 127, 55), (192, 28, 28)
+
+
+def test_a_frame_a_mark_and_the_caption_say_what_is_right() -> None:
+    tiles = [
+        ok("ants/a.jpg", thumbnail=photograph(1, (256, 256))),
+        labelled("bees", "ants/b.jpg"),
+        labelled("uncertain", "ants/c.jpg"),
+        labelled("bees", "elsewhere/d.jpg"),
+        broken("ants/e.jpg"),
+    ]
+
+    def truth(path: Path) -> str | None:
+        return "ants" if path.parent.name == "ants" else None
+
+    for suffix in (".svg", ".png"):
+        write(Path("grid").with_suffix(suffix), *tiles, truth=truth, caption="model.pth")
+    written = words(Path("grid.svg"))
+    for text in ("✓ ants  0.750", "✗ bees  0.900", "is ants  ·  ants/b.jpg", "✗ uncertain  0.900"):
+        assert text in written
+    assert re.search(r"^bees  0\.900", written, re.MULTILINE)
+    assert "pictures 1 to 5  ·  1 of 3 right  ·  1 error" in written
+    assert {RIGHT, WRONG} <= colours(Path("grid.png"))
+
+
+def test_without_truth_nothing_is_framed() -> None:
+    write(Path("grid.svg"), *page_tiles(3))
+    written = words(Path("grid.svg"))
+    assert "✓" not in written
+    assert "✗" not in written
+    assert "pictures 1 to 3" in written
+    assert "right" not in written
+
+
+def test_captions_count_on_over_pages() -> None:
+    write(Path("grid.svg"), *page_tiles(5), grid_rows=1, grid_columns=2)
+    said = [words(Path(f"grid-{page}.svg")) for page in (1, 2, 3)]
+    assert "page 1  ·  pictures 1 to 2" in said[0]
+    assert "page 2  ·  pictures 3 to 4" in said[1]
+    assert "page 3  ·  picture 5" in said[2]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (10, 3)])
+def test_labels_have_one_size_on_any_page(rows: int, columns: int) -> None:
+    write(Path("grid.png"), *page_tiles(rows * columns), grid_rows=rows, grid_columns=columns)
+    width, height = size_of(Path("grid.png"))
+    assert (width - 19) / columns == pytest.approx(1.72 * 160, abs=2)
+    assert (height - 67) / rows == pytest.approx(2.08 * 160, abs=2)
+
+
+def missing_from(font: str, *others: str) -> str:
+    """A letter that a font of matplotlib's own has, and the usual one has not."""
+    charmaps = [
+        get_font(findfont(FontProperties(family=[name]))).get_charmap() for name in (font, *others)
+    ]
+    return chr(next(code for code in charmaps[0] if not any(code in c for c in charmaps[1:])))
+
+
+def test_a_letter_is_taken_from_whichever_font_has_it() -> None:
+    letter = missing_from("STIXGeneral", "DejaVu Sans")
+    usual, *others = families(f"a{letter}b{letter}")
+    assert usual == "DejaVu Sans"
+    assert len(others) == 1
+    assert ord(letter) in get_font(findfont(FontProperties(family=others))).get_charmap()
+    assert families("plain") == ["DejaVu Sans"]
+
+
+def test_letters_that_no_font_has_are_said_once_a_script(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shorthand = "\U0001bc00\U0001bc01"  # of Duployan
+    write(Path("grid.png"), labelled(shorthand[0]), labelled(shorthand[1]), labelled("ants"))
+    assert is_png(Path("grid.png"))
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["no installed font has DUPLOYAN letters: they are drawn as boxes"]
+
+
+def test_fonts_of_a_pdf_are_of_the_kind_that_publishers_take() -> None:
+    write(Path("grid.pdf"), *page_tiles(2))
+    content = Path("grid.pdf").read_bytes()
+    assert b"/Type3" not in content
+    assert b"/FontFile2" in content
 
 
 def pages_of_pdf(path: Path) -> int:

@@ -1,60 +1,49 @@
 """Pages of thumbnails with their predictions."""
 
 import warnings
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
-from matplotlib.font_manager import get_font_names
+from matplotlib.patches import Rectangle
 from PIL.Image import Image
 
 from resnet_cli.records import Prediction
 from resnet_cli.text import printable
+from resnet_cli.writers.judge import Judge, Verdict
+from resnet_cli.writers.lettering import DOTS_PER_INCH, Style, cut_end, cut_start, fit, lettered
 from resnet_cli.writers.options import Options, Write
 from resnet_cli.writers.pages import numbered
 
-TILE = 2.1  # inches, square
-TEXT = 0.48  # inches under a tile, for its label and name
-MARGIN = 0.15  # inches around a tile
+# Four columns are 7 inches, the width of a page of text: a label is then 7.5 points in print.
+TILE = 1.6  # inches, square: a thumbnail in full
+TEXT = 0.36  # inches under a tile, for its label and name
+MARGIN = 0.12  # inches around a tile
 FOOT = 0.3  # inches for the caption
-DOTS_PER_INCH = 120
 
-FALLBACKS = (
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "Noto Sans",
-    "WenQuanYi Zen Hei",
-    "Droid Sans Fallback",
-    "Hiragino Sans GB",
-    "Microsoft YaHei",
-    "Arial Unicode MS",
-)
-"""Fonts with the scripts that matplotlib's own font has not."""
+INK, QUIET, EMPTY = "#1f2328", "#646d76", "#f3f1ee"
+RIGHT, WRONG = "#1a7f37", "#c01c1c"
+MARKS = {True: ("✓ ", RIGHT), False: ("✗ ", WRONG), None: ("", INK)}
+"""What says beside the frame, for eyes that tell no red from green, whether a label is right."""
 
-FONTS = ["DejaVu Sans", *(name for name in FALLBACKS if name in set(get_font_names()))]
-
-AS_IT_IS: dict[str, Any] = {"family": FONTS, "parse_math": False}
-"""A dollar sign is a dollar sign, and a letter is looked for in every font there is."""
-
-INK, QUIET, ALARM, EMPTY = "#1f2328", "#6e7781", "#b42318", "#f3f1ee"
-
-LABEL_STYLE: dict[str, Any] = {"size": 9, "weight": "bold", "color": INK}
-NAME_STYLE: dict[str, Any] = {"size": 6.5, "color": QUIET}
-CAPTION_STYLE: dict[str, Any] = {"size": 7, "color": QUIET}
-ERROR_STYLE: dict[str, Any] = {"size": 8, "color": ALARM, "ha": "center", "va": "center"}
-LABEL_BASE, NAME_BASE = -13, -25  # points below a tile
-ERROR_LINES, ERROR_WIDTH = 6, 28  # of a reason inside a tile, in lines and characters
+LABEL_STYLE: Style = {"size": 7.5, "weight": "bold", "color": INK}
+NAME_STYLE: Style = {"size": 5.5, "color": QUIET}
+CAPTION_STYLE: Style = {"size": 5.5, "color": QUIET}
+ERROR_STYLE: Style = {"size": 6.5, "color": WRONG, "ha": "center", "va": "center"}
+LABEL_BASE, NAME_BASE = -11, -20  # points below a tile
+CAPTION_BASES = (0.17, 0.06)  # inches above the foot of the page
+ERROR_LINES, ERROR_WIDTH = 7, 26  # of a reason inside a tile, in lines and characters
+FRAME = 1.6  # points
 
 Show = Callable[[Figure], None]
+Tile = tuple[Prediction, Verdict]
 
 
 @contextmanager
@@ -77,8 +66,8 @@ def image_writer(path: Path, options: Options) -> Iterator[Write]:
 
 @contextmanager
 def pdf_writer(path: Path, options: Options) -> Iterator[Write]:
-    """Write all pages to one document."""
-    with path.open("wb") as file, PdfPages(file) as document:
+    """Write all pages to one document, with fonts as publishers want them."""
+    with path.open("wb") as file, rc_context({"pdf.fonttype": 42}), PdfPages(file) as document:
         save = partial(document.savefig, dpi=DOTS_PER_INCH)
         with pages_of(options, save) as write:
             yield write
@@ -89,7 +78,8 @@ def pages_of(
     options: Options, save: Show, *, new_figure: Callable[..., Figure] = Figure
 ) -> Iterator[Write]:
     """Collect predictions until a page is full, and hand each page to ``save``."""
-    tiles: list[Prediction] = []
+    judge = Judge.of(options)
+    tiles: list[Tile] = []
     page = 0
 
     def flush() -> None:
@@ -103,7 +93,7 @@ def pages_of(
             save(figure)
 
     def write(prediction: Prediction) -> None:
-        tiles.append(prediction)
+        tiles.append((prediction, judge(prediction)))
         if len(tiles) == options.grid_rows * options.grid_columns:
             flush()
 
@@ -119,41 +109,71 @@ def page_size(options: Options, tiles: int) -> tuple[float, float]:
     return width, rows * (TILE + TEXT + MARGIN) + MARGIN + FOOT
 
 
-def draw_page(figure: Figure, tiles: list[Prediction], options: Options, page: int) -> None:
+def draw_page(figure: Figure, tiles: list[Tile], options: Options, page: int) -> None:
     """Draw one page; a row that is not full keeps its tiles at the same size."""
     width, height = figure.get_size_inches()
-    for number, prediction in enumerate(tiles):
+    for number, (prediction, verdict) in enumerate(tiles):
         row, column = divmod(number, options.grid_columns)
         left = MARGIN + column * (TILE + MARGIN)
         bottom = height - TILE - MARGIN - row * (TILE + TEXT + MARGIN)
         draw_tile(
             figure.add_axes((left / width, bottom / height, TILE / width, TILE / height)),
             prediction,
+            verdict,
         )
-    caption = printable(f"page {page}  ·  {options.caption}")
-    fitting = fit(lambda n: cut_end(caption, n), len(caption), CAPTION_STYLE, width - 2 * MARGIN)
-    figure.text(MARGIN / width, 0.4 * FOOT / height, fitting, **CAPTION_STYLE, **AS_IT_IS)
+    first = (page - 1) * options.grid_rows * options.grid_columns
+    lines = (options.caption, f"page {page}  ·  {census(tiles, first)}")
+    for line, base in zip(map(printable, lines), CAPTION_BASES, strict=True):
+        words = fit(partial(cut_end, line), len(line), CAPTION_STYLE, width - 2 * MARGIN)
+        figure.text(MARGIN / width, base / height, words, **lettered(words, CAPTION_STYLE))
 
 
-def draw_tile(axes: Axes, prediction: Prediction) -> None:
+def census(tiles: list[Tile], first: int) -> str:
+    """Which pictures are on a page, and how many of them are right or could not be read."""
+    last = first + len(tiles)
+    pictures = f"picture {last:,}" if len(tiles) == 1 else f"pictures {first + 1:,} to {last:,}"
+    judged = [verdict.right for _, verdict in tiles if verdict.right is not None]
+    errors = sum(prediction.error is not None for prediction, _ in tiles)
+    return "  ·  ".join(
+        [
+            pictures,
+            *[f"{sum(judged):,} of {len(judged):,} right"] * bool(judged),
+            *[f"{errors:,} {'error' if errors == 1 else 'errors'}"] * bool(errors),
+        ]
+    )
+
+
+def draw_tile(axes: Axes, prediction: Prediction, verdict: Verdict) -> None:
     """Draw one picture, or the reason why there is none, with its label and name below."""
     axes.set(xticks=[], yticks=[], facecolor=EMPTY)
     axes.spines[:].set_visible(False)
+    if prediction.thumbnail is not None:
+        draw_thumbnail(axes, prediction.thumbnail)
     if prediction.error is not None:
-        lines = wrap(
-            printable(prediction.error), ERROR_WIDTH, max_lines=ERROR_LINES, placeholder=" …"
-        )
-        axes.text(0.5, 0.5, "\n".join(lines), **ERROR_STYLE, **AS_IT_IS)
-        below(axes, "ERROR", LABEL_BASE, LABEL_STYLE | {"color": ALARM})
+        reason = printable(prediction.error)
+        lines = "\n".join(wrap(reason, ERROR_WIDTH, max_lines=ERROR_LINES, placeholder=" …"))
+        axes.text(0.5, 0.5, lines, **lettered(lines, ERROR_STYLE))
+        below(axes, "ERROR", LABEL_BASE, LABEL_STYLE | {"color": WRONG})
     else:
-        if prediction.thumbnail is not None:
-            draw_thumbnail(axes, prediction.thumbnail)
-        label, prob = printable(prediction.label or ""), f"  {prediction.prob:.3f}"
-        words = fit(lambda n: cut_end(label, n) + prob, len(label), LABEL_STYLE, TILE)
-        below(axes, words, LABEL_BASE, LABEL_STYLE)
+        draw_label(axes, prediction, verdict)
+    truth = f"is {printable(verdict.truth or '')}  ·  " if verdict.right is False else ""
     path = printable(str(prediction.path))
-    name = fit(lambda n: cut_start(path, n), len(path), NAME_STYLE, TILE)
+    name = fit(lambda n: cut_end(truth, 24) + cut_start(path, n), len(path), NAME_STYLE, TILE)
     below(axes, name, NAME_BASE, NAME_STYLE)
+
+
+def draw_label(axes: Axes, prediction: Prediction, verdict: Verdict) -> None:
+    """Write label and probability below a picture; where the truth is known, frame it."""
+    mark, colour = MARKS[verdict.right]
+    label, prob = printable(prediction.label or ""), f"  {prediction.prob:.3f}"
+    words = fit(lambda n: mark + cut_end(label, n) + prob, len(label), LABEL_STYLE, TILE)
+    below(axes, words, LABEL_BASE, LABEL_STYLE | {"color": colour})
+    if verdict.right is not None:
+        frame = Rectangle(
+            (0, 0), 1, 1, fill=False, edgecolor=colour, linewidth=FRAME, transform=axes.transAxes
+        )
+        frame.set_clip_on(False)
+        axes.add_patch(frame)
 
 
 def draw_thumbnail(axes: Axes, thumbnail: Image) -> None:
@@ -164,7 +184,7 @@ def draw_thumbnail(axes: Axes, thumbnail: Image) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1))
 
 
-def below(axes: Axes, words: str, base: float, style: dict[str, Any]) -> None:
+def below(axes: Axes, words: str, base: float, style: Style) -> None:
     """Write a line so many points below a tile."""
     axes.annotate(
         words,
@@ -172,30 +192,5 @@ def below(axes: Axes, words: str, base: float, style: dict[str, Any]) -> None:
         (0, base),
         xycoords="axes fraction",
         textcoords="offset points",
-        **style,
-        **AS_IT_IS,
+        **lettered(words, style),
     )
-
-
-def fit(cut: Callable[[int], str], longest: int, style: dict[str, Any], inches: float) -> str:
-    """The longest ``cut(n)``, for n characters up to ``longest``, that is not wider than wanted."""
-    ruler = FigureCanvasAgg(Figure(dpi=DOTS_PER_INCH))
-    words = ruler.figure.text(0, 0, "", **style, **AS_IT_IS)
-
-    def width(length: int) -> float:
-        words.set_text(cut(length))
-        return words.get_window_extent(ruler.get_renderer()).width / DOTS_PER_INCH
-
-    if width(longest) <= inches:
-        return cut(longest)
-    return cut(bisect_right(range(1, longest), inches, key=width))
-
-
-def cut_end(label: str, width: int) -> str:
-    """Shorten a long label at its end."""
-    return label if len(label) <= width else f"{label[: width - 1].rstrip()}…"
-
-
-def cut_start(path: str, width: int) -> str:
-    """Shorten a long path at its start, as its end tells files apart."""
-    return path if len(path) <= width else f"…{path[1 - width :]}"

@@ -8,10 +8,11 @@ from tempfile import TemporaryFile
 
 from resnet_cli.records import Prediction
 from resnet_cli.writers.html.counts import Counts
-from resnet_cli.writers.html.entry import Judge
+from resnet_cli.writers.html.entry import entry_of
 from resnet_cli.writers.html.page import page
 from resnet_cli.writers.html.sample import Sample
 from resnet_cli.writers.html.thumbnails import encoded
+from resnet_cli.writers.judge import Judge
 from resnet_cli.writers.options import Options, Write
 
 
@@ -21,14 +22,13 @@ def html_writer(path: Path, options: Options) -> Iterator[Write]:
 
     Rows and thumbnails wait in a temporary file, so that memory is bounded whatever comes.
     """
-    names = dict(enumerate(options.record().get("classes", ())))
-    judge = Judge(options.truth, names, folder=path.parent)
+    judge = Judge.of(options)
     counts = Counts()
     with TemporaryFile(dir=path.parent) as spool:
         sample = Sample(spool, options.report_limit)
 
         def write(prediction: Prediction) -> None:
-            entry = judge(prediction, counts.images)
+            entry = entry_of(prediction, judge(prediction), counts.images, path.parent)
             counts.add(entry)
             if sample.wants(striking=entry.striking):
                 sample.add(entry.encoded(), encoded(prediction.thumbnail))

@@ -24,9 +24,9 @@ class Counts:
         """Count one picture."""
         self.images += 1
         self.errors += entry.error is not None
-        self.uncertain += entry.uncertain
-        self.right += entry.right is True
-        self.wrong += entry.right is False
+        self.uncertain += entry.verdict.uncertain
+        self.right += entry.verdict.right is True
+        self.wrong += entry.verdict.right is False
         if entry.label is not None:
             self.labels[entry.label] += 1
             self.histogram[min(BINS - 1, int(BINS * entry.scores[0][1]))] += 1

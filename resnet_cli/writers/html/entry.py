@@ -2,14 +2,14 @@
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from resnet_cli.records import UNCERTAIN, Prediction
+from resnet_cli.records import Prediction
 from resnet_cli.text import printable
+from resnet_cli.writers.judge import Verdict
 
 SIGNIFICANT = 6  # digits of a probability
 
@@ -24,15 +24,13 @@ class Entry:
     scores: tuple[tuple[int, float], ...]  # index and probability, best first
     milliseconds: tuple[float, float, float] | None  # decode, preprocess, forward
     label: str | None  # uncertain, or the name of the best class
-    uncertain: bool
-    truth: str | None  # None where it is not known
-    right: bool | None  # whether the best class is the true one; None where it is not known
+    verdict: Verdict
     error: str | None
 
     @property
     def striking(self) -> bool:
         """Whether a person who looks for trouble wants to see it."""
-        return self.error is not None or self.uncertain or self.right is False
+        return self.error is not None or self.verdict.uncertain or self.verdict.right is False
 
     def encoded(self) -> bytes:
         """One object of JSON, that may stand anywhere in HTML; what is not known is left out."""
@@ -44,41 +42,26 @@ class Entry:
             "href": self.href,
             "scores": self.scores,
             "ms": self.milliseconds and [round(ms, 2) for ms in self.milliseconds],
-            "uncertain": self.uncertain or None,
-            "truth": self.truth and printable(self.truth),
-            "right": self.right,
+            "uncertain": self.verdict.uncertain or None,
+            "truth": self.verdict.truth and printable(self.verdict.truth),
+            "right": self.verdict.right,
             "error": None if self.error is None else printable(self.error),
         }
         return for_html({key: value for key, value in facts.items() if value is not None}).encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """Says of each prediction whether it is right, and remembers the names of classes."""
-
-    truth: Callable[[Path], str | None]
-    names: dict[int, str]  # of the classes; it grows where they are not known beforehand
-    folder: Path  # where the report is
-
-    def __call__(self, prediction: Prediction, number: int) -> Entry:
-        """Judge the next prediction."""
-        for score in prediction.scores:
-            if score.label != UNCERTAIN:
-                self.names.setdefault(score.index, score.label)
-        name = None if prediction.index is None else self.names.get(prediction.index)
-        truth = self.truth(prediction.path)
-        return Entry(
-            number=number,
-            path=str(prediction.path),
-            href=quote(os.fsencode(os.path.relpath(prediction.path, self.folder))),
-            scores=tuple((score.index, significant(score.prob)) for score in prediction.scores),
-            milliseconds=times(prediction),
-            label=prediction.label,
-            uncertain=prediction.label == UNCERTAIN != name,
-            truth=truth,
-            right=None if truth is None or name is None else name == truth,
-            error=prediction.error,
-        )
+def entry_of(prediction: Prediction, verdict: Verdict, number: int, folder: Path) -> Entry:
+    """What the report in a folder says of the next prediction."""
+    return Entry(
+        number=number,
+        path=str(prediction.path),
+        href=quote(os.fsencode(os.path.relpath(prediction.path, folder))),
+        scores=tuple((score.index, significant(score.prob)) for score in prediction.scores),
+        milliseconds=times(prediction),
+        label=prediction.label,
+        verdict=verdict,
+        error=prediction.error,
+    )
 
 
 def significant(prob: float) -> float:

@@ -1,6 +1,6 @@
 "use strict";
-// One page: rows come from #rows, thumbnails from #t0, #t1 … as they are needed. Text from outside
-// is only ever set as textContent.
+// One page: rows come from #rows, thumbnails from #t0, #t1 … as they are needed.
+// Text from outside is only ever set as textContent.
 
 const byId = (id) => document.getElementById(id);
 const read = (id) => JSON.parse(byId(id).textContent);
@@ -40,7 +40,7 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-// ---------------------------------------------------------------- what is shown, and in which order
+// ---------------------------------------------------------------- what is shown, in which order
 
 const KINDS = {
   all: () => true,
@@ -159,13 +159,12 @@ function drawLabels() {
 /** Make a group of buttons one stop of the Tab key, in which arrow keys move. */
 function rove(group) {
   const bars = [...group.children].filter((bar) => !bar.disabled);
-  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, Home: -bars.length, End: bars.length };
+  const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
   if (bars.length) bars[0].tabIndex = 0;
   group.addEventListener("keydown", (event) => {
     if (!(event.key in steps)) return;
     event.preventDefault();
-    const wanted = bars.indexOf(document.activeElement) + steps[event.key];
-    bars[Math.max(0, Math.min(bars.length - 1, wanted))].focus();
+    bars[bars.indexOf(document.activeElement) + steps[event.key]]?.focus();
   });
   group.addEventListener("focusin", (event) => {
     for (const bar of bars) bar.tabIndex = bar === event.target ? 0 : -1;
@@ -181,7 +180,8 @@ let current = 0; // position of the tile that the keyboard is on
 
 function picture(row) {
   const encoded = byId(row.thumbnail)?.textContent;
-  if (!encoded) return make("span", { class: "blank" }, row.error ?? "no picture");
+  const words = document.readyState === "loading" ? "" : "no picture"; // it is on its way
+  if (!encoded) return make("span", { class: "blank" }, row.error ?? words);
   return make("img", { src: `data:image/jpeg;base64,${encoded}`, alt: "", decoding: "async" });
 }
 
@@ -198,7 +198,8 @@ function scoreBar(row) {
 function mark(row) {
   if (row.right === undefined) return "";
   const [sign, words] = row.right ? ["✓", "right"] : ["✗", `wrong, it is ${row.truth}`];
-  return make("span", { class: row.right ? "mark right" : "mark wrong", role: "img", "aria-label": words, title: words }, sign);
+  const kind = row.right ? "mark right" : "mark wrong";
+  return make("span", { class: kind, role: "img", "aria-label": words, title: words }, sign);
 }
 
 function stateOf(row) {
@@ -209,19 +210,19 @@ function stateOf(row) {
 
 function makeTile(position) {
   const row = shown[position];
+  const label = make("span", { class: "label", dir: "auto" }, row.label);
   const value = row.top === null ? "" : make("span", { class: "value" }, probability(row.top));
   const button = make(
     "button",
     { type: "button", class: `tile ${stateOf(row)}`, "aria-haspopup": "dialog", tabindex: "-1" },
     make("span", { class: "frame" }, picture(row)),
     scoreBar(row),
-    make("span", { class: "line" }, mark(row), make("span", { class: "label", dir: "auto" }, row.label), " ", value),
+    make("span", { class: "line" }, mark(row), label, " ", value),
     make("span", { class: "file", title: row.path }, row.name),
   );
   button.addEventListener("click", () => open(position));
   button.addEventListener("focus", () => move(position));
-  const item = make("li", { "aria-posinset": position + 1, "aria-setsize": shown.length }, button);
-  return item;
+  return make("li", { "aria-posinset": position + 1, "aria-setsize": shown.length }, button);
 }
 
 function columns() {
@@ -239,9 +240,10 @@ function range() {
   if (matchMedia("print").matches || printing) return [0, Math.min(shown.length, PRINTED)];
   const across = columns();
   const above = -gallery.getBoundingClientRect().top / rowHeight();
-  const first = Math.max(0, Math.floor(above) - SPARE);
+  const first = Math.floor(above) - SPARE;
   const last = Math.ceil(above + innerHeight / rowHeight()) + SPARE;
-  return [Math.min(first * across, shown.length), Math.min(Math.max(last * across, 0), shown.length)];
+  const limited = (position) => Math.max(0, Math.min(position, shown.length));
+  return [limited(first * across), limited(last * across)];
 }
 
 function render() {
@@ -316,16 +318,17 @@ let at = 0; // position of the picture in it; the tile that it came from gets th
 
 function open(position) {
   at = position;
-  fill(shown[position]);
+  show(shown[position]);
   if (detail.open) return;
   detail.showModal();
   detail.focus(); // not its first button: arrow keys and Escape are all one needs
 }
 
-function fill(row) {
+function show(row) {
   byId("position").textContent =
     `${(at + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")}`;
-  byId("told").textContent = `${row.label} ${row.top === null ? "" : probability(row.top)}, ${row.name}`;
+  const value = row.top === null ? "" : probability(row.top);
+  byId("told").textContent = `${row.label} ${value}, ${row.name}`;
   byId("previous").setAttribute("aria-disabled", at === 0); // keeps the keyboard's place
   byId("next").setAttribute("aria-disabled", at === shown.length - 1);
   const image = picture(row);
@@ -343,9 +346,11 @@ function fill(row) {
 
 function verdict(row) {
   if (row.error) return row.error;
-  const truth = row.truth === undefined ? "" : row.right ? "✓ right" : `✗ wrong: it is ${row.truth}`;
-  const doubt = row.uncertain ? `under the threshold; the best class is ${nameOf(row.scores[0][0])}` : "";
-  return [truth, doubt].filter(Boolean).join(" · ");
+  const words = [];
+  if (row.right === true) words.push("✓ right");
+  if (row.right === false) words.push(`✗ wrong: it is ${row.truth}`);
+  if (row.uncertain) words.push(`under the threshold; best is ${nameOf(row.scores[0][0])}`);
+  return words.join(" · ");
 }
 
 function scoreLine([index, value]) {
@@ -363,10 +368,8 @@ function timeLines(row) {
   );
 }
 
-function step(by) {
-  const position = at + by;
-  if (position < 0 || position >= shown.length) return;
-  open(position);
+function step(change) {
+  if (at + change in shown) open(at + change);
 }
 
 byId("previous").addEventListener("click", () => step(-1));
