@@ -1,6 +1,6 @@
 """Chunks of paths -> uint8 batches, on whichever thread asks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import local
@@ -11,9 +11,12 @@ from torch import Tensor
 
 from resnet_cli.budget import Budget
 from resnet_cli.errors import ImageError
-from resnet_cli.images import Decoder, thumbnail
+from resnet_cli.images import Decoder, thumbnail, type_of_pixels
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Batch, Sample
+
+Decode = Callable[[Path, Callable[[int], None]], type_of_pixels]
+"""File -> pixels, once the memory that they take has been claimed."""
 
 THUMBNAIL_SIDE = 256  # pixels; what a tile of the grid shows at most
 
@@ -39,7 +42,7 @@ class Loader:
             pinned: allot batches in memory that a GPU copies from by itself.
             thumbnails: make a small picture of each image as well.
         """
-        self.decode = decode
+        self.decode: Decode = decode
         self.preprocess = preprocess
         self.channels = channels
         self.pinned = pinned

@@ -16,9 +16,8 @@ from typing import TypeVar
 
 import torch
 
-from resnet_cli.records import Batch
-
 Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")  # a batch of pictures, or one for each of several networks
 Result = TypeVar("Result")
 Wait = Callable[[], list[Result]]
 
@@ -53,8 +52,8 @@ one_thread_each = OneThreadEach()
 
 def stream(
     chunks: Iterable[Item],
-    load: Callable[[Item], Batch],
-    launch: Callable[[Batch], Wait[Result]],
+    load: Callable[[Item], Loaded],
+    launch: Callable[[Loaded], Wait[Result]],
     *,
     workers: int,
     on_cpu: bool,
@@ -81,7 +80,7 @@ def stream(
 
 
 def one_behind(
-    batches: Iterable[Batch], launch: Callable[[Batch], Wait[Result]]
+    batches: Iterable[Loaded], launch: Callable[[Loaded], Wait[Result]]
 ) -> Generator[Result]:
     """Start each batch before waiting for the one before it."""
     previous: Wait[Result] | None = None

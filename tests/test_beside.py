@@ -4,7 +4,6 @@ import argparse
 import array
 import functools
 import logging
-import pickle
 import re
 import sys
 import types
@@ -321,14 +320,3 @@ def test_a_checkpoint_with_all_of_this_opens(container: str) -> None:
     assert (checkpoint.model, checkpoint.state_key) == ("resnet18", "net.state_dict")
     assert checkpoint.classes.names == NAMES
     require_same({name: checkpoint.state[name] for name in tiny()}, tiny())
-
-
-@pytest.mark.parametrize("order", "<>")
-def test_letters_that_unicode_has_not_are_no_hindrance(order: str) -> None:
-    names = np.array(["ant", "bee"], dtype=f"{order}U3")
-    spoiled = pickle.dumps({"classes": names, "weights": tiny()}, 4)
-    letter = "a".encode("utf-32-le" if order == "<" else "utf-32-be")
-    assert letter in spoiled
-    Path("model").write_bytes(spoiled.replace(letter, b"\xff\xff\xff\x7f", 1))
-
-    assert opened(Path("model")).classes.made_up

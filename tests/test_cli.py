@@ -57,6 +57,8 @@ OPTIONS_OF_PREDICT = [
     "--mean",
     "--std",
     "--color",
+    "--squash",
+    "--no-squash",
     "--exact",
     "--exif",
     "--overwrite",
@@ -142,7 +144,7 @@ def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     )  # fmt: skip
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "resnet_cli.cli.predict" in imported
-    for heavy in ("torch", "torchvision", "matplotlib", "pyarrow", "numpy", "PIL", "tqdm"):
+    for heavy in ("torch", "torchvision", "matplotlib", "pyarrow", "numpy", "PIL", "tqdm", "scipy"):
         assert heavy not in imported
 
 

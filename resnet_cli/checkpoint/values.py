@@ -1,6 +1,5 @@
 """Numbers that a file holds: looked at only when they are asked for, and never past their end."""
 
-import sys
 from math import prod
 from typing import Any
 
@@ -168,7 +167,7 @@ class Array(Foreign):
             return raw
         if isinstance(raw, str):  # of Python 2
             raw = raw.encode("utf-8", "surrogateescape")
-        flat = items_of(raw, kind.dtype) if raw else np.empty(0, kind.dtype)
+        flat = np.frombuffer(raw, dtype=kind.dtype) if raw else np.empty(0, kind.dtype)
         array = flat.reshape(shape, order="F" if by_column else "C")
         return array if self.axes is None else array.transpose(self.axes)
 
@@ -200,20 +199,6 @@ class Array(Foreign):
             return None
 
 
-def items_of(raw: bytes, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Numbers or texts in a row.
-
-    Raises:
-        ValueError: not whole, or letters that Unicode has not, which NumPy would not notice.
-    """
-    found = np.frombuffer(raw, dtype=dtype)
-    if dtype.kind == "U":
-        letters = np.frombuffer(raw, dtype=np.dtype(np.uint32).newbyteorder(dtype.byteorder))
-        if letters.max(initial=0) > sys.maxunicode:
-            raise ValueError("letters that Unicode has not")
-    return found
-
-
 def scalar(kind: Any, raw: Any = b"") -> Any:
     """A number or text of NumPy as one of Python's."""
     if isinstance(raw, str):
@@ -221,6 +206,6 @@ def scalar(kind: Any, raw: Any = b"") -> Any:
     if not isinstance(kind, ArrayType) or not isinstance(raw, bytes):
         return raw  # an object
     try:
-        return items_of(raw, kind.dtype)[0].item()
+        return np.frombuffer(raw, dtype=kind.dtype)[0].item()
     except (TypeError, ValueError, IndexError):  # a date, for example
         return Foreign(kind, raw)

@@ -15,6 +15,7 @@ import click
 
 from resnet_cli.cli.benchmark import benchmark
 from resnet_cli.cli.convert import convert
+from resnet_cli.cli.evaluate import evaluate
 from resnet_cli.cli.inspect import inspect
 from resnet_cli.cli.models import models
 from resnet_cli.cli.predict import predict
@@ -123,5 +124,5 @@ def cli() -> None:
     """
 
 
-for command in (predict, benchmark, summary, models, inspect, convert):
+for command in (predict, evaluate, benchmark, summary, models, inspect, convert):
     cli.add_command(command)

@@ -1,6 +1,6 @@
 """Options that commands share, and what they turn into."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 Load = Callable[..., "Classifier"]
+LoadAll = Callable[..., "list[Classifier]"]
 
 POSITIVE = click.IntRange(min=1)
 
@@ -25,6 +26,7 @@ PREPROCESS_FIELDS = {  # option: field of Preprocess
     "mean": "mean",
     "std": "std",
     "color": "color",
+    "squash": "squash",
 }
 
 
@@ -84,11 +86,16 @@ progress_option = click.option(
     help="Progress bar on stderr; auto: only on a terminal, after a second.",
 )
 
-classes_option = click.option(
-    "--classes",
-    metavar="FILE or a,b,c",
-    show_default="found in or beside the checkpoint",
-    help="Class names in the order of the outputs: .txt (one a line), .json, .csv, or here.",
+classes_option, several_classes_option = (
+    click.option(
+        "--classes",
+        metavar="FILE or a,b,c",
+        multiple=several,
+        show_default="found in or beside the checkpoint",
+        help="Class names in the order of the outputs: .txt (one a line), .json, .csv, or here."
+        + " Once for all checkpoints, or once for each." * several,
+    )
+    for several in (False, True)
 )
 
 state_key_option = click.option(
@@ -123,16 +130,22 @@ preset_option = click.option(
     help="Preprocessing: v1 resizes the short side to 256 pixels, v2 to 232; both crop 224.",
 )
 
-LOAD_OPTIONS = (
+checkpoint_option, checkpoints_option = (
     click.option(
         "-c",
         "--checkpoint",
         type=click.Path(path_type=Path),
+        multiple=several,
         envvar=CHECKPOINT,
         show_envvar=True,
         show_default="the one in ./checkpoints, else the ImageNet weights of --model",
-        help="Checkpoint file; what is in it is found out.",
-    ),
+        help="Checkpoint file; what is in it is found out." + " Repeat it to compare." * several,
+    )
+    for several in (False, True)
+)
+
+LOAD_OPTIONS = (
+    checkpoint_option,
     click.option(
         "-m",
         "--model",
@@ -199,6 +212,12 @@ LOAD_OPTIONS = (
         help="Order of the channels that the network was trained on.",
     ),
     click.option(
+        "--squash/--no-squash",
+        default=None,
+        show_default="what the checkpoint records, else --no-squash",
+        help="Resize both sides to --resize-size, whatever the shape of the picture.",
+    ),
+    click.option(
         "--exact",
         is_flag=True,
         help="Decode and resize by Pillow, pixel for pixel as torchvision's transforms do; about "
@@ -236,13 +255,25 @@ LOAD_OPTIONS = (
 
 def loads_classifier(command: Command) -> Command:
     """Add the options that say what is loaded; the command receives ``load``, which loads it."""
+    return with_load(command, LOAD_OPTIONS, load_classifier)
+
+
+def loads_classifiers(command: Command) -> Command:
+    """The same, but ``load`` gives a list: one for each checkpoint, at least one."""
+    several = {checkpoint_option: checkpoints_option, classes_option: several_classes_option}
+    options = [several.get(option, option) for option in LOAD_OPTIONS]
+    return with_load(command, options, load_classifiers)
+
+
+def with_load(command: Command, options: Sequence[Command], load: Callable[..., Any]) -> Command:
+    """Add options, and hand their values to ``load`` in place of the command."""
 
     @wraps(command)
-    def wrapper(**options: Any) -> Any:
-        mine = {name: options.pop(name) for name in LOAD_NAMES}
-        return command(load=partial(load_classifier, **mine), **options)
+    def wrapper(**given: Any) -> Any:
+        mine = {name: given.pop(name) for name in LOAD_NAMES}
+        return command(load=partial(load, **mine), **given)
 
-    for option in reversed(LOAD_OPTIONS):
+    for option in reversed(options):
         wrapper = option(wrapper)
     return wrapper
 
@@ -285,3 +316,20 @@ def load_classifier(
         **options,
     )
     return replace(classifier, reason=f"from {CHECKPOINT}") if from_environment else classifier
+
+
+def load_classifiers(
+    *, checkpoint: Sequence[Path], classes: Sequence[str], **options: Any
+) -> list["Classifier"]:
+    """Load each checkpoint, with its own class names or those of all."""
+    places = checkpoint or (None,)
+    if len(classes) not in (0, 1, len(places)):
+        raise click.UsageError(
+            f"--classes is given {len(classes)} times for {len(places)} checkpoints: once for all, "
+            "or once for each, in their order"
+        )
+    lists = classes if len(classes) > 1 else [*classes, None][:1] * len(places)
+    return [
+        load_classifier(checkpoint=place, classes=names, **options)
+        for place, names in zip(places, lists, strict=True)
+    ]

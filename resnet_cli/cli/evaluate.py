@@ -1,0 +1,185 @@
+"""``resnet-cli evaluate``: how good a checkpoint is on labelled pictures."""
+
+from pathlib import Path
+
+import click
+
+from resnet_cli.cli.options import (
+    POSITIVE,
+    LoadAll,
+    debug_option,
+    loads_classifiers,
+    progress_option,
+)
+
+SOME_UNREADABLE = 3  # exit status
+
+
+@click.command()
+@click.argument("folder", metavar="[DIR]", required=False)
+@loads_classifiers
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="True classes from a .csv with the columns path,label or path,index, in place of the "
+    "folders' names; a path is taken from DIR, or else from here.  [default: none]",
+)
+@click.option(
+    "--predictions",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Score the rows that 'predict -o FILE' has saved (.csv .jsonl .json .parquet); no network "
+    "runs, and what its rows do not hold is left out.  [default: none]",
+)
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Every figure as .json, or the table of all classes as .csv; repeatable.  [default: none]",
+)
+@click.option(
+    "--confusion",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Confusion matrix as .png, .pdf or .svg (of more than 100 classes the most confused), or "
+    "whole as .csv.  [default: none]",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Reliability diagram as .png, .pdf or .svg, or its bins as .csv.  [default: none]",
+)
+@click.option(
+    "--mistakes",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A row for each wrong image, as .csv.  [default: none]",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="All images with truth and prediction, as .html to look through.  [default: none]",
+)
+@click.option(
+    "--report-limit",
+    type=POSITIVE,
+    metavar="N",
+    default=10_000,
+    help="Pictures in the report; of more it holds a sample, errors and wrong ones first.",
+)
+@click.option(
+    "--audit",
+    is_flag=True,
+    help="First score a sample with other preprocessings (sizes, colours, scales, EXIF), one "
+    "change at a time, and say which would be far better.",
+)
+@click.option(
+    "--audit-images",
+    type=POSITIVE,
+    metavar="N",
+    default=200,
+    help="Images of that sample, the same number from each class.",
+)
+@click.option(
+    "--format",
+    "stdout_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="What goes to stdout.",
+)
+@click.option(
+    "-k",
+    "--topk",
+    type=POSITIVE,
+    metavar="N",
+    default=5,
+    help="Classes shown for an image in the report, at most the number there are.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    default=0.0,
+    help="Also say how good the images are whose top probability (0 to 1) reaches P.",
+)
+@click.option(
+    "-b",
+    "--batch-size",
+    type=POSITIVE,
+    metavar="N",
+    show_default="chosen for the device",
+    help="Images in one pass.",
+)
+@click.option(
+    "-j",
+    "--workers",
+    type=POSITIVE,
+    metavar="N",
+    show_default="all cores",
+    help="CPU threads that decode (and, on the CPU, run the network).",
+)
+@click.option("--overwrite", is_flag=True, help="Start existing output files anew.")
+@progress_option
+@debug_option
+def evaluate(
+    load: LoadAll,
+    folder: str | None,
+    labels: Path | None,
+    predictions: Path | None,
+    outputs: tuple[Path, ...],
+    confusion: Path | None,
+    calibration: Path | None,
+    mistakes: Path | None,
+    report: Path | None,
+    report_limit: int,
+    audit: bool,
+    audit_images: int,
+    stdout_format: str,
+    topk: int,
+    threshold: float,
+    batch_size: int | None,
+    workers: int | None,
+    overwrite: bool,
+    progress: str,
+) -> None:
+    """Say how good a checkpoint is, and where it is wrong.
+
+    DIR holds a folder for each class; folders are matched to classes by name. Several checkpoints
+    (-c A -c B) are compared on the same images. A list of class names in the wrong order is found
+    by itself; --audit finds a preprocessing that is not that of training.
+    """
+    from resnet_cli.cli.rescoring import rescore
+    from resnet_cli.cli.rivals import compare
+    from resnet_cli.cli.scoring import Files, Settings, score
+    from resnet_cli.cli.terminal import bar_wanted, showing_notes
+
+    files = Files(
+        outputs=outputs, confusion=confusion, calibration=calibration, mistakes=mistakes,
+        report=report, overwrite=overwrite,
+    )  # fmt: skip
+    files.check()
+    settings = Settings(
+        folder=folder, labels=labels, stdout_format=stdout_format, topk=topk,
+        threshold=threshold, batch_size=batch_size, workers=workers, progress=progress,
+        report_limit=report_limit, audit_images=audit_images if audit else 0,
+    )  # fmt: skip
+    with showing_notes():
+        if predictions is not None:
+            context = click.get_current_context()
+            if context.get_parameter_source("checkpoint") is click.core.ParameterSource.COMMANDLINE:
+                raise click.UsageError("--predictions runs no network: leave -c out")
+            classes = context.params["classes"]
+            errors = rescore(predictions, classes, files, settings)
+        else:
+            if folder is None:
+                raise click.UsageError("Missing argument 'DIR': a folder of labelled pictures.")
+            classifiers = load(progress=bar_wanted(progress))
+            errors = (score if len(classifiers) == 1 else compare)(classifiers, files, settings)
+    if errors:
+        raise click.exceptions.Exit(SOME_UNREADABLE)

@@ -1,0 +1,173 @@
+"""How good a checkpoint is: a fold over predictions and true classes -> Evaluation."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from heapq import heappush, heappushpop
+from math import log
+from typing import Any
+
+import numpy as np
+
+from resnet_cli.evaluate.calibration import SMALLEST, Bin, LogProbs, Reliability, Temperature
+from resnet_cli.evaluate.confusion import (
+    ClassRow,
+    Confused,
+    Matrix,
+    Means,
+    class_rows,
+    means,
+    most_confused,
+)
+from resnet_cli.evaluate.order import Order, find_order
+from resnet_cli.evaluate.statistics import Share, share
+from resnet_cli.records import Prediction
+
+MOST = 20  # of the most confused pairs, and of the most confident mistakes
+TOP = 5  # classes among which the true one may be
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """An image that is taken for another class than its own."""
+
+    path: str
+    truth: str
+    label: str
+    prob: float  # of the label
+    truth_prob: float | None  # of the true class; None where it was not kept
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The images whose best probability reaches the threshold."""
+
+    threshold: float
+    images: Share  # of all
+    top1: Share  # of those
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How good a checkpoint is on labelled images; None where there is nothing to tell it by."""
+
+    images: int  # scored
+    errors: int  # could not be read
+    top1: Share
+    top5: Share | None  # where there are more than five classes
+    loss: float | None  # mean negative log likelihood, in nats
+    means: Means | None
+    ece: float | None  # expected calibration error, 15 bins
+    temperature: Temperature | None
+    kept: Kept | None  # with a threshold
+    order: Order | None  # a far better order of the class names
+    classes: tuple[ClassRow, ...]
+    confused: tuple[Confused, ...]  # most images first
+    mistakes: tuple[Mistake, ...]  # the most confident ones, most confident first
+    bins: tuple[Bin, ...]
+    matrix: Matrix
+
+    def record(self) -> dict[str, Any]:
+        """Every figure as it is written into files; the matrix has a file of its own."""
+        record = asdict(self)
+        del record["matrix"]
+        return record
+
+
+def mistake(prediction: Prediction, truth: int, names: Sequence[str]) -> Mistake:
+    """Put a wrong prediction into words."""
+    best = prediction.scores[0]
+    kept = (score.prob for score in prediction.scores if score.index == truth)
+    whole = prediction.distribution
+    return Mistake(
+        str(prediction.path),
+        names[truth],
+        names[best.index],  # below a threshold, the label would be another
+        best.prob,
+        next(kept, None if whole is None else float(f"{whole[truth]:.8g}")),
+    )
+
+
+class Scorecard:
+    """The fold: what is kept of the images seen so far, in bounded memory."""
+
+    def __init__(self, names: Sequence[str], *, threshold: float = 0.0) -> None:
+        """Begin with no image.
+
+        Args:
+            names: class names, one an output.
+            threshold: best probability, 0 to 1, below which an image is set aside.
+        """
+        self.names = names
+        self.threshold = threshold
+        size = len(names)
+        # by turns in each class, so that what one half suggests the other can judge
+        self.halves: tuple[Matrix, Matrix] = (
+            np.zeros((size, size), dtype=np.int64),
+            np.zeros((size, size), dtype=np.int64),
+        )
+        self.seen = [0] * size
+        self.images = self.errors = self.in_top = self.ranked = 0
+        self.kept = self.kept_right = 0
+        self.loss, self.losses = 0.0, 0
+        self.reliability = Reliability()
+        self.log_probs = LogProbs(size)
+        self.mistakes: list[tuple[float, int, Mistake]] = []  # a heap, least confident first
+
+    def add(self, prediction: Prediction, truth: int) -> None:
+        """Count one image, whose true class is output ``truth``."""
+        if prediction.error is not None:
+            self.errors += 1
+            return
+        best = prediction.scores[0]
+        right = best.index == truth
+        self.halves[self.seen[truth] % 2][truth, best.index] += 1
+        self.seen[truth] += 1
+        self.images += 1
+        if len(prediction.scores) >= min(TOP, len(self.names)):
+            self.ranked += 1
+            self.in_top += any(score.index == truth for score in prediction.scores[:TOP])
+        self.reliability.add(best.prob, right=right)
+        if best.prob >= self.threshold:
+            self.kept += 1
+            self.kept_right += right
+        if prediction.distribution is not None:
+            self.loss -= log(max(float(prediction.distribution[truth]), SMALLEST))
+            self.losses += 1
+            self.log_probs.add(prediction.distribution, truth)
+        if not right:
+            self.remember(mistake(prediction, truth, self.names))
+
+    def remember(self, mistake: Mistake) -> None:
+        """Keep the mistakes that are most confident; of equal ones those seen first."""
+        entry = mistake.prob, -self.images, mistake
+        if len(self.mistakes) < MOST:
+            heappush(self.mistakes, entry)
+        else:
+            heappushpop(self.mistakes, entry)
+
+    def evaluation(self) -> Evaluation:
+        """Work out every figure."""
+        matrix = self.halves[0] + self.halves[1]
+        rows = class_rows(matrix, self.names)
+        complete = self.images > 0 and self.losses == self.images
+        ranked = len(self.names) > TOP and self.ranked == self.images
+        kept = Kept(
+            self.threshold, share(self.kept, self.images), share(self.kept_right, self.kept)
+        )
+        return Evaluation(
+            images=self.images,
+            errors=self.errors,
+            top1=share(int(matrix.trace()), self.images),
+            top5=share(self.in_top, self.images) if ranked else None,
+            loss=self.loss / self.images if complete else None,
+            means=means(rows),
+            ece=self.reliability.error() if self.images else None,
+            temperature=self.log_probs.temperature() if complete else None,
+            kept=kept if self.threshold else None,
+            order=find_order(self.halves, self.names) if self.images else None,
+            classes=rows,
+            confused=most_confused(matrix, self.names, MOST),
+            mistakes=tuple(entry[2] for entry in sorted(self.mistakes, reverse=True)),
+            bins=tuple(self.reliability.bins()),
+            matrix=matrix,
+        )

@@ -1,0 +1,272 @@
+"""The preprocessing detective: would another preprocessing score far better?
+
+A network that sees other pixels than in training loses accuracy without any error. So a sample of
+the images goes through what people really train with, one change at a time. A change that is right
+for the network makes more images right, and what is right already surer: on few images only the
+second can be told from luck.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_cli.classifier import Classifier
+from resnet_cli.evaluate.calibration import SMALLEST
+from resnet_cli.evaluate.statistics import Share, mcnemar, share
+from resnet_cli.inputs import Inputs
+from resnet_cli.preprocess import CAFFE, Preprocess
+
+SURE_OF_GAIN = 0.01  # p above which more right images may be luck
+SURE_OF_LOSS = 0.05  # p above which a lower loss may be luck
+LOWER = 0.75  # of the loss that must be left at the most, where the gain alone is not sure
+
+BY_CHANNELS = {
+    "0 to 1, not normalised": (0.0, 1.0),
+    "-1 to 1": (0.5, 0.5),
+    "0 to 255, not normalised": (0.0, 1 / 255),
+}
+"""What pixels are scaled to: mean and deviation of every channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One change of the preprocessing."""
+
+    name: str
+    flags: str  # that make ``predict`` do the same
+    preprocess: Preprocess
+    upright: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How a change fares on the sample, against the preprocessing as it is.
+
+    Each p is that of chance, times the number of changes that were tried (Bonferroni).
+    """
+
+    name: str
+    flags: str  # none for the preprocessing as it is
+    top1: Share
+    loss: float | None  # mean negative log likelihood; None of no images
+    flips: int  # images whose predicted class is another
+    gained: int  # images that only the change has right
+    lost: int  # images that only the preprocessing as it is has right
+    gain_p: float  # McNemar's test of the two
+    surer: int  # images whose true class is more probable by the change
+    less_sure: int
+    loss_p: float  # sign test of the two
+    better: bool  # far, and surely
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a network says of the images that can be read."""
+
+    labels: NDArray[np.int64]
+    right: NDArray[np.bool_]
+    truth_probs: NDArray[np.float32]  # of the true class
+
+    @property
+    def loss(self) -> float | None:
+        """Mean negative log likelihood."""
+        if not len(self.truth_probs):
+            return None
+        return -float(np.log(np.maximum(self.truth_probs, SMALLEST)).mean())
+
+
+def trials(classifier: Classifier) -> list[Trial]:
+    """Every change that makes a difference to the preprocessing as it is."""
+    now, upright = classifier.preprocess, classifier.decoder.upright
+    other = "bicubic" if now.interpolation == "bilinear" else "bilinear"
+    crop = now.crop_size
+    tried = [
+        Trial("v1: resize 256, crop 224", sizes(256, 224), plain(now, 256, 224), upright),
+        Trial("v2: resize 232, crop 224", sizes(232, 224), plain(now, 232, 224), upright),
+        Trial(f"resize {crop}, no crop", sizes(crop, crop), plain(now, crop, crop), upright),
+        Trial(
+            f"squash to {crop}",
+            f"--squash {sizes(crop, crop)}",
+            replace(now, squash=True, resize_size=crop),
+            upright,
+        ),
+        Trial(other, f"--interpolation {other}", replace(now, interpolation=other), upright),
+        *scales(now, upright=upright),
+        *(colours(now, upright=upright) if now.channels == 3 else []),
+        Trial(
+            f"EXIF orientation {'ignored' if upright else 'applied'}",
+            f"--exif {'ignore' if upright else 'apply'}",
+            now,
+            not upright,
+        ),
+    ]
+    return [trial for trial in tried if (trial.preprocess, trial.upright) != (now, upright)]
+
+
+def sizes(resize: int, crop: int) -> str:
+    """The flags of a size."""
+    return f"--resize-size {resize} --img-size {crop}"
+
+
+def plain(now: Preprocess, resize: int, crop: int) -> Preprocess:
+    """Another size, with the shape of the picture kept."""
+    return replace(now, resize_size=resize, crop_size=crop, squash=False)
+
+
+def scales(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
+    """Other means and deviations."""
+    usual = Preprocess().with_channels(now.channels)
+    yield scaled("ImageNet's mean and std", now, usual.mean, usual.std, upright)
+    for name, (mean, std) in BY_CHANNELS.items():
+        yield scaled(name, now, (mean,) * now.channels, (std,) * now.channels, upright)
+
+
+def scaled(
+    name: str, now: Preprocess, mean: tuple[float, ...], std: tuple[float, ...], upright: bool
+) -> Trial:
+    """Another mean and deviation."""
+    return Trial(name, normalisation(mean, std), replace(now, mean=mean, std=std), upright)
+
+
+def normalisation(mean: Sequence[float], std: Sequence[float]) -> str:
+    """The flags of a mean and a deviation."""
+    means, stds = (",".join(f"{value:.6g}" for value in values) for values in (mean, std))
+    return f"--mean {means} --std {stds}"
+
+
+def colours(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
+    """The other order of the channels: alone, with mean and deviation turned round, as Caffe's."""
+    color = "bgr" if now.color == "rgb" else "rgb"
+    turned = replace(now, color=color)
+    yield Trial(color.upper(), f"--color {color}", turned, upright)
+    both = replace(turned, mean=now.mean[::-1], std=now.std[::-1])
+    flags = f"--color {color} {normalisation(both.mean, both.std)}"
+    yield Trial(f"{color.upper()}, mean and std too", flags, both, upright)
+    caffe = replace(now, mean=CAFFE.mean, std=CAFFE.std, color="bgr")
+    yield Trial(
+        "Caffe: BGR, 0 to 255 less means",
+        f"--color bgr {normalisation(caffe.mean, caffe.std)}",
+        caffe,
+        upright,
+    )
+
+
+def audit(
+    classifier: Classifier,
+    paths: Sequence[str],
+    truths: Sequence[int],
+    *,
+    progress: Callable[[], object],
+    batch_size: int | None = None,
+    workers: int | None = None,
+) -> Iterator[Finding]:
+    """Score a sample as it is, then with each change.
+
+    Args:
+        classifier: loaded and ready.
+        paths: the sample; images that cannot be read are left out.
+        truths: index of the true class of each.
+        progress: called for each image of each trial.
+        batch_size: images in one pass; None chooses for the device.
+        workers: CPU threads; None takes all cores.
+
+    Yields:
+        What was found, first for the preprocessing as it is.
+    """
+
+    def answers(run: Classifier) -> Answers:
+        inputs = Inputs(paths, len(paths), 0)
+        rows = run.predict(
+            inputs, topk=1, batch_size=batch_size, workers=workers, distribution=True
+        )
+        found = []
+        for row, truth in zip(rows, truths, strict=True):
+            if row.distribution is not None:
+                found.append((row.index, row.index == truth, row.distribution[truth]))
+            progress()
+        labels, right, probs = zip(*found, strict=True) if found else ((), (), ())
+        return Answers(
+            np.array(labels, np.int64), np.array(right, np.bool_), np.array(probs, np.float32)
+        )
+
+    tried = trials(classifier)
+    now = answers(classifier)
+    as_it_is = Trial("as it is", "", classifier.preprocess, classifier.decoder.upright)
+    yield compared(as_it_is, now, now, tried=len(tried))
+    for trial in tried:
+        yield compared(trial, now, answers(changed(classifier, trial)), tried=len(tried))
+
+
+def changed(classifier: Classifier, trial: Trial) -> Classifier:
+    """The same network behind another preprocessing."""
+    now, then = classifier.preprocess, trial.preprocess
+    backend = classifier.backend
+    if (now.mean, now.std) != (then.mean, then.std):
+        backend = Classifier.of(
+            classifier.checkpoint,
+            reason=classifier.reason,
+            device=backend.device,
+            preprocess=then,
+            precision=classifier.precision,
+        ).backend
+    return replace(
+        classifier,
+        preprocess=then,
+        backend=backend,
+        decoder=replace(classifier.decoder, upright=trial.upright),
+    )
+
+
+def compared(trial: Trial, now: Answers, then: Answers, *, tried: int) -> Finding:
+    """Count what a change gains and loses."""
+    gained, lost = int((then.right & ~now.right).sum()), int((now.right & ~then.right).sum())
+    surer = int((then.truth_probs > now.truth_probs).sum())
+    less_sure = int((then.truth_probs < now.truth_probs).sum())
+    gain_p = min(1.0, tried * mcnemar(gained, lost))
+    loss_p = min(1.0, tried * mcnemar(surer, less_sure))
+    more_right = gained > lost and gain_p < SURE_OF_GAIN
+    lower = (then.loss or 0.0) <= LOWER * (now.loss or 0.0)
+    surely_lower = lower and surer > less_sure and loss_p < SURE_OF_LOSS
+    return Finding(
+        name=trial.name,
+        flags=trial.flags,
+        top1=share(int(then.right.sum()), len(then.right)),
+        loss=then.loss,
+        flips=int((now.labels != then.labels).sum()),
+        gained=gained,
+        lost=lost,
+        gain_p=gain_p,
+        surer=surer,
+        less_sure=less_sure,
+        loss_p=loss_p,
+        better=more_right or (surely_lower and gained > lost),
+    )
+
+
+def sample(truths: Sequence[int], size: int) -> list[int]:
+    """Places of so many images, the same number from each class as far as there are enough.
+
+    They are spread evenly over the images of a class, as neighbours often are alike.
+    """
+    places: dict[int, list[int]] = {}
+    for place, truth in enumerate(truths):
+        places.setdefault(truth, []).append(place)
+    queues = [spread(found) for found in places.values()]
+    chosen: list[int] = []
+    while queues and len(chosen) < size:
+        taken = queues[: size - len(chosen)]
+        chosen += [queue.pop() for queue in taken]
+        queues = [queue for queue in queues if queue]
+    return sorted(chosen)
+
+
+def spread(places: Sequence[int]) -> list[int]:
+    """Places in an order whose every end is spread evenly: halves, then quarters, and so on."""
+    bits = max(1, (len(places) - 1).bit_length())
+    return [
+        places[turned]
+        for turned in (int(f"{n:0{bits}b}"[::-1], 2) for n in range(1 << bits))
+        if turned < len(places)
+    ][::-1]

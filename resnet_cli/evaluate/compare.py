@@ -1,0 +1,207 @@
+"""Several checkpoints on the same decoded images: who is right where the other is wrong."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from threading import local
+from typing import Any
+
+import torch
+
+from resnet_cli.classifier import Classifier, Wanted
+from resnet_cli.devices import available_cores
+from resnet_cli.errors import ImageError
+from resnet_cli.evaluate import TOP, Evaluation, Scorecard
+from resnet_cli.evaluate.statistics import Share, mcnemar, share
+from resnet_cli.images import Decoder, type_of_pixels
+from resnet_cli.inputs import Inputs
+from resnet_cli.loader import Loader
+from resnet_cli.pipeline import chunked, stream
+from resnet_cli.records import Batch, Prediction
+from resnet_cli.truth import Lookup
+
+SURE = 0.05  # p above which a difference may be luck
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two checkpoints, by their places in the list."""
+
+    first: int
+    second: int
+    agree: Share  # of the images, the share that gets the same class name, right or wrong
+    only_first: int  # images that only the first has right
+    only_second: int
+    p: float  # that chance parts them so far, by McNemar's exact test
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Several checkpoints on the same images."""
+
+    checkpoints: tuple[str, ...]
+    evaluations: tuple[Evaluation, ...]
+    pairs: tuple[Pair, ...]
+
+    def record(self) -> dict[str, Any]:
+        """Every figure as it is written into files."""
+        return {
+            "checkpoints": [
+                {"checkpoint": path, **evaluation.record()}
+                for path, evaluation in zip(self.checkpoints, self.evaluations, strict=True)
+            ],
+            "pairs": [asdict(pair) for pair in self.pairs],
+        }
+
+
+class Ledger:
+    """The fold over what all checkpoints say of an image."""
+
+    def __init__(self, classifiers: Sequence[Classifier], *, threshold: float = 0.0) -> None:
+        """Begin with no image."""
+        names = [classifier.class_names for classifier in classifiers]
+        self.checkpoints = tuple(str(each.checkpoint.path) for each in classifiers)
+        self.scorecards = [Scorecard(each, threshold=threshold) for each in names]
+        self.common = common_numbers(names)
+        pairs = list(combinations(range(len(classifiers)), 2))
+        self.agree = dict.fromkeys(pairs, 0)
+        self.only_first, self.only_second = dict.fromkeys(pairs, 0), dict.fromkeys(pairs, 0)
+
+    def add(self, predictions: Sequence[Prediction], truths: Sequence[int]) -> None:
+        """Count one image: what each checkpoint says, and its true class in the list of each."""
+        for scorecard, prediction, truth in zip(self.scorecards, predictions, truths, strict=True):
+            scorecard.add(prediction, truth)
+        answers = [prediction.index for prediction in predictions]
+        said = [
+            None if index is None else numbers[index]
+            for numbers, index in zip(self.common, answers, strict=True)
+        ]
+        right = [index == truth for index, truth in zip(answers, truths, strict=True)]
+        for first, second in self.agree:
+            if said[first] is None or said[second] is None:
+                continue
+            self.agree[first, second] += said[first] == said[second]
+            self.only_first[first, second] += right[first] and not right[second]
+            self.only_second[first, second] += right[second] and not right[first]
+
+    def comparison(self) -> Comparison:
+        """Work out every figure."""
+        images = self.scorecards[0].images
+        pairs = (
+            Pair(
+                *pair,
+                share(self.agree[pair], images),
+                self.only_first[pair],
+                self.only_second[pair],
+                mcnemar(self.only_second[pair], self.only_first[pair]),
+            )
+            for pair in self.agree
+        )
+        evaluations = tuple(scorecard.evaluation() for scorecard in self.scorecards)
+        return Comparison(self.checkpoints, evaluations, tuple(pairs))
+
+
+def common_numbers(lists: Sequence[Sequence[str]]) -> list[list[int]]:
+    """Numbers for the classes of each list, that are the same where the names are.
+
+    A list with two classes of one name keeps them apart.
+    """
+    numbers: list[list[int]] = []
+    known: list[str] = []
+    for names in lists:
+        lookup = Lookup(known)
+        mine: list[int] = []
+        for name in names:
+            found = [number for number in lookup.indices(name) if number not in mine]
+            if not found:
+                known = [*known, name]
+            mine.append(found[0] if found else len(known) - 1)
+        numbers.append(mine)
+    return numbers
+
+
+class Memory:
+    """A decoder that remembers the last image of each thread, whose other networks want it too.
+
+    Of the memory that is claimed for pixels, one image a thread is not given back at once.
+    """
+
+    def __init__(self, decode: Decoder) -> None:
+        """Remember nothing yet."""
+        self.decode = decode
+        self.last = local()
+
+    def __call__(self, path: Path, claim: Callable[[int], None]) -> type_of_pixels:
+        """Decode a file, unless this thread has just done so."""
+        if getattr(self.last, "path", None) != path:
+            self.last.path, self.last.error = path, None
+            try:
+                self.last.pixels = self.decode(path, claim)
+            except ImageError as error:
+                self.last.pixels, self.last.error = None, error
+        if self.last.error is not None:
+            raise ImageError(str(self.last.error))
+        pixels: type_of_pixels = self.last.pixels
+        return pixels
+
+
+class SharedLoader:
+    """Decodes neighbouring images once, and preprocesses them for each network."""
+
+    def __init__(self, classifiers: Sequence[Classifier]) -> None:
+        """Take the loader of each; those that decode alike share it."""
+        memories = {each.decoder: Memory(each.decoder) for each in classifiers}
+        self.loaders: list[Loader] = []
+        for classifier in classifiers:
+            loader = classifier.loader()
+            loader.decode = memories[classifier.decoder]
+            self.loaders.append(loader)
+
+    def __call__(self, paths: Sequence[str]) -> tuple[Batch, ...]:
+        """A batch of the same images for each network, held decoded one at a time."""
+        singles = [[loader([path]) for loader in self.loaders] for path in paths]
+        return tuple(map(joined, zip(*singles, strict=True)))
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """One batch of several."""
+    return Batch(
+        tuple(sample for batch in batches for sample in batch.samples),
+        torch.cat([batch.pixels for batch in batches]).contiguous(
+            memory_format=torch.channels_last
+        ),
+        batches[0].warm_up,
+    )
+
+
+def predict_all(
+    classifiers: Sequence[Classifier],
+    inputs: Inputs,
+    *,
+    topk: int = TOP,
+    batch_size: int | None = None,
+    workers: int | None = None,
+) -> Generator[tuple[Prediction, ...]]:
+    """Classify images by several networks, each decoded once.
+
+    Yields:
+        For each image, in order, what each network says.
+    """
+    first = classifiers[0]
+    threads = workers or available_cores()
+
+    def launch(batches: tuple[Batch, ...]) -> Callable[[], list[tuple[Prediction, ...]]]:
+        waits = [
+            classifier.launch(batch, Wanted(classifier.topk(topk), distribution=True))
+            for classifier, batch in zip(classifiers, batches, strict=True)
+        ]
+        return lambda: list(zip(*(wait() for wait in waits), strict=True))
+
+    yield from stream(
+        chunked(inputs.paths, batch_size or first.default_batch_size(inputs.total, threads)),
+        SharedLoader(classifiers),
+        launch,
+        workers=threads,
+        on_cpu=first.backend.device.type == "cpu",
+    )

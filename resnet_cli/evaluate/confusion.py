@@ -1,0 +1,88 @@
+"""Which class was taken for which."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.int64]
+"""Images [true class, predicted class]."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """How one class fares; None where there is nothing to divide by."""
+
+    label: str
+    index: int
+    precision: float | None  # of the images predicted as this class, the share that is
+    recall: float | None  # of the images of this class, the share that was found
+    f1: float | None
+    support: int  # images of this class
+    predicted: int  # images predicted as this class
+    right: int
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Plain means over the classes that have images; a precision of none counts 0."""
+
+    classes: int
+    precision: float
+    recall: float  # also called balanced accuracy
+    f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Confused:
+    """Images of one class that were taken for another."""
+
+    truth: str
+    label: str
+    images: int
+    share: float  # of the images of the true class
+
+
+def class_rows(matrix: Matrix, names: Sequence[str]) -> tuple[ClassRow, ...]:
+    """A row for each class, in the order of the outputs."""
+    support, predicted = matrix.sum(1).tolist(), matrix.sum(0).tolist()
+    right = matrix.diagonal().tolist()
+    return tuple(
+        ClassRow(
+            name, index, ratio(hit, said), ratio(hit, true), ratio(2 * hit, said + true),
+            true, said, hit,
+        )
+        for index, (name, true, said, hit) in enumerate(
+            zip(names, support, predicted, right, strict=True)
+        )
+    )  # fmt: skip
+
+
+def ratio(part: int, whole: int) -> float | None:
+    """A share; None of nothing."""
+    return part / whole if whole else None
+
+
+def means(rows: Sequence[ClassRow]) -> Means | None:
+    """Means over the classes that have images; None where none has."""
+    found = [row for row in rows if row.support]
+    if not found:
+        return None
+
+    def mean(name: str) -> float:
+        return sum(getattr(row, name) or 0.0 for row in found) / len(found)
+
+    return Means(len(found), mean("precision"), mean("recall"), mean("f1"))
+
+
+def most_confused(matrix: Matrix, names: Sequence[str], most: int) -> tuple[Confused, ...]:
+    """The pairs with the most images, of equal ones those with the larger share first."""
+    support = matrix.sum(1)
+    truths, labels = np.nonzero(matrix - np.diag(matrix.diagonal()))
+    counts = matrix[truths, labels]
+    order = np.lexsort((labels, truths, -(counts / support[truths]), -counts))[:most]
+    return tuple(
+        Confused(names[t], names[p], int(matrix[t, p]), float(matrix[t, p] / support[t]))
+        for t, p in zip(truths[order].tolist(), labels[order].tolist(), strict=True)
+    )

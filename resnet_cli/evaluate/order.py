@@ -1,0 +1,181 @@
+"""The class-order detective: do the same names in another order score far better?
+
+A network knows numbers, and the list of names says what they mean. A list in another order than in
+training makes a good network look bad, and the confusion matrix shows it: each class is taken for
+one other class, always the same.
+
+An assignment that was found by looking for the best one looks good on any network. So images are
+dealt into two halves: what the one half suggests is judged by the other. A few orders that people
+really mix up are tried as well; nothing about them is fitted, so that they need few images.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_cli.evaluate.confusion import Matrix
+from resnet_cli.evaluate.statistics import mcnemar
+from resnet_cli.inputs import natural
+
+Assignment = NDArray[np.int64]
+"""The output [classes] that the images of each class really go to."""
+
+SURE = 0.001  # p above which it may be luck
+FAR = 0.1  # of all images that must be gained, unless most images of the moved classes are
+MANY = 5  # moved classes, below which an open chain may just be a likeness
+
+KNOWN: dict[str, Callable[[Sequence[str]], list[int]]] = {
+    "they are sorted as text in training, 1, 10, 2, as torchvision's ImageFolder does": (
+        lambda names: sorted(range(len(names)), key=lambda i: names[i])
+    ),
+    "they are sorted with numbers by their value in training, 1, 2, 10": (
+        lambda names: sorted(range(len(names)), key=lambda i: natural(names[i]))
+    ),
+    "they are sorted without regard to capitals in training": (
+        lambda names: sorted(range(len(names)), key=lambda i: names[i].casefold())
+    ),
+    "the list is reversed": lambda names: list(range(len(names)))[::-1],
+    "the list is shifted by one: its first name belongs at the end": (
+        lambda names: [*range(1, len(names)), 0]
+    ),
+    "the list is shifted by one: its last name belongs at the beginning": (
+        lambda names: [len(names) - 1, *range(len(names) - 1)]
+    ),
+}
+"""Why an order may be mixed up: words, and the names' places in the right order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An output that has another name in the better order."""
+
+    index: int
+    named: str
+    means: str
+    images: int  # of that class, on which the claim rests; a guess without any
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Another order of the class names that scores far better."""
+
+    classes: tuple[str, ...]
+    reason: str | None  # in words, where the pattern is a known one
+    moves: tuple[Move, ...]
+    top1: float  # share of the images that would be right
+    top1_given: float  # share that is right in the order given
+    p: float  # that chance would show as much
+
+
+def find_order(halves: tuple[Matrix, Matrix], names: Sequence[str]) -> Order | None:
+    """Find a far better order of the names; None where there is none that chance cannot explain.
+
+    Args:
+        halves: confusion matrices of two halves of the images, dealt by turns in each class.
+        names: one an output, in the order given.
+    """
+    matrix = halves[0] + halves[1]
+    found = better_known(matrix, names)
+    fitted, p = fit(halves)
+    if fitted is not None and (
+        found is None or held_out(halves) > matrix[np.arange(len(names)), found[0]].sum()
+    ):
+        found = fitted, pattern(fitted, matrix, names), p
+    return None if found is None else describe(*found, matrix, names)
+
+
+def better_known(
+    matrix: Matrix, names: Sequence[str]
+) -> tuple[Assignment, str | None, float] | None:
+    """The best of the known orders, if it is far better than the one given."""
+    best, most = None, int(matrix.trace())
+    for reason, arrange in KNOWN.items():
+        assignment = np.argsort(arrange(names))
+        gained, lost = exchanged(assignment, matrix)
+        p = min(1.0, len(KNOWN) * mcnemar(gained, lost))
+        if gained - lost + matrix.trace() > most and far_better(
+            gained, lost, p, matrix, assignment
+        ):
+            most = int(gained - lost + matrix.trace())
+            best = assignment, reason if len(names) > 2 else None, p
+    return best
+
+
+def fit(halves: tuple[Matrix, Matrix]) -> tuple[Assignment | None, float]:
+    """The assignment that suits all images, if each half confirms that of the other."""
+    matrix = halves[0] + halves[1]
+    pairs = [exchanged(solve(fitted), judged) for fitted, judged in (halves, halves[::-1])]
+    gained, lost = map(sum, zip(*pairs, strict=True))
+    assignment, p = solve(matrix), mcnemar(gained, lost)
+    moved = (assignment != np.arange(len(matrix))) & (matrix.sum(1) > 0)
+    closed = set(assignment[moved].tolist()) == set(np.flatnonzero(moved).tolist())
+    sure = closed or (moved.sum() >= MANY and gained >= 10 * lost)
+    convincing = sure and far_better(gained, lost, p, matrix, assignment)
+    return (assignment if convincing else None), p
+
+
+def solve(matrix: Matrix) -> Assignment:
+    """The assignment with the most images; where several have, the one that moves least."""
+    from scipy.optimize import linear_sum_assignment
+
+    size = len(matrix)
+    return linear_sum_assignment(matrix * (size + 1.0) + np.eye(size), maximize=True)[1]
+
+
+def exchanged(assignment: Assignment, matrix: Matrix) -> tuple[int, int]:
+    """Images that are right only by the assignment, and only by the order given."""
+    places = np.arange(len(matrix))
+    moved = places[assignment != places]
+    return int(matrix[moved, assignment[moved]].sum()), int(matrix[moved, moved].sum())
+
+
+def held_out(halves: tuple[Matrix, Matrix]) -> int:
+    """Images that are right by the assignment of the other half."""
+    places = np.arange(len(halves[0]))
+    return sum(
+        int(judged[places, solve(fitted)].sum()) for fitted, judged in (halves, halves[::-1])
+    )
+
+
+def far_better(gained: int, lost: int, p: float, matrix: Matrix, assignment: Assignment) -> bool:
+    """Whether the gain is neither luck nor small."""
+    of_moved = int(matrix[assignment != np.arange(len(matrix))].sum())
+    large = gained - lost >= FAR * matrix.sum() or 2 * gained >= of_moved
+    return p < SURE and gained >= 2 * lost and bool(large)
+
+
+def pattern(assignment: Assignment, matrix: Matrix, names: Sequence[str]) -> str | None:
+    """What the assignment looks like, in words."""
+    moved = np.flatnonzero((assignment != np.arange(len(matrix))) & (matrix.sum(1) > 0))
+    steps = set((assignment - np.arange(len(matrix)))[moved].tolist())
+    if len(moved) > 2 and steps <= {1, -1} and len(steps) == 1:
+        return (
+            f"shifted by one from {names[moved[0]]!r} to {names[moved[-1]]!r}: a class is missing "
+            "or too many at one end of them"
+        )
+    return None
+
+
+def describe(
+    assignment: Assignment, reason: str | None, p: float, matrix: Matrix, names: Sequence[str]
+) -> Order:
+    """Say what an assignment means for the list of names."""
+    back = np.argsort(assignment)  # output -> the class whose images go there
+    support = matrix.sum(1)
+    moves = (
+        Move(output, names[output], names[true], int(support[true]))
+        for output, true in enumerate(back.tolist())
+        if output != true
+    )
+    total = int(matrix.sum())
+    right = int(matrix[np.arange(len(names)), assignment].sum())
+    return Order(
+        tuple(names[true] for true in back),
+        reason,
+        tuple(moves),
+        right / total,
+        int(matrix.trace()) / total,
+        p,
+    )

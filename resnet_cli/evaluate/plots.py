@@ -1,0 +1,220 @@
+"""An evaluation as pictures: who is taken for whom, and what a probability is worth."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from resnet_cli.evaluate import Evaluation
+from resnet_cli.text import printable
+from resnet_cli.writers.lettering import cut_end, lettered
+
+INK, QUIET, LINES = "#1f2328", "#6e7781", "#d9dee3"
+EMPTY = "#f3f1ee"  # the row of a class without images
+BLUE, RED = "#0b6e99", "#d1495b"
+SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9ecae1", "#0b4f71"])
+
+DOTS_PER_INCH = 150
+MOST_CLASSES = 100  # of a matrix that can be read
+MOST_CONFUSED = 50  # of them, where there are more
+MOST_COUNTS = 30  # classes, up to which each cell has its count
+LETTERS = 28  # of a class name
+GAMMA = 0.5  # of the shades: a share of one in fifty can be seen
+
+Draw = Callable[[Evaluation, str], Figure]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture, whose format its suffix names."""
+    with warnings.catch_warnings():  # of letters that no font here has
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        figure.savefig(path, dpi=DOTS_PER_INCH)
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """How large the parts of a matrix are drawn."""
+
+    classes: int
+    longest: int  # letters of the longest name
+
+    def between(self, few: Sequence[float]) -> float:
+        """A size for this many classes, out of those for 2, 10, 30 and 100."""
+        return float(np.interp(self.classes, [2, 10, 30, 100], few))
+
+    @property
+    def points(self) -> float:
+        """Size of the letters."""
+        return self.between([10, 9, 8, 5.5])
+
+    @property
+    def side(self) -> float:
+        """Inches of the matrix."""
+        return self.classes * self.between([1.1, 0.55, 0.36, 0.155])
+
+    @property
+    def margin(self) -> float:
+        """Inches for the names, to the left and below."""
+        return 0.45 + self.longest * self.points * 0.0085
+
+    def figure(self) -> tuple[Figure, Axes, Axes]:
+        """An empty figure, its axes for the matrix and for the bar of shades."""
+        width = max(self.side + self.margin + 1.3, 5.6)
+        height = self.side + self.margin + 0.85
+        figure = Figure(figsize=(width, height), facecolor="white")
+        left, bottom = self.margin / width, self.margin / height
+        matrix = figure.add_axes((left, bottom, self.side / width, self.side / height))
+        beside = left + (self.side + 0.2) / width
+        bar = figure.add_axes((beside, bottom, 0.14 / width, min(self.side, 3.0) / height))
+        return figure, matrix, bar
+
+
+def confusion(evaluation: Evaluation, caption: str) -> Figure:
+    """Draw the confusion matrix, each row on the scale of its own images.
+
+    Of more than a hundred classes those with the most mistakes are shown.
+    """
+    shown = classes_shown(evaluation)
+    counts = evaluation.matrix[np.ix_(shown, shown)]
+    support = evaluation.matrix.sum(1)[shown]
+    names = [label(evaluation.classes[index].label) for index in shown]
+    measures = Measures(len(shown), max(map(len, names)))
+    figure, axes, bar = measures.figure()
+    shares = counts / np.maximum(support, 1)[:, None]
+    seen = np.ma.masked_array(shares, mask=np.repeat((support == 0)[:, None], len(shown), axis=1))
+    picture = axes.imshow(seen, cmap=SHADES, norm=PowerNorm(GAMMA, 0, 1))
+    name_axes(axes, names, measures)
+    grid(axes, measures)
+    if len(shown) <= MOST_COUNTS:
+        write_counts(axes, counts, shares, measures.points)
+    figure.colorbar(picture, cax=bar).set_label("share of the true class", color=QUIET, size=8)
+    bar.tick_params(labelsize=7, color=QUIET)
+    titles(figure, title(evaluation, len(shown)), caption)
+    return figure
+
+
+def name_axes(axes: Axes, names: Sequence[str], measures: Measures) -> None:
+    """Write the names of the classes, and which side is which."""
+    axes.set_facecolor(EMPTY)
+    places = range(len(names))
+    style = lettered("".join(names), {"size": measures.points, "color": INK})
+    axes.set_xticks(places, names, rotation=90, **style)
+    axes.set_yticks(places, names, **style)
+    axes.tick_params(length=0)
+    axes.set_xlabel("predicted", color=QUIET)
+    axes.set_ylabel("true", color=QUIET)
+
+
+def classes_shown(evaluation: Evaluation) -> list[int]:
+    """Indices of the classes of the picture, in their order."""
+    matrix = evaluation.matrix
+    size = len(matrix)
+    if size <= MOST_CLASSES:
+        return list(range(size))
+    wrong = matrix.sum(0) + matrix.sum(1) - 2 * matrix.diagonal()
+    worst: list[int] = np.argsort(-wrong, kind="stable")[:MOST_CONFUSED].tolist()
+    return sorted(worst)
+
+
+def title(evaluation: Evaluation, size: int) -> str:
+    """What the matrix shows, in a line."""
+    top1 = f"top-1 {100 * (evaluation.top1.value or 0):.1f} % of {evaluation.images:,} images"
+    everything = len(evaluation.classes)
+    if size < everything:
+        return f"The {size} most confused of {everything:,} classes; {top1}"
+    return f"Confusion: {top1}"
+
+
+def titles(figure: Figure, words: str, caption: str) -> None:
+    """Write the title and what made the picture."""
+    width, height = figure.get_size_inches()
+    left, shown = 0.15 / width, printable(caption)
+    style: dict[str, Any] = {"size": 11, "color": INK, "weight": "bold", "va": "center"}
+    figure.text(left, 1 - 0.28 / height, words, **lettered(words, style))
+    style = {"size": 7.5, "color": QUIET, "va": "center"}
+    figure.text(left, 1 - 0.54 / height, shown, **lettered(shown, style))
+
+
+def grid(axes: Axes, measures: Measures) -> None:
+    """Thin lines between the cells."""
+    between = np.arange(measures.classes - 1) + 0.5
+    axes.set_xticks(between, minor=True)
+    axes.set_yticks(between, minor=True)
+    axes.grid(which="minor", color=LINES, linewidth=measures.between([1.0, 0.9, 0.8, 0.3]))
+    axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_color(LINES)
+
+
+def write_counts(
+    axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float64], letters: float
+) -> None:
+    """Write the number of images into each cell that has some."""
+    for row, column in np.argwhere(counts):
+        words = f"{counts[row, column]:,}"
+        axes.text(
+            column, row, words, ha="center", va="center",
+            size=letters * min(1.0, 4 / max(len(words), 1)),
+            color="white" if shares[row, column] > 0.4 else INK,
+        )  # fmt: skip
+
+
+def label(name: str) -> str:
+    """A class name that leaves room for the cells."""
+    return cut_end(printable(name), LETTERS)
+
+
+def calibration(evaluation: Evaluation, caption: str) -> Figure:
+    """Draw accuracy over confidence, and how many images there are of each."""
+    figure = Figure(figsize=(6.0, 6.4), facecolor="white")
+    upper = figure.add_axes((0.12, 0.34, 0.83, 0.53))
+    lower = figure.add_axes((0.12, 0.09, 0.83, 0.17), sharex=upper)
+    bins = evaluation.bins
+    places = [each.low for each in bins]
+    width = bins[0].high - bins[0].low
+    accuracy = [each.accuracy or 0.0 for each in bins]
+    confidence = [each.confidence or 0.0 for each in bins]
+    gap = [said - true for said, true in zip(confidence, accuracy, strict=True)]
+    bars: dict[str, Any] = {"width": width, "align": "edge", "edgecolor": "white"}
+    upper.bar(places, accuracy, color=BLUE, label="accuracy", **bars)
+    upper.bar(
+        places, gap, bottom=accuracy, color=RED, alpha=0.35, label="gap to the confidence", **bars
+    )
+    upper.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--", label="perfect")
+    upper.set(xlim=(0, 1), ylim=(0, 1))
+    upper.set_ylabel("share that is right", color=QUIET)
+    upper.legend(frameon=False, loc="upper left", fontsize=8)
+    lower.bar(places, [each.images for each in bins], color=QUIET, **bars)
+    lower.set_ylabel("images", color=QUIET)
+    lower.set_xlabel("probability of the predicted class", color=QUIET)
+    plain((upper, lower))
+    titles(figure, verdict(evaluation), caption)
+    return figure
+
+
+def plain(all_axes: Sequence[Axes]) -> None:
+    """Quiet lines."""
+    for axes in all_axes:
+        axes.grid(color=LINES, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+
+
+def verdict(evaluation: Evaluation) -> str:
+    """Calibration error and the temperature that would mend it."""
+    words = f"Calibration error {evaluation.ece or 0.0:.3f}"
+    found = evaluation.temperature
+    if found is None or found.at_bound:
+        return words
+    return f"{words}; {found.ece_after:.3f} at temperature {found.value:.2f}"
+
+
+PLOTS: dict[str, Draw] = {"confusion": confusion, "calibration": calibration}
+"""What the options of the same names draw."""

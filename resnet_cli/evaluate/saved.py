@@ -1,0 +1,122 @@
+"""Results that ``predict`` has saved -> an evaluation, without the network."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_cli.errors import InputError
+from resnet_cli.evaluate.dataset import found, match, place
+from resnet_cli.records import Prediction
+from resnet_cli.truth import read_labels
+from resnet_cli.writers.manifest import manifest_path
+from resnet_cli.writers.saved import read_rows
+
+Truth = Callable[[Path], int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A file of results, and what is known of it."""
+
+    path: Path
+    names: tuple[str, ...]  # of the classes, one an output
+    base: Path  # the folder that the paths of its rows are seen from
+    record: Mapping[str, Any] | None  # of the run that made it
+
+    def rows(self) -> Iterator[Prediction]:
+        """Yield its rows; one that holds every class gets its distribution.
+
+        Raises:
+            InputError: a row that is none, or of an index beyond the classes.
+        """
+        size = len(self.names)
+        for row in read_rows(self.path):
+            beyond = [score.index for score in row.scores if not 0 <= score.index < size]
+            if beyond:
+                raise InputError(
+                    f"cannot score {self.path}: {row.path} has index {beyond[0]}: the class names "
+                    f"are {size}, for 0 to {size - 1}"
+                )
+            yield replace(row, distribution=whole(row, size)) if len(row.scores) == size else row
+
+    def absolute(self, path: Path) -> Path:
+        """Where the picture of a row is; a link to it is not followed."""
+        seen = self.base / path
+        return seen.parent.resolve() / seen.name
+
+
+def whole(row: Prediction, size: int) -> Any:
+    """The probabilities [size] of a row that holds them all."""
+    distribution = np.zeros(size, np.float32)
+    for score in row.scores:
+        distribution[score.index] = score.prob
+    return distribution
+
+
+def open_saved(path: Path, names: Sequence[str] | None) -> Saved:
+    """Find out what is known of a file of results.
+
+    Args:
+        path: of the file.
+        names: of the classes; None takes those in the record beside it.
+
+    Raises:
+        InputError: nothing says which classes there are.
+    """
+    beside = manifest_path(path)
+    try:
+        record = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else None
+    except ValueError as error:
+        raise InputError(
+            f"cannot read {beside}: it is no JSON: remove it and give --classes"
+        ) from error
+    known = record if isinstance(record, dict) else {}
+    if names is None and not known.get("classes"):
+        raise InputError(
+            f"cannot name the classes of {path}: there is no {beside} that tells them: give "
+            "--classes"
+        )
+    base = known.get("folder") or Path.cwd()
+    return Saved(path, tuple(names or known["classes"]), Path(base), known or None)
+
+
+def truth_by_table(saved: Saved, table: Path, folder: str | None) -> tuple[Truth, list[str]]:
+    """What tells the class of a picture by a table of labels."""
+    rows = read_labels(table)
+    labels = [row.label for row in rows if row.label is not None]
+    index, notes = match(str(table), labels, saved.names)
+    by_path = {
+        saved.absolute(Path(found(row.path, folder or ".")).absolute()): place(
+            row, index, len(saved.names), table
+        )
+        for row in rows
+    }
+    return lambda path: by_path.get(saved.absolute(path)), notes
+
+
+def truth_by_folder(saved: Saved, folder: str | None) -> tuple[Truth, list[str]]:
+    """What tells the class of a picture by its folder: the first below ``folder``, or its own."""
+    top = None if folder is None else Path(folder).resolve()
+
+    def name(path: Path) -> str | None:
+        seen = saved.absolute(path)
+        if top is None:
+            return seen.parent.name
+        parts = seen.relative_to(top).parts if seen.is_relative_to(top) else ()
+        return parts[0] if len(parts) > 1 else None
+
+    folders = dict.fromkeys(name(row.path) for row in read_rows(saved.path))
+    labels = [label for label in folders if label is not None]
+    if not labels:
+        raise InputError(f"cannot score {saved.path}: none of its pictures is in a folder in {top}")
+    index, notes = match(f"the folders in {saved.path}", labels, saved.names)
+
+    def truth(path: Path) -> int | None:
+        label = name(path)
+        return None if label is None else index[label]
+
+    return truth, notes

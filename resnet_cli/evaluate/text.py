@@ -1,0 +1,161 @@
+"""An evaluation as people read it."""
+
+from collections.abc import Iterator
+
+from resnet_cli.evaluate import Evaluation
+from resnet_cli.evaluate.confusion import ClassRow
+from resnet_cli.evaluate.layout import OF_TWO, columns, cut_start, figure, short, table, whole
+from resnet_cli.evaluate.order import Order
+from resnet_cli.evaluate.statistics import Share
+from resnet_cli.text import printable
+
+MOST_CLASSES = 30  # of a table on a terminal; of more only the worst
+WORST = 20
+SHOWN = 10  # pairs, and mistakes
+MOVES = 6  # outputs whose name is wrong
+TYPED = 20  # names that a person may be asked to type
+
+
+def text(evaluation: Evaluation, width: int) -> Iterator[str]:
+    """Yield the lines that people read.
+
+    Args:
+        evaluation: what to show.
+        width: columns of the terminal.
+    """
+    yield from headline(evaluation)
+    if not evaluation.images:
+        return
+    yield ""
+    yield from class_table(evaluation)
+    yield from pairs(evaluation)
+    yield from mistakes(evaluation, width)
+    if evaluation.order is not None:
+        yield ""
+        yield from order_lines(evaluation.order)
+
+
+def headline(evaluation: Evaluation) -> Iterator[str]:
+    """The figures of the whole."""
+    yield (
+        f"{evaluation.images:,} images of {len(evaluation.classes):,} classes"
+        f"{unreadable(evaluation)}"
+    )
+    if not evaluation.images:
+        return
+    yield f"top-1        {percent(evaluation.top1)}"
+    if evaluation.top5 is not None:
+        yield f"top-5        {percent(evaluation.top5)}"
+    if evaluation.loss is not None:
+        yield f"loss         {evaluation.loss:.4f}  (mean negative log likelihood)"
+    if evaluation.means is not None:
+        mean = evaluation.means
+        yield (
+            f"class means  precision {mean.precision:.3f}  recall {mean.recall:.3f}  "
+            f"F1 {mean.f1:.3f}"
+        )
+    if evaluation.ece is not None:
+        yield f"calibration  error (ECE) {evaluation.ece:.4f}{heat(evaluation)}"
+    if evaluation.kept is not None:
+        kept = evaluation.kept
+        yield (
+            f"threshold    {kept.images.right:,} images ({whole(kept.images.value)}) reach "
+            f"{kept.threshold:g}; of them right {percent(kept.top1)}"
+        )
+
+
+def unreadable(evaluation: Evaluation) -> str:
+    """How many images are left out."""
+    return f"; {evaluation.errors:,} could not be read" if evaluation.errors else ""
+
+
+def percent(found: Share) -> str:
+    """A share with its interval."""
+    if found.value is None:
+        return "none"
+    return (
+        f"{whole(found.value)}  ({found.right:,} of {found.images:,}; "
+        f"95 % interval {whole(found.low)} to {whole(found.high)})"
+    )
+
+
+def heat(evaluation: Evaluation) -> str:
+    """What the temperature would mend."""
+    found = evaluation.temperature
+    if found is None:
+        return ""
+    if found.at_bound:
+        return ""
+    trend = "over" if found.value > 1 else "under"
+    return f"; {found.ece_after:.4f} at temperature {found.value:.2f} ({trend}confident)"
+
+
+def class_table(evaluation: Evaluation) -> Iterator[str]:
+    """Precision, recall, F1 and support of each class, or of the worst."""
+    rows = [row for row in evaluation.classes if row.support]
+    if len(rows) > MOST_CLASSES:
+        rows = sorted(rows, key=lambda row: (row.f1 or 0.0, -row.support))[:WORST]
+        yield f"the {WORST} worst of {len(evaluation.classes):,} classes by F1 (-o FILE has all)"
+    titles = ["class", "precision", "recall", "F1", "images"]
+    yield from table(
+        [
+            titles,
+            *([short(row.label), *map(figure, scores(row)), f"{row.support:,}"] for row in rows),
+        ]
+    )
+
+
+def scores(row: ClassRow) -> tuple[float | None, ...]:
+    """The three figures of a class."""
+    return row.precision, row.recall, row.f1
+
+
+def pairs(evaluation: Evaluation) -> Iterator[str]:
+    """The most confused pairs."""
+    if evaluation.confused:
+        yield from ["", "most confused: true → predicted, images, share of the true class"]
+        yield from table(
+            [
+                f"  {short(pair.truth, OF_TWO)} → {short(pair.label, OF_TWO)}",
+                f"{pair.images:,}",
+                whole(pair.share),
+            ]
+            for pair in evaluation.confused[:SHOWN]
+        )
+
+
+def mistakes(evaluation: Evaluation, width: int) -> Iterator[str]:
+    """The most confident mistakes."""
+    if evaluation.mistakes:
+        yield from ["", "most confidently wrong"]
+        for row in evaluation.mistakes[:SHOWN]:
+            label, truth = short(row.label, OF_TWO), short(row.truth, OF_TWO)
+            start = f"  {row.prob:.3f}  {label}, is {truth}  "
+            yield start + cut_start(printable(row.path), max(12, width - columns(start)))
+
+
+def order_lines(order: Order) -> Iterator[str]:
+    """What is wrong with the order of the class names, and what would mend it."""
+    yield (
+        f"the class names seem to be in the wrong order: top-1 would be {whole(order.top1)} "
+        f"instead of {whole(order.top1_given)}"
+    )
+    if order.reason is not None:
+        yield f"  why it looks so: {order.reason}"
+    moves = [move for move in order.moves if move.images] or list(order.moves)
+    for move in moves[:MOVES]:
+        yield f"  output {move.index}, called {short(move.named)}, means {short(move.means)}"
+    if len(moves) > MOVES:
+        yield f"  … {len(moves):,} outputs in all"
+    yield f"  mend: {mend(order)}"
+
+
+def mend(order: Order) -> str:
+    """The option that puts the names in order."""
+    guessed = sum(not move.images for move in order.moves)
+    guess = f" ({guessed:,} of them without images, so guessed)" if guessed else ""
+    names = order.classes
+    if len(names) <= TYPED and not any("," in name or name != name.strip() for name in names):
+        listed = printable(",".join(names))
+        return f"--classes {listed if ' ' not in listed else repr(listed)}{guess}"
+    return f"--classes FILE with the names in the order of order.classes in -o FILE.json{guess}"
