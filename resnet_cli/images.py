@@ -118,13 +118,14 @@ class Decoder:
         # torchvision.io makes RGB, and knows neither profiles nor an orientation in XMP alone
         if fast_jpeg is None or header.format != "JPEG" or self.mode != "RGB" or self.exact or odd:
             return None
+        turned = self.upright and orientation(header) != 1  # one reader of EXIF for both decoders
         encoded = bytearray(size)
         file.seek(0)
         length = file.readinto(encoded)  # less than its size if somebody cuts it off meanwhile
         data = torch.frombuffer(encoded, dtype=torch.uint8)[:length]
         try:
             pixels: Tensor = fast_jpeg(
-                data, mode=io.ImageReadMode.RGB, apply_exif_orientation=self.upright
+                data, mode=io.ImageReadMode.RGB, apply_exif_orientation=turned
             )
         except (RuntimeError, DeprecationWarning):  # the second where warnings are errors
             return None
@@ -163,15 +164,21 @@ def opened(path: Path) -> Iterator[tuple[BufferedReader, int]]:
         yield file, status.st_size
 
 
-def turn(image: Image.Image) -> Image.Image:
-    """Turn a loaded picture upright; where its EXIF is damaged it stays as it is."""
+def orientation(image: Image.Image) -> int:
+    """How the pixels are stored, 1 to 8; 1 is upright, and what a damaged EXIF says."""
     try:
-        orientation = image.getexif().get(ORIENTATION)
+        value = image.getexif().get(ORIENTATION)
     except Exception:  # whatever the parser raises, the pixels are there
+        return 1
+    return value if value in TURNS else 1
+
+
+def turn(image: Image.Image) -> Image.Image:
+    """Turn a loaded picture upright."""
+    stored = orientation(image)
+    if stored == 1:
         return image
-    if orientation not in TURNS:
-        return image
-    turned = image.transpose(TURNS[orientation])
+    turned = image.transpose(TURNS[stored])
     turned.info = image.info
     return turned
 

@@ -1,0 +1,225 @@
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Lock, Thread
+
+import pytest
+import torch
+from PIL import Image
+
+from conftest import picture
+from resnet_cli import budget
+from resnet_cli.budget import Budget, default_total, free_memory
+from resnet_cli.images import Decoder
+from resnet_cli.loader import Loader
+from resnet_cli.preprocess import Preprocess
+
+MIB = 1 << 20
+
+
+class Watch:
+    """Notes the most that is held at once."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.now = self.most = self.together = self.crowd = 0
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        with self.lock:
+            self.now, self.together = self.now + size, self.together + 1
+            self.most, self.crowd = max(self.most, self.now), max(self.crowd, self.together)
+        yield
+        with self.lock:
+            self.now, self.together = self.now - size, self.together - 1
+
+
+def test_no_more_than_the_total_is_held_at_once() -> None:
+    shared, watch = Budget(100), Watch()
+
+    def take(size: int) -> int:
+        with shared.claim(size), watch.holding(size):
+            time.sleep(0.001)
+        return size
+
+    sizes = [1 + 37 * number % 60 for number in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(take, sizes)) == sizes
+    assert watch.most <= 100
+    assert watch.crowd > 1  # and it is no mere lock
+    assert shared.held == 0
+
+
+def test_what_is_over_the_total_is_held_alone() -> None:
+    shared, watch = Budget(100), Watch()
+
+    def take(size: int) -> None:
+        with shared.claim(size), watch.holding(size):
+            time.sleep(0.001)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(take, [500, 30, 700, 10, 900] * 6))
+    assert watch.most <= 900  # never one of those and another
+
+
+def test_a_large_claim_is_not_passed_by_small_ones_for_ever() -> None:
+    shared = Budget(100)
+    got, inside, leave = [], Event(), Event()
+
+    def small_first() -> None:
+        with shared.claim(60):
+            inside.set()
+            leave.wait(10)
+
+    def take(size: int) -> None:
+        with shared.claim(size):
+            got.append(size)
+
+    threads = [Thread(target=small_first)]
+    threads[0].start()
+    inside.wait(10)
+    for size in (90, 10):  # the second would fit at once
+        threads.append(Thread(target=take, args=(size,)))
+        threads[-1].start()
+        while len(shared.waiting) < len(threads) - 1:
+            time.sleep(0.001)
+    leave.set()
+    for thread in threads:
+        thread.join(10)
+    assert got == [90, 10]
+
+
+def test_what_was_claimed_is_given_back_after_an_error() -> None:
+    shared = Budget(100)
+    with pytest.raises(KeyError), shared.claim(80):
+        raise KeyError
+    assert shared.held == 0
+
+
+def file_system(root: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for what the system says of its memory."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(budget, "MEMINFO", root / "meminfo")
+    monkeypatch.setattr(budget, "GROUPS_OF_PROCESS", root / "cgroup")
+    monkeypatch.setattr(budget, "GROUPS", root / "groups")
+
+
+MACHINE = {"meminfo": "MemTotal: 9 kB\nMemFree:  1 kB\nMemAvailable:   8388608 kB\n"}
+
+
+@pytest.mark.parametrize(("files", "mebibytes"), [
+    ({}, 8192),
+    ({"cgroup": "0::/\n", "groups/memory.max": "max\n", "groups/memory.current": "7\n"}, 8192),
+    (  # inside a container, version 2
+        {
+            "cgroup": "0::/\n",
+            "groups/memory.max": str(2048 * MIB),
+            "groups/memory.current": str(1500 * MIB),
+            "groups/memory.stat": f"anon 9\ninactive_file {1000 * MIB}\nfile 3\n",
+        },
+        1548,
+    ),
+    (  # a service, limited above
+        {
+            "cgroup": "1:name=systemd:/x\n0::/user/service\n",
+            "groups/user/memory.max": str(4096 * MIB),
+            "groups/user/memory.current": str(96 * MIB),
+            "groups/user/memory.stat": "inactive_file 0\n",
+            "groups/user/service/memory.max": "max\n",
+        },
+        4000,
+    ),
+    (  # version 1
+        {
+            "cgroup": "5:cpu:/a\n4:memory:/b\n",
+            "groups/memory/b/memory.limit_in_bytes": str(1000 * MIB),
+            "groups/memory/b/memory.usage_in_bytes": str(500 * MIB),
+            "groups/memory/b/memory.stat": f"total_inactive_file {100 * MIB}\n",
+        },
+        600,
+    ),
+])  # fmt: skip
+def test_free_memory_is_within_the_limits_of_the_container(
+    tmp_path: Path, files: dict[str, str], mebibytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_system(tmp_path, MACHINE | files, monkeypatch)
+
+    assert free_memory() == mebibytes * MIB
+    assert default_total() == mebibytes * MIB // 2
+
+
+def test_where_little_is_free_ordinary_photographs_still_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_system(tmp_path, {"meminfo": "MemAvailable: 1000 kB\n"}, monkeypatch)
+
+    assert default_total() == 256 * MIB
+
+
+def test_a_system_that_says_nothing_has_some_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_system(tmp_path, {}, monkeypatch)
+
+    assert default_total() >= 256 * MIB
+
+
+def loader(total: int) -> Loader:
+    load = Loader(Decoder(), Preprocess(32, 32), channels=3)
+    load.budget = Budget(total)
+    return load
+
+
+def test_pictures_over_the_budget_are_decoded_one_at_a_time_and_the_same(tmp_path: Path) -> None:
+    paths = [str(picture(tmp_path / f"{n}.png", (90 + n, 70), seed=n)) for n in range(12)]
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    paths.insert(5, str(tmp_path / "bad.png"))
+    expected = loader(1 << 40)(paths)
+
+    tight = loader(1)
+    with ThreadPoolExecutor(4) as pool:
+        batches = list(pool.map(tight, [paths] * 8))
+    for batch in batches:
+        assert torch.equal(batch.pixels, expected.pixels)
+        assert [sample.path for sample in batch.samples] == [Path(path) for path in paths]
+        assert [sample.error is None for sample in batch.samples] == [n != 5 for n in range(13)]
+    assert tight.budget.held == 0
+
+
+def test_waiting_for_memory_is_not_counted_as_decoding(tmp_path: Path) -> None:
+    load, path = loader(1), picture(tmp_path / "one.png")
+    load([str(path)])
+    with ThreadPoolExecutor(1) as pool:
+        with load.budget.claim(1):
+            loading = pool.submit(load, [str(path)])
+            time.sleep(0.5)
+        (sample,) = loading.result().samples
+
+    assert sample.decode_ms is not None
+    assert 0 < sample.decode_ms < 450
+
+
+@pytest.mark.parametrize(("name", "each"), [("a.jpg", 12), ("a.png", 24)])
+def test_a_picture_claims_what_its_header_says(tmp_path: Path, name: str, each: int) -> None:
+    path = tmp_path / name
+    Image.new("RGB", (300, 200)).save(path)
+    claims: list[int] = []
+    Decoder()(path, claims.append)
+
+    assert claims == [path.stat().st_size + each * 300 * 200]
+
+
+def test_a_picture_that_is_refused_claims_nothing(tmp_path: Path) -> None:
+    from resnet_cli.errors import ImageError
+
+    path = picture(tmp_path / "one.png")
+    claims: list[int] = []
+    with pytest.raises(ImageError):
+        Decoder(max_pixels=100)(path, claims.append)
+
+    assert claims == []

@@ -1,0 +1,29 @@
+"""The short form of the scripts in ``faults``."""
+
+from pathlib import Path
+
+from faults.fuzz_images import CLEAN, DECODERS, outcome, outcomes, pictures
+
+
+def test_damaged_pictures_have_pixels_or_a_reason() -> None:
+    files = pictures()
+    numbers = range(600)
+    ended = dict(outcomes(7, numbers, files))
+
+    assert list(ended) == list(numbers)
+    assert {number: end for number, end in ended.items() if end not in CLEAN} == {}
+    assert set(ended.values()) == set(CLEAN)
+
+
+def test_the_undamaged_pictures_are_read(tmp_path: Path) -> None:
+    files = pictures()
+    for kind, data in files.items():
+        (tmp_path / kind).write_bytes(data)
+
+    refused = {
+        kind: ended
+        for kind in files
+        for decoder in DECODERS
+        if (ended := outcome(tmp_path / kind, decoder)) != "read"
+    }
+    assert refused == {}
