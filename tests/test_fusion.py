@@ -19,11 +19,12 @@ def _new_probe() -> None:
     fusable.cache_clear()
 
 
-def images(channels: int = 3) -> Tensor:
+def images(channels: int = 3, height: int = 65) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(3, channels, 65, 48, generator=generator)
+    return torch.randn(3, channels, height, 32, generator=generator)
 
 
+@pytest.mark.parametrize("height", [65, 32])  # the last stage has a few pixels, or one
 @pytest.mark.parametrize(
     ("name", "variant", "channels"),
     [
@@ -35,20 +36,21 @@ def images(channels: int = 3) -> Tensor:
     ],
 )
 def test_the_logits_are_those_of_torchvisions_network(
-    name: str, variant: Variant, channels: int
+    name: str, variant: Variant, channels: int, height: int
 ) -> None:
     network = trained(name, in_channels=channels)
     arrange(network, variant)
     with torch.inference_mode():
-        expected = network(images(channels))
+        expected = network(images(channels, height))
         folded = fold(copy.deepcopy(network)).to(memory_format=torch.channels_last)
         fused = fuse(folded)
-        logits = fused(images(channels).to(memory_format=torch.channels_last))
+        logits = fused(images(channels, height).to(memory_format=torch.channels_last))
 
     kinds = {type(module) for module in fused.modules()}
     assert {FusedConv, FusedBlock} <= kinds
     assert kinds.isdisjoint({nn.Conv2d, nn.BatchNorm2d, BasicBlock, Bottleneck})
-    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+    largest = float(expected.abs().max())  # hundreds, with random weights in fifty layers
+    torch.testing.assert_close(logits, expected, rtol=0, atol=max(largest, 1) * 1e-5)
 
 
 def test_other_activations_are_not_taken_for_relu() -> None:
