@@ -1,17 +1,21 @@
 """INPUT... as typed -> the paths of the images, in natural order."""
 
 import glob
-import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from codecs import BOM_UTF8
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from io import BufferedReader
 from itertools import chain, islice
 from pathlib import Path
-from typing import TextIO
+from select import select
+from typing import BinaryIO, TextIO
 
 from resnet_cli.errors import InputError
+from resnet_cli.listing import natural, walk
 
 # fmt: off
 SUFFIXES = frozenset({
@@ -23,22 +27,62 @@ SUFFIXES = frozenset({
 # fmt: on
 """Suffixes that make a file in a folder a picture; a file named outright is always tried."""
 
-DIGITS = re.compile(r"(\d+)")
+PAUSE = ""
+"""What a source yields while no path comes, so that those before it need not wait for more."""
+
+PATIENCE = 0.1  # seconds
+
+LINES = 65536  # bytes of a list that are read at once
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """The images of a run."""
 
-    paths: Iterable[str]
+    paths: Iterable[str]  # of streams, with a PAUSE where one is
     total: int | None  # unknown while a list or stdin is still being read
     passed_over: int  # files in folders whose suffix is no image suffix
+    odd: Mapping[str, int] = field(default_factory=dict)  # what else was passed over, by kind
 
     def peek(self, count: int) -> tuple[list[str], "Inputs"]:
         """The first ``count`` paths, and all of them again."""
         remaining = iter(self.paths)
-        first = list(islice(remaining, count))
-        return first, Inputs(chain(first, remaining), self.total, self.passed_over)
+        first = list(islice(filter(None, remaining), count))
+        return first, replace(self, paths=chain(first, remaining))
+
+    def without(self, outputs: Sequence[str]) -> "Inputs":
+        """The same, after making sure that no output is among them.
+
+        Args:
+            outputs: files that will be written, alone or as numbered pages.
+
+        Raises:
+            InputError: one is, now or when a stream comes to it.
+        """
+        names = {os.path.basename(real): real for real in map(os.path.realpath, outputs)}
+
+        def checked() -> Iterator[str]:
+            for path in self.paths:
+                name = os.path.basename(path)
+                output = names.get(name) or names.get(PAGE.sub(r"\1", name))
+                if output is not None and same_folder(path, output):
+                    raise InputError(
+                        f"cannot write {output}: {path} is one of the pictures to classify: give "
+                        "the output another name or folder"
+                    )
+                yield path
+
+        paths = checked()
+        return replace(self, paths=paths if self.total is None else list(paths))
+
+
+PAGE = re.compile(r"-\d+(\.png)$", re.IGNORECASE)
+"""The number of a page, before the suffix: a grid that is a picture itself may have several."""
+
+
+def same_folder(path: str, other: str) -> bool:
+    """Whether two files are in one folder, whatever links lead there."""
+    return os.path.realpath(os.path.dirname(path)) == os.path.realpath(os.path.dirname(other))
 
 
 def find_inputs(inputs: Sequence[str]) -> Inputs:
@@ -55,27 +99,32 @@ def find_inputs(inputs: Sequence[str]) -> Inputs:
     listings: list[list[str]] = []
     streams: list[Iterable[str]] = []
     passed_over = 0
+    odd: Counter[str] = Counter()
     for given in inputs:
         if given == "-" or given.startswith("@"):
             streams.append(lines(given))
             continue
-        images, others = list_images(given)
+        images, others = list_images(given, odd)
         passed_over += others
         listings.append(images)
         streams.append(images)
-    total = None if len(streams) > len(listings) else sum(map(len, listings))
+    if len(streams) > len(listings):
+        return Inputs(some(chain.from_iterable(streams), inputs), None, passed_over, odd)
+    total = sum(map(len, listings))
     if total == 0:
         note = f" ({passed_over:,} files with other suffixes)" if passed_over else ""
         raise InputError(f"no images found: {', '.join(inputs)}{note}: name a picture or a folder")
-    return Inputs(some(chain.from_iterable(streams), inputs), total, passed_over)
+    paths = listings[0] if len(listings) == 1 else list(chain.from_iterable(listings))
+    return Inputs(paths, total, passed_over, odd)
 
 
 def some(paths: Iterable[str], inputs: Sequence[str]) -> Iterator[str]:
     """Yield ``paths``, of which there must be one at least."""
-    path = None
+    nothing = True
     for path in paths:
+        nothing = nothing and path == PAUSE
         yield path
-    if path is None:
+    if nothing:
         raise InputError(f"no images found: {', '.join(inputs)} is empty: give a path a line")
 
 
@@ -87,78 +136,100 @@ def expand(given: str) -> list[str]:
     """
     if os.path.lexists(given):
         return [given]
-    matches = sorted(glob.glob(given, recursive=True), key=natural)
+    matches = sorted(glob.glob(given, recursive=True), key=lambda name: (natural(name), name))
     if not matches:
         raise InputError(f"cannot find {given}: name a file, a folder, a glob, @list.txt or -")
     return matches
 
 
-def list_images(given: str) -> tuple[list[str], int]:
+def list_images(given: str, odd: Counter[str]) -> tuple[list[str], int]:
     """List the images that one argument names, and count the files passed over.
 
     Raises:
         InputError: it names nothing.
     """
-    images: dict[str, None] = {}  # a pattern may match a folder and what is in it
-    passed_over: dict[str, None] = {}
-    for place in expand(given):
+    images: list[str] = []
+    passed_over: list[str] = []
+    places = expand(given)
+    for place in places:
         if not os.path.isdir(place):
-            images[place] = None
+            images.append(place)
             continue
-        for file in walk(place):
+        for file in walk(place, odd):
             is_image = os.path.splitext(file)[1].lower() in SUFFIXES
-            (images if is_image or os.path.isdir(file) else passed_over)[file] = None
-    return list(images), len(passed_over)
-
-
-def walk(folder: str) -> Iterator[str]:
-    """Yield the files below ``folder``, every level in natural order; no pipes, no devices."""
-    levels = [children(folder)]  # a stack, as folders may be nested deeper than calls can be
-    while levels:
-        entry = next(levels[-1], None)
-        if entry is None:
-            levels.pop()
-        elif entry.is_dir(follow_symlinks=False):
-            try:
-                levels.append(children(entry.path))
-            except PermissionError:
-                yield entry.path  # its pictures are unknown, which a row has to say
-        elif entry.is_file() or (entry.is_symlink() and not entry.is_dir()):
-            yield entry.path  # a link that leads nowhere is still owed a row
-
-
-def children(folder: str) -> Iterator[os.DirEntry[str]]:
-    """What is in a folder, in natural order."""
-    with os.scandir(folder) as entries:
-        return iter(sorted(entries, key=lambda entry: natural(entry.name)))
-
-
-def natural(name: str) -> tuple[list[str | int], str]:
-    """Sort key that puts img2 before img10."""
-    parts: list[str | int] = list(DIGITS.split(name))  # text and digits in turn
-    parts[1::2] = map(int, parts[1::2])
-    return parts, name
+            (images if is_image or os.path.isdir(file) else passed_over).append(file)
+    if len(places) > 1:  # a pattern may match a folder and what is in it
+        images, passed_over = list(dict.fromkeys(images)), list(dict.fromkeys(passed_over))
+    return images, len(passed_over)
 
 
 def lines(given: str) -> Iterator[str]:
     """Read paths from ``@list.txt`` or, for ``-``, from stdin.
 
     A list is opened here and now, so that a missing one is said before the network is loaded.
+
+    Raises:
+        InputError: there is no such list, or a picture has the very name.
     """
     if given == "-":
-        if isinstance(sys.stdin, io.TextIOWrapper):  # a name need not be valid UTF-8
-            sys.stdin.reconfigure(errors="surrogateescape")
-        return stripped(sys.stdin)
+        return standard_input()
+    if os.path.lexists(given):  # the shell may have put it here, out of a folder of somebody else
+        raise InputError(
+            f"cannot tell what {given} means, as there is a file of that name: ./{given} is the "
+            f"file, @./{given[1:]} a list of paths"
+        )
     listing = Path(given[1:])
     if not listing.exists():
         raise InputError(f"cannot read the list {given}: there is no file {listing}")
-    return stripped(listing.open(encoding="utf-8-sig", errors="surrogateescape"))
+    return arriving(listing.open("rb"))
+
+
+def standard_input() -> Iterator[str]:
+    """Read paths from stdin.
+
+    Raises:
+        InputError: it is closed.
+    """
+    if sys.stdin is None:
+        raise InputError("cannot read paths from stdin: it is closed: send it a path a line")
+    return arriving(sys.stdin.buffer) if hasattr(sys.stdin, "buffer") else stripped(sys.stdin)
 
 
 def stripped(file: TextIO) -> Iterator[str]:
-    """Yield the lines that are not blank, without their ends, and close the file."""
+    """Yield the lines of a text stream that are not blank, without their ends."""
+    for line in file:
+        path = line.rstrip("\r\n")
+        if path:
+            yield path
+
+
+def arriving(file: BinaryIO) -> Iterator[str]:
+    """Yield the lines of a file as they come, with a PAUSE whenever none does, and close it."""
+    pending = b""
     with file:
-        for line in file:
-            path = line.rstrip("\r\n")
-            if path:
-                yield path
+        started = False
+        while True:
+            if not ready(file):
+                yield PAUSE
+                continue
+            data = file.read1(LINES) if isinstance(file, BufferedReader) else file.read(LINES)
+            if not started:
+                data, started = data.removeprefix(BOM_UTF8), True
+            *whole, pending = (pending + data).split(b"\n") if data else (pending, b"")
+            for line in whole:
+                path = line.rstrip(b"\r").decode("utf-8", "surrogateescape")
+                if path:
+                    yield path
+            if not data:
+                return
+
+
+def ready(file: BinaryIO) -> bool:
+    """Whether more of a file can be read, or its end, within some patience.
+
+    What the system cannot wait for, as a file of Windows, is ready.
+    """
+    try:
+        return bool(select([file], [], [], PATIENCE)[0])
+    except (OSError, ValueError):
+        return True

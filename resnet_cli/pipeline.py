@@ -16,6 +16,8 @@ from typing import TypeVar
 
 import torch
 
+from resnet_cli.inputs import PAUSE
+
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")  # a batch of pictures, or one for each of several networks
 Result = TypeVar("Result")
@@ -103,16 +105,30 @@ def ordered(
     try:
         while True:
             room = 2 * workers - len(in_flight)
-            in_flight.extend(pool.submit(work, item) for item in islice(remaining, room))
+            wanted = 1
+            for item in islice(remaining, room):
+                in_flight.append(pool.submit(work, item))
+                if item == ():  # the source pauses: nothing is to wait for more
+                    wanted = len(in_flight)
+                    break
             if not in_flight:
                 return
-            yield in_flight.popleft().result()
+            for _ in range(wanted):
+                yield in_flight.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def chunked(paths: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
-    """Cut a stream into neighbours of ``size``; the last may be fewer."""
-    remaining = iter(paths)
-    while chunk := tuple(islice(remaining, size)):
-        yield chunk
+    """Cut a stream into neighbours of ``size``; fewer at its end, or none when it pauses."""
+    chunk: list[Item] = []
+    for path in paths:
+        if path != PAUSE:
+            chunk.append(path)
+        if len(chunk) == size or (path == PAUSE and chunk):
+            yield tuple(chunk)
+            chunk = []
+        if path == PAUSE:
+            yield ()
+    if chunk:
+        yield tuple(chunk)

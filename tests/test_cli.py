@@ -61,6 +61,7 @@ OPTIONS_OF_PREDICT = [
     "--no-squash",
     "--exact",
     "--exif",
+    "--resume",
     "--overwrite",
     "--state-key",
     "--ema",
@@ -458,17 +459,16 @@ def test_control_characters_are_spelt_out_in_errors(predict: Run, name: str, pla
 
 def test_an_existing_output_is_overwritten_when_asked(predict: Run, photos: Path) -> None:
     Path("x.csv").write_text("of yesterday")
-    assert "add --overwrite" in error_line(predict(photos, "-o", "x.csv"))
+    assert "--overwrite starts anew" in error_line(predict(photos, "-o", "x.csv"))
     assert Path("x.csv").read_text() == "of yesterday"
 
     assert predict(photos, "-o", "x.csv", "--overwrite").exit_code == 0
     assert len(rows_of_csv(Path("x.csv").read_text())) == 10
 
 
-def test_a_full_disk_stops_the_run_with_the_name_of_the_file(predict: Run, photos: Path) -> None:
+def test_a_device_is_no_file_of_results(predict: Run, photos: Path) -> None:
     Path("x.csv").symlink_to("/dev/full")
-    result = predict(photos, "-o", "x.csv", "--overwrite")
-    assert "cannot write x.csv: No space left on device" in error_line(result)
+    assert "x.csv: it is a pipe or a device" in error_line(predict(photos, "-o", "x.csv"))
 
 
 def test_the_checkpoint_can_stand_in_the_environment(
@@ -602,7 +602,9 @@ def long_run(checkpoint: Path) -> tuple[object, ...]:
 OUTPUTS = ("x.csv", "x.jsonl", "x.json", "x.parquet")
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 def test_a_run_that_is_cut_short_leaves_whole_rows(
     long_run: tuple[object, ...], number: signal.Signals, status: int
 ) -> None:
@@ -635,7 +637,7 @@ def test_a_run_that_is_cut_short_leaves_whole_rows(
 
 
 def test_a_closed_pipe_ends_quietly(long_run: tuple[object, ...]) -> None:
-    with program(*long_run, "-o", "x.csv") as process:
+    with program(*long_run) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert LINE.fullmatch(process.stdout.readline().rstrip("\n"))
@@ -644,7 +646,21 @@ def test_a_closed_pipe_ends_quietly(long_run: tuple[object, ...]) -> None:
 
     assert process.returncode == 0
     assert [line for line in stderr.splitlines() if not line.startswith("Note: ")] == []
-    assert {row["status"] for row in rows_of_csv(Path("x.csv").read_text())} == {"ok"}
+
+
+def test_files_are_completed_when_nobody_reads_stdout(long_run: tuple[object, ...]) -> None:
+    Path("list.txt").write_text("a.jpg\n" * 300)
+    with program(*long_run, "-o", "x.csv") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        stderr = process.stderr.read()
+
+    assert process.returncode == 0
+    assert "Note: nobody reads standard output any more: the files are written" in stderr
+    assert "Error" not in stderr
+    assert len(rows_of_csv(Path("x.csv").read_text())) == 300
+    assert json.loads(Path("x.csv.run.json").read_text())["status"] == "done"
 
 
 def test_show_without_a_display_is_a_plain_error(long_run: tuple[object, ...]) -> None:

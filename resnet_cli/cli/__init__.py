@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import stat
 import sys
 import threading
 import traceback
@@ -20,10 +21,11 @@ from resnet_cli.cli.inspect import inspect
 from resnet_cli.cli.models import models
 from resnet_cli.cli.predict import predict
 from resnet_cli.cli.summary import summary
+from resnet_cli.cli.terminal import discard
 from resnet_cli.errors import UserError
 from resnet_cli.text import printable
 
-CLOSED_PIPE, INTERRUPTED, TERMINATED = 0, 130, 143
+CLOSED_PIPE, INTERRUPTED = 0, 130
 """Exit statuses of a run that was cut short: for a signal, 128 and its number."""
 
 
@@ -32,7 +34,7 @@ class Cli(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn what the user can mend, and signals, into a status."""
-        catch_sigterm()
+        catch_signals()
         keep_compiled()
         # Pillow warns of odd metadata in pictures that it reads all the same, torch of formats
         # that it will read no more
@@ -45,8 +47,7 @@ class Cli(click.Group):
             click.echo("Interrupted", err=True)
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
-            # Python flushes stdout once more at its end: let that go nowhere
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard(sys.stdout.fileno())  # Python flushes it once more at its end
             ctx.exit(CLOSED_PIPE)
         except (UserError, OSError) as error:
             fail(ctx, error)
@@ -76,10 +77,24 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).splitlines())
 
 
-def catch_sigterm() -> None:
-    """Let SIGTERM unwind the run, so that what was written is closed properly."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+def catch_signals() -> None:
+    """Let signals unwind the run, so that what was written is closed properly."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        # nohup, for one, has a closed terminal ignored
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+
+
+def stop(number: int, _: object) -> NoReturn:
+    """End the run with the status of a signal."""
+    if number != signal.SIGTERM:
+        for stream in (1, 2):
+            if stat.S_ISCHR(os.fstat(stream).st_mode):
+                discard(stream)  # a terminal that is gone fails whatever is written to it
+    sys.exit(128 + number)
 
 
 def keep_compiled() -> None:

@@ -91,6 +91,13 @@ SOME_UNREADABLE = 3  # exit status
     help="Pictures in an .html report, some 13 kB each; of more it holds a sample, errors, "
     "uncertain and wrong ones first.",
 )
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the files of -o (.csv .jsonl .json .parquet) where an earlier run was cut "
+    "off: rows that are there stay, those of other or new pictures come after them. Refused when "
+    "checkpoint, classes or settings differ. Without files it starts.",
+)
 @click.option("--overwrite", is_flag=True, help="Start existing output files anew.")
 @click.option(
     "--on-error",
@@ -120,6 +127,7 @@ def predict(
     grid_size: tuple[int, int],
     show: bool,
     report_limit: int,
+    resume: bool,
     overwrite: bool,
     on_error: str,
     verify: int,
@@ -131,21 +139,22 @@ def predict(
     (one path a line), or - for paths on stdin. Every input appears exactly once in the results,
     in input order; a file that cannot be read has an error row, and the exit status is then 3.
     """
-    from resnet_cli.cli.run import Destinations, describe, run, verified
-    from resnet_cli.cli.terminal import bar_wanted, note, showing_notes
-    from resnet_cli.inputs import find_inputs
+    from resnet_cli.cli.run import Destinations, describe, find, run, verified
+    from resnet_cli.cli.terminal import bar_wanted, showing_notes
     from resnet_cli.truth import folder_truth
     from resnet_cli.writers import Options, check_outputs
 
-    check_outputs(outputs, grids=grids, overwrite=overwrite)
+    if resume and (overwrite or not outputs):
+        raise click.UsageError(
+            "--resume goes on with the files of -o, --overwrite starts them anew: choose one"
+        )
+    check_outputs(outputs, grids=grids, overwrite=overwrite, resume=resume)
     if show:
         from resnet_cli.writers.window import check_display
 
         check_display()
     with showing_notes():
-        found = find_inputs(inputs)
-        if found.passed_over:
-            note(f"{found.passed_over:,} files passed over: their suffix is no image suffix")
+        found = find(inputs, [*outputs, *grids])
         classifier = load(progress=bar_wanted(progress))
         describe(classifier)
         if verify:
@@ -159,15 +168,15 @@ def predict(
             truth=folder_truth(classifier.class_names),
             report_limit=report_limit,
         )
-        tally = run(
+        errors = run(
             classifier,
             found,
-            Destinations(outputs, grids, show, stdout_format, options),
+            Destinations(outputs, grids, show, stdout_format, options, resume),
             workers=workers,
             progress=progress,
             threshold=threshold,
             batch_size=batch_size,
             on_error=on_error,
         )
-    if tally.errors:
+    if errors:
         raise click.exceptions.Exit(SOME_UNREADABLE)

@@ -17,17 +17,18 @@ from typing import Any
 import click
 
 from resnet_cli.classifier import Classifier
-from resnet_cli.cli.terminal import above_the_bar, note, progress_bar, result_line
+from resnet_cli.cli.terminal import above_the_bar, let_go, note, progress_bar, result_line
 from resnet_cli.devices import available_cores, device_name
 from resnet_cli.errors import UserError
-from resnet_cli.inputs import Inputs
+from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.records import Prediction
 from resnet_cli.tally import Tally
 from resnet_cli.text import first_few
 from resnet_cli.writers import ILLUSTRATED, Options, Write, open_writer, saying
 from resnet_cli.writers.csv import csv_rows
 from resnet_cli.writers.json import jsonl_rows
-from resnet_cli.writers.manifest import write_manifest
+from resnet_cli.writers.outputs import Output, recorded, resumed
+from resnet_cli.writers.resume import Plan, Saved
 
 TABLES = {"csv": (csv_rows, "surrogateescape"), "jsonl": (jsonl_rows, "backslashreplace")}
 """Formats of stdout that files have too: what writes a row, and how broken names are encoded."""
@@ -44,6 +45,7 @@ class Destinations:
     show: bool
     stdout_format: str
     options: Options
+    resume: bool = False  # go on after what the files hold
 
     @property
     def want_thumbnails(self) -> bool:
@@ -71,38 +73,76 @@ class Destinations:
         return (*self.files, *self.grids)
 
     @contextmanager
-    def open(self, total: int | None) -> Iterator[Sequence[Write]]:
-        """Open all of them."""
+    def open(self, saved: Sequence[Saved]) -> Iterator[tuple[list[Output], list[Write]]]:
+        """Open the result files, to go on after ``saved`` if there is any, and what draws."""
+        earlier = saved if self.resume else [None] * len(self.files)
         with ExitStack() as stack:
-            writes: list[Write] = [
-                stack.enter_context(open_writer(path, self.options_for(path)))
-                for path in self.paths
+            outputs = [
+                Output(
+                    path,
+                    one or Saved(),
+                    stack.enter_context(
+                        open_writer(path, replace(self.options_for(path), saved=one))
+                    ),
+                )
+                for path, one in zip(self.files, earlier, strict=True)
+            ]
+            drawings: list[Write] = [
+                stack.enter_context(open_writer(path, self.options)) for path in self.grids
             ]
             if self.show:
                 from resnet_cli.writers.window import window_writer
 
-                writes.append(stack.enter_context(window_writer(self.options)))
-            to_stdout = self.stdout(total)
+                drawings.append(stack.enter_context(window_writer(self.options)))
+            yield outputs, drawings
 
-            def write_or_say(prediction: Prediction) -> None:
+    def to_stdout(self, earlier: int, total: int | None) -> Write:
+        """What writes a result to stdout, as long as somebody reads it.
+
+        Args:
+            earlier: images that results were written for before.
+            total: of all images, as far as it is known.
+        """
+        write = self.stdout(earlier, total)
+
+        def write_or_say(prediction: Prediction) -> None:
+            try:
                 with saying("standard output"):
-                    to_stdout(prediction.best(self.options.topk))
+                    write(prediction.best(self.options.topk))
+            except BrokenPipeError:
+                if not self.paths:  # nothing is left to do
+                    raise
+                let_go()
 
-            yield [*writes, write_or_say]
+        return write_or_say
 
-    def stdout(self, total: int | None) -> Write:
-        """What writes a result to stdout."""
+    def stdout(self, earlier: int, total: int | None) -> Write:
+        """What writes a result to stdout in its format."""
         if self.stdout_format == "lines":
-            return lines(total)
+            return lines(earlier, total)
         rows, errors = TABLES[self.stdout_format]
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors=errors)
         return rows(sys.stdout, self.options)
 
 
-def lines(total: int | None) -> Write:
+def find(inputs: Sequence[str], files: Sequence[Path]) -> Inputs:
+    """Find the images of a run that writes ``files``, and say what was passed over.
+
+    Raises:
+        InputError: nothing was found, or one of the files.
+    """
+    found = find_inputs(inputs)
+    if found.passed_over:
+        note(f"{found.passed_over:,} files passed over: their suffix is no image suffix")
+    for kind, count in found.odd.items():
+        note(f"{count:,} {kind} passed over")
+    return found.without([str(file) for file in files]) if files else found
+
+
+def lines(earlier: int, total: int | None) -> Write:
     """A line for each image."""
-    number = 0
+    number = earlier
 
     def write(prediction: Prediction) -> None:
         nonlocal number
@@ -120,7 +160,7 @@ def run(
     workers: int | None,
     progress: str,
     **settings: Any,
-) -> Tally:
+) -> int:
     """Classify the images that were found, and report on it.
 
     Args:
@@ -132,34 +172,73 @@ def run(
         settings: further arguments of ``Classifier.predict``.
 
     Returns:
-        Counts and times.
+        How many rows, also of earlier runs, are of pictures that could not be read.
     """
     threads = workers or available_cores()
     tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
+    record = Record(classifier, tally, destinations.options.topk, settings["threshold"])
+    files = destinations.files if destinations.resume else ()
+    plan = Plan([resumed(path, record.decisive) for path in files])
+    left = plan.remaining(found)
+    if destinations.resume:
+        explain(destinations.files, plan, left)
     predictions = classifier.predict(
-        found,
+        left,
         topk=destinations.topk,
         workers=threads,
         thumbnails=destinations.want_thumbnails,
         **settings,
     )
+    earlier = 0 if found.total is None or left.total is None else found.total - left.total
     begun = perf_counter()
-    record = Record(classifier, tally)
     with (
-        recorded(destinations.files, record),
-        destinations.telling(record).open(found.total) as writes,
-        progress_bar(found.total, progress) as bar,
+        recorded(record, record.stop) as begin,
+        destinations.telling(record).open(plan.saved) as (outputs, drawings),
+        progress_bar(found.total, progress, initial=earlier) as bar,
         closing(predictions),
     ):
+        begin(outputs)
+        writes = [*drawings, destinations.to_stdout(earlier, found.total)]
         for prediction in predictions:
             tally.add(prediction)
             with above_the_bar():
+                for output, wanted in zip(outputs, plan.next(len(outputs)), strict=True):
+                    if wanted:
+                        output.add(prediction)
                 for write in writes:
                     write(prediction)
             bar.update()
         record.status = "done"
+    if found.total is None:
+        say_vanished(plan)
     report(classifier, tally, perf_counter() - begun)
-    return tally
+    return max(tally.errors, *(output.all_errors for output in outputs), 0)
+
+
+def explain(files: Sequence[Path], plan: Plan, left: Inputs) -> None:
+    """Say what each file holds, and how much is left.
+
+    Raises:
+        UserError: a file has nothing to do with the inputs.
+    """
+    for file, saved in zip(files, plan.saved, strict=True):
+        if saved.rows and left.total is not None and saved.untaken == saved.rows:
+            raise UserError(
+                f"cannot resume {file}: none of its {saved.rows:,} rows is of these inputs: run it "
+                "in the same folder with the same INPUT, or start anew with --overwrite"
+            )
+        note(f"{file} holds {saved.rows:,} rows")
+        if saved.damage:
+            note(f"the end of {file} was torn off and is made anew: {saved.damage}")
+    if left.total is not None:
+        note(f"{left.total:,} pictures are left")
+        say_vanished(plan)
+
+
+def say_vanished(plan: Plan) -> None:
+    """Say how many rows are of pictures that are gone."""
+    if plan.vanished:
+        note(f"{plan.vanished:,} rows stay whose pictures are not among the inputs any more")
 
 
 @dataclass
@@ -168,6 +247,8 @@ class Record:
 
     classifier: Classifier
     tally: Tally
+    topk: int  # classes of an image
+    threshold: float  # 0 to 1
     status: str = "running"  # then done, or stopped
     begun: float = field(default_factory=perf_counter)
     started: str = field(default_factory=lambda: now())
@@ -184,11 +265,20 @@ class Record:
             **self.tally.record(perf_counter() - self.begun),
         }
 
+    def stop(self) -> None:
+        """Say that the run ends early."""
+        self.status = "stopped"
+
+    @cached_property
+    def decisive(self) -> dict[str, Any]:
+        """What decides the rows."""
+        return {**self.classifier.record(), "topk": self.topk, "threshold": self.threshold}
+
     @cached_property
     def settled(self) -> dict[str, Any]:
         """What does not change while the run goes on."""
         return {
-            **self.classifier.record(),
+            **self.decisive,
             "versions": {
                 "python": python_version(),
                 **{
@@ -196,25 +286,6 @@ class Record:
                 },
             },
         }
-
-
-@contextmanager
-def recorded(files: Sequence[Path], record: Record) -> Iterator[None]:
-    """Keep FILE.run.json beside each result file: begun before the first row, completed after."""
-
-    def write() -> None:
-        known = record() if files else {}
-        for file in files:
-            write_manifest(file, known)
-
-    write()
-    try:
-        yield
-    except BaseException:
-        record.status = "stopped"
-        raise
-    finally:
-        write()
 
 
 def now() -> str:

@@ -1,6 +1,7 @@
 """What a person sees while a command runs: notes, the bar, the lines above it."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -47,16 +48,40 @@ def note(message: str, label: str = "Note") -> None:
     tqdm.write(printable(f"{label}: {message}"), file=sys.stderr)
 
 
+def discard(stream: int) -> None:
+    """Let what is written to an open stream go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream)
+    os.close(nowhere)
+
+
+def let_go() -> None:
+    """Go on without stdout, whose reader has seen enough, for the files that are written."""
+    discard(sys.stdout.fileno())
+    try:
+        note("nobody reads standard output any more: the files are written to their end")
+    except BrokenPipeError:
+        discard(sys.stderr.fileno())
+
+
 def bar_wanted(mode: str) -> bool:
     """Whether ``--progress`` asks for a bar: ``auto`` does on a terminal."""
     return mode == "on" or (mode == "auto" and sys.stderr.isatty())
 
 
-def progress_bar(total: int | None, mode: str, unit: str = "img") -> "Bar":
+def progress_bar(total: int | None, mode: str, unit: str = "img", initial: int = 0) -> "Bar":
     """A bar of images, or of another unit, on stderr; ``auto`` draws it only on a terminal."""
     delay = QUIET_SECONDS if mode == "auto" else 0
     disable = not bar_wanted(mode)
-    return tqdm(None, total=total, unit=unit, disable=disable, delay=delay, dynamic_ncols=True)
+    return tqdm(
+        None,
+        total=total,
+        initial=initial,
+        unit=unit,
+        disable=disable,
+        delay=delay,
+        dynamic_ncols=True,
+    )
 
 
 def above_the_bar() -> AbstractContextManager[None]:

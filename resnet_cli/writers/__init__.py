@@ -1,13 +1,15 @@
 """Result files: the suffix names the format."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
+from resnet_cli.writers.disk import reserved
 from resnet_cli.writers.manifest import manifest_path
 from resnet_cli.writers.options import Options, Write
 from resnet_cli.writers.pages import numbered
@@ -15,6 +17,7 @@ from resnet_cli.writers.pages import numbered
 __all__ = [
     "GRIDS",
     "ILLUSTRATED",
+    "RESUMABLE",
     "WRITERS",
     "Options",
     "Write",
@@ -37,16 +40,34 @@ def late(module: str, name: str) -> Writer:
     return writer
 
 
+def journalled(module: str, name: str) -> Writer:
+    """A writer that collects rows, and the function that makes a file of them at the end."""
+
+    def writer(path: Path, options: Options) -> AbstractContextManager[Write]:
+        from resnet_cli.writers import journal
+
+        finish: journal.Finish = getattr(import_module(f"resnet_cli.writers.{module}"), name)
+        return journal.journalled(path, options, finish)
+
+    return writer
+
+
 WRITERS: dict[str, Writer] = {
     ".csv": late("csv", "csv_writer"),
     ".jsonl": late("json", "jsonl_writer"),
-    ".json": late("json", "json_writer"),
-    ".parquet": late("parquet", "parquet_writer"),
+    ".json": journalled("json", "write_list"),
+    ".parquet": journalled("parquet", "write_table"),
     ".html": late("html", "html_writer"),
     ".png": late("grid", "image_writer"),
     ".pdf": late("grid", "pdf_writer"),
     ".svg": late("grid", "image_writer"),
 }
+
+RESUMABLE = (".csv", ".jsonl", ".json", ".parquet")
+"""Suffixes whose rows reach the disk as they come, and which a later run can go on with."""
+
+OVERWRITE = "add --overwrite"
+"""What would be right where a file may not be gone on with."""
 
 GRIDS = (".png", ".pdf", ".svg")
 """Suffixes of pictures."""
@@ -55,13 +76,20 @@ ILLUSTRATED = (*GRIDS, ".html")
 """Suffixes whose writers want thumbnails."""
 
 
-def check_outputs(outputs: Sequence[Path], *, overwrite: bool, grids: Sequence[Path] = ()) -> None:
+def check_outputs(
+    outputs: Sequence[Path],
+    *,
+    overwrite: bool,
+    resume: bool = False,
+    grids: Sequence[Path] = (),
+) -> None:
     """Refuse, before any work is done, what could not be written at the end of it.
 
     Args:
         outputs: files of any format.
         grids: pictures.
-        overwrite: whether files may be there already.
+        overwrite: whether files may be there already, to start anew.
+        resume: whether files may be there already, to be gone on with.
 
     Raises:
         OutputError: no writer for a suffix, no folder, a file that is there, or one named twice.
@@ -77,12 +105,20 @@ def check_outputs(outputs: Sequence[Path], *, overwrite: bool, grids: Sequence[P
         if places & taken:
             raise OutputError(f"cannot write {path} twice: name each output once")
         taken |= places
-        check_new(path, overwrite=overwrite)
-        if path.suffix.lower() in GRIDS:  # the first of several pages
-            check_new(numbered(path, 1), overwrite=overwrite)
+        if resume and path.suffix.lower() not in RESUMABLE:
+            raise OutputError(
+                f"cannot resume {path}: --resume goes on with {', '.join(RESUMABLE)}: leave it "
+                "out, or start anew with --overwrite"
+            )
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OutputError(f"cannot write {path}: it is a pipe or a device: name a file")
+        goes_on = path.suffix.lower() in RESUMABLE
+        remedy = "--resume goes on with it, --overwrite starts anew" if goes_on else OVERWRITE
+        for place in (path, *in_the_way(path)):
+            check_new(place, overwrite=overwrite or resume, remedy=remedy)
 
 
-def check_new(path: Path, *, overwrite: bool) -> None:
+def check_new(path: Path, *, overwrite: bool, remedy: str = OVERWRITE) -> None:
     """Refuse a place where no file can be made, or where there is one already."""
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
@@ -91,23 +127,34 @@ def check_new(path: Path, *, overwrite: bool) -> None:
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"cannot write {path}: the folder {path.parent} may not be written")
     if path.exists() and not overwrite:
-        raise OutputError(f"cannot write {path}: it is there already: add --overwrite")
+        raise OutputError(f"cannot write {path}: it is there already: {remedy}")
+
+
+def in_the_way(path: Path) -> list[Path]:
+    """Other files that a writer of ``path`` would write over."""
+    match path.suffix.lower():
+        case ".json" | ".parquet":
+            return [path.with_name(f"{path.name}.part.jsonl")]
+        case suffix if suffix in GRIDS:
+            return [numbered(path, 1)]
+        case _:
+            return []
 
 
 @contextmanager
 def open_writer(path: Path, options: Options) -> Iterator[Write]:
     """Open the writer that the suffix of ``path`` names.
 
-    Rows are appended as they come, so a run that is stopped leaves whole rows. Of a prediction
-    with more classes than ``options.topk`` the others are left out.
+    A run that is stopped leaves whole rows. Of a prediction with more classes than
+    ``options.topk`` the others are left out.
 
     Raises:
         OutputError: the file cannot be written, now or at any row.
     """
     stack = ExitStack()
     with saying(path):
-        if not options.overwrite:
-            path.touch(exist_ok=False)  # of two runs that start at once, one has to lose
+        if path.suffix.lower() not in RESUMABLE:
+            stack.enter_context(reserved(path, overwrite=options.overwrite))
         write = stack.enter_context(WRITERS[path.suffix.lower()](path, options))
 
     def write_or_say(prediction: Prediction) -> None:
@@ -116,9 +163,12 @@ def open_writer(path: Path, options: Options) -> Iterator[Write]:
 
     try:
         yield write_or_say
-    finally:  # not inside saying: an error of the caller's is none of this file's
-        with saying(path):
+    except BaseException:  # which is what has to be told, not what comes of it
+        with suppress(OSError, OutputError):
             stack.close()
+        raise
+    with saying(path):
+        stack.close()
 
 
 @contextmanager
@@ -129,4 +179,12 @@ def saying(place: Path | str) -> Iterator[None]:
     except BrokenPipeError:  # not an error: who reads has seen enough
         raise
     except OSError as error:
-        raise OutputError(f"cannot write {place}: {error.strerror or error}") from error
+        raise OutputError(
+            f"cannot write {place}: {error.strerror or error}{advice(error)}"
+        ) from error
+
+
+def advice(error: OSError) -> str:
+    """What would be right, where that is known."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return ": its rows so far are whole: make room, then --resume" if full else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from resnet_cli.records import Prediction
+from resnet_cli.writers.growing import growing_file
 from resnet_cli.writers.options import Options, Write
 from resnet_cli.writers.rows import Row, columns, flat
 
@@ -18,31 +19,60 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 @contextmanager
 def csv_writer(path: Path, options: Options) -> Iterator[Write]:
-    """Append rows to a new file; names that are no UTF-8 keep their bytes."""
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        yield csv_rows(file, options)
+    """Append rows to a file; names that are no UTF-8 keep their bytes."""
+    lines = Lines(options.topk)
+    with growing_file(path, options) as file:
+
+        def append(line: str) -> None:
+            if file.size == 0:
+                file.append(lines.header().encode())
+            if line:
+                file.append(line.encode("utf-8", "surrogateescape"))
+
+        try:
+            yield lambda prediction: append(lines.row(prediction))
+        finally:
+            append("")  # no rows are a header all the same
 
 
 def csv_rows(file: TextIO, options: Options) -> Write:
     """Write the header to an open file and return what writes a row."""
-    line = io.StringIO()
-    # a terminator with a carriage return makes the module quote cells that hold one
-    table = csv.DictWriter(line, list(columns(options.topk)), lineterminator="\r\n")
+    lines = Lines(options.topk)
 
-    def pass_on() -> None:
-        file.write(line.getvalue().removesuffix("\r\n") + "\n")
+    def pass_on(line: str) -> None:
+        file.write(line)
         file.flush()
-        line.seek(0)
-        line.truncate()
 
-    table.writeheader()
-    pass_on()
+    pass_on(lines.header())
+    return lambda prediction: pass_on(lines.row(prediction))
 
-    def write(prediction: Prediction) -> None:
-        table.writerow(harmless(flat(prediction, options.topk)))
-        pass_on()
 
-    return write
+class Lines:
+    """Makes lines of a table."""
+
+    def __init__(self, topk: int) -> None:
+        """Say how many classes an image has."""
+        self.topk = topk
+        self.line = io.StringIO()
+        # a terminator with a carriage return makes the module quote cells that hold one
+        self.table = csv.DictWriter(self.line, list(columns(topk)), lineterminator="\r\n")
+
+    def header(self) -> str:
+        """The names of the columns."""
+        self.table.writeheader()
+        return self.taken()
+
+    def row(self, prediction: Prediction) -> str:
+        """One prediction."""
+        self.table.writerow(harmless(flat(prediction, self.topk)))
+        return self.taken()
+
+    def taken(self) -> str:
+        """The line that was written last."""
+        line = self.line.getvalue().removesuffix("\r\n") + "\n"
+        self.line.seek(0)
+        self.line.truncate()
+        return line
 
 
 def harmless(row: Row) -> Row:

@@ -17,6 +17,7 @@ from PIL.Image import Image
 
 from resnet_cli.records import Prediction
 from resnet_cli.text import printable
+from resnet_cli.writers.disk import whole_file
 from resnet_cli.writers.judge import Judge, Verdict
 from resnet_cli.writers.lettering import DOTS_PER_INCH, Style, cut_end, cut_start, fit, lettered
 from resnet_cli.writers.options import Options, Write
@@ -56,18 +57,17 @@ def image_writer(path: Path, options: Options) -> Iterator[Write]:
         pages += 1
         if pages == 2:
             path.rename(numbered(path, 1))
-        figure.savefig(path if pages == 1 else numbered(path, pages), dpi=DOTS_PER_INCH)
+        with whole_file(path if pages == 1 else numbered(path, pages)) as file:
+            figure.savefig(file, format=path.suffix[1:].lower(), dpi=DOTS_PER_INCH)
 
     with pages_of(options, save) as write:
         yield write
-    if pages == 0:
-        path.unlink(missing_ok=True)  # the place was taken, and nothing came
 
 
 @contextmanager
 def pdf_writer(path: Path, options: Options) -> Iterator[Write]:
     """Write all pages to one document, with fonts as publishers want them."""
-    with path.open("wb") as file, rc_context({"pdf.fonttype": 42}), PdfPages(file) as document:
+    with whole_file(path) as file, rc_context({"pdf.fonttype": 42}), PdfPages(file) as document:
         save = partial(document.savefig, dpi=DOTS_PER_INCH)
         with pages_of(options, save) as write:
             yield write

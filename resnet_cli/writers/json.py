@@ -4,22 +4,19 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from resnet_cli.records import Prediction
+from resnet_cli.writers.growing import growing_file
 from resnet_cli.writers.options import Options, Write
 from resnet_cli.writers.rows import nested
-
-# A name that is no UTF-8 reaches the file as \udcxx, which is how JSON writes such a character:
-# what reads it back gets the path that opens.
-ERRORS = "backslashreplace"
 
 
 @contextmanager
 def jsonl_writer(path: Path, options: Options) -> Iterator[Write]:
-    """Append an object a line to a new file."""
-    with path.open("w", encoding="utf-8", errors=ERRORS) as file:
-        yield jsonl_rows(file, options)
+    """Append an object a line to a file."""
+    with growing_file(path, options) as file:
+        yield lambda prediction: file.append(json_line(prediction))
 
 
 def jsonl_rows(file: TextIO, _: Options) -> Write:
@@ -32,21 +29,22 @@ def jsonl_rows(file: TextIO, _: Options) -> Write:
     return write
 
 
-@contextmanager
-def json_writer(path: Path, _: Options) -> Iterator[Write]:
-    """Write one list to a new file; it is closed with its bracket even when a run is stopped."""
-    with path.open("w", encoding="utf-8", errors=ERRORS) as file:
-        separator = "[\n"
+def write_list(rows: BinaryIO, file: BinaryIO, _: Options) -> None:
+    """Write lines of JSON as one list."""
+    separator = b"[\n"
+    for line in rows:
+        file.write(separator + line.rstrip(b"\n"))
+        separator = b",\n"
+    file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
 
-        def write(prediction: Prediction) -> None:
-            nonlocal separator
-            before, separator = separator, ",\n"
-            file.write(before + encoded(prediction))
 
-        try:
-            yield write
-        finally:
-            file.write("[]\n" if separator == "[\n" else "\n]\n")
+def json_line(prediction: Prediction) -> bytes:
+    r"""One prediction as a line.
+
+    A name that is no UTF-8 reaches the file as \udcxx, which is how JSON writes such a character:
+    what reads it back gets the path that opens.
+    """
+    return (encoded(prediction) + "\n").encode("utf-8", "backslashreplace")
 
 
 def encoded(prediction: Prediction) -> str:

@@ -1,12 +1,18 @@
 """FILE.run.json: what made the results in FILE."""
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from resnet_cli.errors import OutputError
+from resnet_cli.text import printable
+from resnet_cli.writers.disk import whole_file
+
+FREE = frozenset({"checkpoint.path", "classes_source", "preprocess_source", "device", "compiled"})
+"""What may differ when a run goes on with the rows of another: it decides no row."""
+
+SHOWN = 16  # characters of a value that differs
 
 
 def manifest_path(output: Path) -> Path:
@@ -17,11 +23,64 @@ def manifest_path(output: Path) -> Path:
 def write_manifest(output: Path, record: Mapping[str, Any]) -> None:
     """Write the record of a result file, whole or not at all."""
     path = manifest_path(output)
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     try:
-        new.write_text(text, encoding="utf-8", errors="backslashreplace")
-        new.replace(path)
+        with whole_file(path) as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_same(output: Path, record: Mapping[str, Any]) -> None:
+    """Refuse to go on with rows that were made otherwise.
+
+    Args:
+        output: a result file that has rows.
+        record: what would decide the rows to come; anything else in FILE.run.json is free.
+
+    Raises:
+        OutputError: the record beside the file differs, and in what, or cannot be read.
+    """
+    path = manifest_path(output)
+    anew = "or start anew with --overwrite"
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise OutputError(
+            f"cannot resume {output}: {path} does not say what made it ({error}): {anew[3:]}"
+        ) from error
+    found = list(differences({name: before.get(name) for name in record}, record))
+    if found:
+        raise OutputError(
+            f"cannot resume {output}: it was made with other settings: {'; '.join(found)}: use "
+            f"the same, {anew}"
+        )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], at: str = "") -> Iterator[str]:
+    """Name what differs between two records, and how."""
+    for name in sorted(before.keys() | now.keys()):
+        key = f"{at}{name}"
+        old, new = before.get(name), json.loads(json.dumps(now.get(name)))
+        if key in FREE or old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from differences(old, new, f"{key}.")
+        elif isinstance(old, list) and isinstance(new, list):
+            yield f"{key} {first_that_differs(old, new)}"
+        else:
+            yield f"{key} {short(old)} there, {short(new)} now"
+
+
+def first_that_differs(old: list[Any], new: list[Any]) -> str:
+    """Where two lists part."""
+    for number, (one, other) in enumerate(zip(old, new, strict=False)):
+        if one != other:
+            return f"{number} {short(one)} there, {short(other)} now"
+    return f"{len(old)} there, {len(new)} now"
+
+
+def short(value: object) -> str:
+    """A value, cut where it is long."""
+    text = printable("nothing" if value is None else str(value))
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_cli.records import Prediction
+from resnet_cli.writers.resume import Saved
 
 Write = Callable[[Prediction], None]
 
@@ -24,6 +25,7 @@ class Options:
     grid_columns: int = 4
     caption: str = ""  # under each page
     overwrite: bool = False  # files may be there already
+    saved: Saved | None = None  # rows that are there already, to go on after
     truth: Callable[[Path], str | None] = unknown  # the true label of a picture
     record: Callable[[], Mapping[str, Any]] = dict  # of the run so far, as in FILE.run.json
     report_limit: int = 10_000  # pictures in a report

@@ -1,47 +1,41 @@
 """Parquet, for tables of millions of rows."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from itertools import islice
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from resnet_cli.records import Prediction
-from resnet_cli.writers.options import Options, Write
-from resnet_cli.writers.rows import Row, columns, flat
+from resnet_cli.writers.options import Options
+from resnet_cli.writers.rows import Row, as_utf8, columns, flat
+from resnet_cli.writers.saved import jsonl_records
 
-ROW_GROUP = 1000  # rows held in memory before they are written
+ROW_GROUP = 10_000  # rows in memory at a time
 
 ARROW_TYPES = {str: pa.string(), int: pa.int32(), float: pa.float64()}
 
 
-@contextmanager
-def parquet_writer(path: Path, options: Options) -> Iterator[Write]:
-    """Write rows in groups to a new file."""
-    schema = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in columns(options.topk).items()])
-    rows: list[Row] = []
-    with pq.ParquetWriter(path, schema) as file:
-
-        def write_group() -> None:
-            group = rows.copy()
-            rows.clear()  # first, so that a signal in between does not double them
-            file.write_table(pa.Table.from_pylist(group, schema))
-
-        def write(prediction: Prediction) -> None:
-            row = flat(prediction, options.topk)
-            rows.append({name: as_utf8(value) for name, value in row.items()})
-            if len(rows) == ROW_GROUP:
-                write_group()
-
-        try:
-            yield write
-        finally:
-            write_group()
+def write_table(rows: BinaryIO, file: BinaryIO, options: Options) -> None:
+    """Write lines of JSON as a table, a group of rows at a time."""
+    topk = options.topk
+    schema = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in columns(topk).items()])
+    remaining = (spelt(flat(prediction, topk)) for prediction, _ in jsonl_records(rows))
+    with pq.ParquetWriter(file, schema) as table:
+        for group in groups(remaining):
+            table.write_table(pa.Table.from_pylist(group, schema))
 
 
-def as_utf8(value: object) -> object:
-    r"""Parquet's text is UTF-8: bytes of a name that are none are spelt out as ``\xe9``."""
-    if not isinstance(value, str):
-        return value
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Cut rows into groups, of which there is one at least."""
+    group = list(islice(rows, ROW_GROUP))
+    yield group
+    while group := list(islice(rows, ROW_GROUP)):
+        yield group
+
+
+def spelt(row: Row) -> Row:
+    """The row in text that Parquet can hold."""
+    return {
+        name: as_utf8(value) if isinstance(value, str) else value for name, value in row.items()
+    }

@@ -66,3 +66,8 @@ def split(row: Row) -> tuple[Row, Row]:
 def rounded(milliseconds: float | None) -> float | None:
     """To the microsecond, which is more than the clock tells."""
     return None if milliseconds is None else round(milliseconds, 3)
+
+
+def as_utf8(text: str) -> str:
+    r"""Bytes of a name that are no UTF-8 are spelt out as ``\xe9``, for what holds nothing else."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

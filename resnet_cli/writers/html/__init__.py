@@ -1,12 +1,12 @@
 """HTML: one file to look through a run in a browser."""
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from resnet_cli.records import Prediction
+from resnet_cli.writers.disk import whole_file
 from resnet_cli.writers.html.counts import Counts
 from resnet_cli.writers.html.entry import entry_of
 from resnet_cli.writers.html.page import page
@@ -36,18 +36,6 @@ def html_writer(path: Path, options: Options) -> Iterator[Write]:
         try:
             yield write
         finally:
-            write_whole(path, page(options.record(), counts, judge.names, sample))
-
-
-def write_whole(path: Path, pieces: Iterable[str]) -> None:
-    """Write a file whole or not at all; its place may have been taken by an empty one."""
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    try:
-        with new.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(pieces)
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        if path.exists() and path.stat().st_size == 0:
-            path.unlink()
-        raise
+            with whole_file(path) as file:
+                for piece in page(options.record(), counts, judge.names, sample):
+                    file.write(piece.encode())

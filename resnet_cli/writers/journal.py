@@ -1,0 +1,59 @@
+"""Formats that cannot grow row by row: their rows wait in a journal of JSON lines beside them.
+
+While ``results.parquet.part.jsonl`` is there, it holds all rows, and the file itself, if any, is
+older. That is all there is to know after a run was cut off: nothing is ever in both.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from resnet_cli.writers.disk import sync_folder, whole_file
+from resnet_cli.writers.growing import growing_file
+from resnet_cli.writers.json import json_line
+from resnet_cli.writers.options import Options, Write
+from resnet_cli.writers.saved import READERS
+
+Finish = Callable[[BinaryIO, BinaryIO, Options], None]
+
+
+def journal_path(path: Path) -> Path:
+    """Where the rows of a file are until it is finished."""
+    return path.with_name(f"{path.name}.part.jsonl")
+
+
+@contextmanager
+def journalled(path: Path, options: Options, finish: Finish) -> Iterator[Write]:
+    """Collect rows in a journal, of which ``finish`` makes the file when the run ends or stops.
+
+    Args:
+        path: the file.
+        options: how results are laid out.
+        finish: writes the rows of an open journal to an open file.
+    """
+    journal = journal_path(path)
+    if options.saved is not None and not journal.exists():
+        options = replace(options, saved=options.saved.moved(begin(journal, path)))
+    with growing_file(journal, options) as file:
+        if options.overwrite:
+            path.resolve().unlink(missing_ok=True)
+        try:
+            yield lambda prediction: file.append(json_line(prediction))
+        finally:
+            file.sync()
+            with journal.open("rb") as rows, whole_file(path) as finished:
+                finish(rows, finished, options)
+    journal.unlink()
+    sync_folder(path.parent)
+
+
+def begin(journal: Path, path: Path) -> int:
+    """Put the rows of a finished file, if there is one, into a journal; return its size."""
+    with whole_file(journal) as new:
+        if path.exists():
+            with path.open("rb") as file:
+                for prediction, _ in READERS[path.suffix.lower()](file):
+                    new.write(json_line(prediction))
+        return new.tell()

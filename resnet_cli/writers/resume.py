@@ -1,0 +1,109 @@
+"""Going on with earlier files: which rows are there, and which pictures are left."""
+
+from array import array
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from resnet_cli.inputs import PAUSE, Inputs
+from resnet_cli.writers.rows import as_utf8
+
+
+@dataclass(slots=True)
+class Saved:
+    """The rows that a file holds; sixteen bytes a row in memory."""
+
+    spelt_out: bool = False  # paths as Parquet spells them
+    size: int = 0  # bytes of the file
+    end: int = 0  # bytes of its whole rows
+    damage: str = ""  # what is wrong with the bytes between the two
+    errors: int = 0  # rows of pictures that could not be read
+    keys: "array[int]" = field(default_factory=lambda: array("q"))  # of paths, then sorted
+    taken: "array[int]" = field(default_factory=lambda: array("q"))  # of those keys, at their first
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self.keys)
+
+    def add(self, path: Path) -> None:
+        """Note one row."""
+        self.keys.append(self.key(str(path)))
+
+    def sorted(self) -> Self:
+        """The same, ready to be asked."""
+        values = np.frombuffer(self.keys, dtype=np.int64).copy() if self.keys else np.empty(0)
+        values.sort()
+        self.keys = array("q", values.tobytes()) if len(values) else array("q")
+        self.taken = array("q", bytes(8 * len(self.keys)))
+        return self
+
+    def moved(self, size: int) -> "Saved":
+        """The same rows in another file of so many bytes."""
+        return replace(self, size=size, end=size)
+
+    def key(self, path: str) -> int:
+        """A number for a path: two of a million have the same with a chance of 1 to 10^7."""
+        return hash(as_utf8(path) if self.spelt_out else path)
+
+    def take(self, path: str) -> bool:
+        """Whether there is a row for this path; a path that is listed twice has two."""
+        key = self.key(str(Path(path)))
+        first = bisect_left(self.keys, key)
+        if first == len(self.keys) or self.keys[first] != key:
+            return False
+        mine = first + self.taken[first]
+        if mine == len(self.keys) or self.keys[mine] != key:
+            return False
+        self.taken[first] += 1
+        return True
+
+    @property
+    def untaken(self) -> int:
+        """Rows whose pictures were not asked for."""
+        return len(self.keys) - sum(self.taken)
+
+
+class Plan:
+    """Which pictures are left, and which of several files want each of them."""
+
+    def __init__(self, saved: Sequence[Saved]) -> None:
+        """Say what each file holds."""
+        self.saved = saved
+        self.wanted: deque[tuple[bool, ...]] = deque()  # of the pictures on their way
+        self.kinds: dict[tuple[bool, ...], tuple[bool, ...]] = {}  # there are few of them
+
+    def remaining(self, inputs: Inputs) -> Inputs:
+        """The inputs without those that every file has a row for."""
+        paths = self.without_saved(inputs.paths)
+        if not self.saved:
+            return inputs
+        if inputs.total is None:
+            return replace(inputs, paths=paths)
+        left = list(paths)
+        return replace(inputs, paths=left, total=len(left))
+
+    def without_saved(self, paths: Iterable[str]) -> Iterator[str]:
+        """Yield what is left of a stream of paths."""
+        for path in paths:
+            if path == PAUSE:
+                yield path
+                continue
+            wanted = tuple(not saved.take(path) for saved in self.saved)
+            if any(wanted):
+                self.wanted.append(self.kinds.setdefault(wanted, wanted))
+                yield path
+
+    def next(self, files: int) -> tuple[bool, ...]:
+        """Which of so many files want the next picture; new ones want each."""
+        return self.wanted.popleft() if self.saved else (True,) * files
+
+    @property
+    def vanished(self) -> int:
+        """Rows whose pictures are no longer among the inputs."""
+        return max((saved.untaken for saved in self.saved), default=0)

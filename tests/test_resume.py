@@ -1,0 +1,239 @@
+"""Runs that go on where others were cut off: real files, cut by hand, and the program."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import Result
+
+from conftest import REPOSITORY, Run, picture
+
+SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
+NAMES = ("x.csv", "x.jsonl", "x.json", "x.parquet")
+OUTPUTS = [word for name in NAMES for word in ("-o", name)]
+
+
+@pytest.fixture
+def predict(run: Run, checkpoint: Path) -> Run:
+    def invoke(*arguments: object, stdin: str | bytes | None = None) -> Result:
+        return run("predict", "-c", checkpoint, *SMALL, *arguments, stdin=stdin)
+
+    return invoke
+
+
+def rows(name: str) -> list[tuple[str, str, int]]:
+    """Path, status and index of each row, read by what shares no code with the program."""
+    path = Path(name)
+    if path.suffix == ".parquet":
+        table = pq.read_table(path).to_pylist()
+    elif path.suffix == ".csv":
+        with path.open(newline="", errors="surrogateescape") as file:
+            table = list(csv.DictReader(file))
+    else:
+        text = path.read_text()
+        found = (
+            json.loads(text)
+            if path.suffix == ".json"
+            else list(map(json.loads, text.split("\n")[:-1]))
+        )
+        table = [{**row, "index": row["predictions"][0]["index"]} for row in found]
+    return [(row["path"], row["status"], int(row["index"])) for row in table]
+
+
+def torn(path: Path, whole: int) -> None:
+    """Keep so many lines and half of the next."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:whole]) + lines[whole][: len(lines[whole]) // 2])
+
+
+@pytest.mark.parametrize("whole", [0, 1, 4, 9])
+def test_a_torn_file_is_gone_on_with(predict: Run, photos: Path, whole: int) -> None:
+    assert predict(photos, *OUTPUTS).exit_code == 0
+    expected = [rows(name) for name in NAMES]
+    torn(Path("x.csv"), whole + 1 if whole else 0)
+    shutil.copy("x.jsonl", "x.parquet.part.jsonl")  # as if it had not been finished
+    torn(Path("x.parquet.part.jsonl"), whole)
+    torn(Path("x.jsonl"), 9 - whole)
+    result = predict(photos, *OUTPUTS, "--resume")
+    assert result.exit_code == 0
+    assert [rows(name) for name in NAMES] == expected
+    assert not list(Path().glob("*.part*"))
+    record = json.loads(Path("x.csv.run.json").read_text())
+    assert record["status"] == "done"
+    assert record["counts"]["images"] == 10
+
+
+def test_a_tail_of_zeros_is_made_anew(predict: Run, photos: Path) -> None:
+    predict(photos, "-o", "x.csv")
+    whole = Path("x.csv").read_bytes()
+    end = len(b"".join(whole.splitlines(keepends=True)[:6]))
+    Path("x.csv").write_bytes(whole[:end] + bytes(len(whole) - end))
+    expected = [line.split(b",")[:4] for line in whole.splitlines()]
+    assert predict(photos, "-o", "x.csv", "--resume").exit_code == 0
+    assert [line.split(b",")[:4] for line in Path("x.csv").read_bytes().splitlines()] == expected
+
+
+def test_resume_without_a_file_starts(predict: Run, photos: Path) -> None:
+    assert predict(photos, *OUTPUTS, "--resume").exit_code == 0
+    assert [len(rows(name)) for name in NAMES] == [10] * 4
+
+
+def test_new_pictures_come_last_and_those_that_are_gone_are_said(
+    predict: Run, photos: Path
+) -> None:
+    predict(photos, *OUTPUTS)
+    before = [row[0] for row in rows("x.csv")]
+    picture(photos / "a" / "img0.jpg")
+    Path(before[3]).unlink()
+    result = predict(photos, *OUTPUTS, "--resume")
+    assert "1 rows stay whose pictures are not among the inputs" in result.stderr
+    assert result.stdout.startswith("10/10  ")
+    for name in NAMES:
+        assert [row[0] for row in rows(name)] == [*before, str(photos / "a" / "img0.jpg")]
+
+
+@pytest.mark.parametrize("given", ["@list.txt", "-"])
+def test_a_path_that_is_listed_twice_has_two_rows(predict: Run, given: str) -> None:
+    names = ["=1.jpg", "b,\u2028.jpg", "=1.jpg", 'q".jpg', "=1.jpg"]
+    for name in names:
+        picture(Path(name), (60, 50))
+    listing = "\n".join(names)
+    Path("list.txt").write_text(listing)
+    predict(given, *OUTPUTS, stdin=listing)
+    expected = [rows(name) for name in NAMES]
+    torn(Path("x.csv"), 2)
+    torn(Path("x.jsonl"), 3)
+    assert predict(given, *OUTPUTS, "--resume", stdin=listing).exit_code == 0
+    assert [rows(name) for name in NAMES] == expected
+
+
+def test_error_rows_stay_and_count(predict: Run, photos: Path) -> None:
+    (photos / "a" / "broken.jpg").write_bytes(b"none")
+    assert predict(photos, "-o", "x.csv").exit_code == 3
+    torn(Path("x.csv"), 9)
+    assert predict(photos, "-o", "x.csv", "--resume").exit_code == 3
+    assert json.loads(Path("x.csv.run.json").read_text())["counts"]["errors"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["-k", "2"], "topk 1 there, 2 now"),
+        (["--threshold", "0.5"], "threshold 0.0 there, 0.5 now"),
+        (["--exif", "ignore"], "exif apply there, ignore now"),
+        (["--exact"], "exact False there, True now"),
+        (["--mean", "0.5,0.5,0.5"], "preprocess.mean 0 0.485 there, 0.5 now"),
+        (["--classes", "a,b,c"], "classes 0 class_0 there, a now"),
+        (["--precision", "bf16"], "precision fp32 there, bf16 now"),
+    ],
+)
+def test_rows_of_other_settings_are_refused(
+    predict: Run, photos: Path, arguments: list[str], complaint: str
+) -> None:
+    predict(photos, "-o", "x.csv")
+    before = Path("x.csv").read_bytes(), Path("x.csv.run.json").read_bytes()
+    result = predict(photos, "-o", "x.csv", "--resume", *arguments)
+    assert result.exit_code == 1
+    assert complaint in result.stderr
+    assert (Path("x.csv").read_bytes(), Path("x.csv.run.json").read_bytes()) == before
+
+
+def foreign() -> None:
+    Path("x.csv").write_text("name;value\na;1\nb;2\n")
+
+
+def without_record() -> None:
+    Path("x.csv.run.json").unlink()
+
+
+def damaged_early() -> None:
+    lines = Path("x.csv").read_text().splitlines(keepends=True)
+    Path("x.csv").write_text("".join([*lines[:3], "mine\n", *(lines[1:] * 200)]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (foreign, "cannot resume x.csv: row 0 is no whole row"),
+        (without_record, "cannot resume x.csv: x.csv.run.json does not say what made it"),
+        (damaged_early, "cannot resume x.csv: row 3 is no whole row of results"),
+    ],
+)
+def test_what_is_no_earlier_run_is_left_alone(
+    predict: Run, photos: Path, spoil: Callable[[], None], complaint: str
+) -> None:
+    predict(photos, "-o", "x.csv")
+    spoil()
+    before = Path("x.csv").read_bytes()
+    result = predict(photos, "-o", "x.csv", "--resume")
+    assert result.exit_code == 1
+    assert complaint in result.stderr
+    assert Path("x.csv").read_bytes() == before
+
+
+def test_other_inputs_are_refused(predict: Run, photos: Path) -> None:
+    predict(photos, "-o", "x.csv")
+    picture(Path("other.jpg"))
+    result = predict("other.jpg", "-o", "x.csv", "--resume")
+    assert result.exit_code == 1
+    assert "none of its 10 rows is of these inputs" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--resume"], 2),
+        (["--resume", "--overwrite", "-o", "x.csv"], 2),
+        (["--resume", "--grid", "x.png", "-o", "x.csv"], 1),
+        (["--resume", "-o", "x.html"], 1),
+    ],
+)
+def test_what_cannot_be_resumed_is_refused(
+    predict: Run, photos: Path, arguments: list[str], status: int
+) -> None:
+    result = predict(photos, *arguments)
+    assert result.exit_code == status
+    assert "--resume goes on with" in result.stderr
+
+
+def test_two_runs_at_once_do_not_write_one_file(predict: Run, photos: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    predict(photos, "-o", "x.csv")
+    before = Path("x.csv").read_bytes(), Path("x.csv.run.json").read_bytes()
+    with Path("x.csv").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for how in ("--resume", "--overwrite"):
+            result = predict(photos, "-o", "x.csv", how)
+            assert result.exit_code == 1
+            assert "cannot write x.csv: another run is writing it" in result.stderr
+    assert (Path("x.csv").read_bytes(), Path("x.csv.run.json").read_bytes()) == before
+
+
+def test_an_output_is_no_input(predict: Run, photos: Path) -> None:
+    grid = photos / "grid.png"
+    assert predict(photos, "--grid", grid).exit_code == 0
+    before = grid.read_bytes()
+    result = predict(photos, "--grid", grid, "--overwrite")
+    assert result.exit_code == 1
+    assert "grid.png is one of the pictures to classify" in result.stderr
+    grid.rename(photos / "grid-3.png")  # a page that a longer run would write
+    assert "grid-3.png is one of the pic" in predict(photos, "--grid", grid).stderr
+    assert (photos / "grid-3.png").read_bytes() == before
+
+
+def test_a_short_soak_loses_nothing() -> None:
+    script = REPOSITORY / "tests" / "faults" / "soak.py"
+    done = subprocess.run(
+        [sys.executable, script, "--rounds", "4", "--seed", "1"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 problems" in done.stdout
