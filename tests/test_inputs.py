@@ -1,5 +1,7 @@
 import io
 import os
+import random
+import re
 import sys
 from collections.abc import Iterator
 from itertools import count
@@ -8,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from resnet_cli.errors import InputError
-from resnet_cli.inputs import Inputs, find_inputs
+from resnet_cli.inputs import PAUSE, Inputs, find_inputs
+from resnet_cli.listing import natural
 
 
 def touch(*names: str) -> None:
@@ -332,3 +335,72 @@ def test_a_link_that_leads_nowhere_is_owed_a_row(tmp_path: Path) -> None:
     (folder / "gone.jpg").symlink_to("nowhere.jpg")
 
     assert list(find_inputs([str(folder)]).paths) == [str(folder / "gone.jpg")]
+
+
+def test_links_to_folders_and_pipes_are_passed_over_and_counted() -> None:
+    touch("d/1.jpg", "elsewhere/2.jpg")
+    Path("d/link").symlink_to("../elsewhere")
+    Path("d/loop.jpg").symlink_to("loop.jpg")  # leads nowhere, which is owed a row
+    os.mkfifo("d/pipe.jpg")
+    inputs = find_inputs(["d"])
+
+    assert list(inputs.paths) == ["d/1.jpg", "d/loop.jpg"]
+    assert inputs.odd == {"links to folders": 1, "pipes and devices": 1}
+
+
+def test_a_list_that_nobody_named_is_not_followed() -> None:
+    touch("d/@list.jpg", "secret.jpg")
+    Path("list.txt").write_text("@other.txt\n")
+    Path("other.txt").write_text("secret.jpg\n")
+
+    assert found("d", "@list.txt", "d/@*.jpg") == ["d/@list.jpg", "@other.txt", "d/@list.jpg"]
+
+
+def test_a_list_and_a_file_of_the_same_name_are_told_apart() -> None:
+    touch("@x.jpg", "x.jpg")
+
+    with pytest.raises(InputError, match=r"cannot tell what @x\.jpg means"):
+        find_inputs(["@x.jpg"])
+
+
+def test_a_slow_stdin_gives_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, encoding="utf-8") as stdin, os.fdopen(writer, "wb", 0) as producer:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        paths = iter(find_inputs(["-"]).paths)
+        producer.write(b"a.jpg\nb.j")
+        assert [next(paths), next(paths)] == ["a.jpg", PAUSE]
+        producer.write(b"pg\n\nc.jpg")
+        producer.close()
+        assert [path for path in paths if path != PAUSE] == ["b.jpg", "c.jpg"]
+
+
+def test_a_closed_stdin_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+
+    with pytest.raises(InputError, match="cannot read paths from stdin"):
+        find_inputs(["-"])
+
+
+def old_key(name: str) -> tuple[list[str | int], str]:
+    """Text and numbers in turn: what natural order means."""
+    parts: list[str | int] = list(re.split(r"(\d+)", name))
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
+
+
+def test_natural_order_is_that_of_text_and_numbers_in_turn() -> None:
+    letters = "ab-.019 _\u0663\udce9"
+    names = {"".join(random.Random(n).choices(letters, k=n % 6 + 1)) for n in range(3000)}
+
+    assert sorted(names, key=lambda name: (natural(name), name)) == sorted(names, key=old_key)
+
+
+def test_a_stream_that_comes_to_an_output_stops() -> None:
+    touch("d/grid.png")
+    Path("list.txt").write_text("a.jpg\nd/../d/grid-12.png\n")
+    paths = iter(find_inputs(["@list.txt"]).without(["d/grid.png"]).paths)
+
+    assert next(paths) == "a.jpg"
+    with pytest.raises(InputError, match=r"grid-12\.png is one of the pictures"):
+        next(paths)

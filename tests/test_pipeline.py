@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from resnet_cli.inputs import PAUSE
 from resnet_cli.pipeline import chunked, stream
 from resnet_cli.records import Batch, Sample
 
@@ -286,3 +287,28 @@ def test_chunks_are_neighbours_and_the_last_may_be_fewer(
 
 def test_chunks_are_cut_from_an_endless_source() -> None:
     assert list(islice(chunked(count(), 2), 2)) == [(0, 1), (2, 3)]
+
+
+def test_a_pause_cuts_a_chunk() -> None:
+    paths = ["a", "b", "c", PAUSE, PAUSE, "d", "e", PAUSE]
+    assert list(chunked(paths, 2)) == [("a", "b"), ("c",), (), (), ("d", "e"), ()]
+
+
+@placements
+def test_what_came_before_a_pause_is_out_before_the_source_goes_on(*, on_cpu: bool) -> None:
+    out: list[str] = []
+
+    def slow() -> Iterator[tuple[str, ...]]:
+        yield from (("a", "b"), ("c",), ())
+        assert out == ["a", "b", "c"]
+        yield ("d",)
+
+    def load(chunk: tuple[str, ...]) -> Batch:
+        return Batch(tuple(Sample(Path(path)) for path in chunk), torch.empty(0), False)
+
+    def launch(batch: Batch) -> Callable[[], list[str]]:
+        return lambda: [str(sample.path) for sample in batch.samples]
+
+    for path in stream(slow(), load, launch, workers=4, on_cpu=on_cpu):
+        out.append(path)  # one by one, as the source looks at it meanwhile
+    assert out == ["a", "b", "c", "d"]
