@@ -231,7 +231,7 @@ def test_an_output_is_no_input(predict: Run, photos: Path) -> None:
 def test_a_short_soak_loses_nothing() -> None:
     script = REPOSITORY / "tests" / "faults" / "soak.py"
     done = subprocess.run(
-        [sys.executable, script, "--rounds", "4", "--seed", "1"],
+        [sys.executable, script, "--rounds", "3", "--seed", "1"],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
         timeout=120, check=False,
     )  # fmt: skip

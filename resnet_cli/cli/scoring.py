@@ -172,7 +172,7 @@ def scored(
     names = classifier.class_names
     threads = settings.workers or available_cores()
     tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
-    record = Record(classifier, tally)
+    record = Record(classifier, tally, settings.topk, settings.threshold)
     scorecard = Scorecard(names, threshold=settings.threshold)
     total = len(dataset.paths)
     predictions = classifier.predict(

@@ -1,6 +1,7 @@
 """A folder of labelled pictures -> paths and the index of each one's true class."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ def by_folder(folder: str, names: Sequence[str]) -> Dataset:
         raise InputError(
             f"cannot evaluate on {folder}: a folder that holds a folder for each class"
         )
-    images, passed_over = list_images(folder)
+    images, passed_over = list_images(folder, Counter())
     parts = [Path(path).relative_to(folder).parts for path in images]
     folders = dict.fromkeys(part[0] for part in parts if len(part) > 1)
     if not folders:
@@ -66,7 +67,7 @@ def by_table(table: Path, folder: str, names: Sequence[str]) -> Dataset:
         )
     index, notes = match(str(table), [row.label for row in rows if row.label is not None], names)
     pairs = [(found(row.path, folder), place(row, index, len(names), table)) for row in rows]
-    images, passed_over = list_images(folder) if Path(folder).is_dir() else ([], 0)
+    images, passed_over = list_images(folder, Counter()) if Path(folder).is_dir() else ([], 0)
     listed = {Path(path).absolute() for path, _ in pairs}
     others = sum(Path(path).absolute() not in listed for path in images)
     return dataset(pairs, names, [*notes, *left_out(others, passed_over)])

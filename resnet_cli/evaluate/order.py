@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from resnet_cli.evaluate.confusion import Matrix
 from resnet_cli.evaluate.statistics import mcnemar
-from resnet_cli.inputs import natural
+from resnet_cli.listing import natural
 
 Assignment = NDArray[np.int64]
 """The output [classes] that the images of each class really go to."""

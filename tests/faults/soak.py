@@ -71,13 +71,17 @@ def draw(folder: Path, seed: int) -> None:
 
 def start(arguments: Iterable[str], errors: Path, *, limit: int | None = None) -> int:
     """Fork a process that runs the program, and return its number."""
+    # until the child can catch them, signals wait
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return child
     status = 1
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler if number == 2 else signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(0, 1)
         os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
@@ -247,7 +251,7 @@ class Soak:
             self.counts["full disks" if status == 1 else "disks large enough"] += 1
         else:
             promised = {-cut, ENDS.get(cut, -cut), 3}
-        text = errors.read_text()
+        text = errors.read_text() if errors.exists() else ""
         if status not in promised or "Traceback" in text:
             self.problems.append(f"status {status} after {cut}: {text}")
 
@@ -280,6 +284,7 @@ def main() -> None:
         soak = Soak(Path(folder), options.seed)
         for number in range(options.rounds):
             soak.round(number)
+            sys.stderr.write(f"\r{number + 1} rounds, {len(soak.problems)} problems")
         os.chdir("/")
     killed = sum(soak.counts[number.name] for number in SIGNALS)
     counts = ", ".join(f"{count} {name}" for name, count in sorted(soak.counts.items()))
