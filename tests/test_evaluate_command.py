@@ -19,10 +19,11 @@ from conftest import DEMO, SAMPLES, Run, picture, trained
 from resnet_cli import Classifier
 from resnet_cli.evaluate import audit as audit_module
 from resnet_cli.evaluate.audit import audit, sample, spread, trials
-from resnet_cli.evaluate.compare import common_numbers, predict_all
+from resnet_cli.evaluate.compare import Ledger, common_numbers, predict_all
 from resnet_cli.evaluate.dataset import by_folder, by_table
 from resnet_cli.inputs import Inputs
 from resnet_cli.preprocess import Preprocess
+from resnet_cli.records import Prediction, Score
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")  # quick: a few pixels do
 
@@ -232,6 +233,36 @@ def test_folders_that_name_no_class_are_an_error_that_lists_both_sides(
         "checkpoint; of its 3 classes nothing is there for b, c: rename the folders, or give "
         "--classes"
     )
+
+
+def test_folders_of_a_checkpoint_without_names_may_be_its_names(run: Run, photos: Path) -> None:
+    torch.save(trained(num_classes=2).state_dict(), "two.pth")
+    result = run("evaluate", photos, "-c", "two.pth", *SMALL)
+    assert result.exit_code == 1
+    assert result.stderr.endswith("or give --classes a,b (the order of most trainings)\n")
+    assert run("evaluate", photos, "-c", "two.pth", *SMALL, "--classes", "a,b").exit_code == 0
+
+
+def test_of_many_classes_the_worst_are_shown(run: Run, photos: Path) -> None:
+    torch.save(trained(num_classes=40).state_dict(), "many.pth")
+    names = [f"class {number}" for number in range(40)]
+    for number, path in enumerate(sorted(photos.rglob("*.*")) * 4):
+        folder = photos / f"Class_{number}"
+        folder.mkdir()
+        shutil.copy(path, folder)
+    shutil.rmtree(photos / "a")
+    shutil.rmtree(photos / "b")
+    result = run(
+        "evaluate", photos, "-c", "many.pth", "--classes", ",".join(names), *SMALL,
+        "-o", "all.csv", "--confusion", "c.pdf", "--calibration", "k.png",
+    )  # fmt: skip
+    lines = result.stdout.splitlines()
+    start = lines.index("the 20 worst of 40 classes with images, by F1 (-o FILE has all)")
+    assert lines[start + 22] == ""
+    assert len(rows("all.csv")) == 40
+    assert lines[2].startswith("top-5  ")
+    assert max(map(len, lines)) <= 80
+    assert Path("c.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_two_outputs_of_one_name_need_indices(photos: Path) -> None:
@@ -465,6 +496,19 @@ def test_a_trial_that_changes_nothing_is_left_out() -> None:
     assert not any(trial.name.startswith("v1") for trial in trials(classifier))
 
 
+def test_an_audit_minds_the_order_of_the_names(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    classifier = Classifier.load(DEMO, classes="bees,ants", device="cpu")
+    folder = by_folder(str(SAMPLES), classifier.class_names)
+    monkeypatch.setattr(audit_module, "trials", lambda _: [])
+    [now] = audit(classifier, folder.paths, folder.truths, progress=list)
+    assert now.top1.value == 1
+    assert now.loss is not None
+    assert now.loss < 0.1
+    assert "the class names seem to be in the wrong order" in caplog.text
+
+
 def test_a_sample_takes_the_same_number_from_each_class() -> None:
     truths = [0] * 100 + [1] * 50 + [2] * 2
     chosen = [truths[place] for place in sample(truths, 22)]
@@ -533,6 +577,25 @@ def test_each_image_is_decoded_once_for_all(
             assert row[place].path == alone.path
             assert row[place].index == alone.index
             assert row[place].error == alone.error
+
+
+def test_who_is_right_alone_is_counted(checkpoint: Path) -> None:
+    classifier = Classifier.load(checkpoint, classes="a,b,c", device="cpu")
+    other = Classifier.load(checkpoint, classes="c,b,a", device="cpu")
+    ledger = Ledger([classifier, other])
+
+    def says(index: int) -> Prediction:
+        return Prediction(Path("x.jpg"), (Score("", index, 0.9),))
+
+    #        a is the truth, index 0 of the first list and 2 of the second
+    for first, second, times in ((0, 2, 7), (0, 1, 3), (1, 2, 2), (1, 1, 4), (2, 0, 1), (2, 1, 1)):
+        for _ in range(times):
+            ledger.add([says(first), says(second)], [0, 2])
+    ledger.add([Prediction(Path("x.jpg"), error="broken")] * 2, [0, 2])
+    [pair] = ledger.comparison().pairs
+    assert (pair.agree.right, pair.agree.images) == (7 + 4 + 1, 18)
+    assert (pair.only_first, pair.only_second) == (3, 2)
+    assert pair.p == 1.0
 
 
 def test_classes_are_the_same_by_name() -> None:

@@ -4,23 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from resnet_cli.evaluate.layout import columns, table
-from resnet_cli.evaluate.order import Order, find_order
+from resnet_cli.evaluate.order import Order, dealt, find_order
 from resnet_cli.evaluate.text import mend, order_lines
-
-Ints = NDArray[np.int64]
-
-
-def dealt(truths: Ints, labels: Ints, classes: int) -> tuple[Ints, Ints]:
-    """Confusion matrices of two halves, by turns in each class."""
-    halves = np.zeros((2, classes, classes), np.int64)
-    seen = [0] * classes
-    for truth, label in zip(truths.tolist(), labels.tolist(), strict=True):
-        halves[seen[truth] % 2, truth, label] += 1
-        seen[truth] += 1
-    return halves[0], halves[1]
 
 
 def find(
@@ -39,8 +26,8 @@ def find(
         trained.index(name) if random.random() < accuracy else int(random.integers(len(trained)))
         for name in names
     ]
-    truths = np.array([given.index(name) for name in names])
-    return find_order(dealt(truths, np.array(said), len(given)), given)
+    truths = [given.index(name) for name in names]
+    return find_order(dealt(truths, said, len(given)), given)
 
 
 ANIMALS = ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay"]
@@ -130,21 +117,24 @@ def test_a_network_that_is_merely_bad_has_no_wrong_order(
 def test_a_network_that_takes_everything_for_one_class_has_no_wrong_order() -> None:
     truths = np.repeat(np.arange(5), 40)
     for label in range(5):
-        assert find_order(dealt(truths, np.full(200, label), 5), ANIMALS[:5]) is None
+        assert find_order(dealt(truths.tolist(), [label] * 200, 5), ANIMALS[:5]) is None
 
 
 def test_a_likeness_is_no_wrong_order() -> None:
     """Tabby cats that are all taken for tiger cats, of which there are no images."""
     truths = np.repeat([0, 1], 60)
     labels = np.repeat([2, 1], 60)
-    assert find_order(dealt(truths, labels, 4), ["tabby", "dog", "tiger cat", "elk"]) is None
+    assert (
+        find_order(dealt(truths.tolist(), labels.tolist(), 4), ["tabby", "dog", "tiger cat", "elk"])
+        is None
+    )
 
 
 def test_a_weak_reversal_is_no_wrong_order() -> None:
     random = np.random.default_rng(0)
     truths = np.repeat([0, 1], 200)
     labels = np.where(random.random(400) < 0.6, 1 - truths, truths)
-    assert find_order(dealt(truths, labels, 2), ["ants", "bees"]) is None
+    assert find_order(dealt(truths.tolist(), labels.tolist(), 2), ["ants", "bees"]) is None
 
 
 def test_what_is_said_of_it() -> None:

@@ -6,6 +6,7 @@ for the network makes more images right, and what is right already surer: on few
 second can be told from luck.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,9 +15,12 @@ from numpy.typing import NDArray
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.evaluate.calibration import SMALLEST
+from resnet_cli.evaluate.order import dealt, find_order
 from resnet_cli.evaluate.statistics import Share, mcnemar, share
 from resnet_cli.inputs import Inputs
 from resnet_cli.preprocess import CAFFE, Preprocess
+
+log = logging.getLogger("resnet_cli")
 
 SURE_OF_GAIN = 0.01  # p above which more right images may be luck
 SURE_OF_LOSS = 0.05  # p above which a lower loss may be luck
@@ -65,6 +69,7 @@ class Finding:
 class Answers:
     """What a network says of the images that can be read."""
 
+    truths: NDArray[np.int64]
     labels: NDArray[np.int64]
     right: NDArray[np.bool_]
     truth_probs: NDArray[np.float32]  # of the true class
@@ -146,7 +151,7 @@ def colours(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
     yield Trial(f"{color.upper()}, mean and std too", flags, both, upright)
     caffe = replace(now, mean=CAFFE.mean, std=CAFFE.std, color="bgr")
     yield Trial(
-        "Caffe: BGR, 0 to 255 less means",
+        "Caffe: BGR less its means",
         f"--color bgr {normalisation(caffe.mean, caffe.std)}",
         caffe,
         upright,
@@ -176,7 +181,7 @@ def audit(
         What was found, first for the preprocessing as it is.
     """
 
-    def answers(run: Classifier) -> Answers:
+    def answers(run: Classifier, truths: Sequence[int]) -> Answers:
         inputs = Inputs(paths, len(paths), 0)
         rows = run.predict(
             inputs, topk=1, batch_size=batch_size, workers=workers, distribution=True
@@ -184,19 +189,28 @@ def audit(
         found = []
         for row, truth in zip(rows, truths, strict=True):
             if row.distribution is not None:
-                found.append((row.index, row.index == truth, row.distribution[truth]))
+                found.append((truth, row.index, row.index == truth, row.distribution[truth]))
             progress()
-        labels, right, probs = zip(*found, strict=True) if found else ((), (), ())
+        true, labels, right, probs = zip(*found, strict=True) if found else ((),) * 4
         return Answers(
-            np.array(labels, np.int64), np.array(right, np.bool_), np.array(probs, np.float32)
+            np.array(true, np.int64),
+            np.array(labels, np.int64),
+            np.array(right, np.bool_),
+            np.array(probs, np.float32),
         )
 
     tried = trials(classifier)
-    now = answers(classifier)
+    now = answers(classifier, truths)
+    names = classifier.class_names
+    order = find_order(dealt(now.truths.tolist(), now.labels.tolist(), len(names)), names)
+    if order is not None:  # what spoils a network that is always wrong would look like a mend
+        log.warning("the class names seem to be in the wrong order: the audit takes the better one")
+        truths = [order.classes.index(names[truth]) for truth in truths]
+        now = answers(classifier, truths)
     as_it_is = Trial("as it is", "", classifier.preprocess, classifier.decoder.upright)
     yield compared(as_it_is, now, now, tried=len(tried))
     for trial in tried:
-        yield compared(trial, now, answers(changed(classifier, trial)), tried=len(tried))
+        yield compared(trial, now, answers(changed(classifier, trial), truths), tried=len(tried))
 
 
 def changed(classifier: Classifier, trial: Trial) -> Classifier:

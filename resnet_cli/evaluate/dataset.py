@@ -151,7 +151,16 @@ def both_sides(
         f"cannot match {place} to the classes by name: {few(unknown)} "
         f"{'is' if len(unknown) == 1 else 'are'} no class of the checkpoint; of its {len(names):,} "
         f"classes nothing is there for {few(free) or 'none'}: rename the folders, or give --classes"
+        f"{suggestion(meant, names)}"
     )
+
+
+def suggestion(meant: Mapping[str, Sequence[int]], names: Sequence[str]) -> str:
+    """The labels as class names, where there are as many and none is known by its name."""
+    labels = sorted(meant)  # as torchvision's ImageFolder numbers them
+    if any(meant.values()) or not len(labels) == len(names) <= SHOWN:
+        return ""
+    return f" {','.join(labels)} (the order of most trainings)"
 
 
 def few(names: Iterable[str]) -> str:

@@ -86,6 +86,16 @@ def find_order(halves: tuple[Matrix, Matrix], names: Sequence[str]) -> Order | N
     return None if found is None else describe(*found, matrix, names)
 
 
+def dealt(truths: Sequence[int], labels: Sequence[int], classes: int) -> tuple[Matrix, Matrix]:
+    """Confusion matrices of two halves of some images, dealt by turns in each class."""
+    halves = np.zeros((2, classes, classes), dtype=np.int64)
+    seen = [0] * classes
+    for truth, label in zip(truths, labels, strict=True):
+        halves[seen[truth] % 2, truth, label] += 1
+        seen[truth] += 1
+    return halves[0], halves[1]
+
+
 def better_known(
     matrix: Matrix, names: Sequence[str]
 ) -> tuple[Assignment, str | None, float] | None:

@@ -60,8 +60,9 @@ def headline(evaluation: Evaluation) -> Iterator[str]:
         kept = evaluation.kept
         yield (
             f"threshold    {kept.images.right:,} images ({whole(kept.images.value)}) reach "
-            f"{kept.threshold:g}; of them right {percent(kept.top1)}"
+            f"{kept.threshold:g}; top-1 of them"
         )
+        yield f"             {percent(kept.top1)}"
 
 
 def unreadable(evaluation: Evaluation) -> str:
@@ -94,8 +95,8 @@ def class_table(evaluation: Evaluation) -> Iterator[str]:
     """Precision, recall, F1 and support of each class, or of the worst."""
     rows = [row for row in evaluation.classes if row.support]
     if len(rows) > MOST_CLASSES:
+        yield f"the {WORST} worst of {len(rows):,} classes with images, by F1 (-o FILE has all)"
         rows = sorted(rows, key=lambda row: (row.f1 or 0.0, -row.support))[:WORST]
-        yield f"the {WORST} worst of {len(evaluation.classes):,} classes by F1 (-o FILE has all)"
     titles = ["class", "precision", "recall", "F1", "images"]
     yield from table(
         [
