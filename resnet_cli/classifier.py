@@ -1,18 +1,18 @@
 """Classifier: a checkpoint, its preprocessing and a device, ready to run."""
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
-from math import ceil, isfinite
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from resnet_cli.backend import Backend, CudaBackend, Top, probabilities
+from resnet_cli.answers import Answers, Wanted
+from resnet_cli.backend import Backend, CudaBackend
 from resnet_cli.checkpoint import Checkpoint, load_checkpoint, locate, sha256
 from resnet_cli.devices import (
     BATCH_SIZES,
@@ -28,31 +28,13 @@ from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.loader import Loader
 from resnet_cli.pipeline import chunked, stream
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.records import UNCERTAIN, Batch, Distribution, Prediction, Score
+from resnet_cli.records import Batch, Prediction
 
 log = logging.getLogger("resnet_cli")
 
 IMAGENET_COLOURS = (Preprocess().mean, Preprocess().std)
 
 Source = str | Path | Sequence[str | Path] | Inputs
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is kept of the network's answer to an image."""
-
-    topk: int  # classes
-    threshold: float = 0.0  # a best probability under it makes the label ``uncertain``
-    distribution: bool = False  # the probabilities of all classes too
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """How far the classifier is from plain fp32 on the CPU."""
-
-    images: int  # compared
-    largest_difference: float  # of a probability
-    flips: tuple[Path, ...]  # images whose best class differs
 
 
 @dataclass(frozen=True)
@@ -294,79 +276,8 @@ class Classifier:
         """Start the network on a batch; what is returned waits for the rows of its images."""
         kept = len(self.class_names) if wanted.distribution else wanted.topk
         passes = self.backend.launch(batch.pixels, kept) if len(batch.pixels) else []
-        return lambda: self.rows(batch, [wait() for wait in passes], wanted)
-
-    def rows(self, batch: Batch, passes: list[Top], wanted: Wanted) -> list[Prediction]:
-        """Join what is known of the samples of a batch with what the network said."""
-        answers = (answer for top in passes for answer in self.answers(top, wanted))
-        rows = []
-        for sample in batch.samples:
-            scores, distribution, forward_ms, size = (
-                ((), None, None, None) if sample.error is not None else next(answers)
-            )
-            rows.append(
-                Prediction(
-                    path=sample.path,
-                    scores=scores,
-                    decode_ms=sample.decode_ms,
-                    preprocess_ms=sample.preprocess_ms,
-                    forward_ms=forward_ms,
-                    batch_size=size,
-                    error=sample.error,
-                    warm_up=batch.warm_up,
-                    thumbnail=sample.thumbnail,
-                    distribution=distribution,
-                )
-            )
-        return rows
-
-    def answers(
-        self, top: Top, wanted: Wanted
-    ) -> Iterator[tuple[tuple[Score, ...], Distribution | None, float, int]]:
-        """Scores, all probabilities, milliseconds and batch size of each image of one pass."""
-        size = len(top.probs)
-        best = slice(wanted.topk)
-        # tolist once a pass: a call for each value would cost more than the top-k itself
-        for probs, indices, distribution in zip(
-            top.probs[:, best].tolist(),
-            top.indices[:, best].tolist(),
-            in_class_order(top) if wanted.distribution else repeat(None, size),
-            strict=True,
-        ):
-            if not isfinite(probs[0]):  # one such logit spoils all probabilities of its image
-                raise SettingError(
-                    f"the network gave NaN or infinity in {self.precision}: use --precision fp32, "
-                    "or another checkpoint if that is no better"
-                )
-            names = [self.class_names[index] for index in indices]
-            if probs[0] < wanted.threshold:
-                names[0] = UNCERTAIN
-            scores = tuple(map(Score, names, indices, map(significant, probs)))
-            yield scores, distribution, top.forward_ms / size, size
-
-    def verify(self, paths: Sequence[str]) -> Verification:
-        """Compare images against plain fp32 on the CPU: Pillow, torchvision's network, one by one.
-
-        Images that cannot be read are left out.
-        """
-        network = self.checkpoint.network()
-        decoder = replace(self.decoder, exact=True)
-        count, largest, flips = 0, 0.0, []
-        everything = len(self.class_names)
-        for row in self.predict(Inputs(paths, len(paths), 0), topk=everything):
-            try:
-                pixels = self.preprocess(decoder(row.path)).unsqueeze(0)
-            except ImageError:
-                continue
-            if row.error is not None:
-                continue
-            with torch.inference_mode():
-                plain = probabilities(network(self.preprocess.normalise(pixels)))[0].tolist()
-            count += 1
-            largest = max(largest, *(abs(plain[score.index] - score.prob) for score in row.scores))
-            if plain[row.scores[0].index] < max(plain):
-                flips.append(row.path)
-        return Verification(count, largest, tuple(flips))
+        answers = Answers(self.class_names, self.precision, wanted)
+        return lambda: answers.rows(batch, [wait() for wait in passes])
 
 
 def chosen(
@@ -422,14 +333,3 @@ def outcomes(checkpoint: Checkpoint) -> tuple[str, ...]:
 def listed(source: str | Path | Sequence[str | Path]) -> list[str]:
     """One input or several, as text."""
     return [str(source)] if isinstance(source, str | Path) else [str(one) for one in source]
-
-
-def in_class_order(top: Top) -> Distribution:
-    """Probabilities float32 [N, classes] by index, out of a pass that kept all of them."""
-    probs: Distribution = torch.empty_like(top.probs).scatter_(1, top.indices, top.probs).numpy()
-    return probs
-
-
-def significant(prob: float) -> float:
-    """Drop the digits that float32 never had, so that every format shows the same number."""
-    return float(f"{prob:.8g}")

@@ -19,6 +19,7 @@ from conftest import picture, trained
 from resnet_cli import Classifier, Prediction, Preprocess
 from resnet_cli.backend import Backend, FromPixels
 from resnet_cli.errors import ImageError, InputError, SettingError
+from resnet_cli.verification import verify
 
 SIZES = [  # the whole-number arithmetic of resizing and cropping goes wrong at such as these
     (500, 375), (375, 500), (257, 1001), (256, 347), (49, 98), (224, 224), (640, 480), (231, 403),
@@ -362,7 +363,7 @@ def test_without_being_asked_there_are_no_thumbnails(
 
 
 def test_verify_finds_the_same_labels(classifier: Classifier, with_broken: list[Path]) -> None:
-    found = classifier.verify([str(path) for path in with_broken])
+    found = verify(classifier, [str(path) for path in with_broken])
     assert found.images == len(SIZES)  # broken ones are left out
     assert found.flips == ()
     assert 0 < found.largest_difference < 1e-2
@@ -373,7 +374,7 @@ def test_verify_finds_flips_when_the_network_is_spoiled(file: Path, pictures: li
     head = cast(ResNet, cast(FromPixels, spoiled.backend.network).network).fc
     head.weight.data.neg_()
     head.bias.data.neg_()
-    found = spoiled.verify([str(path) for path in pictures[:4]])
+    found = verify(spoiled, [str(path) for path in pictures[:4]])
 
     assert found.images == 4
     assert found.flips == tuple(pictures[:4])  # the best class has become the worst
@@ -381,7 +382,7 @@ def test_verify_finds_flips_when_the_network_is_spoiled(file: Path, pictures: li
 
 
 def test_verify_finds_nothing_in_nothing(classifier: Classifier) -> None:
-    assert classifier.verify([]).images == 0
+    assert verify(classifier, []).images == 0
 
 
 def test_preprocessing_can_be_given(file: Path, network: ResNet, pictures: list[Path]) -> None:

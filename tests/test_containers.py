@@ -383,12 +383,13 @@ import sys
 from pathlib import Path
 from resnet_cli import Classifier
 from resnet_cli.errors import CheckpointError
+from resnet_cli.verification import verify
 classifier = Classifier.load("model", device="cpu")
 expected = [p.prob for p in classifier.predict("picture.png")]
 Path("model").write_bytes(b"")
 assert [p.prob for p in classifier.predict("picture.png")] == expected
 try:
-    classifier.verify(["picture.png"])
+    verify(classifier, ["picture.png"])
 except CheckpointError as error:
     sys.exit(str(error))
 """

@@ -24,6 +24,7 @@ from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.records import Prediction
 from resnet_cli.tally import Tally
 from resnet_cli.text import first_few
+from resnet_cli.verification import verify
 from resnet_cli.writers import ILLUSTRATED, Options, Write, open_writer, saying
 from resnet_cli.writers.csv import csv_rows
 from resnet_cli.writers.json import jsonl_rows
@@ -325,7 +326,7 @@ def verified(classifier: Classifier, found: Inputs, count: int) -> Inputs:
         UserError: a label differs.
     """
     first, everything = found.peek(count)
-    result = classifier.verify(first)
+    result = verify(classifier, first)
     note(
         f"verified {result.images} images against plain fp32 on the CPU: largest difference of "
         f"probability {result.largest_difference:.1e}, {len(result.flips)} top-1 flips"

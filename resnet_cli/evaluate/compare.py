@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from resnet_cli.classifier import Classifier, Wanted
+from resnet_cli.answers import Wanted
+from resnet_cli.classifier import Classifier
 from resnet_cli.devices import available_cores
 from resnet_cli.errors import ImageError
 from resnet_cli.evaluate import TOP, Evaluation, Scorecard
