@@ -4,15 +4,15 @@ from pathlib import Path
 
 import click
 
+from resnet_cli.cli.loading import LoadAll, loads_classifiers
 from resnet_cli.cli.options import (
     POSITIVE,
-    LoadAll,
+    SOME_UNREADABLE,
+    batch_size_option,
     debug_option,
-    loads_classifiers,
     progress_option,
+    workers_option,
 )
-
-SOME_UNREADABLE = 3  # exit status
 
 
 @click.command()
@@ -108,22 +108,8 @@ SOME_UNREADABLE = 3  # exit status
     default=0.0,
     help="Also say how good the images are whose top probability (0 to 1) reaches P.",
 )
-@click.option(
-    "-b",
-    "--batch-size",
-    type=POSITIVE,
-    metavar="N",
-    show_default="chosen for the device",
-    help="Images in one pass.",
-)
-@click.option(
-    "-j",
-    "--workers",
-    type=POSITIVE,
-    metavar="N",
-    show_default="all cores",
-    help="CPU threads that decode (and, on the CPU, run the network).",
-)
+@batch_size_option
+@workers_option
 @click.option("--overwrite", is_flag=True, help="Start existing output files anew.")
 @progress_option
 @debug_option

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import click
 
+from resnet_cli.cli.loading import Load, loads_classifier
 from resnet_cli.cli.options import (
     POSITIVE,
-    Load,
+    SOME_UNREADABLE,
+    batch_size_option,
     debug_option,
-    loads_classifier,
     progress_option,
     rows_and_columns,
+    workers_option,
 )
-
-SOME_UNREADABLE = 3  # exit status
 
 
 @click.command()
@@ -51,22 +51,8 @@ SOME_UNREADABLE = 3  # exit status
     default=0.0,
     help="Top probability (0 to 1) under which the label is 'uncertain'; the scores stay.",
 )
-@click.option(
-    "-b",
-    "--batch-size",
-    type=POSITIVE,
-    metavar="N",
-    show_default="chosen for the device",
-    help="Images in one pass.",
-)
-@click.option(
-    "-j",
-    "--workers",
-    type=POSITIVE,
-    metavar="N",
-    show_default="all cores",
-    help="CPU threads that decode (and, on the CPU, run the network).",
-)
+@batch_size_option
+@workers_option
 @click.option(
     "--grid",
     "grids",

@@ -1,0 +1,252 @@
+"""The options that say what is loaded and how pictures are read, and the classifier they make."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from resnet_cli.cli.options import (
+    POSITIVE,
+    classes_option,
+    dilation_option,
+    ema_option,
+    preset_option,
+    several_classes_option,
+    state_key_option,
+    trust_option,
+)
+
+if TYPE_CHECKING:
+    from resnet_cli.classifier import Classifier
+
+Command = Callable[..., Any]
+Load = Callable[..., "Classifier"]
+LoadAll = Callable[..., "list[Classifier]"]
+
+CHECKPOINT = "RESNET_CLI_CHECKPOINT"  # environment variable
+
+PREPROCESS_FIELDS = {  # option: field of Preprocess
+    "resize_size": "resize_size",
+    "img_size": "crop_size",
+    "interpolation": "interpolation",
+    "mean": "mean",
+    "std": "std",
+    "color": "color",
+    "squash": "squash",
+}
+
+
+def numbers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """Read numbers with commas between them, one a channel."""
+    try:
+        return None if value is None else tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not like 0.485,0.456,0.406") from None
+
+
+checkpoint_option, checkpoints_option = (
+    click.option(
+        "-c",
+        "--checkpoint",
+        type=click.Path(path_type=Path),
+        multiple=several,
+        envvar=CHECKPOINT,
+        show_envvar=True,
+        show_default="the one in ./checkpoints, else the ImageNet weights of --model",
+        help="Checkpoint file; what is in it is found out." + " Repeat it to compare." * several,
+    )
+    for several in (False, True)
+)
+
+LOAD_OPTIONS = (
+    checkpoint_option,
+    click.option(
+        "-m",
+        "--model",
+        metavar="NAME",
+        show_default="read from the checkpoint, resnet18 without one",
+        help="Architecture, by torchvision's name.",
+    ),
+    click.option(
+        "--weights",
+        metavar="NAME",
+        show_default="DEFAULT",
+        help="Torchvision's weights by name, such as IMAGENET1K_V1 or "
+        "ResNet50_Weights.IMAGENET1K_V2; downloaded when they are not in the torch hub cache.",
+    ),
+    classes_option,
+    state_key_option,
+    ema_option,
+    dilation_option,
+    trust_option,
+    click.option(
+        "--device",
+        metavar="NAME",
+        default="auto",
+        help="Where the network runs: auto, cpu, cuda, cuda:1, mps.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16", "fp16"]),
+        default="fp32",
+        help="Arithmetic of the network.",
+    ),
+    click.option(
+        "--compile/--no-compile",
+        default=False,
+        help="Run through torch.compile: takes seconds to start (and a C++ compiler on the CPU).",
+    ),
+    preset_option,
+    click.option(
+        "--resize-size", type=POSITIVE, metavar="N", show_default="of the preset",
+        help="Pixels of the short side after resizing.",
+    ),
+    click.option(
+        "--img-size", type=POSITIVE, metavar="N", show_default="of the preset",
+        help="Pixels of each side of the centre crop that the network sees.",
+    ),
+    click.option(
+        "--interpolation",
+        type=click.Choice(["bilinear", "bicubic", "nearest", "nearest-exact"]),
+        show_default="of the preset",
+        help="How pixels are resized.",
+    ),
+    click.option(
+        "--mean", callback=numbers, metavar="R,G,B", show_default="of the preset",
+        help="Mean taken off each channel, on the scale 0 to 1.",
+    ),
+    click.option(
+        "--std", callback=numbers, metavar="R,G,B", show_default="of the preset",
+        help="Deviation that divides each channel, on the scale 0 to 1.",
+    ),
+    click.option(
+        "--color",
+        type=click.Choice(["rgb", "bgr"]),
+        show_default="of the preset",
+        help="Order of the channels that the network was trained on.",
+    ),
+    click.option(
+        "--squash/--no-squash",
+        default=None,
+        show_default="what the checkpoint records, else --no-squash",
+        help="Resize both sides to --resize-size, whatever the shape of the picture.",
+    ),
+    click.option(
+        "--exact",
+        is_flag=True,
+        help="Decode and resize by Pillow, pixel for pixel as torchvision's transforms do; about "
+        "1 ms of a core more per photograph. Otherwise at most two levels of 255 off. Greys of 16 "
+        "bits are scaled to 8 either way, where Pillow alone would clip them.",
+    ),
+    click.option(
+        "--exif",
+        type=click.Choice(["apply", "ignore"]),
+        default="apply",
+        help="Turn photographs upright, or take the pixels as stored.",
+    ),
+    click.option(
+        "--icc",
+        type=click.Choice(["ignore", "srgb"]),
+        default="ignore",
+        help="Leave colour profiles out, as training did, or convert to sRGB; a broken profile is "
+        "left out.",
+    ),
+    click.option(
+        "--background",
+        metavar="COLOUR",
+        show_default="none: alpha is dropped",
+        help="Lay transparent pictures over a colour: a name of CSS, or #rrggbb.",
+    ),
+    click.option(
+        "--max-pixels",
+        type=POSITIVE,
+        metavar="N",
+        show_default="178956970, Pillow's limit",
+        help="Refuse a picture of more pixels before memory is taken for it.",
+    ),
+)  # fmt: skip
+
+
+def loads_classifier(command: Command) -> Command:
+    """Add the options that say what is loaded; the command receives ``load``, which loads it."""
+    return with_load(command, LOAD_OPTIONS, load_classifier)
+
+
+def loads_classifiers(command: Command) -> Command:
+    """The same, but ``load`` gives a list: one for each checkpoint, at least one."""
+    several = {checkpoint_option: checkpoints_option, classes_option: several_classes_option}
+    options = [several.get(option, option) for option in LOAD_OPTIONS]
+    return with_load(command, options, load_classifiers)
+
+
+def with_load(command: Command, options: Sequence[Command], load: Callable[..., Any]) -> Command:
+    """Add options, and hand their values to ``load`` in place of the command."""
+
+    @wraps(command)
+    def wrapper(**given: Any) -> Any:
+        mine = {name: given.pop(name) for name in LOAD_NAMES}
+        return command(load=partial(load, **mine), **given)
+
+    for option in reversed(options):
+        wrapper = option(wrapper)
+    return wrapper
+
+
+LOAD_NAMES = (
+    "checkpoint", "model", "weights", "classes", "state_key", "ema", "dilation",
+    "trust_checkpoint", "device", "precision",
+    "compile", "preset", "exact", "exif", "icc", "background", "max_pixels", *PREPROCESS_FIELDS,
+)  # fmt: skip
+
+
+def load_classifier(
+    *,
+    progress: bool,
+    preset: str | None,
+    exif: str,
+    icc: str,
+    dilation: bool,
+    trust_checkpoint: bool,
+    **options: Any,
+) -> "Classifier":
+    """Turn the options into a classifier."""
+    from resnet_cli.classifier import Classifier
+    from resnet_cli.preprocess import adjust
+
+    given = {field: options.pop(option) for option, field in PREPROCESS_FIELDS.items()}
+    checkpoint = options.pop("checkpoint")
+    source = click.get_current_context().get_parameter_source("checkpoint")
+    from_environment = source is click.core.ParameterSource.ENVIRONMENT
+    if from_environment and options["weights"] is not None:  # said here and now, it goes first
+        checkpoint, from_environment = None, False
+    classifier = Classifier.load(
+        checkpoint,
+        preprocess=partial(adjust, preset=preset, given=given),
+        upright=exif == "apply",
+        srgb=icc == "srgb",
+        dilated=dilation,
+        trusted=trust_checkpoint,
+        progress=progress,
+        **options,
+    )
+    return replace(classifier, reason=f"from {CHECKPOINT}") if from_environment else classifier
+
+
+def load_classifiers(
+    *, checkpoint: Sequence[Path], classes: Sequence[str], **options: Any
+) -> list["Classifier"]:
+    """Load each checkpoint, with its own class names or those of all."""
+    places = checkpoint or (None,)
+    if len(classes) not in (0, 1, len(places)):
+        raise click.UsageError(
+            f"--classes is given {len(classes)} times for {len(places)} checkpoints: once for all, "
+            "or once for each, in their order"
+        )
+    lists = classes if len(classes) > 1 else [*classes, None][:1] * len(places)
+    return [
+        load_classifier(checkpoint=place, classes=names, **options)
+        for place, names in zip(places, lists, strict=True)
+    ]
