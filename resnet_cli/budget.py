@@ -3,13 +3,16 @@
 import os
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from threading import Condition
+from threading import Condition, Lock
+from time import perf_counter
 
 SHARE = 0.5  # of the free memory; the rest is for the network and for other programs
 LEAST = 256 << 20  # bytes; with less, ordinary photographs would wait for each other
 UNKNOWN = 4 << 30  # bytes that are taken to be free where the system does not say
+
+LARGE_FILE = 16 << 20  # bytes; of larger ones a single one is open and has not claimed yet
 
 MEMINFO = Path("/proc/meminfo")
 GROUPS_OF_PROCESS = Path("/proc/self/cgroup")
@@ -34,6 +37,7 @@ class Budget:
         self.held = 0
         self.waiting: deque[object] = deque()
         self.changed = Condition()
+        self.door = Lock()
 
     @contextmanager
     def claim(self, size: int) -> Iterator[None]:
@@ -58,6 +62,41 @@ class Budget:
     def has_room(self, size: int) -> bool:
         """Whether ``size`` bytes more may be taken."""
         return self.held == 0 or self.held + size <= self.total
+
+
+class Turn:
+    """The way of one picture to its memory: a large file waits at the door, then for room.
+
+    Whoever is at the door waits for those that have claimed, who never come back to it.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        """Begin with nothing."""
+        self.budget = budget
+        self.waited = 0.0  # seconds
+        self.door = ExitStack()
+        self.room = ExitStack()
+
+    def enter(self, size: int) -> None:
+        """Wait until a file of ``size`` bytes may be opened."""
+        if size > LARGE_FILE:
+            self.wait(self.door, self.budget.door)
+
+    def claim(self, size: int) -> None:
+        """Wait for ``size`` bytes and let the next one open its file."""
+        self.wait(self.room, self.budget.claim(size))
+        self.door.close()
+
+    def wait(self, held: ExitStack, wanted: AbstractContextManager[object]) -> None:
+        """Wait for something to hold, and count how long that takes."""
+        asked = perf_counter()
+        held.enter_context(wanted)
+        self.waited += perf_counter() - asked
+
+    def close(self) -> None:
+        """Give all of it back."""
+        self.door.close()
+        self.room.close()
 
 
 def default_total() -> int:

@@ -2,12 +2,12 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -17,6 +17,7 @@ from torchvision import io
 from resnet_cli.colours import colour, convert
 from resnet_cli.errors import ImageError, SettingError, describe
 from resnet_cli.heif import open_image
+from resnet_cli.scans import check_scans
 
 type_of_pixels = Tensor | Image.Image
 
@@ -31,8 +32,11 @@ LARGEST_FILE = 1 << 30  # bytes; no picture is larger, and it is read whole
 
 MOST_PIXELS = 178_956_970  # of a picture: where Pillow, too, takes it for a bomb
 
-BYTES_PER_PIXEL = {"JPEG": 12}  # at the worst moment: progressive and turned
-OTHER_BYTES_PER_PIXEL = 24  # WebP, JPEG 2000 and deep TIFF take the most
+# measured at the worst moment, with alpha, a profile, a background and a turn
+BYTES_PER_PIXEL = {"JPEG": 14, "JPEG2000": 34, "WEBP": 38}
+OTHER_BYTES_PER_PIXEL = 28  # floating-point TIFF, AVIF and HEIC take the most
+
+JPEGS = frozenset({"JPEG", "MPO"})  # Pillow's formats that its JPEG decoder reads
 
 ORIENTATION = 0x0112  # EXIF tag
 
@@ -46,9 +50,21 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
+BACK = TURNS | {6: TURNS[8], 8: TURNS[6]}  # the other way
 
-def free(_: int) -> None:
-    """Take memory without asking."""
+
+class Room(Protocol):
+    """What decoding asks before it takes memory."""
+
+    def enter(self, size: int) -> None:
+        """Wait until a file of ``size`` bytes may be opened; some formats are read whole for it."""
+
+    def claim(self, size: int) -> None:
+        """Wait until there are ``size`` bytes for a picture, its file among them."""
+
+
+class Endless(Room):
+    """Memory that never runs out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +88,13 @@ class Decoder:
         if pillows is not None and self.max_pixels > 2 * pillows:
             Image.MAX_IMAGE_PIXELS = self.max_pixels
 
-    def __call__(self, path: Path, claim: Callable[[int], object] = free) -> type_of_pixels:
+    def __call__(self, path: Path, room: Room | None = None) -> type_of_pixels:
         """Decode the first frame of a file.
 
         Args:
             path: of the file.
-            claim: is called, once the header is read, with the bytes of memory that decoding and
-                resizing will take at most; may wait until they are there.
+            room: is asked before the file is opened, and again, once the header is read, for the
+                bytes that decoding and resizing will take at most; None is always granted.
 
         Returns:
             A uint8 tensor [3, H, W] from the fast decoder, or else an image of ``mode``.
@@ -86,17 +102,22 @@ class Decoder:
         Raises:
             ImageError: the file cannot be read or decoded, for whatever reason.
         """
+        room = room or Endless()
         try:
             with opened(path) as (file, size):
+                room.enter(size)
                 with open_image(file) as header:
                     self.check(header)
-                    claim(size + need(header))
+                    room.claim(size + need(header))
                     pixels = self.fast(file, header, size)
                 if pixels is not None:
                     return pixels
                 file.seek(0)
+                encoded = file.read()
+                if header.format in JPEGS:
+                    check_scans(encoded)
                 # libtiff would map the file itself, and crash if somebody cuts it off meanwhile
-                return self.decode(BytesIO(file.read()))
+                return self.decode(BytesIO(encoded))
         except ImageError:
             raise
         # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error, MemoryError and
@@ -122,6 +143,7 @@ class Decoder:
         encoded = bytearray(size)
         file.seek(0)
         length = file.readinto(encoded)  # less than its size if somebody cuts it off meanwhile
+        check_scans(encoded)
         data = torch.frombuffer(encoded, dtype=torch.uint8)[:length]
         try:
             pixels: Tensor = fast_jpeg(
@@ -134,8 +156,10 @@ class Decoder:
     def decode(self, file: BinaryIO) -> Image.Image:
         """Decode by Pillow."""
         with open_image(file) as image:
-            image.load()
-            turned = turn(image) if self.upright else image
+            by_pillow = orientation(image) if image.format == "TIFF" else 1
+            image.load()  # which turns a TIFF upright
+            method = TURNS.get(orientation(image)) if self.upright else BACK.get(by_pillow)
+            turned = turn(image, method)
             return convert(turned, self.mode, srgb=self.srgb, background=self.background)
 
 
@@ -173,12 +197,11 @@ def orientation(image: Image.Image) -> int:
     return value if value in TURNS else 1
 
 
-def turn(image: Image.Image) -> Image.Image:
-    """Turn a loaded picture upright."""
-    stored = orientation(image)
-    if stored == 1:
+def turn(image: Image.Image, method: Image.Transpose | None) -> Image.Image:
+    """Turn a loaded picture; None leaves it as it is."""
+    if method is None:
         return image
-    turned = image.transpose(TURNS[stored])
+    turned = image.transpose(method)
     turned.info = image.info
     return turned
 

@@ -1,7 +1,7 @@
 """Chunks of paths -> uint8 batches, on whichever thread asks."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 from threading import local
 from time import perf_counter
@@ -9,14 +9,14 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from resnet_cli.budget import Budget
+from resnet_cli.budget import Budget, Turn
 from resnet_cli.errors import ImageError
-from resnet_cli.images import Decoder, thumbnail, type_of_pixels
+from resnet_cli.images import Decoder, Room, thumbnail, type_of_pixels
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Batch, Sample
 
-Decode = Callable[[Path, Callable[[int], None]], type_of_pixels]
-"""File -> pixels, once the memory that they take has been claimed."""
+Decode = Callable[[Path, Room], type_of_pixels]
+"""File -> pixels, once there is room for them in memory."""
 
 THUMBNAIL_SIDE = 256  # pixels; what a tile of the grid shows at most
 
@@ -74,18 +74,10 @@ class Loader:
 
         Waiting until there is memory for it counts for neither.
         """
-        waited = 0.0
         begun = perf_counter()
-
-        def claim(size: int) -> None:
-            nonlocal waited
-            asked = perf_counter()
-            claims.enter_context(self.budget.claim(size))
-            waited = perf_counter() - asked
-
-        with ExitStack() as claims:
+        with closing(Turn(self.budget)) as turn:
             try:
-                image = self.decode(path, claim)
+                image = self.decode(path, turn)
             except ImageError as error:
                 return Sample(path, error=str(error))
             decoded = perf_counter()
@@ -95,7 +87,7 @@ class Loader:
             del image  # before others take its memory
         return Sample(
             path,
-            decode_ms=1000 * (decoded - begun - waited),
+            decode_ms=1000 * (decoded - begun - turn.waited),
             preprocess_ms=1000 * (done - decoded),
             thumbnail=small,
         )

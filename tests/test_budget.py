@@ -11,8 +11,9 @@ from PIL import Image
 
 from conftest import picture
 from resnet_cli import budget
-from resnet_cli.budget import Budget, default_total, free_memory
-from resnet_cli.images import Decoder
+from resnet_cli.budget import LARGE_FILE, Budget, Turn, default_total, free_memory
+from resnet_cli.errors import ImageError
+from resnet_cli.images import Decoder, Room
 from resnet_cli.loader import Loader
 from resnet_cli.preprocess import Preprocess
 
@@ -175,7 +176,11 @@ def loader(total: int) -> Loader:
     return load
 
 
-def test_pictures_over_the_budget_are_decoded_one_at_a_time_and_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("large", [LARGE_FILE, 0])
+def test_pictures_over_the_budget_are_decoded_one_at_a_time_and_the_same(
+    tmp_path: Path, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "LARGE_FILE", large)
     paths = [str(picture(tmp_path / f"{n}.png", (90 + n, 70), seed=n)) for n in range(12)]
     (tmp_path / "bad.png").write_bytes(b"no picture")
     paths.insert(5, str(tmp_path / "bad.png"))
@@ -204,22 +209,84 @@ def test_waiting_for_memory_is_not_counted_as_decoding(tmp_path: Path) -> None:
     assert 0 < sample.decode_ms < 450
 
 
-@pytest.mark.parametrize(("name", "each"), [("a.jpg", 12), ("a.png", 24)])
-def test_a_picture_claims_what_its_header_says(tmp_path: Path, name: str, each: int) -> None:
-    path = tmp_path / name
-    Image.new("RGB", (300, 200)).save(path)
-    claims: list[int] = []
-    Decoder()(path, claims.append)
+class Asked(Room):
+    """Grants everything and notes what was asked for."""
 
-    assert claims == [path.stat().st_size + each * 300 * 200]
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+
+    def enter(self, size: int) -> None:
+        self.asked.append(("enter", size))
+
+    def claim(self, size: int) -> None:
+        self.asked.append(("claim", size))
+
+
+@pytest.mark.parametrize(("name", "each"), [
+    ("a.jpg", 14), ("a.png", 28), ("a.tif", 28), ("a.webp", 38), ("a.jp2", 34),
+])  # fmt: skip
+def test_a_picture_claims_what_its_header_says(tmp_path: Path, name: str, each: int) -> None:
+    path, room = tmp_path / name, Asked()
+    Image.new("RGB", (300, 200)).save(path)
+    Decoder()(path, room)
+
+    size = path.stat().st_size
+    assert room.asked == [("enter", size), ("claim", size + each * 300 * 200)]
 
 
 def test_a_picture_that_is_refused_claims_nothing(tmp_path: Path) -> None:
-    from resnet_cli.errors import ImageError
-
-    path = picture(tmp_path / "one.png")
-    claims: list[int] = []
+    path, room = picture(tmp_path / "one.png"), Asked()
     with pytest.raises(ImageError):
-        Decoder(max_pixels=100)(path, claims.append)
+        Decoder(max_pixels=100)(path, room)
 
-    assert claims == []
+    assert room.asked == [("enter", path.stat().st_size)]
+
+
+def test_one_large_file_at_a_time_is_open_that_has_not_claimed() -> None:
+    shared, passed = Budget(100), Event()
+    first, second, small = Turn(shared), Turn(shared), Turn(shared)
+    first.enter(LARGE_FILE + 1)
+    small.enter(LARGE_FILE)  # need not wait
+
+    def wait() -> None:
+        second.enter(LARGE_FILE + 1)
+        passed.set()
+
+    thread = Thread(target=wait)
+    thread.start()
+    assert not passed.wait(0.1)
+    first.claim(80)
+    assert passed.wait(10)
+    thread.join(10)
+    assert second.waited >= 0.1
+    assert small.waited == 0
+    for turn in (first, second, small):
+        turn.close()
+    assert shared.held == 0
+    assert shared.door.acquire(blocking=False)
+
+
+def test_a_large_file_that_is_refused_gives_the_door_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "LARGE_FILE", 0)
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    paths = [str(tmp_path / "bad.png"), str(picture(tmp_path / "good.png"))]
+
+    assert [sample.error is None for sample in loader(1)(paths).samples] == [False, True]
+
+
+def test_waiting_at_the_door_is_not_counted_as_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "LARGE_FILE", 0)
+    load, path = loader(1), picture(tmp_path / "one.png")
+    load([str(path)])
+    with ThreadPoolExecutor(1) as pool:
+        with load.budget.door:
+            loading = pool.submit(load, [str(path)])
+            time.sleep(0.5)
+        (sample,) = loading.result().samples
+
+    assert sample.decode_ms is not None
+    assert 0 < sample.decode_ms < 450

@@ -504,6 +504,17 @@ def test_the_record_tells_what_decides_the_predictions(classifier: Classifier, f
     assert record["classes"] == ["ant", "bee", "cat"]
     assert record["preprocess"]["resize_size"] == 256
     assert (record["device"], record["precision"]) == ("cpu", "fp32")
+    assert [record[key] for key in DECODING] == ["apply", "ignore", None, 178_956_970]
+
+
+def test_the_record_tells_how_files_become_pixels(file: Path) -> None:
+    record = Classifier.load(
+        file, device="cpu", upright=False, srgb=True, background="#336699", max_pixels=5_000
+    ).record()
+    assert [record[key] for key in DECODING] == ["ignore", "srgb", "#336699", 5_000]
+
+
+DECODING = ("exif", "icc", "background", "max_pixels")
 
 
 @pytest.mark.parametrize("name", ["Classifier", "Prediction", "Preprocess", "Score", "UserError"])

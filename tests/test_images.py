@@ -74,19 +74,27 @@ def test_pictures_are_turned_upright(
 
 
 @pytest.mark.parametrize("exact", [False, True])
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_pictures_can_be_taken_as_stored(
     tmp_path: Path, orientation: int, suffix: str, *, exact: bool
 ) -> None:
-    path = tmp_path / f"turned{suffix}"
+    path, stored = tmp_path / f"turned{suffix}", tmp_path / f"stored{suffix}"
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     colours().save(path, exif=exif)
-    with Image.open(path) as image:
+    colours().save(stored)
+    with Image.open(stored) as image:
         expected = np.asarray(image.convert("RGB"))
 
     np.testing.assert_array_equal(array(Decoder(upright=False, exact=exact)(path)), expected)
+
+
+def test_a_packed_tiff_can_be_taken_as_stored(data: Path) -> None:
+    path = data / "awkward" / "g4_orientation_6.tif"
+    upright, stored = array(Decoder()(path)), array(Decoder(upright=False)(path))
+
+    np.testing.assert_array_equal(np.rot90(stored, -1), upright)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])

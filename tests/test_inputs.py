@@ -8,9 +8,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from resnet_cli.errors import InputError
-from resnet_cli.inputs import PAUSE, Inputs, find_inputs
+from resnet_cli.inputs import PAUSE, SUFFIXES, Inputs, find_inputs
 from resnet_cli.listing import natural
 
 
@@ -103,6 +104,18 @@ def test_every_usual_suffix_is_a_picture(suffix: str) -> None:
     touch(f"d/1.{suffix}")
 
     assert found("d") == [f"d/1.{suffix}"]
+
+
+def test_a_suffix_of_pictures_is_one_that_some_library_opens() -> None:
+    Image.init()
+    opened = {suffix for suffix, kind in Image.EXTENSION.items() if kind in Image.OPEN}
+
+    # Pillow opens MPO as JPEG; HEIC is an extra's
+    assert SUFFIXES - opened == {".mpo", ".heic", ".heif", ".hif"}
+    for suffix in (".jpc", ".jpf", ".ras", ".icns", ".hif"):
+        assert suffix in SUFFIXES
+    for suffix in (".pdf", ".eps", ".ps", ".h5", ".mpg", ".fits", ".xpm"):  # rarely photographs
+        assert suffix not in SUFFIXES
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "picture", "archive.zip"])

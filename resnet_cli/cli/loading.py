@@ -145,7 +145,7 @@ LOAD_OPTIONS = (
         "--exif",
         type=click.Choice(["apply", "ignore"]),
         default="apply",
-        help="Turn photographs upright, or take the pixels as stored.",
+        help="Turn photographs upright, or take the pixels as stored; HEIC is always upright.",
     ),
     click.option(
         "--icc",

@@ -15,7 +15,7 @@ from resnet_cli.devices import available_cores
 from resnet_cli.errors import ImageError
 from resnet_cli.evaluate import TOP, Evaluation, Scorecard
 from resnet_cli.evaluate.statistics import Share, mcnemar, share
-from resnet_cli.images import Decoder, type_of_pixels
+from resnet_cli.images import Decoder, Room, type_of_pixels
 from resnet_cli.inputs import Inputs
 from resnet_cli.loader import Loader
 from resnet_cli.pipeline import chunked, stream
@@ -133,12 +133,12 @@ class Memory:
         self.decode = decode
         self.last = local()
 
-    def __call__(self, path: Path, claim: Callable[[int], None]) -> type_of_pixels:
+    def __call__(self, path: Path, room: Room) -> type_of_pixels:
         """Decode a file, unless this thread has just done so."""
         if getattr(self.last, "path", None) != path:
             self.last.path, self.last.error = path, None
             try:
-                self.last.pixels = self.decode(path, claim)
+                self.last.pixels = self.decode(path, room)
             except ImageError as error:
                 self.last.pixels, self.last.error = None, error
         if self.last.error is not None:

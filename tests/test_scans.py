@@ -1,0 +1,90 @@
+"""A JPEG may say the same scan again and again, and each costs a pass over all of its pixels."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import picture
+from resnet_cli.errors import ImageError
+from resnet_cli.images import Decoder, type_of_pixels
+from resnet_cli.scans import MOST_SCANS
+
+BOTH = pytest.mark.parametrize("exact", [False, True])
+END = b"\xff\xd9"
+SCAN = b"\xff\xda"
+
+
+def array(pixels: type_of_pixels) -> np.ndarray:
+    return pixels.permute(1, 2, 0).numpy() if torch.is_tensor(pixels) else np.asarray(pixels)
+
+
+def progressive(folder: Path, **options: object) -> bytes:
+    file = BytesIO()
+    small = Image.open(picture(folder / "source.png", (48, 32)))
+    small.save(file, "JPEG", progressive=True, **options)
+    return file.getvalue()
+
+
+def scans(jpeg: bytes) -> int:
+    """How often the two bytes occur, which a small file without metadata holds nowhere else."""
+    return jpeg.count(SCAN)
+
+
+def repeated(jpeg: bytes, times: int, *, filler: bytes = b"") -> bytes:
+    """The same picture, its last scan said again so many times, each after some filler."""
+    last = jpeg[jpeg.rindex(SCAN) : -len(END)]
+    return jpeg[: -len(END)] + times * (filler + last) + END
+
+
+@BOTH
+def test_more_scans_than_a_jpeg_needs_are_refused(tmp_path: Path, *, exact: bool) -> None:
+    jpeg = progressive(tmp_path)
+    most = MOST_SCANS - scans(jpeg)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(repeated(jpeg, most))
+    array(Decoder(exact=exact)(path))  # takes as many as are allowed
+
+    for torn in (END, b""):
+        path.write_bytes(repeated(jpeg, most + 1).removesuffix(END) + torn)
+        with pytest.raises(ImageError, match="over 100 scans, more than a JPEG needs"):
+            Decoder(exact=exact)(path)
+
+
+@pytest.mark.parametrize("filler", [b"\xff", b"rubbish", b"\xff\x00", b"\xff\xd0", b"\xff\xfe\0\2"])
+def test_what_stands_between_scans_does_not_hide_them(tmp_path: Path, filler: bytes) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(repeated(progressive(tmp_path), MOST_SCANS, filler=filler))
+    for decoder in (Decoder(), Decoder(exact=True)):
+        with pytest.raises(ImageError, match="over 100 scans"):
+            decoder(path)
+
+
+@BOTH
+def test_other_bytes_that_look_like_scans_are_none(tmp_path: Path, *, exact: bool) -> None:
+    looks = 2 * MOST_SCANS * (SCAN + b"\0\2")
+    comment = b"\xff\xfe" + (2 + len(looks)).to_bytes(2, "big") + looks
+    plain = progressive(tmp_path, restart_marker_rows=1)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(plain)
+    expected = array(Decoder(exact=exact)(path))
+
+    path.write_bytes(plain[:2] + comment + plain[2:] + looks)  # as a film behind a photograph
+    np.testing.assert_array_equal(array(Decoder(exact=exact)(path)), expected)
+
+
+def test_the_first_picture_of_several_is_counted(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (48, 32), colour) for colour in ("red", "blue")]
+    file = BytesIO()
+    frames[0].save(file, "MPO", save_all=True, append_images=frames[1:], progressive=True)
+    first, second = file.getvalue().split(END, 1)
+    path = tmp_path / "a.mpo"
+    path.write_bytes(repeated(first + END, MOST_SCANS) + second)
+    with Image.open(path) as image:
+        assert image.format == "MPO"
+
+    with pytest.raises(ImageError, match="over 100 scans"):
+        Decoder()(path)
