@@ -63,8 +63,17 @@ class Room(Protocol):
         """Wait until there are ``size`` bytes for a picture, its file among them."""
 
 
-class Endless(Room):
+class Endless:
     """Memory that never runs out."""
+
+    def enter(self, size: int) -> None:
+        """At once."""
+
+    def claim(self, size: int) -> None:
+        """At once."""
+
+
+ENDLESS = Endless()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +97,13 @@ class Decoder:
         if pillows is not None and self.max_pixels > 2 * pillows:
             Image.MAX_IMAGE_PIXELS = self.max_pixels
 
-    def __call__(self, path: Path, room: Room | None = None) -> type_of_pixels:
+    def __call__(self, path: Path, room: Room = ENDLESS) -> type_of_pixels:
         """Decode the first frame of a file.
 
         Args:
             path: of the file.
             room: is asked before the file is opened, and again, once the header is read, for the
-                bytes that decoding and resizing will take at most; None is always granted.
+                bytes that decoding and resizing will take at most.
 
         Returns:
             A uint8 tensor [3, H, W] from the fast decoder, or else an image of ``mode``.
@@ -102,7 +111,6 @@ class Decoder:
         Raises:
             ImageError: the file cannot be read or decoded, for whatever reason.
         """
-        room = room or Endless()
         try:
             with opened(path) as (file, size):
                 room.enter(size)

@@ -32,6 +32,6 @@ def has_many_scans(encoded: bytes | bytearray) -> bool:
             return False
         place = found.end()
         if found[1][0] not in BARE:
-            place += max(2, int.from_bytes(encoded[place : place + 2], "big"))
+            place += int.from_bytes(encoded[place : place + 2], "big")
         scans += found[1][0] == SCAN
     return True

@@ -1,3 +1,4 @@
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -232,6 +233,19 @@ def test_a_picture_claims_what_its_header_says(tmp_path: Path, name: str, each: 
 
     size = path.stat().st_size
     assert room.asked == [("enter", size), ("claim", size + each * 300 * 200)]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_a_file_that_is_cut_off_while_it_waits_has_no_pixels(tmp_path: Path, name: str) -> None:
+    path = picture(tmp_path / name)
+
+    class Slow(Asked):
+        def claim(self, size: int) -> None:
+            super().claim(size)
+            os.truncate(path, path.stat().st_size // 2)
+
+    with pytest.raises(ImageError):
+        Decoder()(path, Slow())
 
 
 def test_a_picture_that_is_refused_claims_nothing(tmp_path: Path) -> None:

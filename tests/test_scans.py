@@ -74,6 +74,8 @@ def test_other_bytes_that_look_like_scans_are_none(tmp_path: Path, *, exact: boo
 
     path.write_bytes(plain[:2] + comment + plain[2:] + looks)  # as a film behind a photograph
     np.testing.assert_array_equal(array(Decoder(exact=exact)(path)), expected)
+    path.write_bytes(repeated(plain, MOST_SCANS - scans(plain)) + looks)  # just as many as may be
+    assert array(Decoder(exact=exact)(path)).shape == expected.shape
 
 
 def test_the_first_picture_of_several_is_counted(tmp_path: Path) -> None:
