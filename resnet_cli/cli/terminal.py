@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
-from resnet_cli.records import Prediction
 from resnet_cli.text import printable
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # records need torch, and help must not wait for it
+    from resnet_cli.records import Prediction
+
     Bar = tqdm[NoReturn]
 
 LABELS = {logging.INFO: "Note", logging.WARNING: "Warning"}
@@ -91,7 +92,7 @@ def above_the_bar() -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def result_line(prediction: Prediction, number: int, total: int | None) -> str:
+def result_line(prediction: "Prediction", number: int, total: int | None) -> str:
     """One image as a line: ``3/153  bees/1085.jpg  bees 0.987  12.4 ms``."""
     start = f"{number}/{'?' if total is None else total}  {prediction.path}"
     if prediction.error is not None:
