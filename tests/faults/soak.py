@@ -37,14 +37,16 @@ from resnet_cli.cli import cli
 
 DEMO = Path(__file__).parents[2] / "checkpoints" / "ants_bees_resnet18.safetensors"
 
-PICTURES = 96
+PICTURES = 64
 FILES = ("rows.csv", "rows.jsonl", "rows.parquet")
 ODD_NAMES = (
     b"a, b.png", b'quo"te.png', b"new\nline.png", b"=1+1.png", b"caf\xe9.png", b"cr\r\nlf.png",
     b"\xe8\x9c\x82.png",
 )  # fmt: skip
 
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+CATCHABLE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (signal.SIGKILL, *CATCHABLE)
+WEIGHTS = (3, 1, 1, 1)  # of those
 FAULTS = ("signal", "signal", "signal", "full", "removed", "truncated")
 
 ENDS = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
@@ -79,22 +81,31 @@ def start(arguments: Iterable[str], errors: Path, *, limit: int | None = None) -
         return child
     status = 1
     try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.default_int_handler if number == 2 else signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        os.dup2(os.open(os.devnull, os.O_RDWR), 0)
-        os.dup2(0, 1)
-        os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        cli.main(list(arguments), prog_name="resnet-cli")
+        prepare(errors, limit)
+        try:
+            cli.main(list(arguments), prog_name="resnet-cli")
+        finally:  # the status is settled, and a signal that comes now must not change it
+            for number in CATCHABLE:
+                signal.signal(number, signal.SIG_IGN)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except KeyboardInterrupt:  # before the program was there to catch it
+    except KeyboardInterrupt:  # before the program was there to catch it, or just after
         status = 130
     finally:
         sys.stderr.flush()
         os._exit(status)
+
+
+def prepare(errors: Path, limit: int | None) -> None:
+    """Give a forked process the signals, streams and limits of one that a shell starts."""
+    for number in CATCHABLE:
+        signal.signal(number, signal.default_int_handler if number == 2 else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    os.dup2(0, 1)
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
 def arguments(place: Path, *more: str) -> list[str]:
@@ -109,6 +120,11 @@ def arguments(place: Path, *more: str) -> list[str]:
 def wait(child: int) -> int:
     """The status with which a process ended; minus the number of a signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def running(child: int) -> bool:
+    """Whether a process has not ended yet; its status stays to be asked for."""
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def number_or_none(text: str, kind: Callable[[str], Any]) -> Any:
@@ -174,7 +190,7 @@ class Soak:
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
         draw(folder / "photos", seed)
-        twice = [f"photos/img{number}.png" for number in (5, 5, 7, 90)]
+        twice = [f"photos/img{number}.png" for number in (5, 5, 7, 60)]
         (folder / "list.txt").write_text("\n".join([*twice, "photos/gone.png", ""]))
         shutil.copytree(folder / "photos", folder / "untouched")
         os.chdir(folder)
@@ -193,7 +209,7 @@ class Soak:
         place = self.folder / f"round{number}"
         place.mkdir()
         touched: set[str] = set()
-        for _ in range(self.random.randint(1, 3)):
+        for _ in range(self.random.randint(2, 8)):
             fault = self.random.choice(FAULTS)
             if not self.disturbed(place, fault, touched):
                 break
@@ -216,31 +232,33 @@ class Soak:
 
     def disturbed(self, place: Path, fault: str, touched: set[str]) -> bool:
         """Run once with a fault; whether the run was cut off."""
-        limit = self.random.randint(3000, 12000) if fault == "full" else None
+        limit = self.random.randint(3000, 8000) if fault == "full" else None
         child = start(arguments(place, "--resume"), place / "errors.txt", limit=limit)
         if fault != "full":
-            self.pause(place)
+            self.pause(place, child)
         cut = None
         if fault in ("removed", "truncated"):
             self.touch(fault, touched)
             self.counts[fault] += 1
             time.sleep(self.random.uniform(0, 0.1))
         if fault != "full":
-            cut = self.random.choice(SIGNALS)
+            [cut] = self.random.choices(SIGNALS, WEIGHTS)
             os.kill(child, cut)
-            self.counts[cut.name] += 1
         status = wait(child)
+        if cut is not None:
+            self.counts["signals too late" if status == 3 else cut.name] += 1
         self.judge(status, cut, place / "errors.txt")
         return status not in (0, 3)
 
-    def pause(self, place: Path) -> None:
-        """Wait for a random moment: of the start, or of the rows."""
+    def pause(self, place: Path, child: int) -> None:
+        """Wait for a random moment: of the start, or of the rows, or of the end."""
         if self.random.random() < 0.2:
             time.sleep(self.random.uniform(0, self.seconds))
             return
-        rows, until = self.random.randint(0, 9000), time.monotonic() + 2 * self.seconds + 1
         table = place / FILES[0]
-        while time.monotonic() < until and not (table.exists() and table.stat().st_size > rows):
+        size = table.stat().st_size if table.exists() else 0
+        size += self.random.randint(0, 1500)
+        while running(child) and not (table.exists() and table.stat().st_size > size):
             time.sleep(0.002)
         time.sleep(self.random.uniform(0, 0.01))
 
