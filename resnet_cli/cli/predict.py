@@ -125,7 +125,8 @@ def predict(
     (one path a line), or - for paths on stdin. Every input appears exactly once in the results,
     in input order; a file that cannot be read has an error row, and the exit status is then 3.
     """
-    from resnet_cli.cli.run import Destinations, describe, find, run, verified
+    from resnet_cli.cli.destinations import Destinations
+    from resnet_cli.cli.run import describe, find, run, verified
     from resnet_cli.cli.terminal import bar_wanted, showing_notes
     from resnet_cli.truth import folder_truth
     from resnet_cli.writers import Options, check_outputs

@@ -1,130 +1,25 @@
 """One run of ``predict``: results to stdout and files, a report of it to stderr."""
 
-import shlex
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from functools import cached_property
-from importlib.metadata import version
-from io import TextIOWrapper
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from platform import python_version
 from time import perf_counter
 from typing import Any
 
 import click
 
 from resnet_cli.classifier import Classifier
-from resnet_cli.cli.terminal import above_the_bar, let_go, note, progress_bar, result_line
+from resnet_cli.cli.destinations import Destinations
+from resnet_cli.cli.record import Record
+from resnet_cli.cli.terminal import above_the_bar, note, progress_bar
 from resnet_cli.devices import available_cores, device_name
 from resnet_cli.errors import UserError
 from resnet_cli.inputs import Inputs, find_inputs
-from resnet_cli.records import Prediction
 from resnet_cli.tally import Tally
 from resnet_cli.text import first_few
 from resnet_cli.verification import verify
-from resnet_cli.writers import ILLUSTRATED, Options, Write, open_writer, saying
-from resnet_cli.writers.csv import csv_rows
-from resnet_cli.writers.json import jsonl_rows
-from resnet_cli.writers.outputs import Output, recorded, resumed
-from resnet_cli.writers.resume import Plan, Saved
-
-TABLES = {"csv": (csv_rows, "surrogateescape"), "jsonl": (jsonl_rows, "backslashreplace")}
-"""Formats of stdout that files have too: what writes a row, and how broken names are encoded."""
-
-REPORT_CLASSES = 5  # of an image
-
-
-@dataclass(frozen=True, slots=True)
-class Destinations:
-    """Where the results of a run go."""
-
-    files: tuple[Path, ...]  # of -o, each with its record beside it
-    grids: tuple[Path, ...]
-    show: bool
-    stdout_format: str
-    options: Options
-    resume: bool = False  # go on after what the files hold
-
-    @property
-    def want_thumbnails(self) -> bool:
-        """Whether anything draws pictures."""
-        return self.show or any(path.suffix.lower() in ILLUSTRATED for path in self.paths)
-
-    def telling(self, record: Callable[[], Mapping[str, Any]]) -> "Destinations":
-        """The same, where writers learn what made the results."""
-        return replace(self, options=replace(self.options, record=record))
-
-    @property
-    def topk(self) -> int:
-        """Classes of an image that any of them wants."""
-        return max([self.options.topk, *(self.options_for(path).topk for path in self.files)])
-
-    def options_for(self, path: Path) -> Options:
-        """A report shows the next best classes, however few the tables hold."""
-        if path.suffix.lower() != ".html":
-            return self.options
-        return replace(self.options, topk=max(self.options.topk, REPORT_CLASSES))
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """Every file."""
-        return (*self.files, *self.grids)
-
-    @contextmanager
-    def open(self, saved: Sequence[Saved]) -> Iterator[tuple[list[Output], list[Write]]]:
-        """Open the result files, to go on after ``saved`` if there is any, and what draws."""
-        earlier = saved if self.resume else [None] * len(self.files)
-        with ExitStack() as stack:
-            outputs = [
-                Output(
-                    path,
-                    one or Saved(),
-                    stack.enter_context(
-                        open_writer(path, replace(self.options_for(path), saved=one))
-                    ),
-                )
-                for path, one in zip(self.files, earlier, strict=True)
-            ]
-            drawings: list[Write] = [
-                stack.enter_context(open_writer(path, self.options)) for path in self.grids
-            ]
-            if self.show:
-                from resnet_cli.writers.window import window_writer
-
-                drawings.append(stack.enter_context(window_writer(self.options)))
-            yield outputs, drawings
-
-    def to_stdout(self, earlier: int, total: int | None) -> Write:
-        """What writes a result to stdout, as long as somebody reads it.
-
-        Args:
-            earlier: images that results were written for before.
-            total: of all images, as far as it is known.
-        """
-        write = self.stdout(earlier, total)
-
-        def write_or_say(prediction: Prediction) -> None:
-            try:
-                with saying("standard output"):
-                    write(prediction.best(self.options.topk))
-            except BrokenPipeError:
-                if not self.paths:  # nothing is left to do
-                    raise
-                let_go()
-
-        return write_or_say
-
-    def stdout(self, earlier: int, total: int | None) -> Write:
-        """What writes a result to stdout in its format."""
-        if self.stdout_format == "lines":
-            return lines(earlier, total)
-        rows, errors = TABLES[self.stdout_format]
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors=errors)
-        return rows(sys.stdout, self.options)
+from resnet_cli.writers.outputs import recorded, resumed
+from resnet_cli.writers.resume import Plan
 
 
 def find(inputs: Sequence[str], files: Sequence[Path]) -> Inputs:
@@ -139,18 +34,6 @@ def find(inputs: Sequence[str], files: Sequence[Path]) -> Inputs:
     for kind, count in found.odd.items():
         note(f"{count:,} {kind} passed over")
     return found.without([str(file) for file in files]) if files else found
-
-
-def lines(earlier: int, total: int | None) -> Write:
-    """A line for each image."""
-    number = earlier
-
-    def write(prediction: Prediction) -> None:
-        nonlocal number
-        number += 1
-        click.echo(result_line(prediction, number, total))
-
-    return write
 
 
 def run(
@@ -240,58 +123,6 @@ def say_vanished(plan: Plan) -> None:
     """Say how many rows are of pictures that are gone."""
     if plan.vanished:
         note(f"{plan.vanished:,} rows stay whose pictures are not among the inputs any more")
-
-
-@dataclass
-class Record:
-    """What made the results, as far as it is known: what FILE.run.json and reports say."""
-
-    classifier: Classifier
-    tally: Tally
-    topk: int  # classes of an image
-    threshold: float  # 0 to 1
-    status: str = "running"  # then done, or stopped
-    begun: float = field(default_factory=perf_counter)
-    started: str = field(default_factory=lambda: now())
-
-    def __call__(self) -> dict[str, Any]:
-        """The record as it is at this moment."""
-        return {
-            "status": self.status,
-            "command": shlex.join(["resnet-cli", *sys.argv[1:]]),
-            "folder": str(Path.cwd()),
-            "started": self.started,
-            "finished": None if self.status == "running" else now(),
-            **self.settled,
-            **self.tally.record(perf_counter() - self.begun),
-        }
-
-    def stop(self) -> None:
-        """Say that the run ends early."""
-        self.status = "stopped"
-
-    @cached_property
-    def decisive(self) -> dict[str, Any]:
-        """What decides the rows."""
-        return {**self.classifier.record(), "topk": self.topk, "threshold": self.threshold}
-
-    @cached_property
-    def settled(self) -> dict[str, Any]:
-        """What does not change while the run goes on."""
-        return {
-            **self.decisive,
-            "versions": {
-                "python": python_version(),
-                **{
-                    name: version(name) for name in ("resnet-cli", "torch", "torchvision", "pillow")
-                },
-            },
-        }
-
-
-def now() -> str:
-    """The time of day, to the second, with its zone."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def describe(classifier: Classifier) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from resnet_cli.classifier import Classifier
-from resnet_cli.cli.run import Record, describe, report
+from resnet_cli.cli.record import Record
+from resnet_cli.cli.run import describe, report
 from resnet_cli.cli.terminal import note, progress_bar
 from resnet_cli.devices import available_cores
 from resnet_cli.errors import OutputError

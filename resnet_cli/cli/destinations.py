@@ -1,0 +1,126 @@
+"""Where the results of one run go: files, pictures, a window, stdout."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import click
+
+from resnet_cli.cli.terminal import let_go, result_line
+from resnet_cli.records import Prediction
+from resnet_cli.writers import ILLUSTRATED, Options, Write, open_writer, saying
+from resnet_cli.writers.csv import csv_rows
+from resnet_cli.writers.json import jsonl_rows
+from resnet_cli.writers.outputs import Output
+from resnet_cli.writers.resume import Saved
+
+TABLES = {"csv": (csv_rows, "surrogateescape"), "jsonl": (jsonl_rows, "backslashreplace")}
+"""Formats of stdout that files have too: what writes a row, and how broken names are encoded."""
+
+REPORT_CLASSES = 5  # of an image
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """Where the results of a run go."""
+
+    files: tuple[Path, ...]  # of -o, each with its record beside it
+    grids: tuple[Path, ...]
+    show: bool
+    stdout_format: str
+    options: Options
+    resume: bool = False  # go on after what the files hold
+
+    @property
+    def want_thumbnails(self) -> bool:
+        """Whether anything draws pictures."""
+        return self.show or any(path.suffix.lower() in ILLUSTRATED for path in self.paths)
+
+    def telling(self, record: Callable[[], Mapping[str, Any]]) -> "Destinations":
+        """The same, where writers learn what made the results."""
+        return replace(self, options=replace(self.options, record=record))
+
+    @property
+    def topk(self) -> int:
+        """Classes of an image that any of them wants."""
+        return max([self.options.topk, *(self.options_for(path).topk for path in self.files)])
+
+    def options_for(self, path: Path) -> Options:
+        """A report shows the next best classes, however few the tables hold."""
+        if path.suffix.lower() != ".html":
+            return self.options
+        return replace(self.options, topk=max(self.options.topk, REPORT_CLASSES))
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file."""
+        return (*self.files, *self.grids)
+
+    @contextmanager
+    def open(self, saved: Sequence[Saved]) -> Iterator[tuple[list[Output], list[Write]]]:
+        """Open the result files, to go on after ``saved`` if there is any, and what draws."""
+        earlier = saved if self.resume else [None] * len(self.files)
+        with ExitStack() as stack:
+            outputs = [
+                Output(
+                    path,
+                    one or Saved(),
+                    stack.enter_context(
+                        open_writer(path, replace(self.options_for(path), saved=one))
+                    ),
+                )
+                for path, one in zip(self.files, earlier, strict=True)
+            ]
+            drawings: list[Write] = [
+                stack.enter_context(open_writer(path, self.options)) for path in self.grids
+            ]
+            if self.show:
+                from resnet_cli.writers.window import window_writer
+
+                drawings.append(stack.enter_context(window_writer(self.options)))
+            yield outputs, drawings
+
+    def to_stdout(self, earlier: int, total: int | None) -> Write:
+        """What writes a result to stdout, as long as somebody reads it.
+
+        Args:
+            earlier: images that results were written for before.
+            total: of all images, as far as it is known.
+        """
+        write = self.stdout(earlier, total)
+
+        def write_or_say(prediction: Prediction) -> None:
+            try:
+                with saying("standard output"):
+                    write(prediction.best(self.options.topk))
+            except BrokenPipeError:
+                if not self.paths:  # nothing is left to do
+                    raise
+                let_go()
+
+        return write_or_say
+
+    def stdout(self, earlier: int, total: int | None) -> Write:
+        """What writes a result to stdout in its format."""
+        if self.stdout_format == "lines":
+            return lines(earlier, total)
+        rows, errors = TABLES[self.stdout_format]
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors=errors)
+        return rows(sys.stdout, self.options)
+
+
+def lines(earlier: int, total: int | None) -> Write:
+    """A line for each image."""
+    number = earlier
+
+    def write(prediction: Prediction) -> None:
+        nonlocal number
+        number += 1
+        click.echo(result_line(prediction, number, total))
+
+    return write
