@@ -361,6 +361,21 @@ def test_links_to_folders_and_pipes_are_passed_over_and_counted() -> None:
     assert inputs.odd == {"links to folders": 1, "pipes and devices": 1}
 
 
+def test_knots_of_links_and_devices_end_no_run() -> None:
+    touch("d/1.jpg")
+    Path("d/self").symlink_to(".")
+    Path("d/up.jpg").symlink_to("..")
+    Path("d/loop").symlink_to("loop")
+    Path("d/one.jpg").symlink_to("two.jpg")
+    Path("d/two.jpg").symlink_to("one.jpg")
+    Path("d/null.jpg").symlink_to("/dev/null")
+    inputs = find_inputs(["d"])
+
+    assert list(inputs.paths) == ["d/1.jpg", "d/one.jpg", "d/two.jpg"]
+    assert inputs.passed_over == 1  # the loop without a suffix
+    assert inputs.odd == {"links to folders": 2, "pipes and devices": 1}
+
+
 def test_a_list_that_nobody_named_is_not_followed() -> None:
     touch("d/@list.jpg", "secret.jpg")
     Path("list.txt").write_text("@other.txt\n")

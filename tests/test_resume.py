@@ -14,6 +14,10 @@ import pytest
 from click.testing import Result
 
 from conftest import REPOSITORY, Run, picture
+from resnet_cli.errors import OutputError
+from resnet_cli.records import Prediction
+from resnet_cli.writers import Options, open_writer
+from resnet_cli.writers.scan import saved_rows
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 NAMES = ("x.csv", "x.jsonl", "x.json", "x.parquet")
@@ -231,10 +235,79 @@ def test_an_output_is_no_input(predict: Run, photos: Path) -> None:
     assert (photos / "grid-3.png").read_bytes() == before
 
 
+def test_a_finished_file_is_not_touched(predict: Run, photos: Path) -> None:
+    predict(photos, *OUTPUTS)
+    files = [Path(name) for name in NAMES]
+    before = [(file.stat().st_ino, file.stat().st_mtime_ns, file.read_bytes()) for file in files]
+    assert predict(photos, *OUTPUTS, "--resume").exit_code == 0
+    assert before == [(f.stat().st_ino, f.stat().st_mtime_ns, f.read_bytes()) for f in files]
+    record = json.loads(Path("x.parquet.run.json").read_text())
+    assert (record["status"], record["counts"]["images"], record["resumed_after"]) == (
+        "done", 10, 10,
+    )  # fmt: skip
+
+
+def test_a_file_that_another_run_wrote_meanwhile_is_left_alone(predict: Run, photos: Path) -> None:
+    predict(photos, *OUTPUTS)
+    for name in ("x.jsonl", "x.parquet"):
+        saved = saved_rows(Path(name))
+        with Path(name).open("ab") as file:
+            file.write(b"more")
+        before = Path(name).read_bytes()
+        with (
+            pytest.raises(OutputError, match=f"cannot resume {name}: another run has written it"),
+            open_writer(Path(name), Options(topk=1, saved=saved)) as write,
+        ):
+            write(Prediction(Path("a.jpg"), error="none"))
+        assert Path(name).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.parquet"])
+def test_a_file_that_is_removed_while_the_run_goes_is_missed(name: str) -> None:
+    journal = "x.parquet.part.jsonl" if name == "x.parquet" else name
+    writer = open_writer(Path(name), Options(topk=1))
+    write = writer.__enter__()
+    write(Prediction(Path("a.jpg"), error="none"))
+    Path(journal).unlink()
+    with pytest.raises(OutputError, match=f"cannot write {name}: it was removed while the run"):
+        writer.__exit__(None, None, None)
+
+
+def test_a_run_after_one_that_started_anew_is_gone_on_with(predict: Run, photos: Path) -> None:
+    predict(photos / "a", *OUTPUTS, "-k", "2")
+    assert predict(photos, *OUTPUTS, "--overwrite").exit_code == 0
+    expected = [rows(name) for name in NAMES]
+    torn(Path("x.csv"), 7)
+    assert "topk 1 there, 2 now" in predict(photos, *OUTPUTS, "--resume", "-k", "2").stderr
+    assert predict(photos, *OUTPUTS, "--resume").exit_code == 0
+    assert [rows(name) for name in NAMES] == expected
+
+
+def test_a_folder_that_may_not_be_written_is_refused(predict: Run, photos: Path) -> None:
+    if not Path("/proc/self").exists():
+        pytest.skip("no file system here that refuses new files")
+    result = predict(photos, "-o", "/proc/x.csv")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("Error: cannot write /proc/x.csv: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_labels_and_errors_cannot_take_over_a_terminal(predict: Run, photos: Path) -> None:
+    (photos / "a\x1b]0;mine\x07.jpg").write_bytes(b"none")
+    labels = "red\x1b[31m,bell\x07,clear\x9b2J"
+    result = predict(photos, "--classes", labels, "-k", "3", "-o", "x.csv")
+    assert result.exit_code == 3
+    assert all(line.isprintable() for line in (result.stdout + result.stderr).split("\n"))
+    assert "red\\x1b[31m" in result.stdout
+    result = predict(photos, "-o", "x.csv", "--resume", "-k", "3", "--classes", "\x1b[2J,b,c")
+    assert result.exit_code == 1
+    assert all(line.isprintable() for line in result.stderr.split("\n"))
+
+
 def test_a_short_soak_loses_nothing() -> None:
     script = REPOSITORY / "tests" / "faults" / "soak.py"
     done = subprocess.run(
-        [sys.executable, script, "--rounds", "3", "--seed", "1"],
+        [sys.executable, script, "--rounds", "1", "--seed", "1"],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
         timeout=120, check=False,
     )  # fmt: skip

@@ -4,16 +4,20 @@ While ``results.parquet.part.jsonl`` is there, it holds all rows, and the file i
 older. That is all there is to know after a run was cut off: nothing is ever in both.
 """
 
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from resnet_cli.errors import OutputError
+from resnet_cli.records import Prediction
 from resnet_cli.writers.disk import sync_folder, whole_file
 from resnet_cli.writers.growing import growing_file
 from resnet_cli.writers.json import json_line
 from resnet_cli.writers.options import Options, Write
+from resnet_cli.writers.resume import Saved
 from resnet_cli.writers.saved import READERS
 
 Finish = Callable[[BinaryIO, BinaryIO, Options], None]
@@ -28,14 +32,32 @@ def journal_path(path: Path) -> Path:
 def journalled(path: Path, options: Options, finish: Finish) -> Iterator[Write]:
     """Collect rows in a journal, of which ``finish`` makes the file when the run ends or stops.
 
+    A finished file stays as it is until there is a row to add.
+
     Args:
         path: the file.
         options: how results are laid out.
         finish: writes the rows of an open journal to an open file.
     """
+    with ExitStack() as stack:
+        begun: list[Write] = []
+
+        def write(prediction: Prediction) -> None:
+            if not begun:
+                begun.append(stack.enter_context(collected(path, options, finish)))
+            begun[0](prediction)
+
+        if options.saved is None or journal_path(path).exists() or not path.exists():
+            begun.append(stack.enter_context(collected(path, options, finish)))
+        yield write
+
+
+@contextmanager
+def collected(path: Path, options: Options, finish: Finish) -> Iterator[Write]:
+    """Collect rows in a journal now."""
     journal = journal_path(path)
     if options.saved is not None and not journal.exists():
-        options = replace(options, saved=options.saved.moved(begin(journal, path)))
+        options = replace(options, saved=options.saved.moved(begin(journal, path, options.saved)))
     with growing_file(journal, options) as file:
         if options.overwrite:
             path.resolve().unlink(missing_ok=True)
@@ -49,11 +71,17 @@ def journalled(path: Path, options: Options, finish: Finish) -> Iterator[Write]:
     sync_folder(path.parent)
 
 
-def begin(journal: Path, path: Path) -> int:
-    """Put the rows of a finished file, if there is one, into a journal; return its size."""
+def begin(journal: Path, path: Path, saved: Saved) -> int:
+    """Put the rows of a finished file, if there is one, into a journal; return its size.
+
+    Raises:
+        OutputError: it is not the file any more that ``saved`` was read from.
+    """
     with whole_file(journal) as new:
         if path.exists():
             with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size != saved.size:
+                    raise OutputError(f"cannot resume {path}: another run has written it meanwhile")
                 for prediction, _ in READERS[path.suffix.lower()](file):
                     new.write(json_line(prediction))
         return new.tell()
