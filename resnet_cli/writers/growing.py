@@ -102,7 +102,9 @@ def growing_file(path: Path, options: Options) -> Iterator[GrowingFile]:
         size = os.fstat(file.fileno()).st_size
         if options.saved is not None and options.saved.size != size:
             raise OutputError(f"cannot resume {path}: another run has written it meanwhile")
-        file.truncate(0 if options.saved is None else options.saved.end)
+        end = 0 if options.saved is None else options.saved.end
+        if end < size:
+            file.truncate(end)
         with closing(GrowingFile(file)) as growing:
             sync_folder(path.parent)
             yield growing
