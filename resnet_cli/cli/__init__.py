@@ -19,9 +19,9 @@ from resnet_cli.cli.convert import convert
 from resnet_cli.cli.evaluate import evaluate
 from resnet_cli.cli.inspect import inspect
 from resnet_cli.cli.models import models
+from resnet_cli.cli.pipes import discard
 from resnet_cli.cli.predict import predict
 from resnet_cli.cli.summary import summary
-from resnet_cli.cli.terminal import discard
 from resnet_cli.errors import UserError
 from resnet_cli.text import printable
 

@@ -1,7 +1,6 @@
 """What a person sees while a command runs: notes, the bar, the lines above it."""
 
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -9,11 +8,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
+from resnet_cli.cli.pipes import discard
+from resnet_cli.records import Prediction
 from resnet_cli.text import printable
 
-if TYPE_CHECKING:  # records need torch, and help must not wait for it
-    from resnet_cli.records import Prediction
-
+if TYPE_CHECKING:
     Bar = tqdm[NoReturn]
 
 LABELS = {logging.INFO: "Note", logging.WARNING: "Warning"}
@@ -47,13 +46,6 @@ def showing_notes() -> Iterator[None]:
 def note(message: str, label: str = "Note") -> None:
     """Print a note on stderr, above the bar if there is one."""
     tqdm.write(printable(f"{label}: {message}"), file=sys.stderr)
-
-
-def discard(stream: int) -> None:
-    """Let what is written to an open stream go nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream)
-    os.close(nowhere)
 
 
 def let_go() -> None:
@@ -92,7 +84,7 @@ def above_the_bar() -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def result_line(prediction: "Prediction", number: int, total: int | None) -> str:
+def result_line(prediction: Prediction, number: int, total: int | None) -> str:
     """One image as a line: ``3/153  bees/1085.jpg  bees 0.987  12.4 ms``."""
     start = f"{number}/{'?' if total is None else total}  {prediction.path}"
     if prediction.error is not None:
