@@ -17,3 +17,8 @@ def printable(text: str) -> str:
 def first_few(names: Sequence[str]) -> str:
     """The beginning of a list of names, and whether there are more."""
     return ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
+
+
+def amount(count: int, noun: str) -> str:
+    """A number of things: 1 worker, 2 workers."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -26,10 +26,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import DEMO, SAMPLES, Fix, Run
 from measuring import CPU, PEAK, SMALL, TOO_MANY, broken_and_whole, error_line, steady, table
+from resnet_cli import devices
 from resnet_cli.backend import Backend, Top
 from resnet_cli.benchmark import sweep as sweeping
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.cli import cli
+from resnet_cli.cli import sweep as running
 
 pytestmark = pytest.mark.usefixtures("known_peak")
 
@@ -480,6 +482,39 @@ def test_help_has_the_options_of_the_interface(run: Run, option: str) -> None:
 
 
 # what is measured
+
+
+@pytest.mark.parametrize(
+    ("wanted", "measured", "emulated"),
+    [("fp32,bf16", ["fp32"], 1), ("bf16,fp32,fp16", ["fp32"], 2), ("bf16", ["fp32"], 1),
+     ("fp32", ["fp32"], 0)],
+)  # fmt: skip
+def test_what_would_be_emulated_is_measured_in_fp32_and_once(
+    run: Run, fix: Fix, monkeypatch: pytest.MonkeyPatch, wanted: str, measured: list[str],
+    emulated: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(devices, "UNITS", {"bf16": (), "fp16": ()})  # of an older processor
+    fix(steady)
+    result = run(*SMALL, "-b", "1,2", "--precision", wanted, "-o", "a.json", "--progress", "on")
+    record = json.loads(Path("a.json").read_text())
+
+    assert [row["precision"] for row in record["rows"]] == [p for p in measured for _ in (1, 2)]
+    assert record["settings"]["precisions"] == measured
+    assert not record["verdict"].startswith("stopped")
+    assert "2/2 [" in result.stderr
+    notes = [line for line in result.stderr.splitlines() if "emulated" in line]
+    assert len(notes) == emulated
+    assert all("fp32 is measured" in line for line in notes)
+    assert "--precision" not in result.stdout  # which would be no faster
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_compile_is_advised_where_it_has_something_to_add(
+    run: Run, fix: Fix, monkeypatch: pytest.MonkeyPatch, fused: bool
+) -> None:
+    monkeypatch.setattr(running, "fusable", lambda _: fused)
+    fix(steady)
+    assert ("--compile" in run(*SMALL, "-b", 1).stdout) is not fused
 
 
 @pytest.mark.parametrize("subject", [DEMO, "resnet34"])

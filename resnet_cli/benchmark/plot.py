@@ -11,6 +11,7 @@ from resnet_cli.benchmark import Benchmark
 from resnet_cli.benchmark.bars import latency_ranges, throughput_bars
 from resnet_cli.benchmark.curves import latency_curves, throughput_curves
 from resnet_cli.benchmark.series import GREY, INK, SMALL, series_of
+from resnet_cli.text import amount
 
 WIDTH, HEIGHT, HEIGHT_OF_A_BAR = 10.0, 3.0, 0.45  # inches; heights of the panels alone
 DPI = 160
@@ -95,7 +96,7 @@ def facts(benchmark: Benchmark) -> list[str]:
     """What a reader needs to know to believe the figures."""
     settings, environment = benchmark.settings, benchmark.environment
     side = settings["img_size"]
-    found = [f"{side}×{side} pixels", f"{settings['workers']} workers"]
+    found = [f"{side}×{side} pixels", amount(settings["workers"], "worker")]
     if settings["compiled"]:
         found.append("compiled")
     found += [f"torch {environment['torch']}", environment["date"].partition("T")[0]]

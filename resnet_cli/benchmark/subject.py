@@ -27,6 +27,8 @@ def find_measured(given: str) -> Checkpoint:
         return random_checkpoint(given)
     if Path(given).exists():
         return load_checkpoint(Location(Path(given), "as named"))
+    if Path(given).suffix or len(Path(given).parts) > 1:
+        raise SettingError(f"cannot load {given}: there is no such file")
     near = get_close_matches(given, ARCHITECTURES, n=2)
     hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(ARCHITECTURES)}"
     raise SettingError(f"cannot find a model or a checkpoint file {given!r}: {hint}")

@@ -1,6 +1,7 @@
 """The sweep: a row for each precision, batch size and mode."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
 
@@ -14,15 +15,32 @@ from resnet_cli.benchmark.peak import peak_gflops
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.checkpoint import Checkpoint
 from resnet_cli.classifier import Classifier
-from resnet_cli.devices import PRECISIONS, available_cores
+from resnet_cli.devices import PRECISIONS, available_cores, has_units
 from resnet_cli.errors import DeviceError
 from resnet_cli.summary import Totals, summarise
 from resnet_cli.summary.networks import Subject
+
+log = logging.getLogger("resnet_cli")
 
 WIDE = 0.25  # spread from which a row is not to be trusted
 
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 """What torch's allocators say; that of the CPU has no class of its own for it."""
+
+
+def as_they_run(precisions: Iterable[str], device: torch.device) -> tuple[str, ...]:
+    """The arithmetic that ``predict`` uses for each of some precisions, each once.
+
+    What a processor would emulate runs in fp32, which a warning says.
+    """
+    used = {}
+    for precision in precisions:
+        if has_units(device, precision):
+            used[precision] = None
+        else:
+            log.warning("%s on this processor would be emulated: fp32 is measured", precision)
+            used["fp32"] = None
+    return tuple(used)
 
 
 def measure(checkpoint: Checkpoint, settings: Settings) -> Iterator[Row]:
@@ -67,7 +85,6 @@ class Sweep:
         try:
             self.check_room(row)
             classifier = self.ready(row.precision)
-            row = as_it_runs(row, classifier.precision)
             peak = self.peak(classifier.backend.dtype)
             forget_peak(self.settings.device)
             timing = self.timed(classifier, row)
@@ -148,14 +165,6 @@ class Sweep:
             status="noisy" if timing.spread > WIDE else "ok",
             stages=timing.stages,
         )
-
-
-def as_it_runs(row: Row, precision: str) -> Row:
-    """A row in the arithmetic that is used, which need not be what was asked for."""
-    if precision == row.precision:
-        return row
-    said = f"{row.precision} would be emulated here: measured in {precision}"
-    return replace(row, precision=precision, error=said)
 
 
 def check_whole(backend: Backend, batch: int) -> None:

@@ -14,7 +14,7 @@ RISING = 1.05  # times the speed of the next smaller batch
 class Options:
     """What was chosen, and what there is."""
 
-    compiled: bool
+    fused: bool  # by torch.compile, or as far as that would: it has nothing to add
     workers: int  # threads
     cores: int  # that this process may use
     bf16: bool = True  # the device has arithmetic for it
@@ -95,7 +95,7 @@ def advice(best: Row, measured: Sequence[Row], options: Options) -> str:
     untried = []
     if options.bf16 and {row.precision for row in measured} == {"fp32"}:
         untried.append("--precision bf16")
-    if not options.compiled:
+    if not options.fused:
         untried.append("--compile")
     if is_rising(best, measured):
         untried.append(f"a --batch-size over {best.batch_size}")

@@ -47,7 +47,7 @@ def percents(_: click.Context, __: click.Parameter, value: str) -> tuple[float, 
     except ValueError:
         found = ()
     if not found or not all(0 <= percent <= 100 for percent in found):
-        raise click.BadParameter(f"{value[:LONGEST]!r} is not like 50,90,99")
+        raise click.BadParameter(f"{value[:LONGEST]!r} is not percents such as 50,90,99")
     return found
 
 
@@ -184,6 +184,7 @@ def benchmark(
     from resnet_cli.benchmark.compare import read_benchmark
     from resnet_cli.benchmark.photographs import Photographs
     from resnet_cli.benchmark.subject import find_measured
+    from resnet_cli.benchmark.sweep import as_they_run
     from resnet_cli.benchmark.timing import Effort
     from resnet_cli.cli.sweep import check_outputs, run
     from resnet_cli.cli.terminal import showing_notes
@@ -192,10 +193,11 @@ def benchmark(
     check_outputs(outputs, overwrite=overwrite)
     earlier = None if compare is None else read_benchmark(compare)
     with showing_notes():
+        found = find_device(device)
         settings = Settings(
-            device=find_device(device),
+            device=found,
             batch_sizes=batch_sizes,
-            precisions=wanted_precisions,
+            precisions=as_they_run(wanted_precisions, found),
             compiled=compile,
             workers=workers or available_cores(),
             img_size=img_size,

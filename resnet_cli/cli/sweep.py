@@ -16,8 +16,10 @@ from resnet_cli.benchmark.sweep import measure
 from resnet_cli.benchmark.verdict import Options, verdict
 from resnet_cli.checkpoint import Checkpoint
 from resnet_cli.cli.terminal import above_the_bar, note, progress_bar
-from resnet_cli.devices import available_cores, has_units
+from resnet_cli.devices import PRECISIONS, available_cores, has_units
 from resnet_cli.errors import OutputError
+from resnet_cli.fusion import fusable
+from resnet_cli.text import amount
 from resnet_cli.writers import check_new, saying
 
 WIDTH = 80  # characters, where nothing says how wide the terminal is
@@ -84,7 +86,7 @@ def run(
     """
     where = environment(settings.device, settings.workers)
     note(
-        f"{checkpoint.model} on {where['device']}, {settings.workers} workers, "
+        f"{checkpoint.model} on {where['device']}, {amount(settings.workers, 'worker')}, "
         f"torch {where['torch']}"
     )
     now = {"environment": where, "settings": settings.record()}
@@ -125,7 +127,7 @@ def conclusion(rows: Sequence[Row], settings: Settings) -> str:
     if not rows:
         return "nothing was measured"
     options = Options(
-        compiled=settings.compiled,
+        fused=settings.compiled or is_fused(settings),
         workers=settings.workers,
         cores=available_cores(),
         bf16=has_units(settings.device, "bf16"),
@@ -134,6 +136,12 @@ def conclusion(rows: Sequence[Row], settings: Settings) -> str:
     if len(rows) == settings.total:
         return said
     return f"stopped after {len(rows)} of {settings.total} rows; {said}"
+
+
+def is_fused(settings: Settings) -> bool:
+    """Whether the network is fused without torch.compile, which is then no faster."""
+    kinds = [PRECISIONS[precision] for precision in settings.precisions]
+    return settings.device.type == "cpu" and all(map(fusable, kinds))
 
 
 def write(result: Benchmark, outputs: Sequence[Path]) -> None:

@@ -141,6 +141,11 @@ def in_the_way(path: Path) -> list[Path]:
             return []
 
 
+MAKE_ROOM = "make room, or write elsewhere"
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 @contextmanager
 def open_writer(path: Path, options: Options) -> Iterator[Write]:
     """Open the writer that the suffix of ``path`` names.
@@ -152,13 +157,15 @@ def open_writer(path: Path, options: Options) -> Iterator[Write]:
         OutputError: the file cannot be written, now or at any row.
     """
     stack = ExitStack()
-    with saying(path):
-        if path.suffix.lower() not in RESUMABLE:
+    rows = path.suffix.lower() in RESUMABLE
+    room = "its rows so far are whole: make room, then --resume" if rows else MAKE_ROOM
+    with saying(path, full=room):
+        if not rows:
             stack.enter_context(reserved(path, overwrite=options.overwrite))
         write = stack.enter_context(WRITERS[path.suffix.lower()](path, options))
 
     def write_or_say(prediction: Prediction) -> None:
-        with saying(path):
+        with saying(path, full=room):
             write(prediction.best(options.topk))
 
     try:
@@ -167,24 +174,22 @@ def open_writer(path: Path, options: Options) -> Iterator[Write]:
         with suppress(OSError, OutputError):
             stack.close()
         raise
-    with saying(path):
+    with saying(path, full=room):
         stack.close()
 
 
 @contextmanager
-def saying(place: Path | str) -> Iterator[None]:
-    """Name what could not be written in an error of the system, such as a full disk."""
+def saying(place: Path | str, *, full: str = MAKE_ROOM) -> Iterator[None]:
+    """Name what could not be written in an error of the system.
+
+    Args:
+        place: what is written.
+        full: what would be right where the disk is full.
+    """
     try:
         yield
     except BrokenPipeError:  # not an error: who reads has seen enough
         raise
     except OSError as error:
-        raise OutputError(
-            f"cannot write {place}: {error.strerror or error}{advice(error)}"
-        ) from error
-
-
-def advice(error: OSError) -> str:
-    """What would be right, where that is known."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return ": its rows so far are whole: make room, then --resume" if full else ""
+        advice = f": {full}" if error.errno in FULL else ""
+        raise OutputError(f"cannot write {place}: {error.strerror or error}{advice}") from error
