@@ -51,6 +51,18 @@ def evaluate(run: Run, checkpoint: Path) -> Run:
 # figures
 
 
+def test_each_picture_that_is_asked_for_is_written(evaluate: Run) -> None:
+    picture(Path("d/a/1.png"))
+    files = ["c.png", "c.csv", "k.svg", "k.csv"]
+    options = ["--confusion", "--confusion", "--calibration", "--calibration"]
+    result = evaluate("d", *(word for pair in zip(options, files, strict=True) for word in pair))
+    assert result.exit_code == 0
+    assert all(Path(file).stat().st_size for file in files)
+    svg = Path("k.svg").read_text(encoding="utf-8")
+    assert "too confident by" in svg
+    assert "too modest by" in svg
+
+
 def test_the_demonstration(run: Run) -> None:
     result = run(
         "evaluate", SAMPLES, "-c", DEMO, "-o", "m.json", "-o", "classes.csv", "--mistakes", "w.csv",

@@ -44,15 +44,18 @@ from resnet_cli.cli.options import (
 @click.option(
     "--confusion",
     type=click.Path(path_type=Path),
+    multiple=True,
     metavar="FILE",
     help="Confusion matrix as .png, .pdf or .svg (of more than 100 classes the most confused), or "
-    "whole as .csv.  [default: none]",
+    "whole as .csv; repeatable.  [default: none]",
 )
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
+    multiple=True,
     metavar="FILE",
-    help="Reliability diagram as .png, .pdf or .svg, or its bins as .csv.  [default: none]",
+    help="Reliability diagram as .png, .pdf or .svg, or its bins as .csv; repeatable.  "
+    "[default: none]",
 )
 @click.option(
     "--mistakes",
@@ -119,8 +122,8 @@ def evaluate(
     labels: Path | None,
     predictions: Path | None,
     outputs: tuple[Path, ...],
-    confusion: Path | None,
-    calibration: Path | None,
+    confusion: tuple[Path, ...],
+    calibration: tuple[Path, ...],
     mistakes: Path | None,
     report: Path | None,
     report_limit: int,

@@ -23,7 +23,7 @@ def compare(classifiers: Sequence[Classifier], files: Files, settings: Settings)
         How many images could not be read.
     """
     for_one = ("confusion", "calibration", "mistakes", "report")
-    given = [f"--{name}" for name in for_one if getattr(files, name) is not None]
+    given = [f"--{name}" for name in for_one if getattr(files, name)]
     given += ["--audit"] if settings.audit_images else []
     given += [f"-o {path}" for path in files.outputs if path.suffix.lower() != ".json"]
     if given:

@@ -36,8 +36,8 @@ class Files:
     """Where the figures go beside stdout."""
 
     outputs: tuple[Path, ...]
-    confusion: Path | None
-    calibration: Path | None
+    confusion: tuple[Path, ...]
+    calibration: tuple[Path, ...]
     mistakes: Path | None
     report: Path | None
     overwrite: bool
@@ -46,7 +46,7 @@ class Files:
         """Refuse, before any work is done, what could not be written at the end of it."""
         wanted = [
             *((path, FIGURES) for path in self.outputs),
-            *((path, PICTURES) for path in (self.confusion, self.calibration)),
+            *((path, PICTURES) for path in self.confusion + self.calibration),
             (self.mistakes, (".csv",)),
             (self.report, (".html",)),
         ]
@@ -68,17 +68,23 @@ class Files:
         for path in self.outputs:
             is_json = path.suffix.lower() == ".json"
             write(path, as_json(record) if is_json else as_csv(evaluation))
-        for name in ("confusion", "calibration"):
-            path = getattr(self, name)
-            if path is None or not evaluation.images:
-                continue
-            if path.suffix.lower() == ".csv":
-                write(path, TABLES[name](evaluation))
-            else:
-                from resnet_cli.evaluate.plots import PLOTS, save
+        if not evaluation.images:
+            return
+        drawn = {"confusion": self.confusion, "calibration": self.calibration}
+        for name, paths in drawn.items():
+            for path in paths:
+                draw(name, path, evaluation, caption)
 
-                with saying(path):
-                    save(PLOTS[name](evaluation, caption), path)
+
+def draw(name: str, path: Path, evaluation: Evaluation, caption: str) -> None:
+    """Write one picture, or its numbers."""
+    if path.suffix.lower() == ".csv":
+        write(path, TABLES[name](evaluation))
+        return
+    from resnet_cli.evaluate.plots import PLOTS, save
+
+    with saying(path):
+        save(PLOTS[name](evaluation, caption), path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

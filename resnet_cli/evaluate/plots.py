@@ -18,7 +18,8 @@ from resnet_cli.writers.lettering import cut_end, lettered
 
 INK, QUIET, LINES = "#1f2328", "#6e7781", "#d9dee3"
 EMPTY = "#f3f1ee"  # the row of a class without images
-BLUE, RED = "#0b6e99", "#d1495b"
+BLUE = "#0b6e99"
+PALE_BLUE, PALE_RED = "#9ecae1", "#efb9c0"
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9ecae1", "#0b4f71"])
 
 DOTS_PER_INCH = 150
@@ -180,12 +181,13 @@ def calibration(evaluation: Evaluation, caption: str) -> Figure:
     width = bins[0].high - bins[0].low
     accuracy = [each.accuracy or 0.0 for each in bins]
     confidence = [each.confidence or 0.0 for each in bins]
-    gap = [said - true for said, true in zip(confidence, accuracy, strict=True)]
+    pairs = list(zip(confidence, accuracy, strict=True))
+    over = [max(said - true, 0.0) for said, true in pairs]
+    under = [max(true - said, 0.0) for said, true in pairs]
     bars: dict[str, Any] = {"width": width, "align": "edge", "edgecolor": "white"}
     upper.bar(places, accuracy, color=BLUE, label="accuracy", **bars)
-    upper.bar(
-        places, gap, bottom=accuracy, color=RED, alpha=0.35, label="gap to the confidence", **bars
-    )
+    upper.bar(places, over, bottom=accuracy, color=PALE_RED, label="too confident by", **bars)
+    upper.bar(places, under, bottom=confidence, color=PALE_BLUE, label="too modest by", **bars)
     upper.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--", label="perfect")
     upper.set(xlim=(0, 1), ylim=(0, 1))
     upper.set_ylabel("share that is right", color=QUIET)
