@@ -218,14 +218,22 @@ COMMANDS = {
     "inspect": ("inspect", "model", "--format", "json"),
     "convert": ("convert", "model", "converted.safetensors"),
     "summary": ("summary", "model"),
+    "evaluate": ("evaluate", "photos", "-c", "model"),
 }
+
+
+def photos() -> None:
+    """What the commands look at: a picture, and a folder of them for each class."""
+    picture(Path("picture.png"))
+    Path("photos/ant").mkdir(parents=True, exist_ok=True)
+    picture(Path("photos/ant/one.png"))
 
 
 @pytest.fixture
 def watched(run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing may run, or be imported, or be otherwise than it was."""
     monkeypatch.setitem(vars(copyreg)["_inverted_registry"], 0xF0, ("os", "system"))
-    picture(Path("picture.png"))
+    photos()
     Path("model").write_bytes(pickle.dumps(["harmless"]))
     for arguments in COMMANDS.values():  # which import what they need
         run(*arguments)
@@ -297,7 +305,7 @@ SOME = [
 @pytest.mark.usefixtures("watched")
 @pytest.mark.parametrize(("group", "name"), SOME)
 def test_no_command_runs_what_is_in_a_file(run: Run, group: str, name: str) -> None:
-    picture(Path("picture.png"))
+    photos()
     Path("model").write_bytes(ATTACKS[group][name])
     for command, arguments in COMMANDS.items():
         result = run(*arguments)
@@ -308,7 +316,7 @@ def test_no_command_runs_what_is_in_a_file(run: Run, group: str, name: str) -> N
 
 def test_a_checkpoint_with_programs_in_it_works_and_they_do_not(run: Run) -> None:
     Path("victim.py").write_text(OPEN)
-    picture(Path("picture.png"))
+    photos()
     torch.save({**calls(), "weights": tiny(0.01), "classes": NAMES}, "model")
     results = {name: run(*arguments) for name, arguments in COMMANDS.items()}
 

@@ -33,7 +33,7 @@ def as_they_run(precisions: Iterable[str], device: torch.device) -> tuple[str, .
 
     What a processor would emulate runs in fp32, which a warning says.
     """
-    used = {}
+    used: dict[str, None] = {}
     for precision in precisions:
         if has_units(device, precision):
             used[precision] = None

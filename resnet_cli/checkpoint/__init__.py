@@ -63,6 +63,15 @@ class Checkpoint:
             found.append(f"prefix {self.stripped_prefix} taken off")
         return found
 
+    def require_untouched(self) -> None:
+        """Refuse to go on with a file that was written to since it was read.
+
+        Raises:
+            CheckpointError: it was.
+        """
+        if stamps(self.files) != self.stamps:
+            raise CheckpointError(f"cannot use {self.path}: it was written to while it was read")
+
     def network(self) -> ResNet:
         """Torchvision's network with these weights, in evaluation mode, on the CPU, in fp32.
 
@@ -72,8 +81,7 @@ class Checkpoint:
         Raises:
             CheckpointError: the file was written to since it was read.
         """
-        if stamps(self.files) != self.stamps:
-            raise CheckpointError(f"cannot use {self.path}: it was written to while it was read")
+        self.require_untouched()
         network = copy.deepcopy(self.blank)
         state = {
             name: tensor.to(torch.float32, copy=name.startswith("fc."))

@@ -27,9 +27,10 @@ def write_checkpoint(checkpoint: Checkpoint, output: Path, *, half: bool = False
 
     Raises:
         OutputError: another suffix, or it cannot be written.
-        CheckpointError: a weight too large for fp16.
+        CheckpointError: a weight too large for fp16, or its file was written to meanwhile.
     """
     save = saver(output)
+    checkpoint.require_untouched()
     state = apart(checkpoint.state)
     if half:
         state = halved(state)
@@ -39,6 +40,7 @@ def write_checkpoint(checkpoint: Checkpoint, output: Path, *, half: bool = False
         unfinished.touch()
         mode = unfinished.stat().st_mode  # safetensors would let nobody else read it
         save(state, description(checkpoint), unfinished)
+        checkpoint.require_untouched()  # what was written is still mapped from its file
         unfinished.chmod(mode)
         unfinished.replace(output)
     except (OSError, RuntimeError, SafetensorError) as error:
