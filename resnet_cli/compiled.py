@@ -71,8 +71,11 @@ class Compiled:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # what torch.compile's own errors derive from
+            reason = describe(error)
+            if "CxxCompiler" in reason:  # whose own words are of torch's insides
+                reason = "no C++ compiler was found, such as g++"
             raise DeviceError(
-                f"cannot compile the network ({describe(error)}): leave --compile out"
+                f"cannot compile the network ({reason}): leave --compile out"
             ) from error
         log.info(
             "compiled for batches of %d in %.0f s: the next run finds it in %s",

@@ -1,7 +1,9 @@
 """What tests share: networks with the statistics of trained ones, pictures, and real data."""
 
 import os
+import resource
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,3 +139,17 @@ def photos(tmp_path: Path) -> Path:
         place = folder / ("a" if number < 6 else "b") / f"img{number}{suffix}"
         picture(place, (200 + 31 * number, 420 - 17 * number), seed=number)
     return folder
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Let no file become larger, as on a disk that is full.
+
+    For no longer than the work under test: what pytest prints may go to a file as well.
+    """
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -2,15 +2,12 @@
 
 import json
 import re
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from conftest import Fix, Run
+from conftest import Fix, Run, room_for
 from measuring import SMALL, broken_and_whole, error_line, steady
 
 
@@ -124,17 +121,6 @@ def test_overwrite_and_suffixes_in_capitals(run: Run, fix: Fix) -> None:
     assert Path("A.CSV").read_text().startswith("mode,")
     with Image.open("A.PNG") as image:
         assert image.format == "PNG"
-
-
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """Let no file become larger, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_full_disk_is_told_and_leaves_what_was_there(run: Run, fix: Fix) -> None:

@@ -2,7 +2,6 @@ import copy
 import json
 import pickle
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,7 @@ from torchvision import models, transforms
 from torchvision.models import ResNet
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from conftest import Run, picture, trained
+from conftest import Run, picture, room_for, trained
 from systems import HEADS as STATE_HEADS
 from systems import MmHead, cut, d2l_first_edition, fastai_head, mm_classifier, to_detectron2
 
@@ -468,12 +467,8 @@ def test_a_full_disk_leaves_the_old_file_whole_and_nothing_else(
 ) -> None:
     output = Path(f"out{suffix}")
     output.write_bytes(b"precious")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
-    try:
+    with room_for(room):
         line = complaint(run, checkpoint, output, "--overwrite")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     assert f"cannot write {output}: " in line
     assert output.read_bytes() == b"precious"

@@ -4,9 +4,7 @@ import gc
 import json
 import os
 import re
-import resource
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from matplotlib import pyplot
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from PIL import Image
 
-from conftest import Run
+from conftest import Run, room_for
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction, Score
 from resnet_cli.writers import WRITERS, Options, check_outputs, open_writer
@@ -310,21 +308,12 @@ def test_a_run_that_stops_leaves_the_page_it_was_at() -> None:
     assert is_png(Path("grid.png"))
 
 
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """Files may not be larger than 2 kB: what the system then does is what a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.usefixtures("small_disk")
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".parquet", ".pdf", ".png", ".html"])
 def test_a_full_disk_is_an_error_that_names_the_file(suffix: str) -> None:
     path = Path("x").with_suffix(suffix)
 
-    with pytest.raises(OutputError, match=f"cannot write x{suffix}: File too large.*make room"):
+    sentence = f"cannot write x{suffix}: File too large.*make room"
+    with room_for(2000), pytest.raises(OutputError, match=sentence):
         write(path, *[ok(f"{number}.jpg") for number in range(300)])
     gc.collect()  # a file that was left open is told of here, not in another test
     left = {place.name for place in Path().iterdir()}

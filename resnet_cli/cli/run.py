@@ -16,7 +16,7 @@ from resnet_cli.devices import available_cores, device_name
 from resnet_cli.errors import UserError
 from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.tally import Tally
-from resnet_cli.text import first_few
+from resnet_cli.text import amount, first_few
 from resnet_cli.verification import verify
 from resnet_cli.writers.outputs import recorded, resumed
 from resnet_cli.writers.resume import Plan
@@ -142,8 +142,9 @@ def report(classifier: Classifier, tally: Tally, seconds: float) -> None:
     """Say how long it took and what limited it."""
     device = device_name(classifier.backend.device)
     click.echo(
-        f"{device}, {classifier.precision}, {tally.workers} workers: {tally.images:,} images, "
-        f"{tally.errors:,} errors in {seconds:.2f} s: {tally.images / seconds:.1f} images/s",
+        f"{device}, {classifier.precision}, {amount(tally.workers, 'worker')}: "
+        f"{tally.images:,} images, {tally.errors:,} errors in {seconds:.2f} s: "
+        f"{tally.images / seconds:.1f} images/s",
         err=True,
     )
     means = ", ".join(f"{stage} {ms:.2f} ms" for stage, ms in tally.means().items())
