@@ -36,7 +36,7 @@ NAMES = ("ants", "bees", "wasps")
 Open = Callable[..., "Report"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     """A browser with an empty profile; where there is none, a skip that CI takes for a failure."""
     found = shutil.which("chromium") or shutil.which("google-chrome")
