@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import init
 from torch.overrides import TorchFunctionMode
 from torchvision.models import ResNet, get_model
 from torchvision.models.resnet import Bottleneck
@@ -122,14 +123,19 @@ class WithoutWeights(TorchFunctionMode):
     """
 
     ALLOCATE = frozenset({torch.empty, torch.ones, torch.zeros})
-    FILL = frozenset({Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_})
+    FILL = frozenset(
+        {init.kaiming_uniform_, init.uniform_, init.constant_,
+         Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_}
+    )  # fmt: skip
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func in self.FILL and args[0].is_meta:
-            return args[0]
         options = dict(kwargs or {})
+        if func in self.FILL:
+            filled = args[0] if args else options["tensor"]
+            if filled.is_meta:
+                return filled
         is_counter = func is torch.tensor and args == (0,)  # of a batch norm
         if func in self.ALLOCATE or is_counter:
             options["device"] = "meta"

@@ -58,7 +58,7 @@ class Backend:
         self.device = device
         self.limit: int | None = None
         self.dtype = PRECISIONS[precision]
-        folded = fold(network).to(device, self.dtype, memory_format=torch.channels_last)
+        folded = fold(network, device, self.dtype)
         fused = fuse(folded) if device.type == "cpu" and not compiled else folded
         ready = FromPixels(preprocess.normalisation().to(device), fused, self.dtype)
         self.network: Callable[[Tensor], Tensor] = (

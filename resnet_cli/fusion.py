@@ -20,23 +20,34 @@ BLOCKS = (BasicBlock, Bottleneck)
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
-def fold(network: ResNet) -> ResNet:
+def fold(network: ResNet, device: torch.device, dtype: torch.dtype) -> ResNet:
     """Fold each batch norm into the convolution before it, in place.
 
     The weights leave the memory map of the checkpoint's file on the way, so that the file may
-    change or vanish while the network runs.
+    change or vanish while the network runs. Each convolution is settled before the next is folded:
+    no second copy of the whole network is made.
+
+    Args:
+        network: in evaluation mode, on the CPU, in fp32.
+        device: where it will run.
+        dtype: what it will run in, channels-last.
     """
+
+    def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+        alone = fuse_conv_bn_eval(conv, norm)
+        return alone.to(device, dtype).to(memory_format=torch.channels_last)
+
     for module in network.modules():
         if isinstance(module, ResNet | BasicBlock | Bottleneck):
             for number in (1, 2, 3):
                 conv, norm = (getattr(module, f"{kind}{number}", None) for kind in ("conv", "bn"))
                 if conv is not None and norm is not None:
-                    setattr(module, f"conv{number}", fuse_conv_bn_eval(conv, norm))
+                    setattr(module, f"conv{number}", folded(conv, norm))
                     setattr(module, f"bn{number}", nn.Identity())
             shortcut = getattr(module, "downsample", None)
             if shortcut is not None:
-                module.downsample = nn.Sequential(fuse_conv_bn_eval(*shortcut))
-    network.fc = copy.deepcopy(network.fc)
+                module.downsample = nn.Sequential(folded(*shortcut))
+    network.fc = copy.deepcopy(network.fc).to(device, dtype)
     return network
 
 

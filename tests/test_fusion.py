@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from conftest import trained
@@ -24,6 +25,10 @@ def images(channels: int = 3, height: int = 65) -> Tensor:
     return torch.randn(3, channels, height, 32, generator=generator)
 
 
+def folded(network: ResNet) -> ResNet:
+    return fold(network, torch.device("cpu"), torch.float32)
+
+
 @pytest.mark.parametrize("height", [65, 32])  # the last stage has a few pixels, or one
 @pytest.mark.parametrize(
     ("name", "variant", "channels"),
@@ -42,8 +47,7 @@ def test_the_logits_are_those_of_torchvisions_network(
     arrange(network, variant)
     with torch.inference_mode():
         expected = network(images(channels, height))
-        folded = fold(copy.deepcopy(network)).to(memory_format=torch.channels_last)
-        fused = fuse(folded)
+        fused = fuse(folded(copy.deepcopy(network)))
         logits = fused(images(channels, height).to(memory_format=torch.channels_last))
 
     kinds = {type(module) for module in fused.modules()}
@@ -58,7 +62,7 @@ def test_other_activations_are_not_taken_for_relu() -> None:
     network.layer2[1].relu = nn.LeakyReLU(0.5)
     with torch.inference_mode():
         expected = network(images())
-        logits = fuse(fold(network))(images())
+        logits = fuse(folded(network))(images())
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -67,7 +71,7 @@ def test_other_paddings_are_not_taken_for_zeros() -> None:
     network.conv1 = nn.Conv2d(3, 64, 7, 2, 3, padding_mode="reflect", bias=False).eval()
     with torch.inference_mode():
         expected = network(images())
-        logits = fuse(fold(network))(images())
+        logits = fuse(folded(network))(images())
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -94,7 +98,7 @@ def test_without_the_operators_the_network_runs_as_it_is(
     network = trained()
     with torch.inference_mode():
         expected = network(images())
-        kept = fuse(fold(network))
+        kept = fuse(folded(network))
         logits = kept(images())
 
     assert all(type(module) is not operator for module in kept.modules())
@@ -105,3 +109,12 @@ def test_the_probe_draws_no_random_numbers() -> None:
     state = torch.get_rng_state()
     fusable(torch.float32)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_folded_network_is_where_it_will_run(dtype: torch.dtype) -> None:
+    network = fold(trained(), torch.device("cpu"), dtype)
+    weights = dict(network.named_parameters())
+    assert {weight.dtype for weight in weights.values()} == {dtype}
+    convs = [weight for weight in weights.values() if weight.ndim == 4 and weight.shape[2] > 1]
+    assert all(w.is_contiguous(memory_format=torch.channels_last) for w in convs)

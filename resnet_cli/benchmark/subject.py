@@ -1,6 +1,7 @@
 """What is measured: a checkpoint, or a network of random weights."""
 
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -56,5 +57,5 @@ def random_checkpoint(name: str) -> Checkpoint:
         preprocess_source="imagenet-v1",
         notes=(),
         state=network.state_dict(),
-        blank=build(name, num_classes=OUTPUTS),
+        blanks=iter(partial(build, name, num_classes=OUTPUTS), None),
     )

@@ -195,7 +195,7 @@ def cost_of_an_image(checkpoint: Checkpoint, side: int) -> Totals:
     subject = Subject(
         checkpoint.model,
         str(checkpoint.path),
-        checkpoint.blank,
+        next(checkpoint.blanks),
         checkpoint.in_channels,
         checkpoint.num_classes,
         is_resnet=True,

@@ -1,9 +1,9 @@
 """Any checkpoint file -> Checkpoint: network, class names, preprocessing, and where from."""
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -49,7 +49,7 @@ class Checkpoint:
     notes: tuple[str, ...]  # what was taken for granted, in words
     # under torchvision's names, still mapped from the file
     state: Mapping[str, Tensor] = field(repr=False)
-    blank: ResNet = field(repr=False)  # on the meta device
+    blanks: Iterator[ResNet] = field(repr=False)  # each a new one, on the meta device
 
     # sizes and times of the files when they were read
     stamps: tuple[tuple[int, int], ...] = field(default=(), repr=False)
@@ -82,7 +82,7 @@ class Checkpoint:
             CheckpointError: the file was written to since it was read.
         """
         self.require_untouched()
-        network = copy.deepcopy(self.blank)
+        network = next(self.blanks)
         state = {
             name: tensor.to(torch.float32, copy=name.startswith("fc."))
             if tensor.is_floating_point()
@@ -164,7 +164,7 @@ def load_checkpoint(
         preprocess_source=preprocess_source,
         notes=examined.notes,
         state=found.state,
-        blank=found.blank,
+        blanks=chain([found.blank], iter(found.build, None)),
         stamps=before,
     )
 

@@ -1,8 +1,9 @@
 """The weights of a file -> the network that they are of, every tensor in its place."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from torch import Tensor
 from torchvision.models import ResNet
@@ -48,6 +49,7 @@ class Found:
     unused: tuple[str, ...]  # tensors of the container that belong to something else
     pretext: str | None  # a name that only networks have which learned without labels
     blank: ResNet = field(repr=False)  # without weights
+    build: Callable[[], ResNet] = field(repr=False)  # another such
 
     @property
     def num_classes(self) -> int:
@@ -95,12 +97,14 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     unused = [name for name in others if name not in head.names and not COUNTERS.fullmatch(name)]
     if head.layers and not pretext:
         require_end(head, detected.features, elsewhere(weights, around_head))
-    blank = build(
+    build_another = partial(
+        build,
         detected.architecture.name,
         in_channels=detected.in_channels,
         head=head.layers or None,
         variant=variant,
     )
+    blank = build_another()
     require_same(blank, ours)
     names = set(blank.state_dict()) if head.layers else backbone_names(blank)
     # what learns without labels has more than one network in it
@@ -116,6 +120,7 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
         unused=tuple(unused),
         pretext=pretext,
         blank=blank,
+        build=build_another,
     )
 
 
