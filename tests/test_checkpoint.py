@@ -448,9 +448,12 @@ def test_a_missing_file_is_refused() -> None:
 
 @pytest.mark.parametrize(("content", "sentence"), [
     ({}, "no ResNet in it: it holds nothing"),
-    (5, "no ResNet in it: it holds a int"),
+    (5, "no ResNet in it: it holds an int"),
     (torch.zeros(3), "no ResNet in it: it holds a Tensor"),
-    ({"epoch": 1, "loss": 0.5}, "no ResNet in it: it holds epoch, loss"),
+    ({"epoch": 1, "loss": 0.5},
+     "there are no weights in it, only a dict of epoch (int), loss (float)"),
+    ({"a": {"b": None}}, "there are no weights in it, only a dict of a (dict)"),
+    ({"a": torch.zeros(3)}, "no ResNet in it: it holds a"),
     ({f"features.{n}.weight": torch.zeros(1) for n in range(9)}, "it holds features.0.weight, "),
 ])  # fmt: skip
 def test_a_checkpoint_of_something_else_says_what_it_holds(content: Any, sentence: str) -> None:
@@ -479,8 +482,16 @@ def gap(state: State) -> State:
     (with_tensor("fc.weight", 3), r"fc\.weight and 1 more are left over"),
     (lambda state: {**state, "fc.weight": torch.zeros(3, 512)[:0]},
      r"fc\.weight and 1 more are left over"),
-    (without("layer2.0.bn1.weight"), r"it is not whole: layer2\.0\.bn1\.weight is missing"),
-    (without("bn1.running_mean"), r"it is not whole: bn1\.running_mean is missing"),
+    (without("layer2.0.bn1.weight"), r"it is not whole: layer2\.0\.bn1\.weight is missing from"),
+    (without("bn1.running_mean"), r"bn1\.running_mean is missing from its resnet18$"),
+    (without("layer3.1.conv1.weight"), r"layer3\.1\.conv1\.weight is missing from its resnet18$"),
+    (without("layer4.0.conv1.weight"), r"layer4\.0\.conv1\.weight is missing from its resnet18$"),
+    (without("layer1.0.conv1.weight"), r"it is not whole: layer1\.0\.conv1\.weight is missing$"),
+    (without("layer1.0.conv2.weight"), r"layer1\.0\.conv2\.weight is missing from its resnet18$"),
+    (lambda state: prefixed(without("layer1.0.conv1.weight")(state), "x.module."),
+     r"it is not whole: x\.module\.layer1\.0\.conv1\.weight is missing$"),
+    (lambda state: {n: t for n, t in state.items() if "layer3.1" not in n},
+     r"\(2, 2, 1, 2\) BasicBlocks with 1 group of width 64 is in it, .* the nearest is resnet18, "),
     (with_tensor("fc2.weight", 3, 512), r"its head does not end with fc: fc2\.weight is behind it"),
     (with_tensor("layer1.0.extra.weight", 8), r"layer1\.0\.extra\.weight is left over"),
     (with_tensor("fc.bias", 5), r"fc\.bias has the shape \[5\] in place of \[3\]"),
@@ -495,12 +506,18 @@ def gap(state: State) -> State:
     (with_tensor("layer1.0.conv1.weight", 64), r"layer1\.0\.conv1\.weight has the shape \[64\]"),
     (with_tensor("layer1.0.conv1.weight", 0, 64, 3, 3), r"layer1\.0\.conv1\.weight has the shape"),
     (with_tensor("layer1.0.conv1.weight", 96, 64, 3, 3), "width 96"),
-    (deeper, r"\(3, 2, 2, 2\) BasicBlocks"),
+    (deeper, r"\(3, 2, 2, 2\) BasicBlocks .* nearest is resnet18, of \(2, 2, 2, 2\) BasicBlocks"),
     (gap, r"layer1\.1\.\S+ and \d+ more are missing"),
 ])  # fmt: skip
 def test_weights_that_do_not_fit_are_refused(change: Change, sentence: str) -> None:
     with pytest.raises(CheckpointError, match=sentence):
         opened(saved(change(tiny()))).network()
+
+
+def test_a_bottleneck_without_its_last_convolution_is_still_one() -> None:
+    state = without("layer1.0.conv3.weight")(tiny("resnet50"))
+
+    assert refusal(saved(state)).endswith("layer1.0.conv3.weight is missing from its resnet50")
 
 
 def test_weights_that_are_whole_numbers_are_refused() -> None:

@@ -159,7 +159,7 @@ def test_darker_is_more_compute() -> None:
 def test_words_tell_the_stages() -> None:
     said = [text.get_text() for text in words(drawing("resnext50_32x4d"))]
     heading = said[
-        said.index("25.0 M parameters  ·  4.23 GMACs  ·  input 3×224×224  ·  1000 classes") - 1
+        said.index("25.0 M parameters  ·  4.23 GMACs  ·  input 3×224×224  ·  1,000 classes") - 1
     ]
 
     assert heading == "resnext50_32x4d"

@@ -281,6 +281,35 @@ def test_a_table_says_what_was_read_from_the_file(run: Run, tmp_path: Path) -> N
     assert "classes: ants, bees, wasps (classes in the checkpoint)" in text
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_a_backbone_is_shown_without_a_head(run: Run, name: str) -> None:
+    network = trained(name)
+    torch.save({n: t for n, t in network.state_dict().items() if n[:3] != "fc."}, "backbone.pth")
+    record = json.loads(run("summary", "backbone.pth", "--format", "json").stdout)
+    stages = json.loads(
+        run("summary", "backbone.pth", "--view", "stages", "--format", "json").stdout
+    )
+    text = run("summary", "backbone.pth", "--plot", "plot.svg").stdout
+
+    assert record["num_classes"] == 0
+    assert record["totals"]["parameters"] == sum(
+        p.numel() for n, p in network.named_parameters() if n[:3] != "fc."
+    )
+    assert [row["name"] for row in stages["rows"]][-2:] == ["conv5_x", "avgpool"]
+    assert "224×224 → no head" in text
+    assert "a backbone alone: it has no head, and so no classes" in text
+    assert "no head" in Path("plot.svg").read_text()
+
+
+def test_a_backbone_can_be_given_a_head(run: Run) -> None:
+    state = trained().state_dict()
+    torch.save({n: t for n, t in state.items() if n[:3] != "fc."}, "backbone.pth")
+    result = run("summary", "backbone.pth", "--num-classes", 7, "--view", "stages")
+
+    assert "→ 7 classes" in result.stdout
+    assert "512 → 7" in result.stdout
+
+
 def test_a_broken_checkpoint_gives_the_readers_own_sentence(run: Run) -> None:
     Path("model.pth").write_text("not a checkpoint")
     result = run("summary", "model.pth")

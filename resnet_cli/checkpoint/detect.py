@@ -8,6 +8,7 @@ from torch import Tensor
 
 from resnet_cli.architectures import ARCHITECTURES, Architecture
 from resnet_cli.errors import CheckpointError
+from resnet_cli.text import amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,9 @@ class Detected:
         return 512 if self.architecture.block == "BasicBlock" else 2048
 
 
-BLOCK_NAME = re.compile(r"layer([1-4])\.(\d{1,3})\.conv1\.weight")
+BLOCK_NAME = re.compile(r"layer([1-4])\.(\d{1,3})\..+")
+
+Signature = tuple[str, tuple[int, ...], int, int]  # block, depths, groups, width per group
 
 
 def detect(state: Mapping[str, Tensor]) -> Detected:
@@ -38,25 +41,42 @@ def detect(state: Mapping[str, Tensor]) -> Detected:
     wanted = signature(state)
     matches = [a for a in ARCHITECTURES.values() if facts(a) == wanted]
     if not matches:
-        block, depths, groups, width = wanted
-        raise CheckpointError(
-            f"a ResNet of {depths} {block}s with {groups} groups of width {width} is in it, which "
-            f"is none of {', '.join(ARCHITECTURES)}"
-        )
+        raise CheckpointError(unknown(wanted))
     return Detected(matches[0], input_channels(state))
 
 
-def facts(architecture: Architecture) -> tuple[str, tuple[int, ...], int, int]:
+def unknown(wanted: Signature) -> str:
+    """A sentence on a ResNet that is none of the ten, with the nearest of them."""
+    nearest = min(ARCHITECTURES.values(), key=lambda known: distance(facts(known), wanted))
+    return (
+        f"a ResNet of {in_words(wanted)} is in it, which is none of torchvision's ten: the nearest "
+        f"is {nearest.name}, of {in_words(facts(nearest))}"
+    )
+
+
+def in_words(found: Signature) -> str:
+    """What a network is made of."""
+    block, depths, groups, width = found
+    return f"{depths} {block}s with {amount(groups, 'group')} of width {width}"
+
+
+def distance(one: Signature, other: Signature) -> tuple[bool, bool, int]:
+    """How unlike two networks are: in their kind of block, in its widths, in how many there are."""
+    blocks = sum(abs(a - b) for a, b in zip(one[1], other[1], strict=True))
+    return one[0] != other[0], one[2:] != other[2:], blocks
+
+
+def facts(architecture: Architecture) -> Signature:
     """What ``signature`` gives for the weights of an architecture."""
     a = architecture
     return a.block, a.depths, a.groups, a.width_per_group
 
 
-def signature(state: Mapping[str, Tensor]) -> tuple[str, tuple[int, ...], int, int]:
-    """Block, depths, groups and width per group of the network that ``state`` is of."""
-    blocks = [match.groups() for name in state if (match := BLOCK_NAME.fullmatch(name))]
+def signature(state: Mapping[str, Tensor]) -> Signature:
+    """What the network is made of that ``state`` is of, even if it lacks some tensors."""
+    blocks = {match.groups() for name in state if (match := BLOCK_NAME.fullmatch(name))}
     depths = tuple(sum(layer == wanted for layer, _ in blocks) for wanted in "1234")
-    if "layer1.0.conv3.weight" not in state:
+    if not any(name.endswith(".conv3.weight") for name in state):
         return "BasicBlock", depths, 1, kernel(state, "layer1.0.conv1")[0]
     width, per_group, *_ = kernel(state, "layer1.0.conv2")
     return "Bottleneck", depths, width // per_group, per_group
@@ -84,8 +104,11 @@ def kernel(state: Mapping[str, Tensor], name: str) -> tuple[int, int, int, int]:
         CheckpointError: there is none, or none that a convolution could have.
     """
     weight = state.get(f"{name}.weight")
-    if weight is None or weight.ndim != 4 or not weight.numel():
-        shape = "is missing" if weight is None else f"has the shape {list(weight.shape)}"
-        raise CheckpointError(f"{name}.weight {shape}: it is no ResNet of torchvision")
+    if weight is None:
+        raise CheckpointError(f"it is not whole: {name}.weight is missing")
+    if weight.ndim != 4 or not weight.numel():
+        raise CheckpointError(
+            f"{name}.weight has the shape {list(weight.shape)}: it is no ResNet of torchvision"
+        )
     out_channels, in_channels, height, width = weight.shape
     return out_channels, in_channels, height, width

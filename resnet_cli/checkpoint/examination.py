@@ -15,7 +15,7 @@ from resnet_cli.checkpoint.network import Found, find_network
 from resnet_cli.checkpoint.selfmade import parts_from, recorded, require_recorded, variant_from
 from resnet_cli.checkpoint.strangers import stranger
 from resnet_cli.checkpoint.tree import Foreign, containers, items, plain, tensors_in
-from resnet_cli.checkpoint.weights import Weights, find_weights
+from resnet_cli.checkpoint.weights import Weights, find_weights, with_siblings
 from resnet_cli.errors import CheckpointError, SettingError
 
 SHOWN = 5  # of many names
@@ -112,7 +112,7 @@ def examine(
         config = find_config(path)
         refuse_other_pools(contents.tree)
         default = variant_from(record.get("variant")) or config.variant or styled(contents.tree)
-        found = find_network(weights, default=default, dilated=dilated)
+        weights, found = with_head(weights, contents.tree, default=default, dilated=dilated)
         require_recorded(record, found.architecture.name, found.head)
     except CheckpointError as error:
         clause = what_else(contents.tree) if state_key is None else None
@@ -123,6 +123,23 @@ def examine(
     except SettingError as error:  # a variant that its network has not
         raise CheckpointError(f"cannot load {path}: {error}") from error
     return Examination(weights, found, config, record, default is not None)
+
+
+def with_head(
+    weights: Weights, tree: Any, *, default: Variant | None, dilated: bool
+) -> tuple[Weights, Found]:
+    """The network of weights; with the head beside them where they have none in themselves.
+
+    Raises:
+        CheckpointError: it is no ResNet, or there are several heads.
+    """
+    found = find_network(weights, default=default, dilated=dilated)
+    wider = None if found.head else with_siblings(weights, tree)
+    if wider is not None:
+        whole = find_network(wider, default=default, dilated=dilated)
+        if whole.head:
+            return wider, whole
+    return weights, found
 
 
 def unrun(imports: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """The weights of a file -> the network that they are of, every tensor in its place."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -84,14 +84,13 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     head = head_of(weights, others, detected)
     around = {name: part for name, part in weights.parts.items() if not is_under(name, head.root)}
     ours, beside = parts_of(around, weights.prefix, weights.layout)
-    variant = default or weights.layout.default
-    if dilated:
-        variant = replace(variant, dilated=DILATED)
-    variant = variant_of(detected.architecture, ours, beside, variant)
+    told = default or weights.layout.default
+    told = replace(told, dilated=DILATED) if dilated else told
+    variant = variant_of(detected.architecture, ours, beside, told)
     sizes = [layer.size_in for layer in head.layers if layer.size_in]
     doubled = sizes[:1] == [2 * detected.features]
     variant = replace(variant, concat_pool=doubled)
-    state = completed(backbone, weights, ours)
+    complete = {**completed(backbone, weights, ours), **head.state}
     pretext = next(filter(PRETEXTS.search, weights.tensors), None)
     around_head = {name: others[name] for name in others if name not in head.names}
     unused = [name for name in others if name not in head.names and not COUNTERS.fullmatch(name)]
@@ -106,17 +105,18 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     )
     blank = build_another()
     require_same(blank, ours)
-    names = set(blank.state_dict()) if head.layers else backbone_names(blank)
+    names = list(blank.state_dict()) if head.layers else backbone_names(blank)
     # what learns without labels has more than one network in it
     strangers = [] if pretext else [n for n in unused if n.startswith(weights.prefix)]
-    require_fit(blank, names, {**state, **head.state}, strangers)
+    require_whole(detected.architecture.name, names, complete)
+    require_fit(blank, names, complete, strangers)
     return Found(
         architecture=detected.architecture,
         in_channels=detected.in_channels,
         head=head.layers,
         assumed=head.assumed,
         variant=variant,
-        state={**state, **head.state},
+        state=complete,
         unused=tuple(unused),
         pretext=pretext,
         blank=blank,
@@ -180,24 +180,32 @@ def completed(
     return with_usual_eps(with_biases_folded(state), ours)
 
 
-def backbone_names(network: ResNet) -> set[str]:
+def backbone_names(network: ResNet) -> list[str]:
     """Names of all tensors but the head's."""
-    return {name for name in network.state_dict() if not name.startswith("fc.")}
+    return [name for name in network.state_dict() if not name.startswith("fc.")]
+
+
+def require_whole(model: str, names: Iterable[str], state: Mapping[str, Tensor]) -> None:
+    """Refuse a network that lacks tensors; counters change no prediction.
+
+    Raises:
+        CheckpointError: names the first that is missing.
+    """
+    missing = [n for n in names if n not in state and not n.endswith("num_batches_tracked")]
+    if missing:
+        raise CheckpointError(f"it is not whole: {first(missing)} missing from its {model}")
 
 
 def require_fit(
-    blank: ResNet, names: set[str], state: Mapping[str, Tensor], strangers: list[str]
+    blank: ResNet, names: Collection[str], state: Mapping[str, Tensor], strangers: list[str]
 ) -> None:
     """Refuse tensors that are not exactly those of the network.
 
     Raises:
-        CheckpointError: one is missing, left over, or of another shape; the message names it.
+        CheckpointError: one is left over, or of another shape; the message names it.
     """
     wanted = {name: tensor.shape for name, tensor in blank.state_dict().items() if name in names}
-    missing = [n for n in wanted if n not in state and not n.endswith("num_batches_tracked")]
     extra = [name for name in state if name not in wanted] + strangers
-    if missing:
-        raise CheckpointError(f"it is not whole: {first(missing)} missing")
     if extra:
         raise CheckpointError(f"it holds more than a ResNet: {first(extra)} left over")
     for name, shape in wanted.items():

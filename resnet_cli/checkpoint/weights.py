@@ -3,17 +3,30 @@
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 from torch import Tensor
 
 from resnet_cli.checkpoint.layouts import LAYOUTS, Layout
-from resnet_cli.checkpoint.tree import Foreign, Part, StateDict, containers, items, tensors_in
+from resnet_cli.checkpoint.tree import (
+    Foreign,
+    Part,
+    StateDict,
+    containers,
+    items,
+    plain,
+    tensors_in,
+)
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import first_few
 
 log = logging.getLogger("resnet_cli")
+
+FEWEST = 50  # tensors by which a ResNet is known that lacks its landmark; a resnet18 has 102
+
+VOWELS = ("a", "e", "i", "o")
 
 EMA = re.compile(r"(?<![a-z])ema(?![a-z])")
 
@@ -79,7 +92,7 @@ def find_weights(tree: Any, *, state_key: str | None, ema: bool) -> Weights:
     """
     found = list(candidates(tree))
     if not found:
-        raise CheckpointError(f"no ResNet in it: {inventory(tree)}")
+        raise CheckpointError(incomplete(tree) or f"no ResNet in it: {inventory(tree)}")
     if state_key is not None:
         chosen = [weights for weights in found if state_key in weights.names]
         if not chosen:
@@ -94,6 +107,26 @@ def find_weights(tree: Any, *, state_key: str | None, ema: bool) -> Weights:
     if len(found) > 1:
         log.info("several weights (%s): took %s", listed(found), weights.title)
     return weights
+
+
+def with_siblings(weights: Weights, tree: Any) -> Weights | None:
+    """The weights with the tensors of the dicts beside theirs, which may be of their head.
+
+    ``{"backbone": …, "head": …}`` is read as one dict of ``backbone.…`` and ``head.…``; None where
+    there is nothing beside them.
+    """
+    around, _, key = weights.state_key.rpartition(".")
+    parent = dict(containers(tree)).get(around)
+    tensors = {
+        f"{name}.{inner}": tensor
+        for name, value in items(parent)
+        for inner, tensor in tensors_in(plain(value)).items()
+    }
+    if not key or len(tensors) == len(weights.tensors):
+        return None
+    parts = {f"{key}.{name}": part for name, part in weights.parts.items()}
+    prefix = f"{key}.{weights.prefix}"
+    return replace(weights, state_key=around, prefix=prefix, tensors=tensors, parts=parts)
 
 
 def listed(found: list[Weights]) -> str:
@@ -112,12 +145,29 @@ def candidates(tree: Any) -> Iterator[Weights]:
 
 def prefixes(tensors: Mapping[str, Tensor]) -> Iterator[tuple[Layout, str]]:
     """What stands before the landmark of a layout in the names of ``tensors``."""
-    for name in tensors:
-        for layout in LAYOUTS:
-            if name == layout.landmark or name.endswith(f".{layout.landmark}"):
-                prefix = name.removesuffix(layout.landmark)
-                if layout.stem is None or prefix + layout.stem in tensors:
-                    yield layout, prefix
+    for name, layout in product(tensors, LAYOUTS):
+        prefix = before(name, layout.landmark)
+        if prefix is not None and (layout.stem is None or prefix + layout.stem in tensors):
+            yield layout, prefix
+
+
+def before(name: str, ending: str) -> str | None:
+    """The modules around that a name begins with; None where it does not end so."""
+    return name.removesuffix(ending) if name == ending or name.endswith(f".{ending}") else None
+
+
+def incomplete(tree: Any) -> str | None:
+    """Say that a ResNet lacks the very tensor it is known by; None where there is none."""
+    for _, container in containers(tree):
+        tensors = tensors_in(container)
+        for name, layout in product(tensors, LAYOUTS):
+            prefix = before(name, layout.landmark.replace("conv1", "conv2"))
+            if prefix is not None:
+                inside = (n.removeprefix(prefix) for n in tensors if n.startswith(prefix))
+                if sum(layout.translate(n) is not None for n in inside) > FEWEST:
+                    return f"it is not whole: {prefix}{layout.landmark} is missing"
+                break  # a file may claim to hold ever so many
+    return None
 
 
 def inventory(tree: Any) -> str:
@@ -129,12 +179,22 @@ def inventory(tree: Any) -> str:
         if len(tensors) > max(1, len(names)):
             names, where = list(tensors), path
     if not isinstance(tree, Mapping):
-        kind = tree.kind if isinstance(tree, Foreign) else type(tree).__name__
-        held = f"it holds a {kind}, not a state dict"
+        article = "an" if kind(tree)[:1].lower() in VOWELS else "a"
+        held = f"it holds {article} {kind(tree)}, not a state dict"
+    elif not tree:
+        held = "it holds nothing"
+    elif not any(tensors_in(container) for _, container in containers(tree)):
+        listed = [f"{key} ({kind(value)})" for key, value in items(tree)]
+        held = f"there are no weights in it, only a dict of {first_few(listed)}"
     else:
-        held = (
-            f"it holds {first_few([key for key, _ in items(tree)])}" if tree else "it holds nothing"
-        )
+        held = f"it holds {first_few([key for key, _ in items(tree)])}"
     if names and (where or not isinstance(tree, Mapping)):
         held += f"; its {len(names)} tensors are {first_few(names)}"
     return held
+
+
+def kind(value: Any) -> str:
+    """Name of the class of a value, as its file has it."""
+    if isinstance(value, Mapping):
+        return "dict"
+    return value.kind if isinstance(value, Foreign) else type(value).__name__

@@ -82,7 +82,8 @@ def summary(
     """Show what a network is: shapes, parameters, multiply-adds, memory.
 
     MODEL is one of torchvision's classification models by name, of which nothing is downloaded;
-    CHECKPOINT is a file, shown with its own head, or a .prototxt of Caffe.
+    CHECKPOINT is a file, shown with its own head or as the backbone that it is, or a .prototxt of
+    Caffe.
     """
     from resnet_cli.summary import Changes, find_subject, summarise
     from resnet_cli.summary.formats import FORMATS, choose_format, table

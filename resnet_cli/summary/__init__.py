@@ -38,10 +38,17 @@ class Summary:
     img_size: tuple[int, int]  # height, width
     batch_size: int
     in_channels: int
-    num_classes: int
+    num_classes: int  # 0 for a backbone alone
     rows: list[Row]
     totals: Totals
     notes: list[str]
+
+    @property
+    def outputs(self) -> str:
+        """What it tells apart, in words."""
+        if not self.num_classes:
+            return "no head"
+        return f"{self.num_classes:,} class{'es' if self.num_classes != 1 else ''}"
 
     def record(self) -> dict[str, Any]:
         """The summary as it is written into JSON: a square size is one number."""

@@ -152,7 +152,7 @@ def below_row(row: Row) -> Iterator[str]:
 def title(summary: Summary) -> str:
     """What was summarised."""
     images = dimensions((summary.batch_size, summary.in_channels, *summary.img_size))
-    return f"{summary.model} ({summary.source}): {images} → {summary.num_classes:,} classes"
+    return f"{summary.model} ({summary.source}): {images} → {summary.outputs}"
 
 
 def totals(summary: Summary) -> list[str]:

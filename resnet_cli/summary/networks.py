@@ -44,7 +44,7 @@ class Subject:
     source: str  # where it is from, in words
     network: nn.Module  # in evaluation mode, on the meta device
     in_channels: int
-    num_classes: int
+    num_classes: int  # 0 for a backbone alone
     is_resnet: bool
     facts: tuple[str, ...] = ()  # what was read from a file, in words
     img_size: tuple[int, int] | None = None  # height and width, where a file says them
@@ -123,17 +123,19 @@ def of_checkpoint(path: Path, changes: Changes) -> Subject:
     # here, as a name needs neither this nor what it imports in turn: a third of the waiting
     from resnet_cli.checkpoint import Location, load_checkpoint
 
-    checkpoint = load_checkpoint(Location(path, "as named"))
+    checkpoint = load_checkpoint(Location(path, "as named"), headless=True)
     num_classes = changes.num_classes or checkpoint.num_classes
     in_channels = changes.in_channels or checkpoint.in_channels
     variant = checkpoint.variant
     network = build(
         checkpoint.model,
-        num_classes=num_classes,
+        num_classes=num_classes or 1,
         in_channels=in_channels,
-        head=None if changes.num_classes else checkpoint.head,
+        head=None if changes.num_classes else checkpoint.head or None,
         variant=replace(variant, dilated=DILATED) if changes.dilated else variant,
     )
+    if not num_classes:
+        network.fc = nn.Identity()
     return Subject(
         checkpoint.model,
         str(path),
@@ -149,9 +151,10 @@ def facts_of(checkpoint: "Checkpoint") -> tuple[str, ...]:
     """What was read from a checkpoint, in words."""
     parts = ", ".join([checkpoint.format, *checkpoint.whereabouts])
     names = checkpoint.classes
+    classes = f"classes: {first_few(names.names)} ({names.source})"
     return (
         f"read from {checkpoint.path}: {parts}",
-        f"classes: {first_few(names.names)} ({names.source})",
+        classes if checkpoint.head else "a backbone alone: it has no head, and so no classes",
     )
 
 

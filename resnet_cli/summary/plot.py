@@ -270,7 +270,7 @@ def draw_title(axes: Axes, stages: Summary) -> None:
         f"{short(totals.parameters)} parameters",
         f"{digits(totals.gmacs / stages.batch_size)} GMACs",
         f"input {times((stages.in_channels, *stages.img_size))}",
-        f"{stages.num_classes} class{'es' if stages.num_classes != 1 else ''}",
+        stages.outputs,
     )
     write(axes, (MARGIN, TITLE), stages.model, TITLE_STYLE, ha="left")
     write(axes, (MARGIN, SUBTITLE), "  ·  ".join(facts), SUBTITLE_STYLE, ha="left")

@@ -123,7 +123,8 @@ def stages_view(subject: Subject, trace: Trace, _: int | None) -> View:
         )
     rows.append(stage("avgpool", ("avgpool",), trace, total) | {"block": "global average pool"})
     head = f"{getattr(fc, 'in_features', '?')} → {getattr(fc, 'out_features', '?')}"
-    rows.append(stage("fc", ("fc",), trace, total) | {"block": head})
+    if subject.num_classes:  # else it is a backbone alone
+        rows.append(stage("fc", ("fc",), trace, total) | {"block": head})
     return View(rows, [same_size(), why_the_name(subject)])
 
 
