@@ -19,8 +19,8 @@ from conftest import Run, room_for
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction, Score
 from resnet_cli.writers import WRITERS, Options, check_outputs, open_writer
+from resnet_cli.writers.durable.manifest import write_manifest
 from resnet_cli.writers.lettering import families
-from resnet_cli.writers.manifest import write_manifest
 from resnet_cli.writers.window import check_display, window_writer
 
 TABLES = [".csv", ".jsonl", ".json", ".parquet"]

@@ -14,9 +14,9 @@ from resnet_cli.cli.terminal import let_go, result_line
 from resnet_cli.records import Prediction
 from resnet_cli.writers import ILLUSTRATED, Options, Write, open_writer, saying
 from resnet_cli.writers.csv import csv_rows
+from resnet_cli.writers.durable.outputs import Output
 from resnet_cli.writers.json import jsonl_rows
-from resnet_cli.writers.outputs import Output
-from resnet_cli.writers.resume import Saved
+from resnet_cli.writers.saved import Saved
 
 TABLES = {"csv": (csv_rows, "surrogateescape"), "jsonl": (jsonl_rows, "backslashreplace")}
 """Formats of stdout that files have too: what writes a row, and how broken names are encoded."""

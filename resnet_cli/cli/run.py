@@ -18,8 +18,8 @@ from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.tally import Tally
 from resnet_cli.text import amount, first_few
 from resnet_cli.verification import verify
-from resnet_cli.writers.outputs import recorded, resumed
-from resnet_cli.writers.resume import Plan
+from resnet_cli.writers.durable.outputs import recorded, resumed
+from resnet_cli.writers.durable.plan import Plan
 
 
 def find(inputs: Sequence[str], files: Sequence[Path]) -> Inputs:

@@ -12,8 +12,8 @@ from resnet_cli.errors import InputError
 from resnet_cli.evaluate.dataset import found, match, place
 from resnet_cli.records import Prediction
 from resnet_cli.truth import read_labels
-from resnet_cli.writers.manifest import manifest_path
-from resnet_cli.writers.saved import read_rows
+from resnet_cli.writers.durable.manifest import manifest_path
+from resnet_cli.writers.readers import read_rows
 
 Truth = Callable[[Path], int | None]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
-from resnet_cli.writers.disk import reserved
-from resnet_cli.writers.manifest import manifest_path
+from resnet_cli.writers.durable.disk import reserved
+from resnet_cli.writers.durable.manifest import manifest_path
 from resnet_cli.writers.options import Options, Write
 from resnet_cli.writers.pages import numbered
 
@@ -44,7 +44,7 @@ def journalled(module: str, name: str) -> Writer:
     """A writer that collects rows, and the function that makes a file of them at the end."""
 
     def writer(path: Path, options: Options) -> AbstractContextManager[Write]:
-        from resnet_cli.writers import journal
+        from resnet_cli.writers.durable import journal
 
         finish: journal.Finish = getattr(import_module(f"resnet_cli.writers.{module}"), name)
         return journal.journalled(path, options, finish)

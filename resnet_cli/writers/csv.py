@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from resnet_cli.records import Prediction
-from resnet_cli.writers.growing import growing_file
+from resnet_cli.writers.durable.growing import growing_file
 from resnet_cli.writers.options import Options, Write
 from resnet_cli.writers.rows import Row, columns, flat
 

@@ -17,7 +17,7 @@ from PIL.Image import Image
 
 from resnet_cli.records import Prediction
 from resnet_cli.text import printable
-from resnet_cli.writers.disk import whole_file
+from resnet_cli.writers.durable.disk import whole_file
 from resnet_cli.writers.judge import Judge, Verdict
 from resnet_cli.writers.lettering import DOTS_PER_INCH, Style, cut_end, cut_start, fit, lettered
 from resnet_cli.writers.options import Options, Write

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_cli.records import Prediction
-from resnet_cli.writers.resume import Saved
+from resnet_cli.writers.saved import Saved
 
 Write = Callable[[Prediction], None]
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from resnet_cli.writers.options import Options
+from resnet_cli.writers.readers import jsonl_records
 from resnet_cli.writers.rows import Row, as_utf8, columns, flat
-from resnet_cli.writers.saved import jsonl_records
 
 ROW_GROUP = 10_000  # rows in memory at a time
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from resnet_cli.records import Prediction
-from resnet_cli.writers.disk import whole_file
+from resnet_cli.writers.durable.disk import whole_file
 from resnet_cli.writers.html.counts import Counts
 from resnet_cli.writers.html.entry import entry_of
 from resnet_cli.writers.html.page import page

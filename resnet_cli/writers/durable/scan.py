@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from resnet_cli.errors import OutputError
-from resnet_cli.writers.growing import ROWS
-from resnet_cli.writers.journal import journal_path
-from resnet_cli.writers.resume import Saved
-from resnet_cli.writers.saved import READERS, DamageError, Records
+from resnet_cli.writers.durable.growing import ROWS
+from resnet_cli.writers.durable.journal import journal_path
+from resnet_cli.writers.readers import READERS, DamageError, Records
+from resnet_cli.writers.saved import Saved
 
 
 def saved_rows(path: Path) -> Saved:

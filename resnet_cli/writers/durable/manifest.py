@@ -7,7 +7,7 @@ from typing import Any
 
 from resnet_cli.errors import OutputError
 from resnet_cli.text import printable
-from resnet_cli.writers.disk import whole_file
+from resnet_cli.writers.durable.disk import whole_file
 
 FREE = frozenset({"checkpoint.path", "classes_source", "preprocess_source", "device", "compiled"})
 """What may differ when a run goes on with the rows of another: it decides no row."""

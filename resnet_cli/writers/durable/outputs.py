@@ -8,10 +8,10 @@ from typing import Any
 
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
-from resnet_cli.writers.manifest import check_same, write_manifest
+from resnet_cli.writers.durable.manifest import check_same, write_manifest
+from resnet_cli.writers.durable.scan import saved_rows
 from resnet_cli.writers.options import Write
-from resnet_cli.writers.resume import Saved
-from resnet_cli.writers.scan import saved_rows
+from resnet_cli.writers.saved import Saved
 
 Begin = Callable[[Sequence["Output"]], None]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 
 from resnet_cli.errors import OutputError
-from resnet_cli.writers.disk import lock, sync, sync_folder
+from resnet_cli.writers.durable.disk import lock, sync, sync_folder
 from resnet_cli.writers.options import Options
 
 SECONDS, ROWS = 1.0, 1000

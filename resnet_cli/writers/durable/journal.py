@@ -13,12 +13,12 @@ from typing import BinaryIO
 
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
-from resnet_cli.writers.disk import sync_folder, whole_file
-from resnet_cli.writers.growing import growing_file
+from resnet_cli.writers.durable.disk import sync_folder, whole_file
+from resnet_cli.writers.durable.growing import growing_file
 from resnet_cli.writers.json import json_line
 from resnet_cli.writers.options import Options, Write
-from resnet_cli.writers.resume import Saved
-from resnet_cli.writers.saved import READERS
+from resnet_cli.writers.readers import READERS
+from resnet_cli.writers.saved import Saved
 
 Finish = Callable[[BinaryIO, BinaryIO, Options], None]
 
