@@ -3,15 +3,16 @@
 import csv
 import io
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from resnet_cli.records import Prediction
 from resnet_cli.writers.durable.growing import growing_file
 from resnet_cli.writers.options import Options, Write
-from resnet_cli.writers.rows import Row, columns, flat
+from resnet_cli.writers.rows import DamageError, Records, Row, columns, flat, from_flat
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet take a cell for a formula."""
@@ -96,3 +97,51 @@ def is_formula(value: object) -> bool:
 def is_number(text: str) -> bool:
     """Whether text reads as a number, such as the label -1."""
     return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII) is not None
+
+
+def csv_records(file: BinaryIO) -> Records:
+    """Yield the rows of a CSV, each with the place in bytes where it ends.
+
+    Raises:
+        DamageError: at the first row that is not whole.
+    """
+    names: list[str] = []
+    for number, (text, end) in enumerate(quoted_lines(file)):
+        try:
+            [cells] = csv.reader([text], strict=True)
+            if not names:
+                names = complete(cells)
+                continue
+            row: Row = dict(zip(names, cells, strict=True))
+            prediction = from_flat({name: value or None for name, value in row.items()}, armed)
+        except (ValueError, KeyError, TypeError, csv.Error) as error:
+            raise DamageError(number, error) from error
+        yield prediction, end
+
+
+def complete(names: list[str]) -> list[str]:
+    """The names of the columns, if none is missing that a result has to have."""
+    if missing := {"path", "status", "label", "index", "prob"} - set(names):
+        raise ValueError(f"no column {', '.join(sorted(missing))}")
+    return names
+
+
+def quoted_lines(file: BinaryIO) -> Iterator[tuple[str, int]]:
+    """Yield lines and where they end; line ends inside quotes belong to a name.
+
+    Raises:
+        DamageError: the last line has no end.
+    """
+    if file.read(len(BOM_UTF8)) != BOM_UTF8:  # which some editors put before a text
+        file.seek(0)
+    end, number, pending = file.tell(), 0, b""
+    for line in file:
+        pending += line
+        if pending.count(b'"') % 2 or not line.endswith(b"\n"):
+            continue
+        end += len(pending)
+        # the module wants to see line ends only where it may split a record
+        yield pending.decode("utf-8", "surrogateescape").rstrip("\r\n"), end
+        number, pending = number + 1, b""
+    if pending:
+        raise DamageError(number, "it has no end")

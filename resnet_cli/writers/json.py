@@ -9,7 +9,7 @@ from typing import BinaryIO, TextIO
 from resnet_cli.records import Prediction
 from resnet_cli.writers.durable.growing import growing_file
 from resnet_cli.writers.options import Options, Write
-from resnet_cli.writers.rows import nested
+from resnet_cli.writers.rows import DamageError, Records, from_nested, nested
 
 
 @contextmanager
@@ -50,3 +50,27 @@ def json_line(prediction: Prediction) -> bytes:
 def encoded(prediction: Prediction) -> str:
     """One prediction as JSON."""
     return json.dumps(nested(prediction), ensure_ascii=False)
+
+
+def jsonl_records(file: BinaryIO) -> Records:
+    """Yield the rows of a file of JSON lines, each with the place in bytes where it ends.
+
+    Raises:
+        DamageError: at the first row that is not whole.
+    """
+    end = 0
+    for number, line in enumerate(file, start=1):
+        end += len(line)
+        try:
+            if not line.endswith(b"\n"):
+                raise ValueError("it has no end")
+            prediction = from_nested(json.loads(line))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamageError(number, error) from error
+        yield prediction, end
+
+
+def json_records(file: BinaryIO) -> Records:
+    """Yield the rows of one list."""
+    for row in json.load(file):
+        yield from_nested(row), 0

@@ -7,9 +7,9 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from resnet_cli.writers.json import jsonl_records
 from resnet_cli.writers.options import Options
-from resnet_cli.writers.readers import jsonl_records
-from resnet_cli.writers.rows import Row, as_utf8, columns, flat
+from resnet_cli.writers.rows import Records, Row, as_utf8, columns, flat, from_flat
 
 ROW_GROUP = 10_000  # rows in memory at a time
 
@@ -39,3 +39,11 @@ def spelt(row: Row) -> Row:
     return {
         name: as_utf8(value) if isinstance(value, str) else value for name, value in row.items()
     }
+
+
+def parquet_records(file: BinaryIO) -> Records:
+    """Yield the rows of a Parquet file, a group in memory at a time."""
+    with pq.ParquetFile(file) as table:
+        for batch in table.iter_batches():
+            for row in batch.to_pylist():
+                yield from_flat(row), 0

@@ -1,12 +1,26 @@
-"""Prediction -> one row, flat for tables or nested for JSON: the columns of every format."""
+"""Prediction <-> one row, flat for tables or nested for JSON: the columns of every format."""
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from resnet_cli.records import Prediction
+from resnet_cli.records import Prediction, Score
 
 Row = dict[str, Any]
 
+Records = Iterator[tuple[Prediction, int]]
+"""Rows read back, each with the place in bytes where it ends; 0 where a file has no such place."""
+
 TIMES = ("decode_ms", "preprocess_ms", "forward_ms")
+
+
+class DamageError(ValueError):
+    """A row that is none: torn off, or of another program."""
+
+    def __init__(self, row: int, reason: object) -> None:
+        """Say which row it is, the first being 1, and what is wrong with it."""
+        super().__init__(f"row {row} is no whole row of results ({reason})")
+        self.row = row
 
 
 def columns(topk: int) -> dict[str, type]:
@@ -71,3 +85,53 @@ def rounded(milliseconds: float | None) -> float | None:
 def as_utf8(text: str) -> str:
     r"""Bytes of a name that are no UTF-8 are spelt out as ``\xe9``, for what holds nothing else."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def from_flat(row: Row, text: Callable[[str], str] = str) -> Prediction:
+    """A row of a table as a prediction.
+
+    Args:
+        row: text or numbers by column; None for an empty cell.
+        text: turns a cell of text into what it was before it was written.
+    """
+    scores: list[Score] = []
+    while row.get(f"prob{suffix(len(scores) + 1)}") is not None:
+        end = suffix(len(scores) + 1)
+        label = text(row[f"label{end}"] or "")
+        scores.append(Score(label, int(row[f"index{end}"]), float(row[f"prob{end}"])))
+    error = row.get("error")
+    return whole(row, scores, error if error is None else text(error))
+
+
+def from_nested(row: Any) -> Prediction:
+    """An object of JSON as a prediction."""
+    scores = [
+        Score(str(score["label"]), int(score["index"]), float(score["prob"]))
+        for score in row["predictions"]
+    ]
+    return whole(row, scores, row.get("error"))
+
+
+def whole(row: Row, scores: list[Score], error: str | None) -> Prediction:
+    """Join the parts of a prediction, which have to agree with its status.
+
+    Raises:
+        ValueError: they do not.
+    """
+    if row["status"] not in ("ok", "error") or bool(scores) != (row["status"] == "ok"):
+        raise ValueError(f"status {row['status']!r} with {len(scores)} classes")
+    return Prediction(
+        path=Path(row["path"]),
+        scores=tuple(scores),
+        decode_ms=number(row, "decode_ms"),
+        preprocess_ms=number(row, "preprocess_ms"),
+        forward_ms=number(row, "forward_ms"),
+        batch_size=None if row.get("batch_size") is None else int(row["batch_size"]),
+        error=None if row["status"] == "ok" else error or "",
+    )
+
+
+def number(row: Row, name: str) -> float | None:
+    """A number of a row, if it has one."""
+    value = row.get(name)
+    return None if value is None else float(value)

@@ -6,7 +6,8 @@ from typing import BinaryIO
 from resnet_cli.errors import OutputError
 from resnet_cli.writers.durable.growing import ROWS
 from resnet_cli.writers.durable.journal import journal_path
-from resnet_cli.writers.readers import READERS, DamageError, Records
+from resnet_cli.writers.readers import READERS
+from resnet_cli.writers.rows import DamageError, Records
 from resnet_cli.writers.saved import Saved
 
 
