@@ -40,6 +40,18 @@ def late(module: str, name: str) -> Writer:
     return writer
 
 
+def appended(module: str, name: str) -> Writer:
+    """A writer that appends lines, and the function that says what they are."""
+
+    def writer(path: Path, options: Options) -> AbstractContextManager[Write]:
+        from resnet_cli.writers.durable import lines
+
+        header, line = getattr(import_module(f"resnet_cli.writers.{module}"), name)(options)
+        return lines.appended(path, options, header, line)
+
+    return writer
+
+
 def journalled(module: str, name: str) -> Writer:
     """A writer that collects rows, and the function that makes a file of them at the end."""
 
@@ -53,8 +65,8 @@ def journalled(module: str, name: str) -> Writer:
 
 
 WRITERS: dict[str, Writer] = {
-    ".csv": late("csv", "csv_writer"),
-    ".jsonl": late("json", "jsonl_writer"),
+    ".csv": appended("csv", "csv_lines"),
+    ".jsonl": appended("json", "jsonl_lines"),
     ".json": journalled("json", "write_list"),
     ".parquet": journalled("parquet", "write_table"),
     ".html": late("html", "html_writer"),

@@ -4,13 +4,10 @@ import csv
 import io
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, TextIO
 
 from resnet_cli.records import Prediction
-from resnet_cli.writers.durable.growing import growing_file
 from resnet_cli.writers.options import Options, Write
 from resnet_cli.writers.rows import DamageError, Records, Row, columns, flat, from_flat
 
@@ -18,22 +15,13 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet take a cell for a formula."""
 
 
-@contextmanager
-def csv_writer(path: Path, options: Options) -> Iterator[Write]:
-    """Append rows to a file; names that are no UTF-8 keep their bytes."""
+def csv_lines(options: Options) -> tuple[bytes, Callable[[Prediction], bytes]]:
+    """The header of a file and what makes its lines; names that are no UTF-8 keep their bytes."""
     lines = Lines(options.topk)
-    with growing_file(path, options) as file:
-
-        def append(line: str) -> None:
-            if file.size == 0:
-                file.append(lines.header().encode())
-            if line:
-                file.append(line.encode("utf-8", "surrogateescape"))
-
-        try:
-            yield lambda prediction: append(lines.row(prediction))
-        finally:
-            append("")  # no rows are a header all the same
+    return (
+        lines.header().encode(),
+        lambda prediction: lines.row(prediction).encode("utf-8", "surrogateescape"),
+    )
 
 
 def csv_rows(file: TextIO, options: Options) -> Write:

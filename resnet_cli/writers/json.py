@@ -1,22 +1,12 @@
 """JSON: an object a line (.jsonl), or one list of them (.json)."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import BinaryIO, TextIO
 
 from resnet_cli.records import Prediction
-from resnet_cli.writers.durable.growing import growing_file
 from resnet_cli.writers.options import Options, Write
 from resnet_cli.writers.rows import DamageError, Records, from_nested, nested
-
-
-@contextmanager
-def jsonl_writer(path: Path, options: Options) -> Iterator[Write]:
-    """Append an object a line to a file."""
-    with growing_file(path, options) as file:
-        yield lambda prediction: file.append(json_line(prediction))
 
 
 def jsonl_rows(file: TextIO, _: Options) -> Write:
@@ -36,6 +26,11 @@ def write_list(rows: BinaryIO, file: BinaryIO, _: Options) -> None:
         file.write(separator + line.rstrip(b"\n"))
         separator = b",\n"
     file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
+
+
+def jsonl_lines(_: Options) -> tuple[bytes, Callable[[Prediction], bytes]]:
+    """The header of a file, which is none, and what makes its lines."""
+    return b"", json_line
 
 
 def json_line(prediction: Prediction) -> bytes:
