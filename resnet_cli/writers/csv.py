@@ -122,14 +122,18 @@ def quoted_lines(file: BinaryIO) -> Iterator[tuple[str, int]]:
     """
     if file.read(len(BOM_UTF8)) != BOM_UTF8:  # which some editors put before a text
         file.seek(0)
-    end, number, pending = file.tell(), 0, b""
+    end, number, quotes = file.tell(), 0, 0
+    pending: list[bytes] = []
     for line in file:
-        pending += line
-        if pending.count(b'"') % 2 or not line.endswith(b"\n"):
+        pending.append(line)
+        quotes += line.count(b'"')
+        if quotes % 2 or not line.endswith(b"\n"):
             continue
-        end += len(pending)
+        text = b"".join(pending)
+        end += len(text)
         # the module wants to see line ends only where it may split a record
-        yield pending.decode("utf-8", "surrogateescape").rstrip("\r\n"), end
-        number, pending = number + 1, b""
+        yield text.decode("utf-8", "surrogateescape").rstrip("\r\n"), end
+        number += 1
+        pending.clear()
     if pending:
         raise DamageError(number, "it has no end")
