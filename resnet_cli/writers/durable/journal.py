@@ -4,6 +4,7 @@ While ``results.parquet.part.jsonl`` is there, it holds all rows, and the file i
 older. That is all there is to know after a run was cut off: nothing is ever in both.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -54,7 +55,13 @@ def journalled(path: Path, options: Options, finish: Finish) -> Iterator[Write]:
 
 @contextmanager
 def collected(path: Path, options: Options, finish: Finish) -> Iterator[Write]:
-    """Collect rows in a journal now."""
+    """Collect rows in a journal now.
+
+    Raises:
+        FileExistsError: the file has come meanwhile.
+    """
+    if options.saved is None and not options.overwrite and path.exists():
+        raise FileExistsError(errno.EEXIST, "it is there already")
     journal = journal_path(path)
     if options.saved is not None and not journal.exists():
         options = replace(options, saved=options.saved.moved(begin(journal, path, options.saved)))
