@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
+from matplotlib import rc_context
 from PIL import Image
 from sklearn.metrics import log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -61,6 +62,41 @@ def test_each_picture_that_is_asked_for_is_written(evaluate: Run) -> None:
     svg = Path("k.svg").read_text(encoding="utf-8")
     assert "too confident by" in svg
     assert "too modest by" in svg
+
+
+def test_pages_of_the_grid_say_which_pictures_are_right(evaluate: Run, photos: Path) -> None:
+    count = sum(path.is_file() for path in photos.rglob("*"))
+    with rc_context({"svg.fonttype": "none"}):
+        result = evaluate(photos, "--grid", "g.svg", "--grid-size", "1x2", "-o", "m.json")
+    assert result.exit_code == 0
+    pages = sorted(Path().glob("g*.svg"))
+    assert len(pages) == -(-count // 2)
+    drawn = "".join(page.read_text(encoding="utf-8") for page in pages)
+    right = figures()["top1"]["right"]
+    assert (drawn.count("✓"), drawn.count("✗")) == (right, figures()["images"] - right)
+    assert evaluate(photos, "--grid", "g.svg").exit_code == 1  # its pages are there
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_run_stops_at_the_first_error_if_asked(
+    evaluate: Run, photos: Path, checkpoint: Path, *, several: bool
+) -> None:
+    broken = next(path for path in sorted(photos.rglob("*")) if path.is_file())
+    broken.write_bytes(b"")
+    more = ["-c", checkpoint] if several else []
+    result = evaluate(photos, "--on-error", "fail", "-o", "m.json", *more)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith(f"Error: stopped at {broken}: ")
+    assert not Path("m.json").exists()
+
+
+@pytest.mark.parametrize("checkpoints", [1, 2])
+def test_figures_can_be_held_against_plain_fp32_first(
+    evaluate: Run, photos: Path, checkpoint: Path, checkpoints: int
+) -> None:
+    result = evaluate(photos, "--verify", "3", *["-c", checkpoint] * (checkpoints - 1))
+    assert result.exit_code == 0
+    assert result.stderr.count("verified 3 images against plain fp32 on the CPU") == checkpoints
 
 
 def test_the_demonstration(run: Run) -> None:
@@ -344,6 +380,8 @@ def test_what_cannot_be_written_is_said_at_once(
         "evaluate --predictions p.csv -c a.pth",
         "evaluate --predictions p.csv --audit",
         "evaluate --predictions p.csv --report r.html",
+        "evaluate --predictions p.csv --grid g.png",
+        "evaluate --predictions p.csv --verify 3",
         "evaluate --predictions p.csv --classes a --classes b",
     ],
 )
@@ -629,9 +667,11 @@ def test_what_is_of_one_checkpoint_is_refused_for_several(
         "--audit",
         "--confusion",
         "c.png",
+        "--grid",
+        "g.png",
     )
     assert result.exit_code == 2
-    assert "--confusion, --audit: for one checkpoint at a time" in result.stderr
+    assert "--confusion, --grid, --audit: for one checkpoint at a time" in result.stderr
 
 
 # real photographs

@@ -10,7 +10,13 @@ from resnet_cli.cli.options import (
     SOME_UNREADABLE,
     batch_size_option,
     debug_option,
+    grid_option,
+    grid_size_option,
+    on_error_option,
+    overwrite_option,
     progress_option,
+    show_option,
+    verify_option,
     workers_option,
 )
 
@@ -113,7 +119,12 @@ from resnet_cli.cli.options import (
 )
 @batch_size_option
 @workers_option
-@click.option("--overwrite", is_flag=True, help="Start existing output files anew.")
+@grid_option
+@grid_size_option
+@show_option
+@overwrite_option
+@on_error_option
+@verify_option
 @progress_option
 @debug_option
 def evaluate(
@@ -134,7 +145,12 @@ def evaluate(
     threshold: float,
     batch_size: int | None,
     workers: int | None,
+    grids: tuple[Path, ...],
+    grid_size: tuple[int, int],
+    show: bool,
     overwrite: bool,
+    on_error: str,
+    verify: int,
     progress: str,
 ) -> None:
     """Say how good a checkpoint is, and where it is wrong.
@@ -143,20 +159,22 @@ def evaluate(
     (-c A -c B) are compared on the same images. A list of class names in the wrong order is found
     by itself; --audit finds a preprocessing that is not that of training.
     """
+    from resnet_cli.cli.figures import Files
     from resnet_cli.cli.rescoring import rescore
     from resnet_cli.cli.rivals import compare
-    from resnet_cli.cli.scoring import Files, Settings, score
+    from resnet_cli.cli.scoring import Settings, score
     from resnet_cli.cli.terminal import bar_wanted, showing_notes
 
     files = Files(
         outputs=outputs, confusion=confusion, calibration=calibration, mistakes=mistakes,
-        report=report, overwrite=overwrite,
+        report=report, grids=grids, show=show, overwrite=overwrite,
     )  # fmt: skip
     files.check()
     settings = Settings(
         folder=folder, labels=labels, stdout_format=stdout_format, topk=topk,
         threshold=threshold, batch_size=batch_size, workers=workers, progress=progress,
-        report_limit=report_limit, audit_images=audit_images if audit else 0,
+        report_limit=report_limit, grid_size=grid_size, on_error=on_error, verify=verify,
+        audit_images=audit_images if audit else 0,
     )  # fmt: skip
     with showing_notes():
         if predictions is not None:

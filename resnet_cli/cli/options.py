@@ -1,5 +1,7 @@
 """Options that commands share, and how their values are read."""
 
+from pathlib import Path
+
 import click
 
 POSITIVE = click.IntRange(min=1)
@@ -115,4 +117,42 @@ workers_option = click.option(
     metavar="N",
     show_default="all cores",
     help="CPU threads that decode (and, on the CPU, run the network).",
+)
+
+grid_option = click.option(
+    "--grid",
+    "grids",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Pictures with their predictions, as .png, .pdf or .svg; pages are numbered when there "
+    "are several. Repeatable.  [default: none]",
+)
+
+grid_size_option = click.option(
+    "--grid-size",
+    callback=rows_and_columns,
+    metavar="RxC",
+    default="4x4",
+    help="Rows and columns of a page of the grid.",
+)
+
+show_option = click.option("--show", is_flag=True, help="Open a window for each page of the grid.")
+
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Start existing output files anew."
+)
+
+on_error_option = click.option(
+    "--on-error",
+    type=click.Choice(["skip", "fail"]),
+    default="skip",
+    help="A file that cannot be read: write its error row and go on, or stop at the first.",
+)
+
+verify_option = click.option(
+    "--verify",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    help="First compare N images against plain fp32 on the CPU; stop when a label differs.",
 )

@@ -10,8 +10,13 @@ from resnet_cli.cli.options import (
     SOME_UNREADABLE,
     batch_size_option,
     debug_option,
+    grid_option,
+    grid_size_option,
+    on_error_option,
+    overwrite_option,
     progress_option,
-    rows_and_columns,
+    show_option,
+    verify_option,
     workers_option,
 )
 
@@ -53,22 +58,9 @@ from resnet_cli.cli.options import (
 )
 @batch_size_option
 @workers_option
-@click.option(
-    "--grid",
-    "grids",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="Pictures with their predictions, as .png, .pdf or .svg; pages are numbered when there "
-    "are several. Repeatable.  [default: none]",
-)
-@click.option(
-    "--grid-size",
-    callback=rows_and_columns,
-    metavar="RxC",
-    default="4x4",
-    help="Rows and columns of a page of the grid.",
-)
-@click.option("--show", is_flag=True, help="Open a window for each page of the grid.")
+@grid_option
+@grid_size_option
+@show_option
 @click.option(
     "--report-limit",
     type=POSITIVE,
@@ -84,20 +76,9 @@ from resnet_cli.cli.options import (
     "off: rows that are there stay, those of other or new pictures come after them. Refused when "
     "checkpoint, classes or settings differ. Without files it starts.",
 )
-@click.option("--overwrite", is_flag=True, help="Start existing output files anew.")
-@click.option(
-    "--on-error",
-    type=click.Choice(["skip", "fail"]),
-    default="skip",
-    help="A file that cannot be read: write its error row and go on, or stop at the first.",
-)
-@click.option(
-    "--verify",
-    type=click.IntRange(min=0),
-    metavar="N",
-    default=0,
-    help="First compare N images against plain fp32 on the CPU; stop when a label differs.",
-)
+@overwrite_option
+@on_error_option
+@verify_option
 @progress_option
 @debug_option
 def predict(

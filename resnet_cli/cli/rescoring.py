@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from resnet_cli.checkpoint.classes import read_given
-from resnet_cli.cli.scoring import Files, Settings, publish
+from resnet_cli.cli.figures import Files
+from resnet_cli.cli.scoring import Settings, publish
 from resnet_cli.cli.terminal import note, progress_bar
 from resnet_cli.evaluate import Evaluation, Scorecard
 from resnet_cli.evaluate.mistakes import mistakes_writer
@@ -24,8 +25,12 @@ def rescore(predictions: Path, classes: Sequence[str], files: Files, settings: S
     """
     if len(classes) > 1:
         raise click.UsageError("--classes once: the rows are those of one checkpoint")
-    if files.report is not None or settings.audit_images:
-        raise click.UsageError("--predictions runs no network: leave --report and --audit out")
+    refused = {
+        "--report": files.report, "--grid": files.grids, "--show": files.show,
+        "--audit": settings.audit_images, "--verify": settings.verify,
+    }  # fmt: skip
+    if given := [option for option, value in refused.items() if value]:
+        raise click.UsageError(f"--predictions runs no network: leave {', '.join(given)} out")
     saved = open_saved(predictions, read_given(classes[0])[0] if classes else None)
     note(f"{len(saved.names):,} classes: {first_few(saved.names)}")
     if settings.labels is not None:

@@ -7,13 +7,15 @@ from itertools import chain
 import click
 
 from resnet_cli.classifier import Classifier
-from resnet_cli.cli.run import describe
-from resnet_cli.cli.scoring import Files, Settings, labelled, show, write
+from resnet_cli.cli.figures import Files, show, write
+from resnet_cli.cli.run import describe, verified
+from resnet_cli.cli.scoring import Settings, labelled
 from resnet_cli.cli.terminal import note, progress_bar
-from resnet_cli.evaluate.compare import Ledger, predict_all
+from resnet_cli.errors import ImageError
+from resnet_cli.evaluate.compare import Comparison, Ledger, predict_all
+from resnet_cli.evaluate.dataset import Dataset
 from resnet_cli.evaluate.findings import comparison_lines
 from resnet_cli.evaluate.formats import as_json
-from resnet_cli.inputs import Inputs
 
 
 def compare(classifiers: Sequence[Classifier], files: Files, settings: Settings) -> int:
@@ -22,34 +24,15 @@ def compare(classifiers: Sequence[Classifier], files: Files, settings: Settings)
     Returns:
         How many images could not be read.
     """
-    for_one = ("confusion", "calibration", "mistakes", "report")
-    given = [f"--{name}" for name in for_one if getattr(files, name)]
-    given += ["--audit"] if settings.audit_images else []
-    given += [f"-o {path}" for path in files.outputs if path.suffix.lower() != ".json"]
-    if given:
-        raise click.UsageError(
-            f"{', '.join(given)}: for one checkpoint at a time; several are compared on stdout and "
-            "in -o FILE.json"
-        )
+    refuse(files, settings)
     for classifier in classifiers:
         describe(classifier)
     datasets = [labelled(settings, classifier.class_names) for classifier in classifiers]
     for sentence in dict.fromkeys(chain.from_iterable(each.notes for each in datasets)):
         note(sentence)
-    ledger = Ledger(classifiers, threshold=settings.threshold)
-    total = len(datasets[0].paths)
-    rows = predict_all(
-        classifiers,
-        Inputs(datasets[0].paths, total, 0),
-        batch_size=settings.batch_size,
-        workers=settings.workers,
-    )
-    truths = zip(*(dataset.truths for dataset in datasets), strict=True)
-    with progress_bar(total, settings.progress) as bar, closing(rows):
-        for predictions, indices in zip(rows, truths, strict=True):
-            ledger.add(predictions, indices)
-            bar.update()
-    comparison = ledger.comparison()
+    for classifier in classifiers if settings.verify else ():
+        verified(classifier, datasets[0].inputs, settings.verify)
+    comparison = compared(classifiers, datasets, settings)
     figures = comparison.record()
     for path in files.outputs:
         write(path, as_json(figures))
@@ -58,3 +41,47 @@ def compare(classifiers: Sequence[Classifier], files: Files, settings: Settings)
     else:
         show(comparison_lines(comparison))
     return comparison.evaluations[0].errors
+
+
+def refuse(files: Files, settings: Settings) -> None:
+    """Refuse what only one checkpoint has.
+
+    Raises:
+        UsageError: names it.
+    """
+    for_one = {"confusion": files.confusion, "calibration": files.calibration,
+               "mistakes": files.mistakes, "report": files.report, "grid": files.grids,
+               "show": files.show}  # fmt: skip
+    given = [f"--{name}" for name, value in for_one.items() if value]
+    given += ["--audit"] if settings.audit_images else []
+    given += [f"-o {path}" for path in files.outputs if path.suffix.lower() != ".json"]
+    if given:
+        raise click.UsageError(
+            f"{', '.join(given)}: for one checkpoint at a time; several are compared on stdout and "
+            "in -o FILE.json"
+        )
+
+
+def compared(
+    classifiers: Sequence[Classifier], datasets: Sequence[Dataset], settings: Settings
+) -> Comparison:
+    """Run all networks over all pictures.
+
+    Raises:
+        ImageError: one cannot be read, and the run is to stop there.
+    """
+    ledger = Ledger(classifiers, threshold=settings.threshold)
+    rows = predict_all(
+        classifiers,
+        datasets[0].inputs,
+        batch_size=settings.batch_size,
+        workers=settings.workers,
+    )
+    truths = zip(*(dataset.truths for dataset in datasets), strict=True)
+    with progress_bar(len(datasets[0].paths), settings.progress) as bar, closing(rows):
+        for predictions, indices in zip(rows, truths, strict=True):
+            ledger.add(predictions, indices)
+            bar.update()
+            if predictions[0].error is not None and settings.on_error == "fail":
+                raise ImageError(f"stopped at {predictions[0].path}: {predictions[0].error}")
+    return ledger.comparison()

@@ -1,6 +1,6 @@
 """One run of ``evaluate``: figures to stdout and files, progress and notes to stderr."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,83 +8,22 @@ from shutil import get_terminal_size
 from time import perf_counter
 from typing import Any
 
-import click
-
 from resnet_cli.classifier import Classifier
+from resnet_cli.cli.figures import Files, show
 from resnet_cli.cli.record import Record
-from resnet_cli.cli.run import describe, report
+from resnet_cli.cli.run import describe, report, verified
 from resnet_cli.cli.terminal import note, progress_bar
 from resnet_cli.devices import available_cores
-from resnet_cli.errors import OutputError
 from resnet_cli.evaluate import Evaluation, Scorecard
 from resnet_cli.evaluate.audit import Finding, audit, sample, trials
 from resnet_cli.evaluate.dataset import Dataset, by_folder, by_table
 from resnet_cli.evaluate.findings import audit_lines, audit_verdict
-from resnet_cli.evaluate.formats import TABLES, as_csv, as_json
+from resnet_cli.evaluate.formats import as_json
 from resnet_cli.evaluate.mistakes import mistakes_writer
 from resnet_cli.evaluate.text import text
-from resnet_cli.inputs import Inputs
 from resnet_cli.records import Prediction
 from resnet_cli.tally import Tally
-from resnet_cli.writers import Options, check_new, open_writer, saying
-
-FIGURES, PICTURES = (".json", ".csv"), (".png", ".pdf", ".svg", ".csv")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
-    """Where the figures go beside stdout."""
-
-    outputs: tuple[Path, ...]
-    confusion: tuple[Path, ...]
-    calibration: tuple[Path, ...]
-    mistakes: Path | None
-    report: Path | None
-    overwrite: bool
-
-    def check(self) -> None:
-        """Refuse, before any work is done, what could not be written at the end of it."""
-        wanted = [
-            *((path, FIGURES) for path in self.outputs),
-            *((path, PICTURES) for path in self.confusion + self.calibration),
-            (self.mistakes, (".csv",)),
-            (self.report, (".html",)),
-        ]
-        taken: set[Path] = set()
-        for path, suffixes in wanted:
-            if path is None:
-                continue
-            if path.suffix.lower() not in suffixes:
-                raise OutputError(
-                    f"cannot write {path}: the suffix must be one of {', '.join(suffixes)}"
-                )
-            if path.resolve() in taken:
-                raise OutputError(f"cannot write {path} twice: name each output once")
-            taken.add(path.resolve())
-            check_new(path, overwrite=self.overwrite)
-
-    def write(self, evaluation: Evaluation, record: Mapping[str, Any], caption: str) -> None:
-        """Write figures, tables and pictures."""
-        for path in self.outputs:
-            is_json = path.suffix.lower() == ".json"
-            write(path, as_json(record) if is_json else as_csv(evaluation))
-        if not evaluation.images:
-            return
-        drawn = {"confusion": self.confusion, "calibration": self.calibration}
-        for name, paths in drawn.items():
-            for path in paths:
-                draw(name, path, evaluation, caption)
-
-
-def draw(name: str, path: Path, evaluation: Evaluation, caption: str) -> None:
-    """Write one picture, or its numbers."""
-    if path.suffix.lower() == ".csv":
-        write(path, TABLES[name](evaluation))
-        return
-    from resnet_cli.evaluate.plots import PLOTS, save
-
-    with saying(path):
-        save(PLOTS[name](evaluation, caption), path)
+from resnet_cli.writers import Options, Write, open_writer, saying
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,20 +39,10 @@ class Settings:
     workers: int | None
     progress: str
     report_limit: int
+    grid_size: tuple[int, int]  # rows and columns of a page
+    on_error: str  # skip or fail
+    verify: int  # images to compare against plain fp32 on the CPU first
     audit_images: int  # 0 for no audit
-
-
-def write(path: Path, words: str) -> None:
-    """Write a text, whole."""
-    with saying(path):
-        path.write_text(words, encoding="utf-8", errors="backslashreplace")
-
-
-def show(lines: Iterable[str]) -> None:
-    """Print results."""
-    with saying("standard output"):
-        for line in lines:
-            click.echo(line)
 
 
 def labelled(settings: Settings, names: Sequence[str]) -> Dataset:
@@ -135,6 +64,8 @@ def score(classifiers: Sequence[Classifier], files: Files, settings: Settings) -
     dataset = labelled(settings, classifier.class_names)
     for sentence in dataset.notes:
         note(sentence)
+    if settings.verify:
+        verified(classifier, dataset.inputs, settings.verify)
     findings = audited(classifier, dataset, settings) if settings.audit_images else []
     if findings and settings.stdout_format == "text":
         show([*audit_lines(findings), ""])
@@ -183,12 +114,13 @@ def scored(
     scorecard = Scorecard(names, threshold=settings.threshold)
     total = len(dataset.paths)
     predictions = classifier.predict(
-        Inputs(dataset.paths, total, 0),
+        dataset.inputs,
         topk=min(max(settings.topk, 5), len(names)),
         threshold=settings.threshold,
         batch_size=settings.batch_size,
         workers=threads,
-        thumbnails=files.report is not None,
+        on_error=settings.on_error,
+        thumbnails=files.want_thumbnails,
         distribution=True,
     )
     begun = perf_counter()
@@ -218,20 +150,30 @@ def writers(
                 mistakes_writer(files.mistakes, names, overwrite=files.overwrite)
             )
         yield write_mistake
-    if files.report is not None:
-        truths = {
-            Path(path): names[truth]
-            for path, truth in zip(dataset.paths, dataset.truths, strict=True)
-        }
-        options = Options(
-            min(settings.topk, len(names)),
-            overwrite=files.overwrite,
-            truth=truths.get,
-            record=record,
-            report_limit=settings.report_limit,
-        )
-        write_row = stack.enter_context(open_writer(files.report, options))
-        yield lambda prediction, _: write_row(prediction)
+    truths = {
+        Path(path): names[truth] for path, truth in zip(dataset.paths, dataset.truths, strict=True)
+    }
+    options = Options(
+        min(settings.topk, len(names)),
+        *settings.grid_size,
+        caption(record.classifier, settings),
+        overwrite=files.overwrite,
+        truth=truths.get,
+        record=record,
+        report_limit=settings.report_limit,
+    )
+    drawings = [open_writer(path, options) for path in files.illustrated]
+    if files.show:
+        from resnet_cli.writers.window import window_writer
+
+        drawings.append(window_writer(options))
+    for drawing in drawings:
+        yield without_truth(stack.enter_context(drawing))
+
+
+def without_truth(write: Write) -> Callable[[Prediction, int], None]:
+    """A writer that knows the truth by itself."""
+    return lambda prediction, _: write(prediction)
 
 
 def audited(classifier: Classifier, dataset: Dataset, settings: Settings) -> list[Finding]:

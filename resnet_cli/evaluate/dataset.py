@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resnet_cli.errors import InputError
-from resnet_cli.inputs import list_images
+from resnet_cli.inputs import Inputs, list_images
 from resnet_cli.truth import Labelled, Lookup, read_labels
 
 WORDNET_ID = re.compile(r"n\d{8}")
@@ -21,6 +21,11 @@ class Dataset:
     paths: Sequence[str]
     truths: Sequence[int]  # one a path
     notes: tuple[str, ...]  # what was left out or forgiven, in words
+
+    @property
+    def inputs(self) -> Inputs:
+        """The pictures, as a classifier takes them."""
+        return Inputs(self.paths, len(self.paths), 0)
 
 
 def by_folder(folder: str, names: Sequence[str]) -> Dataset:

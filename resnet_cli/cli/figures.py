@@ -1,0 +1,102 @@
+"""Where the figures of ``evaluate`` go: stdout, tables, pictures, a report."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from resnet_cli.errors import OutputError
+from resnet_cli.evaluate import Evaluation
+from resnet_cli.evaluate.formats import TABLES, as_csv, as_json
+from resnet_cli.writers import GRIDS, check_new, check_outputs, saying
+
+FIGURES, PICTURES = (".json", ".csv"), (".png", ".pdf", ".svg", ".csv")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """Where the figures go beside stdout."""
+
+    outputs: tuple[Path, ...]
+    confusion: tuple[Path, ...]
+    calibration: tuple[Path, ...]
+    mistakes: Path | None
+    report: Path | None
+    grids: tuple[Path, ...]
+    show: bool  # windows with the pages of the grid
+    overwrite: bool
+
+    def check(self) -> None:
+        """Refuse, before any work is done, what could not be written at the end of it."""
+        wanted = [
+            *((path, FIGURES) for path in self.outputs),
+            *((path, PICTURES) for path in self.confusion + self.calibration),
+            (self.mistakes, (".csv",)),
+            (self.report, (".html",)),
+            *((path, GRIDS) for path in self.grids),
+        ]
+        taken: set[Path] = set()
+        for path, suffixes in wanted:
+            if path is None:
+                continue
+            if path.suffix.lower() not in suffixes:
+                raise OutputError(
+                    f"cannot write {path}: the suffix must be one of {', '.join(suffixes)}"
+                )
+            if path.resolve() in taken:
+                raise OutputError(f"cannot write {path} twice: name each output once")
+            taken.add(path.resolve())
+            check_new(path, overwrite=self.overwrite)
+        check_outputs((), grids=self.grids, overwrite=self.overwrite)
+        if self.show:
+            from resnet_cli.writers.window import check_display
+
+            check_display()
+
+    @property
+    def illustrated(self) -> list[Path]:
+        """Files with a thumbnail of each image."""
+        return [*([] if self.report is None else [self.report]), *self.grids]
+
+    @property
+    def want_thumbnails(self) -> bool:
+        """Whether anything draws pictures."""
+        return self.show or bool(self.illustrated)
+
+    def write(self, evaluation: Evaluation, record: Mapping[str, Any], caption: str) -> None:
+        """Write figures, tables and pictures."""
+        for path in self.outputs:
+            is_json = path.suffix.lower() == ".json"
+            write(path, as_json(record) if is_json else as_csv(evaluation))
+        if not evaluation.images:
+            return
+        drawn = {"confusion": self.confusion, "calibration": self.calibration}
+        for name, paths in drawn.items():
+            for path in paths:
+                draw(name, path, evaluation, caption)
+
+
+def draw(name: str, path: Path, evaluation: Evaluation, caption: str) -> None:
+    """Write one picture, or its numbers."""
+    if path.suffix.lower() == ".csv":
+        write(path, TABLES[name](evaluation))
+        return
+    from resnet_cli.evaluate.plots import PLOTS, save
+
+    with saying(path):
+        save(PLOTS[name](evaluation, caption), path)
+
+
+def write(path: Path, words: str) -> None:
+    """Write a text, whole."""
+    with saying(path):
+        path.write_text(words, encoding="utf-8", errors="backslashreplace")
+
+
+def show(lines: Iterable[str]) -> None:
+    """Print results."""
+    with saying("standard output"):
+        for line in lines:
+            click.echo(line)
