@@ -3,8 +3,9 @@
 import io
 import pickle
 import struct
+import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,13 @@ def name_of(path: str) -> bytes:
 
 
 HEAD = b"\x80\x04"
+PRIME = sys.hash_info.modulus
+
+
+def of_one_hash(count: int, between: bytes = b"") -> Iterator[bytes]:
+    """Integers that CPython hashes to nothing, each with something behind it."""
+    for n in range(1, count + 1):
+        yield b"\x8a\x0a" + (n * PRIME).to_bytes(10, "little", signed=True) + between
 
 
 def in_zip(data: bytes, **parts: bytes) -> bytes:

@@ -26,6 +26,7 @@ from pickled import (
     by_torch,
     in_zip,
     name_of,
+    of_one_hash,
     opened,
     text,
     tiny,
@@ -301,6 +302,7 @@ LIES: dict[str, Build] = {
         _use_new_zipfile_serialization=False,
     ),
     "files in files": lambda: repeated_files(3, 20),
+    "keys of one hash": lambda: HEAD + b"}(" + b"".join(of_one_hash(30_000, b"N")) + b"u.",
 }  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """What the global names in a pickle stand for here: functions and classes that import nothing."""
 
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ import torch
 from resnet_cli.checkpoint.tree import Foreign
 from resnet_cli.checkpoint.values import Array, ArrayType, Stored, scalar
 from resnet_cli.errors import CheckpointError
+
+MOST_ALIKE = 16  # keys of one hash, all of which have to be compared
 
 
 class PickleError(Exception):
@@ -47,6 +50,24 @@ class StorageType:
         raise TypeError("a storage type has no state")
 
 
+class CalledTuple(tuple[Any, ...]):
+    """A tuple that a call made: as a key it is itself alone, so that no file chooses its hash."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class CalledSet(frozenset[Any]):
+    """A frozen set that a call made; likewise."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
 class PlainDict(dict[Any, Any]):
     """A dict without the attributes that an OrderedDict may have."""
 
@@ -55,12 +76,26 @@ class PlainDict(dict[Any, Any]):
 
 def ordered_dict(items: Any = ()) -> PlainDict:
     """An OrderedDict: insertion order is any dict's."""
-    return PlainDict(items)
+    pairs = items.items() if isinstance(items, dict) else [(key, value) for key, value in items]
+    require_spread([key for key, _ in pairs])
+    return PlainDict(pairs)
 
 
 def default_dict(_: Any = None, items: Any = ()) -> PlainDict:
     """A defaultdict, without its default."""
-    return PlainDict(items)
+    return ordered_dict(items)
+
+
+def require_spread(keys: Collection[Any]) -> None:
+    """Refuse keys that take long to hash, or to compare as their hashes are alike.
+
+    Raises:
+        ValueError: they do.
+    """
+    if any(isinstance(key, tuple) for key in keys):
+        raise ValueError("tuples for keys, which are hashed anew each time")
+    if keys and max(Counter(map(hash, keys)).values()) > MOST_ALIKE:
+        raise ValueError("keys of one hash")
 
 
 def of_items(kind: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -71,6 +106,8 @@ def of_items(kind: Callable[[Any], Any]) -> Callable[..., Any]:
             raise TypeError("a container of no items")
         if any(isinstance(item, tuple) for item in items):
             raise TypeError("tuples made of tuples, which may nest without end")
+        if kind in (set, CalledSet):
+            require_spread(items)
         return kind(items)
 
     return make
@@ -127,7 +164,7 @@ def remake(kind: Any, _: Any, state: Any) -> Foreign:
     """``copyreg._reconstructor``: an object of a class that extends a list or a dict."""
     made = kind() if isinstance(kind, type) and issubclass(kind, Foreign) else Foreign(kind)
     if isinstance(state, dict):
-        made.entries.update(state)
+        made.entries.update(ordered_dict(state))
     elif isinstance(state, list | tuple | set | frozenset):
         made.elements.extend(state)
     return made
@@ -141,7 +178,7 @@ def reconstruct(*_: Any) -> Array:
 TENSOR_NAMES: Mapping[str, Any] = {
     "collections.OrderedDict": Known(ordered_dict),
     "collections.Counter": Known(ordered_dict),
-    "torch.Size": Known(of_items(tuple)),
+    "torch.Size": Known(of_items(CalledTuple)),
     "torch._utils._rebuild_tensor": Known(rebuild_tensor),
     "torch._utils._rebuild_tensor_v2": Known(rebuild_tensor),
     "torch._utils._rebuild_tensor_v3": Known(rebuild_tensor_v3),
@@ -166,8 +203,8 @@ OTHER_NAMES: Mapping[str, Any] = {
     "collections.defaultdict": Known(default_dict),
     "builtins.list": Known(of_items(list)),
     "builtins.dict": Known(ordered_dict),
-    "builtins.tuple": Known(of_items(tuple)),
-    "builtins.frozenset": Known(of_items(frozenset)),
+    "builtins.tuple": Known(of_items(CalledTuple)),
+    "builtins.frozenset": Known(of_items(CalledSet)),
     "builtins.bytes": Known(byte_array),
     "numpy.ndarray": Array,
     "numpy.dtype": ArrayType,

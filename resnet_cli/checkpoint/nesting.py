@@ -1,23 +1,43 @@
-"""How deep the tuples of a pickle nest, and how long they take to hash, before any of it is read.
+"""How deep the tuples of a pickle nest, and how long its keys take to hash, before it is read.
 
 CPython hashes a tuple by hashing what is in it, tuples too, without a look at the stack that this
 takes: some ten thousand levels end the process. It also does so anew each time, so that thirty
 tuples, each twice in the next, take an hour. What the standard machine would do is therefore
 followed on a stack of sizes first.
+
+Keys of one hash are each compared with all others, so that a hundred thousand take minutes. Text is
+hashed with a secret of the process, and an integer below a certain prime is its own hash: only
+tuples, frozen sets and larger integers can be chosen so, and few of them may be keys.
 """
 
 import pickletools
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import Any
 
+from resnet_cli.errors import CheckpointError
+
 DEEPEST = 1000  # tuples in tuples; Python's own pickler stops before that
-MOST_WORK = 100_000_000  # items that are hashed, which takes a second or two
+MOST_WORK = 20_000_000  # items that are hashed or copied, which takes half a second
+MOST_CHOSEN = 4000  # items of keys whose hashes can be chosen, which takes a tenth of a second
+PRIME = sys.hash_info.modulus  # integers that differ by it share their hash
 
-Size = tuple[int, int]  # levels of tuples, and items that hashing it would visit
-ATOM: Size = (0, 1)
+# levels of tuples, items that hashing it would visit, and whether its hash can be chosen
+Size = tuple[int, int, bool]
+ATOM: Size = (0, 1, False)
+LARGE: Size = (0, 1, True)
 
-levels, visits = itemgetter(0), itemgetter(1)
+levels, visits, is_chosen = itemgetter(0), itemgetter(1), itemgetter(2)
+
+KEYS = {
+    "SETITEM": slice(1, None, 2),
+    "SETITEMS": slice(1, None, 2),  # popped from the top: the last value, its key …
+    "DICT": slice(1, None, 2),
+    "ADDITEMS": slice(None),
+    "FROZENSET": slice(None),
+}
+"""Which of its operands an opcode takes for keys of a dict or a set."""
 
 
 class Nesting:
@@ -27,16 +47,19 @@ class Nesting:
         self.stack: list[Size | None] = []  # None is a mark
         self.memo: dict[int, Size] = {}
         self.work = 0
+        self.chosen = 0  # items of keys whose hashes can be chosen
 
     def see(self, opcode: str, argument: Any) -> None:
         """Follow one opcode.
 
         Raises:
             ValueError: tuples that no honest program writes, or an opcode that lacks its operands.
+            CheckpointError: keys that may take long to read.
         """
         step = STEPS.get(opcode)
         if step is None:  # a constant
-            self.stack.append(ATOM)
+            large = isinstance(argument, int) and abs(argument) >= PRIME
+            self.stack.append(LARGE if large else ATOM)
         else:
             step(self, argument)
 
@@ -65,16 +88,25 @@ class Nesting:
         size = 1 + sum(map(visits, items))
         if depth > DEEPEST or size > MOST_WORK:
             raise ValueError("tuples in tuples in tuples")
-        self.stack.append((depth, size))
+        self.stack.append((depth, size, True))
 
-    def consume(self, below: int, *, marked: bool) -> None:
+    def consume(self, opcode: str, below: int, *, marked: bool) -> None:
         """Push what an opcode makes of its operands: it may hash them, and may hold any of them."""
         items = self.to_mark() if marked else []
         items += self.take(below)
-        self.work += sum(map(visits, items))
+        all_visits = sum(map(visits, items))
+        self.work += all_visits
         if self.work > MOST_WORK:
             raise ValueError("tuples that take too long to hash")
-        self.stack.append((max(map(levels, items), default=0), max(map(visits, items), default=1)))
+        self.chosen += sum(map(visits, filter(is_chosen, items[KEYS.get(opcode, slice(0))])))
+        if self.chosen > MOST_CHOSEN:
+            raise CheckpointError(
+                "it has thousands of tuples, sets or vast numbers for keys, which may take hours "
+                "to read: save the state dict alone"
+            )
+        frozen = opcode == "FROZENSET"
+        most = 1 + all_visits if frozen else max(map(visits, items), default=1)
+        self.stack.append((max(map(levels, items), default=0), most, frozen))
 
     def keep(self, place: Any) -> None:
         """Put the uppermost into the memo."""
@@ -117,12 +149,12 @@ def consumers() -> Iterable[tuple[str, Callable[[Nesting, Any], None]]]:
         before, after = opcode.stack_before, opcode.stack_after
         if before and len(after) == 1:
             marked = pickletools.markobject in before
-            yield opcode.name, consumer(len(before) - 2 * marked, marked=marked)
+            yield opcode.name, consumer(opcode.name, len(before) - 2 * marked, marked=marked)
 
 
-def consumer(below: int, *, marked: bool) -> Callable[[Nesting, Any], None]:
+def consumer(opcode: str, below: int, *, marked: bool) -> Callable[[Nesting, Any], None]:
     """What takes so many operands, and those above a mark and the mark where there is one."""
-    return lambda nesting, _: nesting.consume(below, marked=marked)
+    return lambda nesting, _: nesting.consume(opcode, below, marked=marked)
 
 
 STEPS: Mapping[str, Callable[[Nesting, Any], None]] = {

@@ -9,6 +9,7 @@ import pickle
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, Any
 
 import torch
@@ -24,6 +25,9 @@ from resnet_cli.checkpoint.globals import (
 from resnet_cli.checkpoint.nesting import Nesting
 from resnet_cli.checkpoint.tree import Foreign
 
+SPARE = 1 << 20  # items and bytes that functions are handed in any file, however short
+HANDED = 4  # times its length in bytes; an honest pickle hands on what it holds once a level
+
 Persistent = Callable[[Any], Any]
 
 
@@ -35,6 +39,7 @@ class Reading:
     stand_ins: dict[str, type[Foreign]] = field(default_factory=dict)  # by module.Class
     nested: int = 0  # levels of files in files
     files: int = 0  # files in the file
+    room: int = SPARE  # items and bytes that functions may still be handed
 
     def note(self, module: str, name: str) -> None:
         """Keep a name, unless it is of tensors and containers alone."""
@@ -59,6 +64,8 @@ def unpickle(stream: IO[bytes], reading: Reading, persistent: Persistent | None 
     start = stream.tell()
     try:
         check(stream, reading)
+        if not reading.nested:  # those are in the bytes of the outermost
+            reading.room += HANDED * (stream.tell() - start)
         stream.seek(start)
         return Machine(stream, reading, persistent).load()
     # damaged opcodes call our own stand-ins, and the machine's containers, with anything at all
@@ -90,6 +97,9 @@ def check(stream: IO[bytes], reading: Reading) -> None:
         nesting.see(opcode.name, argument)
 
 
+SIZED = (list, tuple, set, frozenset, dict, str, bytes, bytearray)
+
+
 class Machine(pickle.Unpickler):
     """The standard machine, cut off from every module."""
 
@@ -105,13 +115,26 @@ class Machine(pickle.Unpickler):
         known = known_name(module, name)
         self.reading.note(module, name)
         if path == "torch.storage._load_from_bytes":
-            return Known(self.load_storage)
+            known = Known(self.load_storage)
+        if isinstance(known, Known):
+            return Known(partial(self.handed, known.call))
         if known is not None:
             return known
         stand_ins = self.reading.stand_ins
         if path not in stand_ins:
             stand_ins[path] = type("StandIn", (Foreign,), {"path": path})
         return stand_ins[path]
+
+    def handed(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Call a function, which may copy what it is handed.
+
+        Raises:
+            PickleError: a few bytes have come to copy the same again and again.
+        """
+        self.reading.room -= sum(len(value) for value in args if isinstance(value, SIZED))
+        if self.reading.room < 0:
+            raise PickleError("the same is copied again and again")
+        return call(*args, **options)
 
     def persistent_load(self, identity: Any) -> Any:
         """What a persistent id stands for."""

@@ -9,7 +9,9 @@ from torch import Tensor
 
 DEEPEST = 64  # levels of modules in modules; torchvision's networks have four
 LONGEST = 1000  # characters of a path of keys, further than any honest file nests
-MOST_PARTS = 100_000  # modules of a network; a ResNet-152 has some five hundred
+MOST_SLOTS = 100  # attributes of an object that keeps them in two places
+MOST_INSIDE = 300_000  # things in objects, which may have them in common; 20,000 in a ResNet-152
+PART = 40  # things in a module
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,9 @@ class Foreign:
         """What would have been set on the object."""
         state = self.state
         if isinstance(state, tuple) and len(state) == 2:  # of __dict__ and of __slots__
-            state = {**as_mapping(state[0]), **as_mapping(state[1])}
+            own, slots = map(as_mapping, state)
+            merged = own and slots and len(own) + len(slots) <= MOST_SLOTS
+            state = {**own, **slots} if merged else own or slots
         return as_mapping(state)
 
     def contents(self) -> Any:
@@ -94,8 +98,10 @@ class Foreign:
         for inner in ("_content", "_val"):  # of OmegaConf
             if inner in attributes:
                 return attributes[inner]
-        if attributes or self.entries:
+        if attributes and self.entries:
             return {**attributes, **self.entries}
+        if attributes or self.entries:
+            return attributes or self.entries
         return self.elements or list(self.args)
 
 
@@ -117,8 +123,10 @@ def state_dict(module: Foreign) -> StateDict:
     tensors: dict[str, Tensor] = {}
     parts: dict[str, Part] = {}
     waiting = [("", module)]
-    while waiting and len(parts) < MOST_PARTS:
+    room = MOST_INSIDE
+    while waiting and room > 0:
         name, current = waiting.pop()
+        room -= breadth(current)
         start = f"{name}." if name else ""
         own, children = members(current)
         parts[name] = Part(current.kind, settings_of(current))
@@ -160,13 +168,19 @@ def containers(tree: Any) -> Iterator[tuple[str, Any]]:
     """Yield a tree and every dict and list in it with its dotted path, outermost first.
 
     Each is visited once, so that a file which nests a container in itself, or shares one a
-    thousandfold, ends.
+    thousandfold, ends. Objects are passed over once those before have held more than any file of
+    weights does.
     """
     waiting = deque([("", tree)])
     seen = {id(tree)}
+    room = MOST_INSIDE
     while waiting:
         path, value = waiting.popleft()
+        if isinstance(value, Foreign) and room < 0:
+            continue
         container = plain(value)
+        if isinstance(value, Foreign):
+            room -= extent(value, container)
         yield path, container
         if len(path) > LONGEST or path.count(".") > DEEPEST:
             continue
@@ -177,6 +191,19 @@ def containers(tree: Any) -> Iterator[tuple[str, Any]]:
 
 
 CONTAINERS = (Mapping, list, tuple, Foreign)
+
+
+def extent(value: Foreign, container: Any) -> int:
+    """How many things were looked at to find what is in an object."""
+    parts = len(container.parts) if isinstance(container, StateDict) else 0
+    sized = isinstance(container, Mapping | list | tuple)
+    return breadth(value) + (len(container) if sized else 1) + PART * parts
+
+
+def breadth(value: Foreign) -> int:
+    """How many things are right inside an object and the dicts among its attributes."""
+    inside = value.attributes.values()
+    return 1 + len(inside) + sum(len(inner) for inner in inside if isinstance(inner, dict))
 
 
 def plain(value: Any) -> Any:

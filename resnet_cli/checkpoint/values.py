@@ -130,7 +130,7 @@ class ArrayType(Foreign):
         """
         name, state = self.args[0], self.state
         order = state[1] if isinstance(state, tuple) and len(state) > 1 else "="
-        if not isinstance(name, str) or name[:1] not in "biufcSU" or order not in (*"<>|=",):
+        if not isinstance(name, str) or name[:1] not in "biufSU" or order not in (*"<>|=",):
             raise TypeError(f"an array of {name!r}")
         dtype = np.dtype(name)
         if order in ("|", "="):
@@ -204,7 +204,7 @@ def scalar(kind: Any, raw: Any = b"") -> Any:
     if isinstance(raw, str):
         raw = raw.encode("utf-8", "surrogateescape")
     if not isinstance(kind, ArrayType) or not isinstance(raw, bytes):
-        return raw  # an object
+        return Foreign(kind, raw)  # an object
     try:
         return np.frombuffer(raw, dtype=kind.dtype)[0].item()
     except (TypeError, ValueError, IndexError):  # a date, for example
