@@ -1,11 +1,17 @@
 """The program: ``resnet-cli`` and ``python -m resnet_cli``."""
 
-from resnet_cli.cli import cli
+import sys
 
 
 def main() -> None:
     """Run the command line."""
-    cli(prog_name="resnet-cli")
+    try:
+        from resnet_cli.cli import cli  # in whose moment an interrupt is not a bug either
+
+        cli(prog_name="resnet-cli")
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted\n")
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from PIL import Image
 
 from conftest import DEMO, REPOSITORY, SAMPLES, Run, picture, trained
 from resnet_cli import Classifier
+from resnet_cli.__main__ import main
 from resnet_cli.cli import cli
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")  # quick: a few pixels do
@@ -648,9 +649,12 @@ def test_a_closed_pipe_ends_quietly(long_run: tuple[object, ...]) -> None:
     assert [line for line in stderr.splitlines() if not line.startswith("Note: ")] == []
 
 
-def test_files_are_completed_when_nobody_reads_stdout(long_run: tuple[object, ...]) -> None:
+@pytest.mark.parametrize("stdout_format", ["lines", "csv"])  # which begins with a header
+def test_files_are_completed_when_nobody_reads_stdout(
+    long_run: tuple[object, ...], stdout_format: str
+) -> None:
     Path("list.txt").write_text("a.jpg\n" * 300)
-    with program(*long_run, "-o", "x.csv") as process:
+    with program(*long_run, "--format", stdout_format, "-o", "x.csv") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
@@ -661,6 +665,45 @@ def test_files_are_completed_when_nobody_reads_stdout(long_run: tuple[object, ..
     assert "Error" not in stderr
     assert len(rows_of_csv(Path("x.csv").read_text())) == 300
     assert json.loads(Path("x.csv.run.json").read_text())["status"] == "done"
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_the_command_line_is_read_is_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resnet_cli.cli.version", interrupted)
+    result = run("--version")
+    assert (result.exit_code, result.stderr) == (130, "Interrupted\n")
+
+
+def test_an_interrupt_before_that_is_one_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("resnet_cli.cli.cli", interrupted)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert (end.value.code, capsys.readouterr().err) == (130, "Interrupted\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no such shell")
+def test_streams_that_are_closed_do_not_end_in_files(long_run: tuple[object, ...]) -> None:
+    Path("list.txt").write_text("a.jpg\n" * 9)
+    words = [sys.executable, "-m", "resnet_cli", *map(str, long_run), "-o", "x.csv"]
+    done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words], check=False)
+    assert done.returncode == 0
+    assert [row["path"] for row in rows_of_csv(Path("x.csv").read_text())] == ["a.jpg"] * 9
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+def test_a_full_device_is_named(long_run: tuple[object, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        words = [sys.executable, "-m", "resnet_cli", *map(str, long_run), "--format", "csv"]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: cannot write standard output: No space")
 
 
 def test_show_without_a_display_is_a_plain_error(long_run: tuple[object, ...]) -> None:

@@ -11,7 +11,7 @@ from typing import IO
 import pytest
 from click.testing import CliRunner
 
-from conftest import picture
+from conftest import picture, room_for
 from resnet_cli.cli import cli
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
@@ -95,6 +95,12 @@ def test_the_record_is_there_before_the_first_row(checkpoint: Path) -> None:
     assert json.loads(Path("x.csv.run.json").read_bytes())["status"] == "done"
 
 
+def test_a_disk_too_full_for_a_record_says_what_to_do() -> None:
+    sentence = "cannot write x.csv.run.json: File too large: .*make room, then --resume"
+    with room_for(100), pytest.raises(OutputError, match=sentence):
+        write_manifest(Path("x.csv"), {"classes": ["a"] * 2000})
+
+
 def test_who_reads_a_record_sees_one_version_of_it() -> None:
     write_manifest(Path("x.csv"), {"status": "running", "classes": ["a"] * 2000})
     before = Path("x.csv.run.json").read_bytes()
@@ -117,7 +123,7 @@ def test_two_runs_do_not_make_one_file(name: str) -> None:
 def test_a_file_that_came_meanwhile_is_left_alone(name: str) -> None:
     Path(name).write_text("mine")
     with (
-        pytest.raises(OutputError, match=f"cannot write {name}"),
+        pytest.raises(OutputError, match=f"cannot write {name}: it is there already: "),
         open_writer(Path(name), Options(1)) as write,
     ):
         write(ROW)

@@ -19,7 +19,7 @@ from resnet_cli.cli.convert import convert
 from resnet_cli.cli.evaluate import evaluate
 from resnet_cli.cli.inspect import inspect
 from resnet_cli.cli.models import models
-from resnet_cli.cli.pipes import discard
+from resnet_cli.cli.pipes import discard, open_streams
 from resnet_cli.cli.predict import predict
 from resnet_cli.cli.summary import summary
 from resnet_cli.errors import UserError
@@ -32,8 +32,17 @@ CLOSED_PIPE, INTERRUPTED = 0, 130
 class Cli(click.Group):
     """A group that shows expected errors as one line; any other is a bug with its traceback."""
 
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
+        """Read the command line; an interrupt meanwhile is one, which click calls a failure."""
+        try:
+            return super().make_context(*arguments, **settings)
+        except KeyboardInterrupt:
+            click.echo("Interrupted", err=True)
+            sys.exit(INTERRUPTED)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn what the user can mend, and signals, into a status."""
+        open_streams()
         catch_signals()
         keep_compiled()
         # Pillow warns of odd metadata in pictures that it reads all the same, torch of formats

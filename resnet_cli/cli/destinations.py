@@ -91,18 +91,28 @@ class Destinations:
             earlier: images that results were written for before.
             total: of all images, as far as it is known.
         """
-        write = self.stdout(earlier, total)
+        writes: list[Write] = []  # one, as soon as it has written its header
 
         def write_or_say(prediction: Prediction) -> None:
-            try:
-                with saying("standard output"):
-                    write(prediction.best(self.options.topk))
-            except BrokenPipeError:
-                if not self.paths:  # nothing is left to do
-                    raise
-                let_go()
+            with self.letting_go():
+                writes[0](prediction.best(self.options.topk))
 
+        with self.letting_go():
+            writes.append(self.stdout(earlier, total))
+        if not writes:
+            writes.append(self.stdout(earlier, total))  # to nowhere
         return write_or_say
+
+    @contextmanager
+    def letting_go(self) -> Iterator[None]:
+        """Go on for the files, if there are any, when nobody reads stdout any more."""
+        try:
+            with saying("standard output"):
+                yield
+        except BrokenPipeError:
+            if not self.paths:  # nothing is left to do
+                raise
+            let_go()
 
     def stdout(self, earlier: int, total: int | None) -> Write:
         """What writes a result to stdout in its format."""

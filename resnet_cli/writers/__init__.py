@@ -1,6 +1,5 @@
 """Result files: the suffix names the format."""
 
-import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -9,6 +8,14 @@ from pathlib import Path
 
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
+from resnet_cli.writers.durable.advice import (
+    OVERWRITE,
+    RESUMABLE,
+    is_resumable,
+    room_for,
+    saying,
+    way_past,
+)
 from resnet_cli.writers.durable.disk import reserved
 from resnet_cli.writers.durable.manifest import manifest_path
 from resnet_cli.writers.options import Options, Write
@@ -75,12 +82,6 @@ WRITERS: dict[str, Writer] = {
     ".svg": late("grid", "image_writer"),
 }
 
-RESUMABLE = (".csv", ".jsonl", ".json", ".parquet")
-"""Suffixes whose rows reach the disk as they come, and which a later run can go on with."""
-
-OVERWRITE = "add --overwrite"
-"""What would be right where a file may not be gone on with."""
-
 GRIDS = (".png", ".pdf", ".svg")
 """Suffixes of pictures."""
 
@@ -117,17 +118,15 @@ def check_outputs(
         if places & taken:
             raise OutputError(f"cannot write {path} twice: name each output once")
         taken |= places
-        if resume and path.suffix.lower() not in RESUMABLE:
+        if resume and not is_resumable(path):
             raise OutputError(
                 f"cannot resume {path}: --resume goes on with {', '.join(RESUMABLE)}: leave it "
                 "out, or start anew with --overwrite"
             )
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise OutputError(f"cannot write {path}: it is a pipe or a device: name a file")
-        goes_on = path.suffix.lower() in RESUMABLE
-        remedy = "--resume goes on with it, --overwrite starts anew" if goes_on else OVERWRITE
         for place in (path, *in_the_way(path)):
-            check_new(place, overwrite=overwrite or resume, remedy=remedy)
+            check_new(place, overwrite=overwrite or resume, remedy=way_past(path))
 
 
 def check_new(path: Path, *, overwrite: bool, remedy: str = OVERWRITE) -> None:
@@ -153,11 +152,6 @@ def in_the_way(path: Path) -> list[Path]:
             return []
 
 
-MAKE_ROOM = "make room, or write elsewhere"
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
 @contextmanager
 def open_writer(path: Path, options: Options) -> Iterator[Write]:
     """Open the writer that the suffix of ``path`` names.
@@ -169,10 +163,9 @@ def open_writer(path: Path, options: Options) -> Iterator[Write]:
         OutputError: the file cannot be written, now or at any row.
     """
     stack = ExitStack()
-    rows = path.suffix.lower() in RESUMABLE
-    room = "its rows so far are whole: make room, then --resume" if rows else MAKE_ROOM
+    room = room_for(path)
     with saying(path, full=room):
-        if not rows:
+        if not is_resumable(path):
             stack.enter_context(reserved(path, overwrite=options.overwrite))
         write = stack.enter_context(WRITERS[path.suffix.lower()](path, options))
 
@@ -188,20 +181,3 @@ def open_writer(path: Path, options: Options) -> Iterator[Write]:
         raise
     with saying(path, full=room):
         stack.close()
-
-
-@contextmanager
-def saying(place: Path | str, *, full: str = MAKE_ROOM) -> Iterator[None]:
-    """Name what could not be written in an error of the system.
-
-    Args:
-        place: what is written.
-        full: what would be right where the disk is full.
-    """
-    try:
-        yield
-    except BrokenPipeError:  # not an error: who reads has seen enough
-        raise
-    except OSError as error:
-        advice = f": {full}" if error.errno in FULL else ""
-        raise OutputError(f"cannot write {place}: {error.strerror or error}{advice}") from error

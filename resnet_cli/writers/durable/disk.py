@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from resnet_cli.errors import OutputError
+from resnet_cli.writers.durable.advice import existing
 
 
 @contextmanager
@@ -33,8 +34,7 @@ def reserved(path: Path, *, overwrite: bool) -> Iterator[None]:
     """Keep the place of a file that comes at the end, while ``FILE.part`` says that it will.
 
     Raises:
-        OutputError: another run does so.
-        FileExistsError: the file has come meanwhile.
+        OutputError: another run does so, or the file has come meanwhile.
     """
     mark = path.with_name(f"{path.name}.part")
     try:
@@ -43,7 +43,7 @@ def reserved(path: Path, *, overwrite: bool) -> Iterator[None]:
             if overwrite:
                 path.resolve().unlink(missing_ok=True)  # nobody takes it for the one that comes
             elif path.exists():
-                raise FileExistsError(errno.EEXIST, "it is there already")
+                raise existing(path)
             yield
     finally:
         mark.unlink(missing_ok=True)

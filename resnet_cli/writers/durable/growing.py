@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 
 from resnet_cli.errors import OutputError
+from resnet_cli.writers.durable.advice import existing
 from resnet_cli.writers.durable.disk import lock, sync, sync_folder
 from resnet_cli.writers.options import Options
 
@@ -92,11 +93,14 @@ def growing_file(path: Path, options: Options) -> Iterator[GrowingFile]:
     """Open a file that grows: a new one, one that starts anew, or one that is gone on with.
 
     Raises:
-        OutputError: another run is writing it, or has written it meanwhile.
-        OSError: it cannot be written, or is there already.
+        OutputError: it is there already, or another run is writing it, or has done so meanwhile.
+        OSError: it cannot be written.
     """
     if options.saved is None and not options.overwrite:
-        path.touch(exist_ok=False)
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            raise existing(path) from None
     with FileIO(path, "a") as file:
         lock(file, path)
         size = os.fstat(file.fileno()).st_size

@@ -4,7 +4,6 @@ While ``results.parquet.part.jsonl`` is there, it holds all rows, and the file i
 older. That is all there is to know after a run was cut off: nothing is ever in both.
 """
 
-import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +13,7 @@ from typing import BinaryIO
 
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
+from resnet_cli.writers.durable.advice import existing
 from resnet_cli.writers.durable.disk import sync_folder, whole_file
 from resnet_cli.writers.durable.growing import growing_file
 from resnet_cli.writers.json import json_line
@@ -58,10 +58,10 @@ def collected(path: Path, options: Options, finish: Finish) -> Iterator[Write]:
     """Collect rows in a journal now.
 
     Raises:
-        FileExistsError: the file has come meanwhile.
+        OutputError: the file has come meanwhile.
     """
     if options.saved is None and not options.overwrite and path.exists():
-        raise FileExistsError(errno.EEXIST, "it is there already")
+        raise existing(path)
     journal = journal_path(path)
     if options.saved is not None and not journal.exists():
         options = replace(options, saved=options.saved.moved(begin(journal, path, options.saved)))

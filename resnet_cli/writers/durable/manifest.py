@@ -7,6 +7,7 @@ from typing import Any
 
 from resnet_cli.errors import OutputError
 from resnet_cli.text import printable
+from resnet_cli.writers.durable.advice import room_for, saying
 from resnet_cli.writers.durable.disk import whole_file
 
 FREE = frozenset({"checkpoint.path", "classes_source", "preprocess_source", "device", "compiled"})
@@ -24,11 +25,8 @@ def write_manifest(output: Path, record: Mapping[str, Any]) -> None:
     """Write the record of a result file, whole or not at all."""
     path = manifest_path(output)
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    try:
-        with whole_file(path) as file:
-            file.write(text.encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    with saying(path, full=room_for(output)), whole_file(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def check_same(output: Path, record: Mapping[str, Any]) -> None:
