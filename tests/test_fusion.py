@@ -1,4 +1,7 @@
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -118,3 +121,32 @@ def test_a_folded_network_is_where_it_will_run(dtype: torch.dtype) -> None:
     assert {weight.dtype for weight in weights.values()} == {dtype}
     convs = [weight for weight in weights.values() if weight.ndim == 4 and weight.shape[2] > 1]
     assert all(w.is_contiguous(memory_format=torch.channels_last) for w in convs)
+
+
+TWO_PASSES = """
+import torch
+from conftest import trained
+from resnet_cli.fusion import fold, fuse
+
+network = fuse(fold(trained("resnet50"), torch.device("cpu"), torch.float32))
+images = torch.zeros(2, 3, 96, 96).contiguous(memory_format=torch.channels_last)
+with torch.inference_mode():
+    for number in (1, 2):
+        print("pass", number, flush=True)
+        network(images)
+"""
+
+
+def test_weights_are_packed_in_the_first_pass_for_all_that_come() -> None:
+    """By what oneDNN itself says that it does."""
+    told = subprocess.run(
+        [sys.executable, "-c", TWO_PASSES],
+        env=os.environ
+        | {"ONEDNN_VERBOSE": "profile_exec", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    first, second = (part.count(",reorder,") for part in told.split("pass 1")[1].split("pass 2"))
+    assert first > 50
+    assert second == 0
