@@ -218,6 +218,9 @@ CAFFE = Preprocess(
 )
 """What Caffe's ResNets were trained with: means taken off the values from 0 to 255."""
 
+MSRA = replace(CAFFE, mean=(102.9801 / 255, 115.9465 / 255, 122.7717 / 255))
+"""The same for Detectron: https://github.com/facebookresearch/Detectron, core/config.py."""
+
 
 def adjust(recorded: Preprocess, *, preset: str | None, given: Mapping[str, Any]) -> Preprocess:
     """Lay the user's choices over what a checkpoint records.

@@ -200,6 +200,18 @@ def norm_behind(conv: str) -> str:
     return f"{start}bn{own}"
 
 
+def with_statistics(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give batch norms that only scale and shift the statistics by which they do nothing else."""
+    changed = dict(state)
+    for name, weight in state.items():
+        norm = name.removesuffix(".weight")
+        if norm == name or weight.ndim != 1 or f"{norm}.running_var" in state:
+            continue
+        zeros = torch.zeros(len(weight))
+        changed |= {f"{norm}.running_mean": zeros, f"{norm}.running_var": zeros + (1 - EPS)}
+    return changed
+
+
 def with_shortcuts_complete(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give each shortcut that is a convolution alone the batch norm that torchvision's has.
 

@@ -1,8 +1,11 @@
 """How other systems name the tensors of a ResNet: LAYOUTS, in terms of torchvision's names."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+
+from torch import Tensor
 
 from resnet_cli.architectures import PLAIN, Variant
 
@@ -28,6 +31,7 @@ class Layout:
     first_stage: int = 1  # what it calls torchvision's layer1
     default: Variant = PLAIN  # where the file does not say it
     plain_shortcuts: bool = False  # its projections have no batch norm
+    only_scales: bool = False  # its batch norms are factors and summands, without statistics
 
     @cached_property
     def patterns(self) -> tuple[tuple[re.Pattern[str], str], ...]:
@@ -211,5 +215,47 @@ LAYOUTS = (
         first_stage=2,
         default=Variant(stride_in_1x1=True, ceil_pool=True),
     ),
+    Layout(  # the blobs of Detectron, from MSRA's files for Caffe
+        "msra",
+        "res2_0_branch2a.weight",
+        (
+            (r"conv1", "conv1"),
+            (r"res_conv1_bn", "bn1"),
+            *(
+                (
+                    rf"res(?P<stage>[2-5])_{BLOCK}_branch{branch}{theirs}",
+                    f"layer{{stage}}.{{block}}.{ours}",
+                )
+                for branch, conv, norm in (
+                    ("1", "downsample.0", "downsample.1"),
+                    ("2a", "conv1", "bn1"),
+                    ("2b", "conv2", "bn2"),
+                    ("2c", "conv3", "bn3"),
+                )
+                for theirs, ours in (("", conv), ("_bn", norm))
+            ),
+        ),
+        heads=("fc1000", "pred"),
+        first_stage=2,
+        default=Variant(stride_in_1x1=True),
+        only_scales=True,
+    ),
 )
 """Layouts in the order they are tried."""
+
+BLOBS = {"w": "weight", "s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}
+"""How Caffe2 ends the names of what a layer has."""
+
+
+def with_dots(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The blobs of Caffe2 as tensors are named: ``conv1_w`` as ``conv1.weight``; all else as it is.
+
+    What training keeps beside them is left out.
+    """
+    if "conv1_w" not in tensors:
+        return tensors
+    split = {name: name.rpartition("_") for name in tensors if not name.endswith("_momentum")}
+    return {
+        f"{layer}.{BLOBS[end]}" if end in BLOBS else name: tensors[name]
+        for name, (layer, _, end) in split.items()
+    }

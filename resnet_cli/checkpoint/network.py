@@ -16,6 +16,7 @@ from resnet_cli.checkpoint.facts import (
     variant_of,
     with_biases_folded,
     with_shortcuts_complete,
+    with_statistics,
     with_usual_eps,
 )
 from resnet_cli.checkpoint.heads import FoundHead, find_head
@@ -175,6 +176,8 @@ def completed(
         CheckpointError: they have no such form.
     """
     state = dict(backbone)
+    if weights.layout.only_scales:
+        state = with_statistics(state)
     if weights.layout.plain_shortcuts:
         state = with_shortcuts_complete(state)
     return with_usual_eps(with_biases_folded(state), ours)

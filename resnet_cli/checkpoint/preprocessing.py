@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from resnet_cli.checkpoint.examination import Examination
 from resnet_cli.checkpoint.hub import preprocess_of
 from resnet_cli.checkpoint.locate import Location
-from resnet_cli.preprocess import CAFFE, PRESETS, Preprocess
+from resnet_cli.preprocess import CAFFE, MSRA, PRESETS, Preprocess
 
 
 def find_preprocess(examined: Examination, location: Location) -> tuple[Preprocess, str]:
@@ -19,6 +19,8 @@ def find_preprocess(examined: Examination, location: Location) -> tuple[Preproce
         return config.preprocess, config.source
     if examined.weights.layout.name == "caffe":
         return CAFFE, "of Caffe's ResNets"
+    if examined.weights.layout.name == "msra":
+        return MSRA, "of Detectron's ResNets"
     default = PRESETS["imagenet-v1"]
     grey = examined.found.in_channels == 1
     return default.with_channels(1) if grey else default, "imagenet-v1, as none is recorded"

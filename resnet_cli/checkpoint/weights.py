@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from resnet_cli.checkpoint.layouts import LAYOUTS, Layout
+from resnet_cli.checkpoint.layouts import LAYOUTS, Layout, with_dots
 from resnet_cli.checkpoint.tree import (
     Foreign,
     Part,
@@ -137,7 +137,7 @@ def listed(found: list[Weights]) -> str:
 def candidates(tree: Any) -> Iterator[Weights]:
     """Yield every set of weights in a tree of dicts and lists, outermost first."""
     for path, container in containers(tree):
-        tensors = tensors_in(container)
+        tensors = with_dots(tensors_in(container))
         parts = container.parts if isinstance(container, StateDict) else {}
         for layout, prefix in prefixes(tensors):
             yield Weights(layout, path, prefix, tensors, parts)
