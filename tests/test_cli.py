@@ -6,10 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 import pyarrow.parquet as pq
@@ -22,6 +22,7 @@ from conftest import DEMO, REPOSITORY, SAMPLES, Run, picture, trained
 from resnet_cli import Classifier
 from resnet_cli.__main__ import main
 from resnet_cli.cli import cli
+from resnet_cli.cli.pipes import discard
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")  # quick: a few pixels do
 
@@ -649,18 +650,29 @@ def test_a_closed_pipe_ends_quietly(long_run: tuple[object, ...]) -> None:
     assert [line for line in stderr.splitlines() if not line.startswith("Note: ")] == []
 
 
+def ended(words: Sequence[object], stdout: TextIO, monkeypatch: pytest.MonkeyPatch) -> object:
+    """The status of the program, run in this process with another stdout."""
+    monkeypatch.setattr("sys.argv", ["resnet-cli", *map(str, words)])
+    monkeypatch.setattr("sys.stdout", stdout)
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code
+
+
 @pytest.mark.parametrize("stdout_format", ["lines", "csv"])  # which begins with a header
 def test_files_are_completed_when_nobody_reads_stdout(
-    long_run: tuple[object, ...], stdout_format: str
+    long_run: tuple[object, ...],
+    stdout_format: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("list.txt").write_text("a.jpg\n" * 300)
-    with program(*long_run, "--format", stdout_format, "-o", "x.csv") as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        stderr = process.stderr.read()
-
-    assert process.returncode == 0
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        words = [*long_run, "--format", stdout_format, "-o", "x.csv"]
+        assert ended(words, stdout, monkeypatch) == 0
+    stderr = capsys.readouterr().err
     assert "Note: nobody reads standard output any more: the files are written" in stderr
     assert "Error" not in stderr
     assert len(rows_of_csv(Path("x.csv").read_text())) == 300
@@ -698,12 +710,19 @@ def test_streams_that_are_closed_do_not_end_in_files(long_run: tuple[object, ...
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
-def test_a_full_device_is_named(long_run: tuple[object, ...]) -> None:
-    with Path("/dev/full").open("w") as full:
-        words = [sys.executable, "-m", "resnet_cli", *map(str, long_run), "--format", "csv"]
-        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("Error: cannot write standard output: No space")
+@pytest.mark.parametrize("stdout_format", ["lines", "csv"])
+def test_a_full_device_is_named(
+    long_run: tuple[object, ...],
+    stdout_format: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Path("/dev/full").open("w", buffering=1) as full:
+        words = ["predict", "a.jpg", *long_run[2:], "--format", stdout_format]
+        assert ended(words, full, monkeypatch) == 1
+        discard(full.fileno())  # for what is still in its buffer
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("Error: cannot write standard output: No space left")
 
 
 def test_show_without_a_display_is_a_plain_error(long_run: tuple[object, ...]) -> None:
