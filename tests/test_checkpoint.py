@@ -270,6 +270,16 @@ def test_averaged_weights_are_preferred_unless_told_otherwise(form: str) -> None
     assert holds(opened(path, ema=False), plain)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_an_average_is_known_by_its_counter_alone(*, first: bool) -> None:
+    average = {**prefixed(tiny(seed=1), "module."), "n_averaged": torch.tensor(3)}
+    both = {"a": average, "b": tiny()} if first else {"a": tiny(), "b": average}
+    path = saved(both)
+
+    assert holds(opened(path), tiny(seed=1))
+    assert holds(opened(path, ema=False), tiny())
+
+
 def test_the_only_weights_are_taken_whatever_is_preferred() -> None:
     assert holds(opened(saved({"ema": tiny()}), ema=False), tiny())
     assert holds(opened(saved({"model": tiny()}), ema=True), tiny())
@@ -454,6 +464,7 @@ def test_a_missing_file_is_refused() -> None:
      "there are no weights in it, only a dict of epoch (int), loss (float)"),
     ({"a": {"b": None}}, "there are no weights in it, only a dict of a (dict)"),
     ({"a": torch.zeros(3)}, "no ResNet in it: it holds a"),
+    ({"layer1.0.conv2.weight": torch.zeros(3)}, "no ResNet in it: it holds layer1.0.conv2.weight"),
     ({f"features.{n}.weight": torch.zeros(1) for n in range(9)}, "it holds features.0.weight, "),
 ])  # fmt: skip
 def test_a_checkpoint_of_something_else_says_what_it_holds(content: Any, sentence: str) -> None:

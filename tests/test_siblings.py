@@ -58,6 +58,18 @@ def test_a_head_of_several_layers_is_found(network: ResNet) -> None:
         torch.testing.assert_close(found.network()(images), head(features), atol=1e-5, rtol=0)
 
 
+def test_whole_modules_side_by_side_tell_what_they_compute(network: ResNet) -> None:
+    body = trained(num_classes=3)
+    body.fc = nn.Identity()
+    body.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+    head = nn.Sequential(nn.Linear(512, 16), nn.Tanh(), nn.Linear(16, 3)).eval()
+    found = opened(saved({"body": body, "head": head}))
+    images = torch.rand(2, 3, 64, 64)
+
+    with torch.no_grad():
+        torch.testing.assert_close(found.network()(images), head(body(images)), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [

@@ -117,14 +117,20 @@ def with_siblings(weights: Weights, tree: Any) -> Weights | None:
     """
     around, _, key = weights.state_key.rpartition(".")
     parent = dict(containers(tree)).get(around)
+    inside = [(name, plain(value)) for name, value in items(parent)]
     tensors = {
         f"{name}.{inner}": tensor
-        for name, value in items(parent)
-        for inner, tensor in tensors_in(plain(value)).items()
+        for name, container in inside
+        for inner, tensor in tensors_in(container).items()
     }
     if not key or len(tensors) == len(weights.tensors):
         return None
-    parts = {f"{key}.{name}": part for name, part in weights.parts.items()}
+    parts = {
+        f"{name}.{inner}".removesuffix("."): part  # the outermost module has no name of its own
+        for name, container in inside
+        if isinstance(container, StateDict)
+        for inner, part in container.parts.items()
+    }
     prefix = f"{key}.{weights.prefix}"
     return replace(weights, state_key=around, prefix=prefix, tensors=tensors, parts=parts)
 
