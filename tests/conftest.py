@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +71,27 @@ def run() -> Iterator[Run]:
 
     yield invoke
     torch.set_num_threads(os.cpu_count() or 1)
+
+
+@pytest.fixture(scope="module")
+def timm() -> Any:
+    return pytest.importorskip("timm")
+
+
+@pytest.fixture(scope="module")
+def no_first_values() -> Iterator[None]:
+    """Networks without weights need no initialisation, which takes half the time of building."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (
+            "kaiming_normal_",
+            "kaiming_uniform_",
+            "trunc_normal_",
+            "normal_",
+            "ones_",
+            "zeros_",
+        ):
+            patch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
+        yield
 
 
 @pytest.fixture
