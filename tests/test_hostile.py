@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import picture
+from conftest import Run, picture
 from resnet_cli import Classifier, Prediction
 from resnet_cli.errors import ImageError, SettingError
 from resnet_cli.images import MOST_PIXELS, Decoder
@@ -199,3 +199,16 @@ def test_the_library_for_heic_is_loaded_only_for_heic(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True)
 
     assert done.stdout == "False\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="libtiff is found on Linux")
+def test_libtiff_writes_no_lines_of_its_own(
+    run: Run, checkpoint: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (60, 50), "red").save("a.tif", compression="tiff_lzw")
+    bytes_of_file = bytearray(Path("a.tif").read_bytes())
+    bytes_of_file[8:24] = b"\xff" * 16  # of the pixels
+    Path("a.tif").write_bytes(bytes_of_file)
+    result = run("predict", "a.tif", "-c", checkpoint, "--device", "cpu")
+    assert result.exit_code == 3
+    assert capfd.readouterr().err == ""  # written past Python, as libtiff does

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from tqdm import tqdm
 
 from resnet_cli.cli.pipes import discard
+from resnet_cli.cli.quiet import silence_libtiff
 from resnet_cli.records import Prediction
 from resnet_cli.text import printable
 
@@ -30,7 +31,8 @@ class NoteHandler(logging.Handler):
 
 @contextmanager
 def showing_notes() -> Iterator[None]:
-    """Show the library's notes on stderr."""
+    """Show the library's notes on stderr, and nothing of the libraries below it."""
+    silence_libtiff()
     log = logging.getLogger("resnet_cli")
     handler = NoteHandler()
     level = log.level
