@@ -17,6 +17,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from torchvision.models import ResNet
 
+import against
+import systems
 from measuring import PEAK
 from resnet_cli.benchmark.subject import random_checkpoint
 from resnet_cli.benchmark.sweep import Sweep
@@ -71,6 +73,27 @@ def run() -> Iterator[Run]:
 
     yield invoke
     torch.set_num_threads(os.cpu_count() or 1)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """So small pictures are done sooner by one thread than by several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def plain() -> ResNet:
+    """A trained ResNet-18 of torchvision, with four classes."""
+    return against.trained(systems.resnet())
+
+
+@pytest.fixture(scope="module")
+def other() -> ResNet:
+    """The same with another head, as an average of weights differs from the last of them."""
+    return against.turned(against.trained(systems.resnet()))
 
 
 @pytest.fixture(scope="module")

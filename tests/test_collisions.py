@@ -42,6 +42,7 @@ KEYS = {
     "tuples in a dict": b"}(" + b"".join(of_one_hash(MANY, b"\x85N")) + b"u.",
     "tuples in a set": b"\x8f(" + b"".join(of_one_hash(MANY, b"\x85")) + b"\x90.",
     "few and long tuples": b"}(" + b"".join(b"(" + 50 * n + b"tN" for n in of_one_hash(90)) + b"u.",
+    "few and large sets": b"}(" + 90 * (b"(" + b"".join(small(50)) + b"\x91N") + b"u.",
     "one tuple from the memo": b"K\x01\x85\x940}(" + MANY * b"h\0N" + b"u.",
     "keys of an object": name_of("a.b") + b")R(" + b"".join(of_one_hash(MANY, b"N")) + b"u.",
 }  # fmt: skip
