@@ -252,8 +252,8 @@ LIES: dict[str, Build] = {
                                                       strides=[{"as_int": 1}] * 2),
     "a negative weight of a .pt2": lambda: exported(sizes=[{"as_int": -2}]),
     "a weight by its name of a .pt2": lambda: exported(sizes=[{"as_name": "x"}], dtype=[7]),
-    "lists in lists": lambda: HEAD + b"]" * 150_000 + b"a" * 149_999 + b".",
-    "dicts in dicts": lambda: HEAD + b"}K\x01" * 150_000 + b"}" + b"s" * 150_000 + b".",
+    "lists in lists": lambda: HEAD + b"]" * 60_000 + b"a" * 59_999 + b".",
+    "dicts in dicts": lambda: HEAD + b"}K\x01" * 60_000 + b"}" + b"s" * 60_000 + b".",
     "tuples in tuples": lambda: HEAD + b")" + b"\x85" * 100_000 + b".",
     "tuples in tuples as a key": lambda: HEAD + b"})" + b"\x85" * 400_000 + b"K\x01s.",
     "tuples in tuples in a set": lambda: HEAD + b"\x8f()" + b"\x85" * 400_000 + b"\x90.",
@@ -280,7 +280,7 @@ LIES: dict[str, Build] = {
     "buffers that are a function": lambda: by_torch(
         with_attributes(Small(), _non_persistent_buffers_set=OrderedDict)
     ),
-    "calls of calls": lambda: HEAD + name_of("a.b") + b")R" * 100_000 + b".",
+    "calls of calls": lambda: HEAD + name_of("a.b") + b")R" * 50_000 + b".",
     "modules in modules": lambda: modules_in_modules(20_000, 40),
     "a long name over many lists": lambda: of_key("a" * 1_000_000, b"](" + b"]" * 3000 + b"e"),
     "a long name": lambda: of_key("a" * 20_000_000, b"K\x01"),
