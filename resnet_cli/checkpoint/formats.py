@@ -14,18 +14,14 @@ from zipfile import BadZipFile
 
 from safetensors import SafetensorError, safe_open
 
+from resnet_cli.checkpoint.archive import Archive
 from resnet_cli.checkpoint.caffe import is_caffemodel, read_caffemodel
 from resnet_cli.checkpoint.folders import INDEX, shards
 from resnet_cli.checkpoint.globals import PickleError
 from resnet_cli.checkpoint.pickles import Reading
 from resnet_cli.checkpoint.prototxt import apply_prototxt
 from resnet_cli.checkpoint.strangers import nature, nature_of_zip
-from resnet_cli.checkpoint.torchfiles import (
-    Archive,
-    NoCheckpointError,
-    read_archive,
-    read_stream,
-)
+from resnet_cli.checkpoint.torchfiles import NoCheckpointError, read_archive, read_stream
 from resnet_cli.errors import CheckpointError, describe
 
 

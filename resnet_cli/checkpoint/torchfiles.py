@@ -5,17 +5,14 @@ stream of pickles with the values behind them; a plain ``pickle.dump``.
 """
 
 import json
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from io import BytesIO
-from lzma import LZMAError
 from typing import IO, Any
-from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+from zipfile import BadZipFile
 
-import numpy as np
 import torch
 
+from resnet_cli.checkpoint.archive import Archive
 from resnet_cli.checkpoint.exported import parts_of
 from resnet_cli.checkpoint.globals import PickleError
 from resnet_cli.checkpoint.pickles import Reading, storage_of, unpickle
@@ -27,119 +24,10 @@ from resnet_cli.errors import CheckpointError
 MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of the older format
 DEEPEST = 2  # files in files
 MOST_FILES = 2000  # a plain pickle has one for each tensor, some nine hundred for a ResNet-152
-LARGEST_TEXT = 1 << 22  # bytes of a description that is packed; torch packs code alone
-MOST_UNPACKED = 8  # times the size of the file; weights hardly shrink at all
-BLOCK = 1 << 20  # bytes that are unpacked at a time
-LOCAL_HEADER = 30  # bytes before the name of an entry
 
 
 class NoCheckpointError(CheckpointError):
     """An archive of anything else."""
-
-
-class Archive:
-    """A zip archive whose entries are read in place, as torch.save stores them."""
-
-    def __init__(self, file: IO[bytes], data: memoryview) -> None:
-        """Read the directory of the archive.
-
-        Raises:
-            BadZipFile: it has none, as a file that is cut off.
-        """
-        self.file, self.data = file, data
-        with ZipFile(file) as archive:
-            self.entries = {entry.filename: entry for entry in archive.infolist()}
-        roots = {name.partition("/")[0] for name in self.entries}
-        self.root = roots.pop() + "/" if len(roots) == 1 else ""
-        self.room = MOST_UNPACKED * len(data)  # bytes that may still be unpacked
-
-    def __contains__(self, name: str) -> bool:
-        return self.root + name in self.entries
-
-    @property
-    def names(self) -> list[str]:
-        """Names of all entries."""
-        return list(self.entries)
-
-    def values(self, name: str) -> memoryview:
-        """The bytes of an entry: in place, or unpacked where somebody packed the archive anew.
-
-        Raises:
-            CheckpointError: it is not there, or not whole, or unpacks to far more than the file.
-        """
-        entry = self.entry(name)
-        if entry.compress_type != ZIP_STORED:
-            return self.unpacked(name, entry)
-        header = self.data[entry.header_offset : entry.header_offset + LOCAL_HEADER]
-        if len(header) < LOCAL_HEADER or bytes(header[:4]) != b"PK\x03\x04":
-            raise CheckpointError(f"its part {name} is not where it should be: it is damaged")
-        lengths = [int.from_bytes(header[at : at + 2], "little") for at in (26, 28)]
-        start = entry.header_offset + LOCAL_HEADER + sum(lengths)
-        part = self.data[start : start + entry.file_size]
-        if len(part) < entry.file_size:
-            raise CheckpointError(f"its part {name} reaches past the end: it is damaged")
-        return part
-
-    def unpacked(self, name: str, entry: ZipInfo) -> memoryview:
-        """The bytes of a packed entry, in memory.
-
-        Raises:
-            CheckpointError: damaged, or more than the weights of any network shrink by.
-        """
-        self.room -= entry.file_size
-        if self.room < 0:
-            raise CheckpointError(
-                f"its parts unpack to over {MOST_UNPACKED} times its own size: unpack it yourself "
-                "and save it with torch.save"
-            )
-        data = np.empty(entry.file_size, np.uint8).data
-        with self.opened(name, entry) as part:
-            at = 0
-            while block := part.read(BLOCK):
-                data[at : at + len(block)] = block  # an entry ends where its directory says
-                at += len(block)
-            if at < len(data):
-                raise EOFError
-        return data
-
-    @contextmanager
-    def opened(self, name: str, entry: ZipInfo) -> Iterator[IO[bytes]]:
-        """A packed entry, to read from.
-
-        Raises:
-            CheckpointError: it is damaged, or packed in a way that Python cannot unpack.
-        """
-        try:
-            with ZipFile(self.file) as archive, archive.open(entry) as part:
-                yield part
-        except (BadZipFile, OSError, NotImplementedError, RuntimeError, ValueError, EOFError,
-                zlib.error, LZMAError) as error:  # fmt: skip
-            raise CheckpointError(f"its part {name} is damaged") from error
-
-    def text(self, name: str) -> bytes:
-        """The bytes of a description, unpacked.
-
-        Raises:
-            CheckpointError: it is not there, or damaged, or larger than any description.
-        """
-        entry = self.entry(name)
-        if entry.compress_type == ZIP_STORED:
-            return bytes(self.values(name))
-        with self.opened(name, entry) as part:
-            data = part.read(LARGEST_TEXT + 1)
-        if len(data) > LARGEST_TEXT:
-            raise CheckpointError(f"its part {name} unpacks to more than {LARGEST_TEXT >> 20} MiB")
-        return data
-
-    def entry(self, name: str) -> ZipInfo:
-        """Directory entry of a part.
-
-        Raises:
-            CheckpointError: there is none.
-        """
-        if name not in self:
-            raise CheckpointError(f"its part {name} is missing: it is damaged")
-        return self.entries[self.root + name]
 
 
 def read_archive(archive: Archive, reading: Reading) -> tuple[str, Any]:
