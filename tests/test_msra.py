@@ -1,6 +1,7 @@
 """Detectron's pickles of MSRA's ResNets: blobs of Caffe2, against a forward pass of its own."""
 
 import pickle
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchvision.models import get_model
 
 from pickled import opened, refusal
 from resnet_cli.checkpoint.inspection import inspect_checkpoint
@@ -91,25 +93,26 @@ def forward(found: Blobs, x: Tensor, head: str) -> Tensor:
 
 def saved(found: Blobs, *, under: str | None = "blobs") -> Path:
     path = Path("R-50.pkl")
-    path.write_bytes(pickle.dumps({under: found, "cfg": "x"} if under else found, 2))
+    protocol = 4 if under else 2  # Python 2 wrote the second, which takes five times as long
+    path.write_bytes(pickle.dumps({under: found, "cfg": "x"} if under else found, protocol))
     return path
 
 
 @pytest.mark.parametrize(
     ("head", "under", "statistics"),
-    [("pred", "blobs", False), ("fc1000", None, False), ("pred", "blobs", True)],
+    [("fc1000", None, False), ("pred", "blobs", True)],
 )
 def test_blobs_of_detectron_compute_what_they_do_there(
     head: str, under: str | None, *, statistics: bool
 ) -> None:
     found = blobs(head=head, statistics=statistics)
-    momenta = {f"{name}_momentum": np.zeros_like(value) for name, value in found.items()}
+    momenta = {f"{head}_{end}_momentum": np.zeros_like(found[f"{head}_{end}"]) for end in "wb"}
     loaded = opened(saved({**found, **momenta} if under else found, under=under))
     images = torch.from_numpy(np.random.default_rng(1).normal(0, 1, (2, 3, 64, 64)).astype("f4"))
 
     assert (loaded.model, loaded.num_classes, loaded.layout) == ("resnet50", 5, "msra")
     assert loaded.state_key == (under or "")
-    assert "bottlenecks stride in their first 1x1 convolution" in loaded.notes
+    assert "taken for the 1x1, as MSRA's" in "; ".join(loaded.notes)
     with torch.no_grad():
         ours = loaded.network()(images).softmax(1)
         torch.testing.assert_close(ours, forward(found, images, head).softmax(1), rtol=0, atol=1e-5)
@@ -128,6 +131,26 @@ def test_blobs_without_a_head_are_a_backbone() -> None:
 
     assert "resnet50 is in it, but no head: it cannot tell classes apart" in refusal(path)
     assert inspect_checkpoint(path).layout == "msra"
+
+
+def test_resnexts_are_refused_as_they_stride_otherwise() -> None:
+    state = get_model("resnext50_32x4d", num_classes=5).state_dict()
+    found = {renamed(n): t.numpy() for n, t in state.items() if "num_batches" not in n}
+    assert "Detectron's resnext50_32x4d, which strides" in refusal(saved(found))
+
+
+def renamed(name: str) -> str:
+    """A name of torchvision's in Detectron's words."""
+    layer, _, kind = re.sub(r"^layer(\d)", lambda m: f"res{int(m[1]) + 1}", name).rpartition(".")
+    layer = re.sub(r"^bn1", "res_conv1_bn", layer.replace("fc", "pred"))
+    layer = re.sub(r"\.(\d+)\.downsample\.0", r"_\1_branch1", layer)
+    layer = re.sub(r"\.(\d+)\.downsample\.1", r"_\1_branch1_bn", layer)
+    for number, letter in enumerate("abc", start=1):
+        layer = re.sub(rf"\.(\d+)\.conv{number}", rf"_\1_branch2{letter}", layer)
+        layer = re.sub(rf"\.(\d+)\.bn{number}", rf"_\1_branch2{letter}_bn", layer)
+    scale = "s" if layer.endswith("_bn") else "w"
+    ends = {"weight": scale, "bias": "b", "running_mean": "rm", "running_var": "riv"}
+    return f"{layer}_{ends[kind]}"
 
 
 def test_a_blob_that_is_missing_is_named() -> None:

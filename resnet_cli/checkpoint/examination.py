@@ -23,6 +23,9 @@ SHOWN = 5  # of many names
 OTHER_POOLS = re.compile(r"(?:.*/)?(resnet(?:aa|blur)\w*)(?:\.\w+)?")
 """Networks of timm whose tensors are torchvision's, and whose strides are not."""
 
+UNSAID_STRIDES = {"detectron2": "3x3, as torchvision's", "msra": "1x1, as MSRA's"}
+"""Layouts of networks that stride either way, and which way is more likely."""
+
 HARMLESS = frozenset(
     {"argparse", "collections", "copyreg", "datetime", "decimal", "enum", "fractions", "pathlib",
      "types", "uuid"}
@@ -68,10 +71,10 @@ class Examination:
         if self.found.assumed:
             found.append("the activations of the head are not in the file: taken for ReLU")
         bottlenecks = self.found.architecture.block == "Bottleneck"
-        if self.layout == "detectron2" and bottlenecks and not self.told:
+        if self.layout in UNSAID_STRIDES and bottlenecks and not self.told:
             found.append(
                 "whether bottlenecks stride in the 1x1 or the 3x3 convolution is not in the file: "
-                "taken for the 3x3, as torchvision's"
+                f"taken for the {UNSAID_STRIDES[self.layout]}"
             )
         if variant.concat_pool:
             found.append("the head takes the maxima of the features, then their averages")
@@ -114,6 +117,7 @@ def examine(
         default = variant_from(record.get("variant")) or config.variant or styled(contents.tree)
         weights, found = with_head(weights, contents.tree, default=default, dilated=dilated)
         require_recorded(record, found.architecture.name, found.head)
+        refuse_other_strides(weights, found)
     except CheckpointError as error:
         clause = what_else(contents.tree) if state_key is None else None
         reason = f"it is {clause}" if clause else str(error)
@@ -171,6 +175,19 @@ def refuse_other_pools(tree: Any) -> None:
             raise CheckpointError(
                 f"it is timm's {match[1]}, which is another network than torchvision's"
             )
+
+
+def refuse_other_strides(weights: Weights, found: Found) -> None:
+    """Refuse Detectron's ResNeXts, which were not trained as MSRA's networks beside them were.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    if weights.layout.name == "msra" and found.architecture.groups > 1:
+        raise CheckpointError(
+            f"it is Detectron's {found.architecture.name}, which strides and scales pixels "
+            "otherwise than its ResNets"
+        )
 
 
 def styled(tree: Any) -> Variant | None:

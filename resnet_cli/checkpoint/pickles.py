@@ -87,13 +87,14 @@ def check(stream: IO[bytes], reading: Reading) -> None:
     """
     nesting = Nesting()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-        # BINPUT counts to 255; an honest memo has no more entries than there were opcodes
-        if opcode.name in ("LONG_BINPUT", "PUT") and int(argument or 0) > count + 256:
-            raise ValueError("a memo index out of line")
-        if opcode.name in ("NEXT_BUFFER", "READONLY_BUFFER"):
-            raise ValueError("values outside of the pickle, which no file has")
-        if opcode.name in ("GLOBAL", "INST"):
-            reading.note(*str(argument).rsplit(" ", 1))
+        match opcode.name:
+            # BINPUT counts to 255; an honest memo has no more entries than there were opcodes
+            case "LONG_BINPUT" | "PUT" if int(argument or 0) > count + 256:
+                raise ValueError("a memo index out of line")
+            case "NEXT_BUFFER" | "READONLY_BUFFER":
+                raise ValueError("values outside of the pickle, which no file has")
+            case "GLOBAL" | "INST":
+                reading.note(*str(argument).rsplit(" ", 1))
         nesting.see(opcode.name, argument)
 
 

@@ -1,6 +1,7 @@
 """Whether weights are numbers that a network can use."""
 
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -28,8 +29,8 @@ def complaint(name: str, tensor: Tensor) -> str | None:
         return f"{name} is {oddity}: save plain float weights"
     if not tensor.is_floating_point():
         return None if name.endswith("num_batches_tracked") else f"{name} holds whole numbers"
-    least, largest = torch.aminmax(tensor)  # NaN is both, where there is one
-    if not (torch.isfinite(least) and torch.isfinite(largest)):
+    least, largest = map(float, torch.aminmax(tensor))  # NaN is both, where there is one
+    if not (isfinite(least) and isfinite(largest)):
         return f"{name} holds NaN or infinity"
     if name.endswith("running_var") and least < 0:
         return f"{name} holds a negative variance"
