@@ -11,11 +11,12 @@ from resnet_cli.errors import DeviceError, describe
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-BATCH_SIZES = {"cpu": 8, "cuda": 64, "mps": 32}
+BATCH_SIZES = {"cpu": 4, "cuda": 64, "mps": 32}
 """Images in one pass, by type of device, where the user names no number.
 
-On the CPU the largest activations of eight images stay under 32 MiB, above which glibc returns
-every block to the kernel: at sixteen, clearing those pages anew takes 2 ms of a core per image.
+On the CPU the activations of a few images stay in the caches. Blocks of over 32 MiB, which sixteen
+images have, glibc returns to the kernel every time: clearing those pages anew takes 2 ms of a core
+per image.
 """
 
 UNITS = {  # precision: what a processor calls the instructions for it
