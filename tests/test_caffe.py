@@ -808,7 +808,7 @@ def test_the_first_block_alone_is_summarised(run: Run) -> None:
 
     assert result.exit_code == 0
     lines = result.output.splitlines()
-    assert lines[0] == "ResNet-50 (first.prototxt): 1×3×224×224 → 0 classes"
+    assert lines[0] == "ResNet-50 (first.prototxt): 1×3×224×224 → no head"
     names = [line.split()[0] for line in lines[4:25]]
     assert names[:5] == ["conv1", "bn_conv1", "scale_conv1", "conv1_relu", "pool1"]
     assert names[-2:] == ["res2a", "res2a_relu"]
