@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet
 
-from resnet_cli.compiled import Compiled
+from resnet_cli.compiled import Compiled, whole
 from resnet_cli.devices import PRECISIONS
 from resnet_cli.errors import DeviceError, describe
-from resnet_cli.fusion import fold, fuse
+from resnet_cli.fusion import compiles_in_parts, fold, fuse
 from resnet_cli.preprocess import Preprocess
 
 log = logging.getLogger("resnet_cli")
@@ -58,12 +58,15 @@ class Backend:
         self.device = device
         self.limit: int | None = None
         self.dtype = PRECISIONS[precision]
-        folded = fold(network, device, self.dtype)
-        fused = fuse(folded) if device.type == "cpu" and not compiled else folded
-        ready = FromPixels(preprocess.normalisation().to(device), fused, self.dtype)
-        self.network: Callable[[Tensor], Tensor] = (
-            Compiled(ready, device.type) if compiled else ready
-        )
+        ready = fold(network, device, self.dtype)
+        on_cpu = device.type == "cpu"
+        in_parts = compiled and on_cpu and compiles_in_parts(ready)
+        if on_cpu and (in_parts or not compiled):
+            ready = fuse(ready, compiled=in_parts)
+        run = FromPixels(preprocess.normalisation().to(device), ready, self.dtype)
+        self.network: Callable[[Tensor], Tensor] = run
+        if compiled:
+            self.network = Compiled(run if in_parts else whole(run, device.type))
         if device.type == "cuda":  # cuda only
             # TF32 keeps 10 bits of mantissa: fp32 must mean fp32
             torch.backends.cudnn.allow_tf32 = False

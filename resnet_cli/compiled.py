@@ -1,8 +1,8 @@
-"""The network through ``torch.compile``."""
+"""The network through ``torch.compile``, as a whole or where it has something to gain."""
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from threading import Lock
 from time import perf_counter
 from types import MappingProxyType
@@ -24,14 +24,24 @@ HOW: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 """Arguments of ``torch.compile``, by type of device."""
 
 
+MOST_SHAPES = 256  # that one function may be compiled for: two for each stage and size of batch
+
+
+def whole(network: nn.Module, device: str) -> Callable[[Tensor], Tensor]:
+    """A network that ``torch.compile`` takes as a whole, for a type of device."""
+    run: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False, **HOW.get(device, {}))
+    return run
+
+
 class Compiled:
-    """The network through ``torch.compile``, for one size of batch.
+    """A network that is compiled, for one size of batch.
 
     Every size is a compilation of its own: a smaller batch, such as the last one, is padded.
     """
 
-    def __init__(self, network: nn.Module, device: str = "cpu") -> None:
-        self.run = torch.compile(network, dynamic=False, **HOW.get(device, {}))
+    def __init__(self, run: Callable[[Tensor], Tensor]) -> None:
+        """Take a network of which some or all goes through ``torch.compile``, ``dynamic=False``."""
+        self.run = run
         self.size = 0  # of the batches it is compiled for
         self.lock = Lock()
 
@@ -67,7 +77,8 @@ class Compiled:
         """Compile for this size, and say how long it took."""
         begun = perf_counter()
         try:
-            logits: Tensor = self.run(images)
+            with torch._dynamo.config.patch(recompile_limit=MOST_SHAPES):
+                logits = self.run(images)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # what torch.compile's own errors derive from

@@ -7,7 +7,6 @@ on the CPU. Where a release lacks them, or they compute something else, the netw
 
 import copy
 from functools import cache
-from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,9 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from resnet_cli.convolution import FusedConv
+from resnet_cli.winograd import WinogradConv, suits
 
 BLOCKS = (BasicBlock, Bottleneck)
 
@@ -52,55 +54,16 @@ def fold(network: ResNet, device: torch.device, dtype: torch.dtype) -> ResNet:
     return network
 
 
-PACKING = Lock()  # workers share a network
-
-
-class FusedConv(nn.Module):
-    """A convolution whose weights are packed once, with what follows it fused in.
-
-    They are packed in the first pass: the order that oneDNN wants them in depends on the height and
-    width of what comes, though not on how many images do. In another order they would be packed
-    again in every pass, which takes longer than the convolution.
-    """
-
-    def __init__(self, conv: nn.Conv2d, *, relu: bool) -> None:
-        super().__init__()
-        self.settings = (conv.padding, conv.stride, conv.dilation, conv.groups)
-        self.weight = conv.weight.detach()
-        self.packed = False
-        self.bias = None if conv.bias is None else conv.bias.detach()
-        self.after = "relu" if relu else "none"
-
-    def forward(self, images: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        """Convolve [N, C, H, W], add ``shortcut`` where there is one, and rectify."""
-        if not self.packed:
-            self.pack(images.shape)
-        run = torch.ops.mkldnn._convolution_pointwise
-        given = (self.weight, self.bias, *self.settings)
-        if shortcut is None:
-            output: Tensor = run(images, *given, self.after, [], "")
-        elif shortcut.shape[2:] == (1, 1):  # torch 2.11 cannot fuse a single pixel
-            output = run(images, *given, "none", [], "").add_(shortcut).relu_()
-        else:
-            output = run.binary(images, shortcut, *given, "add", None, self.after, [], "")
-        return output
-
-    def pack(self, shape: torch.Size) -> None:
-        """Bring the weights into the order for images [N, C, H, W], unless another worker did."""
-        with PACKING:
-            if not self.packed:
-                reorder = torch.ops.mkldnn._reorder_convolution_weight
-                self.weight = reorder(self.weight, *self.settings, list(shape))
-                self.packed = True
-
-
 class FusedBlock(nn.Module):
     """A residual block of torchvision's, of fused convolutions."""
 
-    def __init__(self, block: BasicBlock | Bottleneck) -> None:
+    def __init__(self, block: BasicBlock | Bottleneck, *, compiled: bool) -> None:
         super().__init__()
         convs = [module for name, module in block.named_children() if name.startswith("conv")]
-        self.convs = nn.ModuleList(FusedConv(conv, relu=True) for conv in convs)
+        self.convs = nn.ModuleList(
+            WinogradConv(conv, compiled=compiled) if suits(conv) else FusedConv(conv, relu=True)
+            for conv in convs
+        )
         shortcut = block.downsample
         self.shortcut = nn.Identity() if shortcut is None else FusedConv(shortcut[0], relu=False)
 
@@ -113,21 +76,33 @@ class FusedBlock(nn.Module):
         return result
 
 
-def fuse(network: ResNet) -> ResNet:
+def fuse(network: ResNet, *, compiled: bool = False) -> ResNet:
     """Fuse what stands behind each convolution of a folded network into it, in place.
 
     Args:
         network: folded, channels-last, on the CPU, in the precision that it will run in.
+        compiled: run what has something to gain through ``torch.compile``.
     """
-    if not fusable(network.conv1.weight.dtype) or not all(map(is_plain, network.modules())):
+    if not is_fusable(network):
         return network
     network.conv1 = FusedConv(network.conv1, relu=True)
     network.relu = nn.Identity()
     for stage in STAGES:
         blocks = getattr(network, stage)
         for number, block in enumerate(blocks):
-            blocks[number] = FusedBlock(block)
+            blocks[number] = FusedBlock(block, compiled=compiled)
     return network
+
+
+def compiles_in_parts(network: ResNet) -> bool:
+    """Whether a folded network gains more from ``fuse(compiled=True)`` than compiled as a whole."""
+    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    return is_fusable(network) and any(map(suits, convs))
+
+
+def is_fusable(network: ResNet) -> bool:
+    """Whether a network is as torchvision builds it, and this torch has what it takes."""
+    return fusable(network.conv1.weight.dtype) and all(map(is_plain, network.modules()))
 
 
 def is_plain(module: nn.Module) -> bool:

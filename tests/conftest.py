@@ -2,9 +2,10 @@
 
 import os
 import resource
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -115,6 +116,14 @@ def no_first_values() -> Iterator[None]:
         ):
             patch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
         yield
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The default compiler, or where there is no C++ compiler one that needs none."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
 
 
 @pytest.fixture

@@ -1,6 +1,3 @@
-import os
-import shutil
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +5,7 @@ import torch
 import torch._inductor.config
 from torch import nn
 
-from resnet_cli.compiled import Compiled
+from resnet_cli.compiled import Compiled, whole
 from resnet_cli.errors import DeviceError
 
 
@@ -23,19 +20,11 @@ class Small(nn.Sequential):
         )
 
 
-@pytest.fixture
-def _compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The default compiler, or where there is no C++ compiler one that needs none."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
-    if shutil.which(os.environ.get("CXX", "g++")) is None:
-        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-
-
-@pytest.mark.usefixtures("_compiler")
+@pytest.mark.usefixtures("compiler")
 def test_a_compiled_network_gives_what_it_gave_before() -> None:
     torch.manual_seed(0)
     network = Small(8).eval()
-    run = Compiled(network)
+    run = Compiled(whole(network, "cpu"))
     images = torch.randn(5, 3, 16, 16)
     with torch.inference_mode():
         expected = network(images)
@@ -48,7 +37,7 @@ def test_a_network_that_cannot_be_compiled_is_a_device_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
-    run = Compiled(Small(9).eval())
+    run = Compiled(whole(Small(9).eval(), "cpu"))
     with (
         torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}),
         torch.inference_mode(),

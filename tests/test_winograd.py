@@ -1,0 +1,183 @@
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from conftest import trained
+from resnet_cli.backend import Backend
+from resnet_cli.compiled import Compiled
+from resnet_cli.fusion import fold, fusable, fuse
+from resnet_cli.preprocess import Preprocess
+from resnet_cli.winograd import (
+    WinogradConv,
+    evaluate,
+    interpolate,
+    suits,
+    weights_at_points,
+)
+
+if not fusable(torch.float32):
+    pytest.skip("this torch has no fused convolutions", allow_module_level=True)
+
+CPU = torch.device("cpu")
+
+
+def conv_of(inputs: int = 128, outputs: int = 128, **settings: Any) -> nn.Conv2d:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(inputs, outputs, 3, **{"padding": 1} | settings)
+    return conv.to(memory_format=torch.channels_last).requires_grad_(False)
+
+
+def images_of(count: int, channels: int, height: int, width: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(count, channels, height, width, generator=generator).relu_()
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def in_doubles(conv: nn.Conv2d, images: Tensor, shortcut: Tensor | None) -> Tensor:
+    """What torch's own convolution gives, in float64."""
+    bias = None if conv.bias is None else conv.bias.double()
+    found = functional.conv2d(images.double(), conv.weight.double(), bias, padding=1)
+    return (found if shortcut is None else found + shortcut.double()).relu_()
+
+
+def error(actual: Tensor, expected: Tensor) -> float:
+    """The root of the mean square, of that of what is expected."""
+    return float((actual.double() - expected).norm() / expected.norm())
+
+
+def test_the_polynomials_are_numpys_correlation() -> None:
+    rng = np.random.default_rng(0)
+    pixels, weights = rng.normal(size=6), rng.normal(size=3)
+    values = torch.stack(evaluate(torch.from_numpy(pixels).unbind()))
+    products = values * (weights_at_points() @ torch.from_numpy(weights))
+    results = torch.stack(interpolate(products.unbind()))
+    np.testing.assert_allclose(results, np.correlate(pixels, weights, "valid"), rtol=1e-12)
+
+
+def by_winograd(network: object) -> int:
+    """How many convolutions have gone over to the algorithm."""
+    assert isinstance(network, nn.Module)
+    convs = [part for part in network.modules() if isinstance(part, WinogradConv)]
+    return sum(conv.direct is None for conv in convs)
+
+
+@pytest.mark.parametrize("with_shortcut", [False, True])
+@pytest.mark.parametrize(
+    ("count", "inputs", "outputs", "height", "width"),
+    [(4, 128, 128, 28, 28), (11, 128, 64, 9, 14), (16, 512, 512, 7, 7), (1, 128, 136, 40, 33)],
+)
+def test_it_is_the_convolution(
+    count: int, inputs: int, outputs: int, height: int, width: int, with_shortcut: bool
+) -> None:
+    conv = conv_of(inputs, outputs)
+    images = images_of(count, inputs, height, width)
+    shortcut = images_of(count, outputs, height, width) if with_shortcut else None
+    run = WinogradConv(conv)
+    with torch.inference_mode():
+        expected = in_doubles(conv, images, shortcut)
+        before = images.clone()
+        found = run(images, shortcut)
+
+    assert run.direct is None  # it was Winograd's algorithm
+    assert torch.equal(images, before)
+    assert found.shape == expected.shape
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert 0 < error(found, expected) < 2e-6
+
+
+def test_a_convolution_may_have_no_bias() -> None:
+    conv = conv_of(bias=False)
+    images = images_of(4, 128, 28, 28)
+    with torch.inference_mode():
+        assert error(WinogradConv(conv)(images), in_doubles(conv, images, None)) < 2e-6
+
+
+@pytest.mark.parametrize(
+    ("count", "channels", "side"),
+    [
+        (1, 512, 7),  # one photograph: the weights are read for a few tiles
+        (1, 256, 14),
+        (4, 64, 56),  # the sums cost more than they save
+        (64, 512, 2),  # a tile of sixteen pixels for four
+        (4, 128, 8),
+    ],
+)
+def test_what_it_does_not_pay_for_is_done_directly(count: int, channels: int, side: int) -> None:
+    conv = conv_of(channels, channels)
+    images = images_of(count, channels, side, side)
+    run = WinogradConv(conv)
+    with torch.inference_mode():
+        found = run(images)
+        assert run.direct is not None
+        assert error(found, in_doubles(conv, images, None)) < 1e-6
+
+
+def test_it_takes_over_from_the_first_pass_that_is_worth_it() -> None:
+    conv = conv_of()
+    run = WinogradConv(conv)
+    with torch.inference_mode():
+        for count, direct in ((1, True), (4, False), (1, False)):
+            images = images_of(count, 128, 28, 28)
+            assert error(run(images), in_doubles(conv, images, None)) < 2e-6
+            assert (run.direct is not None) is direct
+
+
+def test_workers_may_begin_at_once() -> None:
+    conv = conv_of()
+    images = images_of(4, 128, 28, 28)
+    run = WinogradConv(conv)
+
+    @torch.inference_mode()
+    def work(_: int) -> float:
+        return error(run(images), in_doubles(conv, images, None))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert max(pool.map(work, range(16))) < 2e-6
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"stride": 2}, {"padding": 0}, {"dilation": 2, "padding": 2}, {"groups": 2}],
+)
+def test_other_convolutions_do_not_suit(settings: dict[str, int]) -> None:
+    assert suits(conv_of())
+    assert not suits(conv_of(**settings))
+
+
+def test_half_precision_does_not_suit() -> None:
+    assert not suits(conv_of().bfloat16())
+
+
+@pytest.mark.parametrize(("name", "count"), [("resnet18", 9), ("resnet50", 10)])
+def test_probabilities_are_those_of_torchvisions_network(name: str, count: int) -> None:
+    network = trained(name, num_classes=7)
+    network.fc.weight.data.div_(8)  # logits as of a trained network, not hundreds
+    pixels = torch.randint(0, 256, (4, 3, 224, 224), dtype=torch.uint8)
+    normalise = Preprocess().normalisation()
+    with torch.inference_mode():
+        expected = network.double()(normalise(pixels).double()).softmax(1)
+        backend = Backend(network.float(), Preprocess(), device=CPU)
+        probs, indices = backend.top(pixels, 7)
+
+    assert by_winograd(backend.network) == count
+    found = torch.empty_like(probs).scatter_(1, indices, probs)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_compiled_it_is_the_same() -> None:
+    network = trained("resnet18", num_classes=7)
+    images = images_of(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = network(images)
+        fused = fuse(fold(network, CPU, torch.float32), compiled=True)
+        run = Compiled(fused)
+        torch.testing.assert_close(run(images), expected, rtol=1e-4, atol=1e-4)
+        with torch.compiler.set_stance("fail_on_recompile"):
+            torch.testing.assert_close(run(images[:1]), expected[:1], rtol=1e-4, atol=1e-4)
+    assert by_winograd(fused) == 10  # the last stage has four pixels
