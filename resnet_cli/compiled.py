@@ -24,9 +24,6 @@ HOW: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 """Arguments of ``torch.compile``, by type of device."""
 
 
-MOST_SHAPES = 256  # that one function may be compiled for: two for each stage and size of batch
-
-
 def whole(network: nn.Module, device: str) -> Callable[[Tensor], Tensor]:
     """A network that ``torch.compile`` takes as a whole, for a type of device."""
     run: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False, **HOW.get(device, {}))
@@ -77,8 +74,7 @@ class Compiled:
         """Compile for this size, and say how long it took."""
         begun = perf_counter()
         try:
-            with torch._dynamo.config.patch(recompile_limit=MOST_SHAPES):
-                logits = self.run(images)
+            logits = self.run(images)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # what torch.compile's own errors derive from

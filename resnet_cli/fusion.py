@@ -15,8 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from resnet_cli.convolution import FusedConv
-from resnet_cli.winograd import WinogradConv, suits
+from resnet_cli.convolution import FusedConv, WinogradConv, suits
 
 BLOCKS = (BasicBlock, Bottleneck)
 

@@ -10,15 +10,10 @@ from torch.nn import functional
 from conftest import trained
 from resnet_cli.backend import Backend
 from resnet_cli.compiled import Compiled
+from resnet_cli.convolution import WinogradConv, suits
+from resnet_cli.convolution.tiles import evaluate, interpolate, weights_at_points
 from resnet_cli.fusion import fold, fusable, fuse
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.winograd import (
-    WinogradConv,
-    evaluate,
-    interpolate,
-    suits,
-    weights_at_points,
-)
 
 if not fusable(torch.float32):
     pytest.skip("this torch has no fused convolutions", allow_module_level=True)

@@ -1,0 +1,6 @@
+"""Convolutions with what follows them fused in, on the CPU."""
+
+from resnet_cli.convolution.fused import FusedConv
+from resnet_cli.convolution.winograd import WinogradConv, suits
+
+__all__ = ["FusedConv", "WinogradConv", "suits"]

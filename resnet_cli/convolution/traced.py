@@ -1,0 +1,50 @@
+"""Functions of tensors through Inductor, without the guards of ``torch.compile``.
+
+Before each call those guards look for arguments that share memory, and keep notes in one place for
+all threads: with several workers they fail now and then, and the function is compiled again until
+there is no more compiling. Here a function is traced once for each shape, and runs.
+"""
+
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+import torch._inductor
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+
+class Traced:
+    """A function of tensors and of what else decides its result, compiled for each shape."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self.function = function
+        self.ready: dict[tuple[object, ...], Callable[..., Tensor]] = {}
+        self.lock = Lock()
+
+    def __call__(self, *arguments: Any) -> Tensor:
+        """Call the function; besides tensors, arguments are hashable."""
+        key = tuple(
+            (given.shape, given.stride()) if isinstance(given, Tensor) else given
+            for given in arguments
+        )
+        run = self.ready.get(key) or self.compiled(key, arguments)
+        return run(*(given for given in arguments if isinstance(given, Tensor)))
+
+    def compiled(
+        self, key: tuple[object, ...], arguments: tuple[Any, ...]
+    ) -> Callable[..., Tensor]:
+        """Compile the function for such arguments, unless another worker did."""
+
+        def of_tensors(*tensors: Tensor) -> Tensor:
+            rest = iter(tensors)
+            return self.function(
+                *(next(rest) if isinstance(given, Tensor) else given for given in arguments)
+            )
+
+        with self.lock:
+            if key not in self.ready:
+                tensors = [given for given in arguments if isinstance(given, Tensor)]
+                graph = make_fx(of_tensors)(*tensors)
+                self.ready[key] = torch._inductor.compile(graph, [*tensors])
+        return self.ready[key]
