@@ -508,13 +508,17 @@ def test_what_would_be_emulated_is_measured_in_fp32_and_once(
     assert "--precision" not in result.stdout  # which would be no faster
 
 
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(
+    ("precision", "fused", "advised"),
+    [("fp32", True, True), ("bf16", True, False), ("bf16", False, True)],
+)
 def test_compile_is_advised_where_it_has_something_to_add(
-    run: Run, fix: Fix, monkeypatch: pytest.MonkeyPatch, fused: bool
+    run: Run, fix: Fix, monkeypatch: pytest.MonkeyPatch, precision: str, fused: bool, advised: bool
 ) -> None:
     monkeypatch.setattr(running, "fusable", lambda _: fused)
+    monkeypatch.setattr("resnet_cli.benchmark.sweep.has_units", lambda *_: True)
     fix(steady)
-    assert ("--compile" in run(*SMALL, "-b", 1).stdout) is not fused
+    assert ("--compile" in run(*SMALL, "-b", 1, "--precision", precision).stdout) is advised
 
 
 @pytest.mark.parametrize("subject", [DEMO, "resnet34"])

@@ -12,9 +12,9 @@ from resnet_cli.cli.benchmark import benchmark as command
 
 
 def said(
-    *rows: Row, fused: bool = False, workers: int = 2, cores: int = 2, bf16: bool = True
+    *rows: Row, compiling: str = "fp32 bf16", workers: int = 2, cores: int = 2, bf16: bool = True
 ) -> str:
-    return verdict(rows, Options(fused, workers, cores, bf16))
+    return verdict(rows, Options(frozenset(compiling.split()), workers, cores, bf16))
 
 
 def on_gpu(*rows: Row, workers: int, cores: int = 12) -> str:
@@ -81,15 +81,21 @@ def test_compute_bound_names_the_fastest_setting_and_what_to_try() -> None:
     assert sentence.startswith("compute-bound: forward in fp32 with --batch-size 8")
     assert "100.0 images/s, 88% of this machine's peak" in sentence
     assert sentence.endswith("try --precision bf16 or --compile")
-    assert said(*rows, fused=True).endswith("try --precision bf16")
+    assert said(*rows, compiling="bf16").endswith("try --precision bf16")
     assert said(*rows, bf16=False).endswith("try --compile")
+
+
+def test_more_than_the_peak_is_explained() -> None:
+    assert "multiplications" not in said(a_row("forward", 8, 100.0, peak_share=1.0))
+    sentence = said(a_row("forward", 8, 100.0, peak_share=1.31))
+    assert "131% of this machine's peak (3x3 convolutions take fewer multiplications" in sentence
 
 
 @pytest.mark.parametrize("rate", [150.0, 20.0])
 def test_what_was_measured_is_not_advised(rate: float) -> None:
     rows = a_row("forward", 8, 100.0), a_row("forward", 8, rate, precision="bf16")
     assert "--precision" not in said(*rows)
-    assert said(*rows, fused=True).endswith("only a smaller --img-size would be faster")
+    assert said(*rows, compiling="").endswith("only a smaller --img-size would be faster")
 
 
 def test_larger_batches_are_advised_while_they_pay() -> None:

@@ -14,7 +14,7 @@ RISING = 1.05  # times the speed of the next smaller batch
 class Options:
     """What was chosen, and what there is."""
 
-    fused: bool  # by torch.compile, or as far as that would: it has nothing to add
+    compiling: frozenset[str]  # precisions in which torch.compile was not used and would add speed
     workers: int  # threads
     cores: int  # that this process may use
     bf16: bool = True  # the device has arithmetic for it
@@ -95,7 +95,7 @@ def advice(best: Row, measured: Sequence[Row], options: Options) -> str:
     untried = []
     if options.bf16 and {row.precision for row in measured} == {"fp32"}:
         untried.append("--precision bf16")
-    if not options.fused:
+    if best.precision in options.compiling:
         untried.append("--compile")
     if is_rising(best, measured):
         untried.append(f"a --batch-size over {best.batch_size}")
@@ -116,6 +116,8 @@ def is_rising(best: Row, measured: Sequence[Row]) -> bool:
 def described(row: Row) -> str:
     """What sets a row apart, and how fast it is."""
     share = "" if row.peak_share is None else f", {row.peak_share:.0%} of this machine's peak"
+    if (row.peak_share or 0) > 1:
+        share += " (3x3 convolutions take fewer multiplications than are counted)"
     return (
         f"{row.mode} in {row.precision} with --batch-size {row.batch_size} is fastest, "
         f"{speed(row):.1f} images/s{share}"
