@@ -46,5 +46,7 @@ class Traced:
             if key not in self.ready:
                 tensors = [given for given in arguments if isinstance(given, Tensor)]
                 graph = make_fx(of_tensors)(*tensors)
-                self.ready[key] = torch._inductor.compile(graph, [*tensors])
+                self.ready[key] = torch._inductor.standalone_compile(
+                    graph, [*tensors], dynamic_shapes="from_example_inputs"
+                )
         return self.ready[key]
