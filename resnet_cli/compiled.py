@@ -37,7 +37,7 @@ class Compiled:
     """
 
     def __init__(self, run: Callable[[Tensor], Tensor]) -> None:
-        """Take a network of which some or all goes through ``torch.compile``, ``dynamic=False``."""
+        """Take a network that is compiled, as a whole or in parts, in its first pass."""
         self.run = run
         self.size = 0  # of the batches it is compiled for
         self.lock = Lock()

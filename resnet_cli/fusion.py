@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from resnet_cli.convolution import FusedConv, WinogradConv, suits
+from resnet_cli.convolution import FusedConv, WinogradConv, can_trace, suits
 
 BLOCKS = (BasicBlock, Bottleneck)
 
@@ -96,7 +96,7 @@ def fuse(network: ResNet, *, compiled: bool = False) -> ResNet:
 def compiles_in_parts(network: ResNet) -> bool:
     """Whether a folded network gains more from ``fuse(compiled=True)`` than compiled as a whole."""
     convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    return is_fusable(network) and any(map(suits, convs))
+    return is_fusable(network) and any(map(suits, convs)) and can_trace()
 
 
 def is_fusable(network: ResNet) -> bool:

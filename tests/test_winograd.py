@@ -1,4 +1,8 @@
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conftest import trained
-from resnet_cli.backend import Backend
+from resnet_cli.backend import Backend, FromPixels
 from resnet_cli.compiled import Compiled
 from resnet_cli.convolution import WinogradConv, suits
 from resnet_cli.convolution.tiles import evaluate, interpolate, weights_at_points
-from resnet_cli.fusion import fold, fusable, fuse
+from resnet_cli.fusion import compiles_in_parts, fold, fusable, fuse
 from resnet_cli.preprocess import Preprocess
 
 if not fusable(torch.float32):
@@ -162,6 +166,63 @@ def test_probabilities_are_those_of_torchvisions_network(name: str, count: int) 
     assert by_winograd(backend.network) == count
     found = torch.empty_like(probs).scatter_(1, indices, probs)
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_workers_share_what_is_compiled() -> None:
+    conv = conv_of(64, 64)
+    images = images_of(2, 64, 12, 8)
+    run = WinogradConv(conv, compiled=True)
+
+    @torch.inference_mode()
+    def work(_: int) -> float:
+        return error(run(images, images), in_doubles(conv, images, images))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert max(pool.map(work, range(400))) < 2e-6
+
+
+def test_without_what_compiles_parts_the_network_is_compiled_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folded = fold(trained(), CPU, torch.float32)
+    assert compiles_in_parts(folded)
+    monkeypatch.delattr("torch._inductor.standalone_compile")
+    assert not compiles_in_parts(folded)
+    backend = Backend(trained(), Preprocess(), device=CPU, compiled=True)
+    assert isinstance(backend.network, Compiled)
+    assert not isinstance(backend.network.run, FromPixels)
+
+
+NO_COMPILER = """
+import torch
+import torch._inductor.config
+from conftest import trained
+from resnet_cli.backend import Backend
+from resnet_cli.errors import DeviceError
+from resnet_cli.preprocess import Preprocess
+
+backend = Backend(trained(), Preprocess(), device=torch.device("cpu"), compiled=True)
+with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}):
+    try:
+        backend.top(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), 1)
+    except DeviceError as error:
+        print(error)
+"""
+
+
+def test_without_a_compiler_the_parts_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", NO_COMPILER],
+        env=os.environ
+        | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert told == (
+        "cannot compile the network (no C++ compiler was found, such as g++): leave --compile out\n"
+    )
 
 
 @pytest.mark.usefixtures("compiler")

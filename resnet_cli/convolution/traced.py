@@ -9,9 +9,14 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-import torch._inductor
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
+
+
+def can_trace() -> bool:
+    """Whether this torch has what ``Traced`` calls, which is not promised to stay."""
+    import torch._inductor
+
+    return hasattr(torch._inductor, "standalone_compile")
 
 
 class Traced:
@@ -35,6 +40,8 @@ class Traced:
         self, key: tuple[object, ...], arguments: tuple[Any, ...]
     ) -> Callable[..., Tensor]:
         """Compile the function for such arguments, unless another worker did."""
+        import torch._inductor  # which takes a second
+        from torch.fx.experimental.proxy_tensor import make_fx
 
         def of_tensors(*tensors: Tensor) -> Tensor:
             rest = iter(tensors)
