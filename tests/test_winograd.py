@@ -15,7 +15,7 @@ from conftest import trained
 from resnet_cli.backend import Backend, FromPixels
 from resnet_cli.compiled import Compiled
 from resnet_cli.convolution import WinogradConv, suits
-from resnet_cli.convolution.tiles import evaluate, interpolate, weights_at_points
+from resnet_cli.convolution.tiles import filter_transform, input_transform, output_transform
 from resnet_cli.fusion import compiles_in_parts, fold, fusable, fuse
 from resnet_cli.preprocess import Preprocess
 
@@ -49,12 +49,12 @@ def error(actual: Tensor, expected: Tensor) -> float:
     return float((actual.double() - expected).norm() / expected.norm())
 
 
-def test_the_polynomials_are_numpys_correlation() -> None:
+def test_the_transforms_are_those_of_numpys_correlation() -> None:
     rng = np.random.default_rng(0)
     pixels, weights = rng.normal(size=6), rng.normal(size=3)
-    values = torch.stack(evaluate(torch.from_numpy(pixels).unbind()))
-    products = values * (weights_at_points() @ torch.from_numpy(weights))
-    results = torch.stack(interpolate(products.unbind()))
+    values = torch.stack(input_transform(torch.from_numpy(pixels).unbind()))
+    products = values * (filter_transform() @ torch.from_numpy(weights))
+    results = torch.stack(output_transform(products.unbind()))
     np.testing.assert_allclose(results, np.correlate(pixels, weights, "valid"), rtol=1e-12)
 
 

@@ -1,12 +1,13 @@
-"""What Winograd's F(4x4, 3x3) makes of images and weights: a convolution without its products.
+"""The transforms of Winograd's F(4x4, 3x3), before and after its products.
 
-A tile of 6x6 pixels gives 4x4 of the output. In one dimension, six pixels and three weights are
-taken as polynomials, whose values at six points are multiplied: six multiplications for four
-results in place of twelve. In both, they are 36 in place of 144. Each of the 36 is a matrix product
-[tiles, C] x [C, K] of its own, which together are a 1x1 convolution in 36 groups. See A. Lavin and
-S. Gray, "Fast Algorithms for Convolutional Neural Networks", 2016.
+A tile of 6x6 pixels gives 4x4 of the output. In one dimension three matrices do it, as in
+``A' [(G weights) * (B' pixels)]``: six multiplications for four results, in place of twelve. In
+both they are 36 in place of 144. For each of the 36 it is a matrix product [tiles, C] x [C, K],
+and together these are a 1x1 convolution in 36 groups.
 
-The points are 0, two numbers and their negatives, and infinity.
+The matrices are those of a product of polynomials by its values at six points: 0, two numbers and
+their negatives, and infinity. See A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural
+Networks", 2016.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,8 +26,8 @@ Outs = Sequence[Tensor | None]
 NOWHERE: Outs = (None,) * POINTS
 
 
-def evaluate(pixels: Sequence[Tensor], outs: Outs = NOWHERE) -> list[Tensor]:
-    """Turn six pixels into their polynomial's values at the six points, up to a factor each."""
+def input_transform(pixels: Sequence[Tensor], outs: Outs = NOWHERE) -> list[Tensor]:
+    """B': six pixels to six values, without the factors that ``filter_transform`` carries."""
     d0, d1, d2, d3, d4, d5 = pixels
     even, odd = torch.sub(d4, d2, alpha=FAR), torch.sub(d3, d1, alpha=FAR)
     even_far, odd_far = torch.sub(d4, d2, alpha=NEAR), torch.sub(d3, d1, alpha=NEAR)
@@ -40,8 +41,8 @@ def evaluate(pixels: Sequence[Tensor], outs: Outs = NOWHERE) -> list[Tensor]:
     ]
 
 
-def interpolate(products: Sequence[Tensor], outs: Outs = NOWHERE) -> list[Tensor]:
-    """Turn six products, one a point, into the four results."""
+def output_transform(products: Sequence[Tensor], outs: Outs = NOWHERE) -> list[Tensor]:
+    """A': six products, one a point, to the four results."""
     zero, near, minus_near, far, minus_far, infinity = products
     even, odd = near + minus_near, near - minus_near
     even_far, odd_far = far + minus_far, far - minus_far
@@ -54,11 +55,11 @@ def interpolate(products: Sequence[Tensor], outs: Outs = NOWHERE) -> list[Tensor
     ]
 
 
-def weights_at_points() -> Tensor:
-    """What turns three weights into their values at the points: float64 [6, 3].
+def filter_transform() -> Tensor:
+    """G, float64 [6, 3]: the values of three weights at the points, each times its factor.
 
-    It carries the factors that ``evaluate`` leaves out: with the points as the roots of a
-    polynomial, its derivative there.
+    The factor of a point is one over the derivative there of the polynomial with the points as
+    its roots.
     """
     rows = [[1.0, 0.0, 0.0]]
     for square, other in ((NEAR, FAR), (FAR, NEAR)):
@@ -94,9 +95,9 @@ def spread(images: Tensor, lay: Lay = written) -> Tensor:
     pixels = images.permute(0, 2, 3, 1)
     pixels = nn.functional.pad(pixels, (0, 0, 1, right - width, 1, below - height))
     down = pixels.unfold(1, POINTS, RESULTS).unbind(-1)
-    values = lay(evaluate, down, 2, POINTS)
+    values = lay(input_transform, down, 2, POINTS)
     across = values.unfold(3, POINTS, RESULTS).transpose(2, 3).unbind(-1)
-    values = lay(evaluate, across, 4, POINTS)
+    values = lay(input_transform, across, 4, POINTS)
     return values.view(1, count * rows * columns, 1, POINTS**2 * channels).permute(0, 3, 1, 2)
 
 
@@ -112,7 +113,7 @@ def gather(
     Bias and shortcut are added where there are any, and the sum is rectified.
 
     Args:
-        products: of the values of ``spread`` and the weights at the points.
+        products: of the values of ``spread`` and the transformed weights.
         bias: [K].
         shortcut: [N, K, H, W].
         shape: of the images before the convolution, for N, H and W.
@@ -121,8 +122,8 @@ def gather(
     count, _, height, width = shape
     rows, columns = tiles(height), tiles(width)
     values = products.permute(0, 2, 3, 1).view(count, rows, columns, POINTS, POINTS, -1)
-    values = lay(interpolate, values.unbind(3), 2, RESULTS)
-    values = lay(interpolate, values.unbind(4), 4, RESULTS)
+    values = lay(output_transform, values.unbind(3), 2, RESULTS)
+    values = lay(output_transform, values.unbind(4), 4, RESULTS)
     images = values.view(count, RESULTS * rows, RESULTS * columns, -1).permute(0, 3, 1, 2)
     images = images[:, :, :height, :width]
     if bias is not None:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from resnet_cli.convolution.fused import FusedConv
 from resnet_cli.convolution.tiles import (
     POINTS,
+    filter_transform,
     gather,
     spread,
     stacked,
     tiles,
-    weights_at_points,
 )
 from resnet_cli.convolution.traced import Traced
 
@@ -96,9 +96,9 @@ def at_once(shape: torch.Size) -> int:
 def products_of(weight: Tensor) -> nn.Conv2d:
     """The 1x1 convolution in 36 groups that stands for 3x3 weights [K, C, 3, 3]."""
     outputs, inputs = weight.shape[:2]
-    points = weights_at_points()
+    transform = filter_transform()
     pixels = weight.permute(2, 3, 0, 1).reshape(9, -1)
-    values = torch.kron(points, points).to(weight.dtype) @ pixels
+    values = torch.kron(transform, transform).to(weight.dtype) @ pixels
     groups = POINTS**2
     conv = nn.utils.skip_init(
         nn.Conv2d, groups * inputs, groups * outputs, 1, groups=groups, bias=False
