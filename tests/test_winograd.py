@@ -14,13 +14,13 @@ from torch.nn import functional
 from conftest import trained
 from resnet_cli.backend import Backend, FromPixels
 from resnet_cli.compiled import Compiled
-from resnet_cli.convolution import WinogradConv, suits
+from resnet_cli.convolution import WinogradConv, suits, winograd
 from resnet_cli.convolution.tiles import filter_transform, input_transform, output_transform
 from resnet_cli.fusion import compiles_in_parts, fold, fusable, fuse
 from resnet_cli.preprocess import Preprocess
 
-if not fusable(torch.float32):
-    pytest.skip("this torch has no fused convolutions", allow_module_level=True)
+if not fusable(torch.float32) or not winograd.IS_X86:
+    pytest.skip("this torch or processor has no use for it", allow_module_level=True)
 
 CPU = torch.device("cpu")
 
@@ -150,6 +150,11 @@ def test_other_convolutions_do_not_suit(settings: dict[str, int]) -> None:
 
 def test_half_precision_does_not_suit() -> None:
     assert not suits(conv_of().bfloat16())
+
+
+def test_other_processors_do_not_suit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "IS_X86", False)
+    assert not suits(conv_of())
 
 
 @pytest.mark.parametrize(("name", "count"), [("resnet18", 9), ("resnet50", 10)])

@@ -1,5 +1,6 @@
 """A 3x3 convolution with a quarter of the multiplications, by Winograd's F(4x4, 3x3)."""
 
+import platform
 from functools import partial
 from threading import Lock
 
@@ -16,6 +17,8 @@ from resnet_cli.convolution.tiles import (
     tiles,
 )
 from resnet_cli.convolution.traced import Traced
+
+IS_X86 = platform.machine() in ("x86_64", "AMD64")  # elsewhere many groups may be slow
 
 MOST_WORK = 0.5  # of the direct convolution's multiplications: small images fill no tile
 
@@ -113,4 +116,5 @@ def suits(conv: nn.Conv2d) -> bool:
     In bf16 its sums would lose digits that there are few of.
     """
     settings = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
-    return settings == ((3, 3), (1, 1), (1, 1), (1, 1), 1) and conv.weight.dtype == torch.float32
+    fits = settings == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
+    return IS_X86 and fits and conv.weight.dtype == torch.float32
