@@ -4,14 +4,15 @@ Run by hand on a machine that does nothing else:
 
     python tests/benchmarks/forward.py --model resnet18 --batch-size 8 --rounds 5
 
-The loop shares nothing with the program: torchvision's network, its batch norms folded by torch.fx,
-channels-last, one thread a core, a clock of its own. The program runs as its users run it, and
-what counts is the ``images_per_second`` in its .json.
+The loop has the network as the program runs it, whose convolutions are no one else's, and nothing
+else in common with it: threads, warming, counting and clock are its own. The program runs as its
+users run it, and what counts is the ``images_per_second`` in its .json.
 """
 
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -21,15 +22,16 @@ from time import perf_counter
 import click
 import torch
 import torchvision
-from torch.fx.experimental.optimization import fuse
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+from resnet_cli.backend import Backend
+from resnet_cli.devices import PRECISIONS
+from resnet_cli.preprocess import Preprocess
 
 
 @click.command()
 @click.option("--model", default="resnet18", help="One of torchvision's ResNets.")
 @click.option("--batch-size", default=8, help="Images in one pass.")
-@click.option("--precision", type=click.Choice(list(DTYPES)), default="fp32")
+@click.option("--precision", type=click.Choice(list(PRECISIONS)), default="fp32")
 @click.option("--workers", default=2, help="Streams, one a core.")
 @click.option("--seconds", default=3.0, help="Of each measurement.")
 @click.option("--rounds", default=5, help="Rounds of both.")
@@ -38,16 +40,19 @@ def main(
 ) -> None:
     """Print images per second of both, and their ratio."""
     torch.set_num_threads(1)
-    network = fuse(torchvision.models.get_model(model).eval())
-    network = network.to(DTYPES[precision]).to(memory_format=torch.channels_last)
-    images = torch.randn(batch_size, 3, 224, 224).to(
-        DTYPES[precision], memory_format=torch.channels_last
+    backend = Backend(
+        torchvision.models.get_model(model).eval(),
+        Preprocess(),
+        device=torch.device("cpu"),
+        precision=precision,
     )
+    images = torch.randint(0, 256, (batch_size, 3, 224, 224), dtype=torch.uint8)
+    images = images.contiguous(memory_format=torch.channels_last)
     words = ["--device", "cpu", "-b", batch_size, "-j", workers, "--precision", precision]
     words += ["--duration", seconds]
     speeds: list[tuple[float, float]] = []
     for number in range(rounds):
-        pair = loop(network, images, workers, seconds), program(model, words)
+        pair = loop(backend.network, images, workers, seconds), program(model, words)
         click.echo(
             f"round {number}: loop {pair[0]:.1f}, benchmark {pair[1]:.1f} images/s, "
             f"ratio {pair[1] / pair[0]:.3f}"
@@ -61,7 +66,12 @@ def main(
     )
 
 
-def loop(network: torch.nn.Module, images: torch.Tensor, workers: int, seconds: float) -> float:
+def loop(
+    network: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    workers: int,
+    seconds: float,
+) -> float:
     """Images per second of threads that do nothing but the forward pass."""
 
     def stream(until: float) -> int:
