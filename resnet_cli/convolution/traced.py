@@ -40,7 +40,7 @@ class Traced:
         self, key: tuple[object, ...], arguments: tuple[Any, ...]
     ) -> Callable[..., Tensor]:
         """Compile the function for such arguments, unless another worker did."""
-        import torch._inductor  # which takes a second
+        import torch._inductor  # only for those who compile
         from torch.fx.experimental.proxy_tensor import make_fx
 
         def of_tensors(*tensors: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import platform
 from functools import partial
+from math import ceil
 from threading import Lock
 
 import torch
@@ -90,10 +91,13 @@ class WinogradConv(nn.Module):
 
 
 def at_once(shape: torch.Size) -> int:
-    """How many of images [N, C, H, W] have values that stay in the caches."""
-    _, channels, height, width = shape
-    values = 4 * POINTS**2 * channels * tiles(height) * tiles(width)
-    return max(1, MOST_BYTES // values)
+    """How many of images [N, C, H, W] have values that stay in the caches, in equal parts.
+
+    For another number of images oneDNN may want the weights in another order.
+    """
+    count, channels, height, width = shape
+    most = max(1, MOST_BYTES // (4 * POINTS**2 * channels * tiles(height) * tiles(width)))
+    return ceil(count / ceil(count / most))
 
 
 def products_of(weight: Tensor) -> nn.Conv2d:
