@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from resnet_cli.convolution import FusedConv, WinogradConv, can_trace, suits
+from resnet_cli.convolution import FusedConv, Traced, WinogradConv, can_trace, suits
 
 BLOCKS = (BasicBlock, Bottleneck)
 
@@ -75,6 +75,18 @@ class FusedBlock(nn.Module):
         return result
 
 
+class CompiledPool(nn.Module):
+    """Max-pooling in one vectorised loop, without the places of the maxima that PyTorch notes."""
+
+    def __init__(self, pool: nn.MaxPool2d) -> None:
+        super().__init__()
+        self.run = Traced(pool)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pool [N, C, H, W]."""
+        return self.run(images)
+
+
 def fuse(network: ResNet, *, compiled: bool = False) -> ResNet:
     """Fuse what stands behind each convolution of a folded network into it, in place.
 
@@ -86,6 +98,8 @@ def fuse(network: ResNet, *, compiled: bool = False) -> ResNet:
         return network
     network.conv1 = FusedConv(network.conv1, relu=True)
     network.relu = nn.Identity()
+    if compiled and isinstance(network.maxpool, nn.MaxPool2d):
+        network.maxpool = CompiledPool(network.maxpool)
     for stage in STAGES:
         blocks = getattr(network, stage)
         for number, block in enumerate(blocks):
@@ -95,8 +109,7 @@ def fuse(network: ResNet, *, compiled: bool = False) -> ResNet:
 
 def compiles_in_parts(network: ResNet) -> bool:
     """Whether a folded network gains more from ``fuse(compiled=True)`` than compiled as a whole."""
-    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    return is_fusable(network) and any(map(suits, convs)) and can_trace()
+    return is_fusable(network) and can_trace()
 
 
 def is_fusable(network: ResNet) -> bool:

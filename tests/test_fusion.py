@@ -12,8 +12,11 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from conftest import trained
 from resnet_cli import fusion
 from resnet_cli.architectures import PLAIN, Variant, arrange
+from resnet_cli.backend import Backend, FromPixels
+from resnet_cli.compiled import Compiled
 from resnet_cli.convolution import FusedConv
 from resnet_cli.fusion import FusedBlock, fold, fusable, fuse
+from resnet_cli.preprocess import Preprocess
 
 if not fusable(torch.float32):
     pytest.skip("this torch has no fused convolutions", allow_module_level=True)
@@ -123,6 +126,40 @@ def test_a_folded_network_is_where_it_will_run(dtype: torch.dtype) -> None:
     assert {weight.dtype for weight in weights.values()} == {dtype}
     convs = [weight for weight in weights.values() if weight.ndim == 4 and weight.shape[2] > 1]
     assert all(w.is_contiguous(memory_format=torch.channels_last) for w in convs)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("variant", [PLAIN, Variant(ceil_pool=True)])
+def test_in_bf16_what_is_compiled_changes_no_digit(variant: Variant) -> None:
+    if not fusable(torch.bfloat16):
+        pytest.skip("this processor has no bf16")
+    network = trained()
+    arrange(network, variant)
+    pixels = images(height=66).to(torch.bfloat16, memory_format=torch.channels_last)
+    with torch.inference_mode():
+        folded = fold(network, torch.device("cpu"), torch.bfloat16)
+        expected = fuse(copy.deepcopy(folded))(pixels)
+        fused = fuse(folded, compiled=True)
+        logits = fused(pixels)
+
+    assert nn.MaxPool2d not in {type(module) for module in fused.modules()}
+    assert torch.equal(logits, expected)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_without_what_compiles_parts_the_network_is_compiled_as_a_whole(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_parts() -> bool:
+        cpu = torch.device("cpu")
+        backend = Backend(trained(), Preprocess(), device=cpu, precision=precision, compiled=True)
+        run = backend.network
+        assert isinstance(run, Compiled)
+        return isinstance(run.run, FromPixels)
+
+    assert in_parts()
+    monkeypatch.delattr("torch._inductor.standalone_compile")
+    assert not in_parts()
 
 
 TWO_PASSES = """

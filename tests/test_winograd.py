@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conftest import trained
-from resnet_cli.backend import Backend, FromPixels
+from resnet_cli.backend import Backend
 from resnet_cli.compiled import Compiled
 from resnet_cli.convolution import WinogradConv, suits, winograd
 from resnet_cli.convolution.tiles import filter_transform, input_transform, output_transform
-from resnet_cli.fusion import compiles_in_parts, fold, fusable, fuse
+from resnet_cli.fusion import fold, fusable, fuse
 from resnet_cli.preprocess import Preprocess
 
 if not fusable(torch.float32) or not winograd.IS_X86:
@@ -185,18 +185,6 @@ def test_workers_share_what_is_compiled() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert max(pool.map(work, range(400))) < 2e-6
-
-
-def test_without_what_compiles_parts_the_network_is_compiled_as_a_whole(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    folded = fold(trained(), CPU, torch.float32)
-    assert compiles_in_parts(folded)
-    monkeypatch.delattr("torch._inductor.standalone_compile")
-    assert not compiles_in_parts(folded)
-    backend = Backend(trained(), Preprocess(), device=CPU, compiled=True)
-    assert isinstance(backend.network, Compiled)
-    assert not isinstance(backend.network.run, FromPixels)
 
 
 NO_COMPILER = """
