@@ -11,7 +11,7 @@ from PIL import Image
 from conftest import picture
 from resnet_cli.errors import ImageError
 from resnet_cli.images import Decoder, type_of_pixels
-from resnet_cli.scans import MOST_SCANS
+from resnet_cli.scans import MOST_SCANS, has_one_scan
 
 BOTH = pytest.mark.parametrize("exact", [False, True])
 END = b"\xff\xd9"
@@ -22,11 +22,15 @@ def array(pixels: type_of_pixels) -> np.ndarray:
     return pixels.permute(1, 2, 0).numpy() if torch.is_tensor(pixels) else np.asarray(pixels)
 
 
-def progressive(folder: Path, **options: object) -> bytes:
+def encoded(folder: Path, **options: object) -> bytes:
     file = BytesIO()
     small = Image.open(picture(folder / "source.png", (48, 32)))
-    small.save(file, "JPEG", progressive=True, **options)
+    small.save(file, "JPEG", **options)
     return file.getvalue()
+
+
+def progressive(folder: Path, **options: object) -> bytes:
+    return encoded(folder, progressive=True, **options)
 
 
 def scans(jpeg: bytes) -> int:
@@ -88,5 +92,39 @@ def test_the_first_picture_of_several_is_counted(tmp_path: Path) -> None:
     with Image.open(path) as image:
         assert image.format == "MPO"
 
+    with pytest.raises(ImageError, match="over 100 scans"):
+        Decoder()(path)
+
+
+def test_a_photograph_of_one_scan_is_told_by_its_header(tmp_path: Path) -> None:
+    """A second one is an error to libjpeg: none is decoded."""
+    plain = encoded(tmp_path)
+    assert has_one_scan(plain)
+    assert has_one_scan(encoded(tmp_path, exif=b"Exif\0\0" + progressive(tmp_path)))  # a thumbnail
+    path = tmp_path / "a.jpg"
+    path.write_bytes(repeated(plain, 10 * MOST_SCANS))
+    for decoder in (Decoder(), Decoder(exact=True)):
+        with pytest.raises(ImageError, match="broken data stream"):
+            decoder(path)
+
+
+def one_component_first(jpeg: bytes) -> bytes:
+    """The header of its first scan says that it is of one component."""
+    place = jpeg.index(SCAN) + len(SCAN)
+    header = b"\0\x08\1" + jpeg[place + 3 : place + 5] + b"\0\x3f\0"
+    return jpeg[:place] + header + jpeg[place + int.from_bytes(jpeg[place : place + 2], "big") :]
+
+
+def test_others_are_counted(tmp_path: Path) -> None:
+    plain, many = encoded(tmp_path), progressive(tmp_path)
+    assert not has_one_scan(many)
+    assert not has_one_scan(one_component_first(plain))
+    frame = plain[plain.index(b"\xff\xc0") :][: 2 + 17]
+    assert not has_one_scan(many.replace(b"\xff\xc2", frame + b"\xff\xc2"))  # of two minds
+    for size in range(len(plain)):
+        assert not has_one_scan(plain[:size]) or size > plain.index(SCAN)
+
+    path = tmp_path / "a.jpg"
+    path.write_bytes(repeated(one_component_first(plain), MOST_SCANS))
     with pytest.raises(ImageError, match="over 100 scans"):
         Decoder()(path)
