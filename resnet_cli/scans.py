@@ -36,7 +36,7 @@ def has_one_scan(encoded: bytes | bytearray) -> bool:
 
     This is so of nearly every photograph, and needs no look at its pixels.
     """
-    components = b""
+    components: bytes | bytearray = b""
     for kind, place in markers(encoded):
         if kind in SEQUENTIAL and not components:
             components = encoded[place + 7 : place + 8]

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from resnet_cli.evaluate import Evaluation
-from resnet_cli.writers.csv import harmless
+from resnet_cli.writers.csv import disarmed, harmless
 
 
 def as_json(record: Mapping[str, Any]) -> str:
@@ -26,7 +26,7 @@ def matrix_csv(evaluation: Evaluation) -> str:
     names = [row.label for row in evaluation.classes]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    safe = [harmless({"label": name})["label"] for name in names]
+    safe = [disarmed(name) for name in names]
     writer.writerow(["truth", *safe])
     writer.writerows(
         [name, *row] for name, row in zip(safe, evaluation.matrix.tolist(), strict=True)

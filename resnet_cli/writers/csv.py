@@ -1,15 +1,14 @@
 """CSV for people and pipelines; no cell starts a formula when a spreadsheet opens it."""
 
 import csv
-import io
 import re
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, TextIO
 
 from resnet_cli.records import Prediction
 from resnet_cli.writers.options import Options, Write
-from resnet_cli.writers.rows import DamageError, Records, Row, columns, flat, from_flat
+from resnet_cli.writers.rows import DamageError, Records, Row, cells, columns, from_flat
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet take a cell for a formula."""
@@ -42,34 +41,40 @@ class Lines:
     def __init__(self, topk: int) -> None:
         """Say how many classes an image has."""
         self.topk = topk
-        self.line = io.StringIO()
         # a terminator with a carriage return makes the module quote cells that hold one
-        self.table = csv.DictWriter(self.line, list(columns(topk)), lineterminator="\r\n")
+        self.table = csv.writer(Echo(), lineterminator="\r\n")
 
     def header(self) -> str:
         """The names of the columns."""
-        self.table.writeheader()
-        return self.taken()
+        return self.line(columns(self.topk))
 
     def row(self, prediction: Prediction) -> str:
         """One prediction."""
-        self.table.writerow(harmless(flat(prediction, self.topk)))
-        return self.taken()
+        path, *others = cells(prediction, self.topk)
+        return self.line([disarmed(path, "./"), *map(disarmed, others)])
 
-    def taken(self) -> str:
-        """The line that was written last."""
-        line = self.line.getvalue().removesuffix("\r\n") + "\n"
-        self.line.seek(0)
-        self.line.truncate()
+    def line(self, values: Iterable[object]) -> str:
+        """One line."""
+        line: str = self.table.writerow(values)
+        return line.removesuffix("\r\n") + "\n"
+
+
+class Echo:
+    """A file that gives back what is written to it, as ``writerow`` does in turn."""
+
+    def write(self, line: str) -> str:
+        """Give it back."""
         return line
 
 
 def harmless(row: Row) -> Row:
     """Disarm what a spreadsheet would run: ``./`` before a path, ``'`` before other text."""
-    return {
-        name: ("./" if name == "path" else "'") + value if is_formula(value) else value
-        for name, value in row.items()
-    }
+    return {name: disarmed(value, "./" if name == "path" else "'") for name, value in row.items()}
+
+
+def disarmed(value: object, shield: str = "'") -> object:
+    """One cell, behind a shield where a spreadsheet would run it."""
+    return shield + value if isinstance(value, str) and is_formula(value) else value
 
 
 def armed(text: str) -> str:
@@ -77,9 +82,9 @@ def armed(text: str) -> str:
     return text[1:] if text.startswith("'") and is_formula(text[1:]) else text
 
 
-def is_formula(value: object) -> bool:
+def is_formula(text: str) -> bool:
     """Whether a spreadsheet would take a cell for a formula; a plain number is none."""
-    return isinstance(value, str) and value.startswith(FORMULA) and not is_number(value)
+    return text.startswith(FORMULA) and not is_number(text)
 
 
 def is_number(text: str) -> bool:

@@ -38,43 +38,44 @@ def suffix(rank: int) -> str:
     return "" if rank == 1 else f"_{rank}"
 
 
-def flat(prediction: Prediction, topk: int) -> Row:
-    """One value for each of ``columns(topk)``; None where there is none."""
-    row: Row = dict.fromkeys(columns(topk))
-    row |= outline(prediction)
-    for rank, score in enumerate(prediction.scores, start=1):
-        row[f"label{suffix(rank)}"] = score.label
-        row[f"index{suffix(rank)}"] = score.index
-        row[f"prob{suffix(rank)}"] = score.prob
+def cells(prediction: Prediction, topk: int) -> list[Any]:
+    """The values of ``columns(topk)``, in order; None where there is none."""
+    row: list[Any] = [str(prediction.path), prediction.status]
+    for score in prediction.scores:
+        row += (score.label, score.index, score.prob)
+    row += (None, None, None) * (topk - len(prediction.scores))
+    row += times(prediction)
+    row += (prediction.batch_size, prediction.error)
     return row
+
+
+def flat(prediction: Prediction, topk: int) -> Row:
+    """One value for each of ``columns(topk)``, by name."""
+    return dict(zip(columns(topk), cells(prediction, topk), strict=True))
 
 
 def nested(prediction: Prediction) -> Row:
     """The row as an object with a list of predictions, keys in the order of the table."""
-    start, end = split(outline(prediction))
-    scores = [
-        {"label": score.label, "index": score.index, "prob": score.prob}
-        for score in prediction.scores
-    ]
-    return {**start, "predictions": scores, **end}
-
-
-def outline(prediction: Prediction) -> Row:
-    """Everything but the classes."""
-    times = {name: rounded(getattr(prediction, name)) for name in TIMES}
     return {
         "path": str(prediction.path),
         "status": prediction.status,
-        **times,
+        "predictions": [
+            {"label": score.label, "index": score.index, "prob": score.prob}
+            for score in prediction.scores
+        ],
+        **dict(zip(TIMES, times(prediction), strict=True)),
         "batch_size": prediction.batch_size,
         "error": prediction.error,
     }
 
 
-def split(row: Row) -> tuple[Row, Row]:
-    """What stands before the classes, and what after."""
-    items = list(row.items())
-    return dict(items[:2]), dict(items[2:])
+def times(prediction: Prediction) -> tuple[float | None, ...]:
+    """The values of ``TIMES``."""
+    return (
+        rounded(prediction.decode_ms),
+        rounded(prediction.preprocess_ms),
+        rounded(prediction.forward_ms),
+    )
 
 
 def rounded(milliseconds: float | None) -> float | None:
