@@ -119,9 +119,13 @@ def no_first_values() -> Iterator[None]:
 
 
 @pytest.fixture
-def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The default compiler, or where there is no C++ compiler one that needs none."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The default compiler, or where there is no C++ compiler one that needs none.
+
+    What it keeps is shared by the tests: the headers alone take it ten seconds.
+    """
+    kept = tmp_path_factory.getbasetemp() / "inductor"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(kept))
     if shutil.which(os.environ.get("CXX", "g++")) is None:
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
 

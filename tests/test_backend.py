@@ -249,9 +249,11 @@ class EagerHungry(Hungry):
 
 
 def compiled(network: ResNet) -> Backend:
-    return Backend(network.eval(), PREPROCESS, device=CPU, compiled=True)
+    """In bf16, in which little of a network is compiled on the CPU."""
+    return Backend(network.eval(), PREPROCESS, device=CPU, precision="bf16", compiled=True)
 
 
+@pytest.mark.usefixtures("compiler")
 def test_smaller_batches_are_padded_for_the_compiler() -> None:
     torch.manual_seed(0)
     network = EagerHungry(room=9)
@@ -266,6 +268,7 @@ def test_smaller_batches_are_padded_for_the_compiler() -> None:
     assert network.sizes == [5, 5, 5, 5, 9, 9]  # what the network was given
 
 
+@pytest.mark.usefixtures("compiler")
 def test_out_of_memory_of_a_compiled_network_halves_the_batch() -> None:
     torch.manual_seed(0)
     network = EagerHungry(room=8)

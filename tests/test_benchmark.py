@@ -243,6 +243,7 @@ def test_passes_are_those_of_each_stream(run: Run) -> None:
 def test_every_batch_size_is_compiled(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = partial(torch.compile, backend="eager")  # all of torch.compile but its code
     monkeypatch.setattr(torch, "compile", quick)
+    monkeypatch.delattr("torch._inductor.standalone_compile")  # as a whole, that is
     with torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True):
         result = run(*SMALL, "--compile", "-b", "1,2,3,4", "--warmup", 0, "-o", "a.json")
     rows = json.loads(Path("a.json").read_text())["rows"]

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.nn import functional
 from conftest import trained
 from resnet_cli.backend import Backend
 from resnet_cli.compiled import Compiled
-from resnet_cli.convolution import WinogradConv, suits, winograd
+from resnet_cli.convolution import Traced, WinogradConv, suits, winograd
 from resnet_cli.convolution.tiles import filter_transform, input_transform, output_transform
 from resnet_cli.fusion import fold, fusable, fuse
 from resnet_cli.preprocess import Preprocess
@@ -185,6 +186,26 @@ def test_workers_share_what_is_compiled() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert max(pool.map(work, range(400))) < 2e-6
+
+
+@pytest.mark.usefixtures("compiler")
+def test_other_threads_run_while_what_is_compiled_computes() -> None:
+    def laborious(values: Tensor) -> Tensor:
+        for _ in range(100):
+            values = values.sin()
+        return values
+
+    run = Traced(laborious)
+    values = torch.linspace(0, 1, 1 << 22)
+    with torch.inference_mode():
+        run(values)
+    turns = 0
+    with ThreadPoolExecutor(1) as pool:
+        computed = pool.submit(run, values)
+        while not computed.done():
+            sleep(0.001)
+            turns += 1
+    assert turns > 20
 
 
 NO_COMPILER = """

@@ -11,6 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
+# in Python's wrapper the other threads would wait, for the interpreter's lock, while one computes
+OPTIONS = {"config_patches": {"cpp_wrapper": True}}
+
 
 def can_trace() -> bool:
     """Whether this torch has what ``Traced`` calls, which is not promised to stay."""
@@ -54,6 +57,6 @@ class Traced:
                 tensors = [given for given in arguments if isinstance(given, Tensor)]
                 graph = make_fx(of_tensors)(*tensors)
                 self.ready[key] = torch._inductor.standalone_compile(
-                    graph, [*tensors], dynamic_shapes="from_example_inputs"
+                    graph, [*tensors], dynamic_shapes="from_example_inputs", options=OPTIONS
                 )
         return self.ready[key]
