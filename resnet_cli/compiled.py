@@ -3,6 +3,8 @@
 import logging
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Lock
 from time import perf_counter
 from types import MappingProxyType
@@ -23,11 +25,29 @@ HOW: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """Arguments of ``torch.compile``, by type of device."""
 
+KEPT = ThreadPoolExecutor(1)
+"""A thread that compiles for the CPU and does not end.
+
+Once the thread that compiled first has ended, torch 2.11 crashes as the next one compiles.
+"""
+
 
 def whole(network: nn.Module, device: str) -> Callable[[Tensor], Tensor]:
     """A network that ``torch.compile`` takes as a whole, for a type of device."""
     run: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False, **HOW.get(device, {}))
     return run
+
+
+def in_kept_thread(run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Run a network on CPU images in the thread that compiles, as it would run in this one."""
+    threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
+
+    def work() -> Tensor:
+        torch.set_num_threads(threads)  # each thread has a number of its own, which is compiled in
+        with torch.inference_mode(inference):
+            return run(images)
+
+    return KEPT.submit(work).result()
 
 
 class Compiled:
@@ -73,8 +93,9 @@ class Compiled:
     def first(self, images: Tensor) -> Tensor:
         """Compile for this size, and say how long it took."""
         begun = perf_counter()
+        run = partial(in_kept_thread, self.run) if images.device.type == "cpu" else self.run
         try:
-            logits = self.run(images)
+            logits = run(images)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # what torch.compile's own errors derive from
