@@ -98,7 +98,7 @@ LOAD_OPTIONS = (
         "--compile/--no-compile",
         default=False,
         help="Run through torch.compile: faster on a GPU and in fp32 on the CPU, little in bf16. "
-        "Takes seconds to start, and on the CPU a C++ compiler.",
+        "Takes up to a minute the first time, seconds later, and on the CPU a C++ compiler.",
     ),
     preset_option,
     click.option(
