@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -583,12 +582,17 @@ def test_progress_is_drawn_on_stderr_when_asked(
 # real processes
 
 
+def heed_signals() -> None:
+    """Undo what shells do to what they start in the background, and ``nohup`` to all."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def program(*arguments: object, **settings: Any) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "resnet_cli", *map(str, arguments)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # a shell that starts the tests in its background has them ignore SIGINT
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_signals,
         **settings,
     )  # fmt: skip
 
