@@ -1,6 +1,9 @@
 """The figures of an evaluation, against scikit-learn, torchmetrics and SciPy."""
 
+import csv
 import warnings
+from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ from torchmetrics.functional.classification import (
 
 from resnet_cli.evaluate import MOST, Evaluation, Scorecard
 from resnet_cli.evaluate import calibration as calibration_module
+from resnet_cli.evaluate.formats import as_csv, matrix_csv
 from resnet_cli.evaluate.statistics import mcnemar, share
 from resnet_cli.records import Prediction, Score
 
@@ -44,7 +48,7 @@ def logits_of(
 
 
 def predictions_of(
-    probs: Floats, names: list[str], *, topk: int = 5, whole: bool = True
+    probs: Floats, names: Sequence[str], *, topk: int = 5, whole: bool = True
 ) -> list[Prediction]:
     """What the classifier would say, given probabilities [images, classes]."""
     rows = []
@@ -69,11 +73,35 @@ def evaluated(
     probs: Floats, truths: Ints, *, topk: int = 5, whole: bool = True, threshold: float = 0.0
 ) -> Evaluation:
     names = [f"class {index}" for index in range(probs.shape[1])]
+    return named(names, probs, truths, topk=topk, whole=whole, threshold=threshold)
+
+
+def named(
+    names: Sequence[str],
+    probs: Floats,
+    truths: Ints,
+    *,
+    topk: int = 5,
+    whole: bool = True,
+    threshold: float = 0.0,
+) -> Evaluation:
     scorecard = Scorecard(names, threshold=threshold)
     rows = predictions_of(probs, names, topk=topk, whole=whole)
     for row, truth in zip(rows, truths.tolist(), strict=True):
         scorecard.add(row, truth)
     return scorecard.evaluation()
+
+
+def test_no_cell_of_a_table_starts_a_formula() -> None:
+    found = named(["=1+1", "-3", "@x"], np.eye(3, dtype=np.float32), np.arange(3))
+    matrix, classes = (
+        list(csv.reader(StringIO(text))) for text in (matrix_csv(found), as_csv(found))
+    )
+
+    assert matrix[0] == ["truth", "'=1+1", "-3", "'@x"]  # a number is no formula
+    assert [row[0] for row in matrix[1:]] == ["'=1+1", "-3", "'@x"]
+    assert {"'=1+1", "-3", "'@x"} <= {cell for row in classes for cell in row}
+    assert not {"=1+1", "@x"} & {cell for row in classes for cell in row}
 
 
 SIZES = [(2, 300), (3, 500), (10, 800), (60, 200), (1000, 400)]
