@@ -3,10 +3,12 @@
 import os
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Condition, Lock
 from time import perf_counter
+from typing import Protocol
+from weakref import finalize
 
 SHARE = 0.5  # of the free memory; the rest is for the network and for other programs
 LEAST = 256 << 20  # bytes; with less, ordinary photographs would wait for each other
@@ -22,6 +24,17 @@ GROUP_FILES = (  # limit, usage, and what of the usage is files that can be drop
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+
+
+class Bound(Protocol):
+    """Memory that pictures take turns to take."""
+
+    @property
+    def door(self) -> AbstractContextManager[object]:
+        """Held by whoever has opened a large file and has not claimed yet."""
+
+    def claim(self, size: int) -> AbstractContextManager[object]:
+        """Wait for ``size`` bytes and hold them."""
 
 
 class Budget:
@@ -64,13 +77,51 @@ class Budget:
         return self.held == 0 or self.held + size <= self.total
 
 
+class Allowance:
+    """What a process may take that shares a machine with others of its kind.
+
+    More than that it takes when none of the others does so. The system gives the turn of a process
+    that dies to the next one.
+    """
+
+    def __init__(self, each: int) -> None:
+        """Make what all processes have in common that are copied from this one.
+
+        Args:
+            each: bytes for a process.
+        """
+        self.each = each
+        self.file = os.memfd_create("allowance")  # empty: its bytes are only there to be locked
+        finalize(self, os.close, self.file)
+
+    @property
+    def door(self) -> AbstractContextManager[None]:
+        """Held by whoever has opened a large file and has not claimed yet."""
+        return self.alone(0)
+
+    def claim(self, size: int) -> AbstractContextManager[None]:
+        """Wait for ``size`` bytes and hold them."""
+        return self.alone(1) if size > self.each else nullcontext()
+
+    @contextmanager
+    def alone(self, byte: int) -> Iterator[None]:
+        """Be the only process inside."""
+        import fcntl  # which Windows has not
+
+        fcntl.lockf(self.file, fcntl.LOCK_EX, 1, byte)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self.file, fcntl.LOCK_UN, 1, byte)
+
+
 class Turn:
     """The way of one picture to its memory: a large file waits at the door, then for room.
 
     Whoever is at the door waits for those that have claimed, who never come back to it.
     """
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Bound) -> None:
         """Begin with nothing."""
         self.budget = budget
         self.waited = 0.0  # seconds

@@ -28,6 +28,7 @@ from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.loader import Loader
 from resnet_cli.pipeline import chunked, stream
 from resnet_cli.preprocess import Preprocess
+from resnet_cli.processes import placed
 from resnet_cli.records import Batch, Prediction
 
 log = logging.getLogger("resnet_cli")
@@ -241,14 +242,19 @@ class Classifier:
         threads = workers or available_cores()
         size = batch_size or self.default_batch_size(inputs.total, threads)
         wanted = Wanted(self.topk(topk), threshold, distribution)
-        predictions = stream(
-            chunked(inputs.paths, size),
-            self.loader(thumbnails=thumbnails),
-            partial(self.launch, wanted=wanted),
-            workers=threads,
-            on_cpu=self.backend.device.type == "cpu",
-        )
-        with closing(predictions):
+        loader, device = self.loader(thumbnails=thumbnails), self.backend.device
+        with (
+            placed(loader, device=device, workers=threads, size=size, total=inputs.total) as load,
+            closing(
+                stream(
+                    chunked(inputs.paths, size),
+                    load,
+                    partial(self.launch, wanted=wanted),
+                    workers=threads,
+                    on_cpu=device.type == "cpu",
+                )
+            ) as predictions,
+        ):
             for prediction in predictions:
                 yield prediction
                 if prediction.error is not None and on_error == "fail":

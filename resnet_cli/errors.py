@@ -6,6 +6,7 @@
   * ImageError
   * InputError
   * OutputError
+  * ProcessError
   * SettingError
 
 ``OSError`` is shown in the same way. Any other exception is a bug and keeps its traceback.
@@ -34,6 +35,10 @@ class InputError(UserError):
 
 class OutputError(UserError):
     """A result file that cannot or must not be written."""
+
+
+class ProcessError(UserError):
+    """A process of this program that ended before its work was done."""
 
 
 class SettingError(UserError):

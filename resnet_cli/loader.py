@@ -9,7 +9,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from resnet_cli.budget import Budget, Turn
+from resnet_cli.budget import Allowance, Bound, Budget, Turn, default_total
 from resnet_cli.errors import ImageError
 from resnet_cli.images import Decoder, Room, thumbnail, type_of_pixels
 from resnet_cli.preprocess import Preprocess
@@ -47,8 +47,22 @@ class Loader:
         self.channels = channels
         self.pinned = pinned
         self.thumbnails = thumbnails
-        self.budget = Budget()  # large pictures take turns
+        self.budget: Bound = Budget()  # large pictures take turns
         self.seen = local()  # whether this thread has loaded a chunk before
+        self.refused: dict[Path, str] = {}  # files that are not to be opened, and why
+
+    def nbytes(self, count: int) -> int:
+        """Bytes of the pixels of so many images."""
+        return count * self.channels * self.preprocess.crop_size**2
+
+    def share(self, workers: int) -> None:
+        """Get ready to be copied into so many processes, none of which may use the GPU."""
+        self.budget = Allowance(default_total() // workers)
+        self.pinned = False
+
+    def refuse(self, path: str, reason: str) -> None:
+        """Make a row of the reason instead of opening this file."""
+        self.refused[Path(path)] = reason
 
     def __call__(self, paths: Sequence[str]) -> Batch:
         """Load neighbours into one uint8 batch; those that fail leave no gap in it."""
@@ -74,6 +88,8 @@ class Loader:
 
         Waiting until there is memory for it counts for neither.
         """
+        if path in self.refused:
+            return Sample(path, error=self.refused[path])
         begun = perf_counter()
         with closing(Turn(self.budget)) as turn:
             try:

@@ -194,6 +194,7 @@ def test_pictures_over_the_budget_are_decoded_one_at_a_time_and_the_same(
         assert torch.equal(batch.pixels, expected.pixels)
         assert [sample.path for sample in batch.samples] == [Path(path) for path in paths]
         assert [sample.error is None for sample in batch.samples] == [n != 5 for n in range(13)]
+    assert isinstance(tight.budget, Budget)
     assert tight.budget.held == 0
 
 

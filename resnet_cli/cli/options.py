@@ -116,7 +116,8 @@ workers_option = click.option(
     type=POSITIVE,
     metavar="N",
     show_default="all cores",
-    help="CPU threads that decode (and, on the CPU, run the network).",
+    help="CPU threads that decode (and, on the CPU, run the network); in front of a GPU, processes "
+    "for many pictures.",
 )
 
 grid_option = click.option(

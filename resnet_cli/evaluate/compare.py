@@ -19,6 +19,7 @@ from resnet_cli.images import Decoder, Room, type_of_pixels
 from resnet_cli.inputs import Inputs
 from resnet_cli.loader import Loader
 from resnet_cli.pipeline import chunked, stream
+from resnet_cli.processes import placed
 from resnet_cli.records import Batch, Prediction
 from resnet_cli.truth import Lookup
 
@@ -164,6 +165,20 @@ class SharedLoader:
         singles = [[loader([path]) for loader in self.loaders] for path in paths]
         return tuple(map(joined, zip(*singles, strict=True)))
 
+    def nbytes(self, count: int) -> int:
+        """Bytes of the pixels of so many images, for all networks."""
+        return sum(loader.nbytes(count) for loader in self.loaders)
+
+    def share(self, workers: int) -> None:
+        """Get ready to be copied into so many processes."""
+        for loader in self.loaders:
+            loader.share(workers)
+
+    def refuse(self, path: str, reason: str) -> None:
+        """Make a row of the reason instead of opening this file."""
+        for loader in self.loaders:
+            loader.refuse(path, reason)
+
 
 def joined(batches: Sequence[Batch]) -> Batch:
     """One batch of several."""
@@ -199,10 +214,15 @@ def predict_all(
         ]
         return lambda: list(zip(*(wait() for wait in waits), strict=True))
 
-    yield from stream(
-        chunked(inputs.paths, batch_size or first.default_batch_size(inputs.total, threads)),
-        SharedLoader(classifiers),
-        launch,
-        workers=threads,
-        on_cpu=first.backend.device.type == "cpu",
-    )
+    device = first.backend.device
+    size = batch_size or first.default_batch_size(inputs.total, threads)
+    with placed(
+        SharedLoader(classifiers), device=device, workers=threads, size=size, total=inputs.total
+    ) as load:
+        yield from stream(
+            chunked(inputs.paths, size),
+            load,
+            launch,
+            workers=threads,
+            on_cpu=device.type == "cpu",
+        )

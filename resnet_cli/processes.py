@@ -1,0 +1,314 @@
+"""Loading in processes, for a device that wants pictures faster than one interpreter hands them on.
+
+Decoding leaves Python's lock alone, but what is around it does not, and in front of a GPU the
+threads of more than a few cores would wait for each other. Here each thread that asks for a batch
+has a process that loads it: a copy of this one, with a lock of its own. Pixels come back through
+memory that both share. A picture that takes its process down becomes a row like any other damaged
+one.
+"""
+
+import logging
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from io import BytesIO
+from itertools import pairwise
+from mmap import mmap
+from multiprocessing import current_process, get_context
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from threading import Lock
+from typing import Any, Generic, Protocol, TypeVar, overload
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resnet_cli.errors import ProcessError
+
+log = logging.getLogger("resnet_cli")
+
+Loaded = TypeVar("Loaded")
+Loads = TypeVar("Loads", covariant=True)
+
+FEW_WORKERS = 4  # threads that hardly wait for each other
+FEW_IMAGES = 4000  # they are done before the processes have made good for their start
+
+NONE = -1  # instead of the place of a picture in its chunk
+
+
+class Load(Protocol[Loads]):
+    """What turns a chunk of paths into a batch, or into several."""
+
+    def __call__(self, paths: Sequence[str], /) -> Loads:
+        """Load a chunk, its pictures in order."""
+
+    def nbytes(self, count: int) -> int:
+        """Bytes of the pixels of so many images."""
+
+    def share(self, workers: int) -> None:
+        """Get ready to be copied into so many processes."""
+
+    def refuse(self, path: str, reason: str) -> None:
+        """Make a row of the reason instead of opening this file."""
+
+
+@contextmanager
+def placed(
+    load: Load[Loaded], *, device: torch.device, workers: int, size: int, total: int | None
+) -> Iterator[Callable[[Sequence[str]], Loaded]]:
+    """Load in processes where that is the faster.
+
+    Args:
+        load: chunk of paths -> a batch.
+        device: where the network runs.
+        workers: threads that will load at a time.
+        size: most images in a chunk.
+        total: images of the run, if that is known.
+    """
+    if not pay_off(device, workers=workers, total=total):
+        yield load
+        return
+    try:
+        pinned = device.type == "cuda"
+        processes = Processes(load, workers=workers, size=size, pinned=pinned)
+    except OSError as error:
+        log.warning("decoding in threads, which is slower: no process can be started: %s", error)
+        yield load
+    else:
+        with closing(processes):
+            yield processes
+
+
+def pay_off(device: torch.device, *, workers: int, total: int | None) -> bool:
+    """Whether processes are possible and worth their start.
+
+    On macOS a copy of a process that has used the system's libraries is not safe, and Windows
+    knows none.
+    """
+    return (
+        device.type == "cuda"
+        and sys.platform == "linux"
+        and workers > FEW_WORKERS
+        and (total is None or total > FEW_IMAGES)
+        and not current_process().daemon  # those may have no children
+    )
+
+
+class Processes(Generic[Loaded]):
+    """Hands the chunks of several threads to as many processes."""
+
+    def __init__(self, load: Load[Loaded], *, workers: int, size: int, pinned: bool) -> None:
+        """Start them.
+
+        Args:
+            load: chunk of paths -> a batch; it is changed to be shared.
+            workers: processes.
+            size: most images in a chunk.
+            pinned: return pixels in memory that a GPU copies from by itself.
+
+        Raises:
+            OSError: the system allows no more processes.
+        """
+        load.share(workers)
+        self.load = load
+        self.size = size
+        self.pinned = pinned
+        self.lock = Lock()  # one copy at a time
+        self.children: list[Child[Loaded]] = []
+        self.idle: SimpleQueue[Child[Loaded]] = SimpleQueue()
+        try:
+            for _ in range(workers):
+                self.idle.put(self.bear())
+        except OSError:
+            self.close()
+            raise
+
+    def __call__(self, paths: Sequence[str]) -> Loaded:
+        """Load a chunk in a process that has nothing to do.
+
+        Raises:
+            ProcessError: a process ended, and not because of a picture.
+        """
+        child = self.idle.get()
+        try:
+            while True:
+                try:
+                    return child.load(paths)
+                except (EOFError, OSError):
+                    child = self.replace(child, paths)
+        finally:
+            self.idle.put(child)  # a dead one, too: whoever gets it must not wait for ever
+
+    def bear(self) -> "Child[Loaded]":
+        """Start a process."""
+        with self.lock:
+            elder = [child.connection for child in self.children]
+            child = Child(self.load, self.load.nbytes(self.size), elder, pinned=self.pinned)
+            self.children.append(child)
+        return child
+
+    def replace(self, dead: "Child[Loaded]", paths: Sequence[str]) -> "Child[Loaded]":
+        """Start a process in place of one that ended, and spare it the picture that it was at.
+
+        Raises:
+            ProcessError: it was at no picture, or ended of its own accord.
+        """
+        status = dead.close()
+        if status >= 0 or dead.at == NONE:
+            raise ProcessError(f"a process that decodes pictures ended with status {status}")
+        self.load.refuse(paths[dead.at], killed_by(-status))
+        successor = self.bear()
+        self.children.remove(dead)
+        return successor
+
+    def close(self) -> None:
+        """End all processes, which have nothing to do any more."""
+        for child in self.children:
+            child.connection.close()
+        for child in self.children:
+            child.close()
+
+
+def killed_by(number: int) -> str:
+    """Say what ended the process of a picture."""
+    name = signal.Signals(number).name
+    why = ", as when memory runs out" if number == signal.SIGKILL else ""
+    return f"its decoder was killed by {name}{why}"
+
+
+class Child(Generic[Loaded]):
+    """A process that loads one chunk at a time, and what it shares with this one."""
+
+    def __init__(
+        self, load: Load[Loaded], nbytes: int, elder: Iterable[Connection], *, pinned: bool
+    ) -> None:
+        """Start it.
+
+        Args:
+            load: what it does with a chunk.
+            nbytes: of the pixels of a chunk.
+            elder: this end of the connections of other children. It must not keep them: that a
+                connection has no end here any more is how a child learns that it is to end.
+            pinned: return pixels in pinned memory.
+        """
+        context = get_context("fork")
+        self.pinned = pinned
+        self.memory = memoryview(mmap(-1, max(1, nbytes)))
+        self.place = memoryview(mmap(-1, 8)).cast("q")  # where in its chunk it is
+        self.place[0] = NONE
+        self.connection, other_end = context.Pipe()
+        self.process = context.Process(
+            target=self.serve, args=(load, other_end, (*elder, self.connection)), daemon=True
+        )
+        self.process.start()
+        other_end.close()
+
+    @property
+    def at(self) -> int:
+        """The place of the picture that it is at, or ``NONE``."""
+        return self.place[0]
+
+    def load(self, paths: Sequence[str]) -> Loaded:
+        """Have it load a chunk, and wait.
+
+        Raises:
+            EOFError: it ended.
+            OSError: likewise.
+        """
+        self.connection.send(paths)
+        data, ends = self.connection.recv()
+        buffers = [self.memory[start:end] for start, end in pairwise(ends)]
+        loaded: Loaded = pickle.loads(data, buffers=buffers)
+        return loaded
+
+    def close(self) -> int:
+        """Let it end and return its status: that of ``exit``, or minus the signal's number."""
+        self.connection.close()
+        self.process.join()
+        return self.process.exitcode or 0
+
+    def serve(
+        self, load: Load[Loaded], connection: Connection, unwanted: Iterable[Connection]
+    ) -> None:
+        """Load chunk after chunk until the other end closes. This runs in the child."""
+        # whoever sends these to all processes of a terminal means the run, which ends its children
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for other in unwanted:
+            other.close()
+        torch.set_num_threads(1)
+        with suppress(EOFError, ConnectionError):
+            while True:
+                paths = connection.recv()
+                packed = Packer(self.memory, pinned=self.pinned)
+                packed.dump(load(Watched(paths, self.place)))
+                self.place[0] = NONE
+                connection.send((packed.data.getvalue(), packed.ends))
+
+
+class Watched(Sequence[str]):
+    """A chunk that notes in shared memory which picture is being loaded."""
+
+    def __init__(self, paths: Sequence[str], place: memoryview) -> None:
+        self.paths = paths
+        self.place = place
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        return self.paths[index]
+
+    def __iter__(self) -> Generator[str]:
+        for place, path in enumerate(self.paths):
+            self.place[0] = place
+            yield path
+
+
+class Packer(pickle.Pickler):
+    """Pickles what was loaded, with its pixels in the shared memory instead.
+
+    Attributes:
+        data: the pickle.
+        ends: where the tensors begin in the memory, and where the last one ends.
+    """
+
+    def __init__(self, memory: memoryview, *, pinned: bool) -> None:
+        self.data = BytesIO()
+        self.ends = [0]
+        self.memory = memory
+        self.pinned = pinned
+        super().__init__(self.data, protocol=5, buffer_callback=self.lay)
+
+    def lay(self, buffer: pickle.PickleBuffer) -> None:
+        """Put the bytes of an array behind those of the last."""
+        bytes_ = buffer.raw()
+        start = self.ends[-1]
+        self.ends.append(start + bytes_.nbytes)
+        self.memory[start : self.ends[-1]] = bytes_
+
+    def reducer_override(self, thing: Any) -> Any:
+        """Let NumPy, which knows how, take a tensor apart."""
+        if isinstance(thing, Tensor):
+            return unpacked, (thing.permute(0, 2, 3, 1).numpy(), self.pinned)
+        return NotImplemented
+
+
+def unpacked(pixels: NDArray[Any], pinned: bool) -> Tensor:
+    """Copy pixels [N, H, W, C] out of the shared memory, whose next pixels may come.
+
+    Returns:
+        The same as [N, C, H, W], channels last.
+    """
+    shared = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    return shared.pin_memory() if pinned else shared.clone()
