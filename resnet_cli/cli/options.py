@@ -116,8 +116,8 @@ workers_option = click.option(
     type=POSITIVE,
     metavar="N",
     show_default="all cores",
-    help="CPU threads that decode (and, on the CPU, run the network); in front of a GPU, processes "
-    "for many pictures.",
+    help="Threads that decode (and, on the CPU, run the network): processes, for many pictures in "
+    "front of a GPU.",
 )
 
 grid_option = click.option(
