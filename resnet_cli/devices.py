@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from resnet_cli.errors import DeviceError, describe
+from resnet_cli.processor import instructions
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -54,26 +55,10 @@ def device_name(device: torch.device) -> str:
 
 
 def has_units(device: torch.device, precision: str) -> bool:
-    """Whether a device computes in ``precision`` itself; a processor without emulates it slowly.
-
-    A release of torch that does not tell (``torch.cpu.get_capabilities`` is newer than 2.11), or a
-    system that hides it from torch, is taken at the word of ``/proc/cpuinfo``.
-    """
+    """Whether a device computes in ``precision`` itself; a processor without emulates it slowly."""
     if device.type != "cpu" or precision not in UNITS:
         return True
-    tell = getattr(torch.cpu, "get_capabilities", None)
-    known = {name for name, value in tell().items() if value is True} if tell else flags()
-    return not known.isdisjoint(UNITS[precision])
-
-
-def flags() -> set[str]:
-    """What Linux says that the first processor can do."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    words = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return set(words.partition(":")[2].split())
+    return not instructions().isdisjoint(UNITS[precision])
 
 
 def available_cores() -> int:

@@ -60,7 +60,9 @@ class FusedBlock(nn.Module):
         super().__init__()
         convs = [module for name, module in block.named_children() if name.startswith("conv")]
         self.convs = nn.ModuleList(
-            WinogradConv(conv, compiled=compiled) if suits(conv) else FusedConv(conv, relu=True)
+            WinogradConv(conv, compiled=compiled)
+            if suits(conv, compiled=compiled)
+            else FusedConv(conv, relu=True)
             for conv in convs
         )
         shortcut = block.downsample

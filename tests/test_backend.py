@@ -249,7 +249,7 @@ class EagerHungry(Hungry):
 
 
 def compiled(network: ResNet) -> Backend:
-    """In bf16, in which little of a network is compiled on the CPU."""
+    """In bf16, in which little is compiled on the CPU for images as small as these."""
     return Backend(network.eval(), PREPROCESS, device=CPU, precision="bf16", compiled=True)
 
 
@@ -262,7 +262,7 @@ def test_smaller_batches_are_padded_for_the_compiler() -> None:
     sizes = [
         len(wait().probs)
         for count in (5, 2, 5, 1, 9, 5)
-        for wait in backend.launch(random_pixels(count, 32, 32), 1)
+        for wait in backend.launch(random_pixels(count, 16, 16), 1)
     ]
     assert sizes == [5, 2, 5, 1, 9, 5]  # results
     assert network.sizes == [5, 5, 5, 5, 9, 9]  # what the network was given
@@ -273,10 +273,10 @@ def test_out_of_memory_of_a_compiled_network_halves_the_batch() -> None:
     torch.manual_seed(0)
     network = EagerHungry(room=8)
     backend = compiled(network)
-    backend.launch(random_pixels(8, 32, 32), 1)
+    backend.launch(random_pixels(8, 16, 16), 1)
     network.room = 3  # another program took the rest
 
-    sizes = [len(wait().probs) for wait in backend.launch(random_pixels(8, 32, 32), 1)]
+    sizes = [len(wait().probs) for wait in backend.launch(random_pixels(8, 16, 16), 1)]
     assert sizes == [2, 2, 2, 2]
 
 

@@ -510,13 +510,21 @@ def test_what_would_be_emulated_is_measured_in_fp32_and_once(
 
 
 @pytest.mark.parametrize(
-    ("precision", "fused", "advised"),
-    [("fp32", True, True), ("bf16", True, False), ("bf16", False, True)],
+    ("saved", "fused", "advised"),
+    [(True, True, True), (False, True, False), (False, False, True)],
 )
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_compile_is_advised_where_it_has_something_to_add(
-    run: Run, fix: Fix, monkeypatch: pytest.MonkeyPatch, precision: str, fused: bool, advised: bool
+    run: Run,
+    fix: Fix,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    saved: bool,
+    fused: bool,
+    advised: bool,
 ) -> None:
     monkeypatch.setattr(running, "fusable", lambda _: fused)
+    monkeypatch.setattr(running, "saves", lambda *_, **__: saved)
     monkeypatch.setattr("resnet_cli.benchmark.sweep.has_units", lambda *_: True)
     fix(steady)
     assert ("--compile" in run(*SMALL, "-b", 1, "--precision", precision).stdout) is advised

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from resnet_cli import devices
-from resnet_cli.devices import UNITS, available_cores, device_name, find_device, flags, has_units
+from resnet_cli.devices import UNITS, available_cores, device_name, find_device, has_units
 from resnet_cli.errors import DeviceError
+from resnet_cli.processor import flags
 
 CPU = torch.device("cpu")
 

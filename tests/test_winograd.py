@@ -15,7 +15,7 @@ from torch.nn import functional
 from conftest import trained
 from resnet_cli.backend import Backend
 from resnet_cli.compiled import Compiled
-from resnet_cli.convolution import Traced, WinogradConv, suits, winograd
+from resnet_cli.convolution import Traced, WinogradConv, saves, suits, winograd
 from resnet_cli.convolution.tiles import filter_transform, input_transform, output_transform
 from resnet_cli.fusion import fold, fusable, fuse
 from resnet_cli.preprocess import Preprocess
@@ -145,17 +145,25 @@ def test_workers_may_begin_at_once() -> None:
     [{"stride": 2}, {"padding": 0}, {"dilation": 2, "padding": 2}, {"groups": 2}],
 )
 def test_other_convolutions_do_not_suit(settings: dict[str, int]) -> None:
-    assert suits(conv_of())
-    assert not suits(conv_of(**settings))
+    assert suits(conv_of(), compiled=False)
+    assert not suits(conv_of(**settings), compiled=True)
 
 
-def test_half_precision_does_not_suit() -> None:
-    assert not suits(conv_of().bfloat16())
+@pytest.mark.parametrize("unit", ["avx512_bf16", "amx_bf16"])
+def test_half_precision_suits_if_compiled_and_products_cost_time(
+    unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "instructions", lambda: {"avx512_bf16", unit})
+    assert suits(conv_of().bfloat16(), compiled=True) is (unit != "amx_bf16")
+    assert not suits(conv_of().bfloat16(), compiled=False)
+    assert not suits(conv_of().half(), compiled=True)  # of too small a range
+    assert suits(conv_of(), compiled=False)
 
 
 def test_other_processors_do_not_suit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winograd, "IS_X86", False)
-    assert not suits(conv_of())
+    assert not suits(conv_of(), compiled=True)
+    assert not suits(conv_of().bfloat16(), compiled=True)
 
 
 @pytest.mark.parametrize(("name", "count"), [("resnet18", 9), ("resnet50", 10)])
@@ -172,6 +180,31 @@ def test_probabilities_are_those_of_torchvisions_network(name: str, count: int) 
     assert by_winograd(backend.network) == count
     found = torch.empty_like(probs).scatter_(1, indices, probs)
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize(("with_shortcut", "most"), [(False, 1.24e-2), (True, 6e-3)])
+def test_in_bf16_its_products_alone_are_rounded(with_shortcut: bool, most: float) -> None:
+    if not saves(torch.bfloat16, compiled=True) or not fusable(torch.bfloat16):
+        pytest.skip("this processor has no use for it")
+    conv = conv_of().bfloat16()
+    images = images_of(4, 128, 14, 14).bfloat16()
+    shortcut = images_of(4, 128, 14, 14).bfloat16() if with_shortcut else None
+    run = WinogradConv(conv, compiled=True)
+    with torch.inference_mode():
+        expected = in_doubles(conv, images, shortcut)
+        found = run(images, shortcut)
+
+    assert run.direct is None
+    assert found.dtype == torch.bfloat16
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert error(found, expected) < most
+
+
+def test_in_bf16_few_channels_are_convolved_directly() -> None:
+    run = WinogradConv(conv_of(64, 64).bfloat16(), compiled=True)
+    assert not run.pays(torch.Size((4, 64, 56, 56)))
+    assert WinogradConv(conv_of(64, 64), compiled=True).pays(torch.Size((4, 64, 56, 56)))
 
 
 @pytest.mark.usefixtures("compiler")

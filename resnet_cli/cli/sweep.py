@@ -16,6 +16,7 @@ from resnet_cli.benchmark.sweep import measure
 from resnet_cli.benchmark.verdict import Options, verdict
 from resnet_cli.checkpoint import Checkpoint
 from resnet_cli.cli.terminal import above_the_bar, note, progress_bar
+from resnet_cli.convolution import saves
 from resnet_cli.devices import PRECISIONS, available_cores, has_units
 from resnet_cli.errors import OutputError
 from resnet_cli.fusion import fusable
@@ -141,7 +142,7 @@ def conclusion(rows: Sequence[Row], settings: Settings) -> str:
 def compiling(settings: Settings) -> frozenset[str]:
     """Precisions in which ``--compile``, which was not given, would be faster.
 
-    On the CPU a fused network gains by it where its convolutions are Winograd's, which is in fp32.
+    On the CPU a fused network gains by it where its convolutions are Winograd's.
     """
     if settings.compiled:
         return frozenset()
@@ -150,7 +151,7 @@ def compiling(settings: Settings) -> frozenset[str]:
     return frozenset(
         precision
         for precision in settings.precisions
-        if precision == "fp32" or not fusable(PRECISIONS[precision])
+        if saves(PRECISIONS[precision], compiled=True) or not fusable(PRECISIONS[precision])
     )
 
 

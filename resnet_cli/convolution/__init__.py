@@ -2,6 +2,6 @@
 
 from resnet_cli.convolution.fused import FusedConv
 from resnet_cli.convolution.traced import Traced, can_trace
-from resnet_cli.convolution.winograd import WinogradConv, suits
+from resnet_cli.convolution.winograd import WinogradConv, saves, suits
 
-__all__ = ["FusedConv", "Traced", "WinogradConv", "can_trace", "suits"]
+__all__ = ["FusedConv", "Traced", "WinogradConv", "can_trace", "saves", "suits"]

@@ -88,17 +88,21 @@ Lay = Callable[[Formula, Sequence[Tensor], int, int], Tensor]
 
 
 def spread(images: Tensor, lay: Lay = written) -> Tensor:
-    """Turn images [N, C, H, W] into values [1, 36 C, tiles, 1], both channels-last."""
+    """Turn images [N, C, H, W] into values [1, 36 C, tiles, 1], both channels-last.
+
+    All sums are in fp32, whatever the precision of the images and values.
+    """
     count, channels, height, width = images.shape
     rows, columns = tiles(height), tiles(width)
     below, right = (RESULTS * number + 1 for number in (rows, columns))
-    pixels = images.permute(0, 2, 3, 1)
+    pixels = images.permute(0, 2, 3, 1).float()
     pixels = nn.functional.pad(pixels, (0, 0, 1, right - width, 1, below - height))
     down = pixels.unfold(1, POINTS, RESULTS).unbind(-1)
     values = lay(input_transform, down, 2, POINTS)
     across = values.unfold(3, POINTS, RESULTS).transpose(2, 3).unbind(-1)
     values = lay(input_transform, across, 4, POINTS)
-    return values.view(1, count * rows * columns, 1, POINTS**2 * channels).permute(0, 3, 1, 2)
+    values = values.to(images.dtype).view(1, count * rows * columns, 1, POINTS**2 * channels)
+    return values.permute(0, 3, 1, 2)
 
 
 def gather(
@@ -110,7 +114,7 @@ def gather(
 ) -> Tensor:
     """Turn products [1, 36 K, tiles, 1] into images [N, K, H, W], channels-last.
 
-    Bias and shortcut are added where there are any, and the sum is rectified.
+    Bias and shortcut are added where there are any, and the sum, which is in fp32, is rectified.
 
     Args:
         products: of the values of ``spread`` and the transformed weights.
@@ -121,7 +125,7 @@ def gather(
     """
     count, _, height, width = shape
     rows, columns = tiles(height), tiles(width)
-    values = products.permute(0, 2, 3, 1).view(count, rows, columns, POINTS, POINTS, -1)
+    values = products.permute(0, 2, 3, 1).view(count, rows, columns, POINTS, POINTS, -1).float()
     values = lay(output_transform, values.unbind(3), 2, RESULTS)
     values = lay(output_transform, values.unbind(4), 4, RESULTS)
     images = values.view(count, RESULTS * rows, RESULTS * columns, -1).permute(0, 3, 1, 2)
@@ -130,7 +134,7 @@ def gather(
         images = images + bias[:, None, None]
     if shortcut is not None:
         images = images + shortcut
-    return images.relu()
+    return images.relu().to(products.dtype)
 
 
 def tiles(pixels: int) -> int:

@@ -18,6 +18,7 @@ from resnet_cli.convolution.tiles import (
     tiles,
 )
 from resnet_cli.convolution.traced import Traced
+from resnet_cli.processor import instructions
 
 IS_X86 = platform.machine() in ("x86_64", "AMD64")  # elsewhere many groups may be slow
 
@@ -25,9 +26,11 @@ MOST_WORK = 0.5  # of the direct convolution's multiplications: small images fil
 
 MOST_BYTES = 4 << 20  # of the values of some images
 
-# uncompiled, when each sum is a pass over memory of its own
-FEWEST_CHANNELS = 128  # with fewer, the sums take what the multiplications save
-FEWEST_VALUES = 8192  # tiles times channels: fewer do not pay for weights of four times the size
+# with fewer, the sums take what the multiplications save: uncompiled, as each is a pass over memory
+# of its own, and in bf16, whose multiplications take half the time
+FEWEST_CHANNELS = 128
+
+FEWEST_VALUES = 8192  # tiles times channels, uncompiled: fewer do not pay for the larger weights
 
 COMPILED_SPREAD = Traced(partial(spread, lay=stacked))
 COMPILED_GATHER = Traced(partial(gather, lay=stacked))
@@ -39,7 +42,8 @@ class WinogradConv(nn.Module):
     """A 3x3 convolution with ReLU, by Winograd's algorithm from the first pass that is worth it.
 
     But for the order of the arithmetic it is a ``FusedConv``: it errs by 1e-6 of what comes out,
-    where that errs by 2e-7.
+    where that errs by 2e-7. In bf16 it errs by 1.2e-2, as what is rounded are the products before
+    they are added, where that errs by 2e-3.
     """
 
     def __init__(self, conv: nn.Conv2d, *, compiled: bool = False) -> None:
@@ -54,6 +58,7 @@ class WinogradConv(nn.Module):
         self.products: FusedConv
         self.bias = self.direct.bias
         self.compiled = compiled
+        self.in_full = conv.weight.dtype == torch.float32
         self.spread = COMPILED_SPREAD if compiled else spread
         self.gather = COMPILED_GATHER if compiled else gather
 
@@ -79,7 +84,7 @@ class WinogradConv(nn.Module):
         if POINTS**2 * whole > MOST_WORK * 9 * height * width:
             return False
         if self.compiled:
-            return True
+            return self.in_full or channels >= FEWEST_CHANNELS
         return channels >= FEWEST_CHANNELS and count * whole * channels >= FEWEST_VALUES
 
     def prepare(self) -> None:
@@ -105,20 +110,29 @@ def products_of(weight: Tensor) -> nn.Conv2d:
     outputs, inputs = weight.shape[:2]
     transform = filter_transform()
     pixels = weight.permute(2, 3, 0, 1).reshape(9, -1)
-    values = torch.kron(transform, transform).to(weight.dtype) @ pixels
+    values = torch.kron(transform, transform).float() @ pixels.float()
     groups = POINTS**2
     conv = nn.utils.skip_init(
         nn.Conv2d, groups * inputs, groups * outputs, 1, groups=groups, bias=False
     )
-    conv.weight = nn.Parameter(values.view(-1, inputs, 1, 1), requires_grad=False)
+    values = values.view(-1, inputs, 1, 1).to(weight.dtype)
+    conv.weight = nn.Parameter(values, requires_grad=False)
     return conv
 
 
-def suits(conv: nn.Conv2d) -> bool:
-    """Whether the algorithm is one for a convolution: 3x3, dense, of every pixel, in fp32.
-
-    In bf16 its sums would lose digits that there are few of.
-    """
+def suits(conv: nn.Conv2d, *, compiled: bool) -> bool:
+    """Whether the algorithm is one for a convolution: 3x3, dense, of every pixel."""
     settings = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
     fits = settings == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
-    return IS_X86 and fits and conv.weight.dtype == torch.float32
+    return fits and saves(conv.weight.dtype, compiled=compiled)
+
+
+def saves(dtype: torch.dtype, *, compiled: bool) -> bool:
+    """Whether fewer multiplications are less work on this processor.
+
+    In bf16 they are so beside sums that are compiled, and in fp32; and not where units for products
+    of matrices leave nothing to save.
+    """
+    if dtype == torch.bfloat16:
+        return IS_X86 and compiled and "amx_bf16" not in instructions()
+    return IS_X86 and dtype == torch.float32
