@@ -36,6 +36,9 @@ Loads = TypeVar("Loads", covariant=True)
 FEW_WORKERS = 4  # threads that hardly wait for each other
 FEW_IMAGES = 4000  # they are done before the processes have made good for their start
 
+CRASHES = frozenset({"SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGKILL"})
+"""What a picture ends its decoder by, the last when memory runs out; others come from somebody."""
+
 NONE = -1  # instead of the place of a picture in its chunk
 
 
@@ -157,9 +160,11 @@ class Processes(Generic[Loaded]):
             ProcessError: it was at no picture, or ended of its own accord.
         """
         status = dead.close()
-        if status >= 0 or dead.at == NONE:
-            raise ProcessError(f"a process that decodes pictures ended with status {status}")
-        self.load.refuse(paths[dead.at], killed_by(-status))
+        cause = signal.Signals(-status).name if status < 0 else f"status {status}"
+        if cause not in CRASHES or dead.at == NONE:
+            raise ProcessError(f"a process that decodes pictures was ended by {cause}")
+        why = ", as when memory runs out" if cause == "SIGKILL" else ""
+        self.load.refuse(paths[dead.at], f"its decoder was killed by {cause}{why}")
         successor = self.bear()
         self.children.remove(dead)
         return successor
@@ -170,13 +175,6 @@ class Processes(Generic[Loaded]):
             child.connection.close()
         for child in self.children:
             child.close()
-
-
-def killed_by(number: int) -> str:
-    """Say what ended the process of a picture."""
-    name = signal.Signals(number).name
-    why = ", as when memory runs out" if number == signal.SIGKILL else ""
-    return f"its decoder was killed by {name}{why}"
 
 
 class Child(Generic[Loaded]):

@@ -195,7 +195,7 @@ def test_a_bug_ends_the_run(paths: list[str], capfd: pytest.CaptureFixture[str])
 
     with apart(loader(broken)) as load, ThreadPoolExecutor(2) as pool:
         for job in [pool.submit(load, paths[:2]) for _ in range(4)]:
-            with pytest.raises(ProcessError, match="ended with status 1"):
+            with pytest.raises(ProcessError, match="ended by status 1"):
                 job.result(PATIENCE)
     assert f"ZeroDivisionError: {Path(paths[0]).name}" in capfd.readouterr().err
 
@@ -206,7 +206,14 @@ def test_a_process_killed_between_two_chunks_is_no_fault_of_a_picture(paths: lis
         (child,) = multiprocessing.active_children()
         child.kill()
         child.join()
-        with pytest.raises(ProcessError, match="ended with status -9"):
+        with pytest.raises(ProcessError, match="ended by SIGKILL"):
+            load(paths)
+
+
+def test_a_process_that_is_told_to_end_is_no_fault_of_a_picture(paths: list[str]) -> None:
+    names = [Path(paths[1]).name]
+    with apart(loader(Deadly(names, signal.SIGTERM))) as load:
+        with pytest.raises(ProcessError, match="ended by SIGTERM"):
             load(paths)
 
 

@@ -97,8 +97,8 @@ LOAD_OPTIONS = (
     click.option(
         "--compile/--no-compile",
         default=False,
-        help="Run through torch.compile: faster, in bf16 on the CPU a little less exact. Takes a minute "
-        "the first time, seconds later, and on the CPU a C++ compiler.",
+        help="Run through torch.compile: faster, in bf16 on the CPU a little less exact. Takes a "
+        "minute the first time, seconds later, and on the CPU a C++ compiler.",
     ),
     preset_option,
     click.option(
