@@ -212,9 +212,9 @@ def test_a_process_killed_between_two_chunks_is_no_fault_of_a_picture(paths: lis
 
 def test_a_process_that_is_told_to_end_is_no_fault_of_a_picture(paths: list[str]) -> None:
     names = [Path(paths[1]).name]
-    with apart(loader(Deadly(names, signal.SIGTERM))) as load:
-        with pytest.raises(ProcessError, match="ended by SIGTERM"):
-            load(paths)
+    ended = pytest.raises(ProcessError, match="ended by SIGTERM")
+    with apart(loader(Deadly(names, signal.SIGTERM))) as load, ended:
+        load(paths)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
