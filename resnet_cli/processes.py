@@ -37,7 +37,7 @@ FEW_WORKERS = 4  # threads that hardly wait for each other
 FEW_IMAGES = 4000  # they are done before the processes have made good for their start
 
 CRASHES = frozenset({"SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGKILL"})
-"""What a picture ends its decoder by, the last when memory runs out; others come from somebody."""
+"""How a picture ends its decoder, the last when memory runs out. Others were sent by somebody."""
 
 NONE = -1  # instead of the place of a picture in its chunk
 
@@ -119,7 +119,7 @@ class Processes(Generic[Loaded]):
         self.load = load
         self.size = size
         self.pinned = pinned
-        self.lock = Lock()  # one copy at a time
+        self.lock = Lock()  # of the list, and one copy at a time
         self.children: list[Child[Loaded]] = []
         self.idle: SimpleQueue[Child[Loaded]] = SimpleQueue()
         try:
@@ -166,7 +166,8 @@ class Processes(Generic[Loaded]):
         why = ", as when memory runs out" if cause == "SIGKILL" else ""
         self.load.refuse(paths[dead.at], f"its decoder was killed by {cause}{why}")
         successor = self.bear()
-        self.children.remove(dead)
+        with self.lock:
+            self.children.remove(dead)
         return successor
 
     def close(self) -> None:
