@@ -119,7 +119,7 @@ class Processes(Generic[Loaded]):
         self.load = load
         self.size = size
         self.pinned = pinned
-        self.lock = Lock()  # of the list, and one copy at a time
+        self.lock = Lock()  # no copy is made while the list or a connection changes
         self.children: list[Child[Loaded]] = []
         self.idle: SimpleQueue[Child[Loaded]] = SimpleQueue()
         try:
@@ -159,7 +159,8 @@ class Processes(Generic[Loaded]):
         Raises:
             ProcessError: it was at no picture, or ended of its own accord.
         """
-        status = dead.close()
+        with self.lock:
+            status = dead.close()
         cause = signal.Signals(-status).name if status < 0 else f"status {status}"
         if cause not in CRASHES or dead.at == NONE:
             raise ProcessError(f"a process that decodes pictures was ended by {cause}")
