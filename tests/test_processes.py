@@ -17,6 +17,7 @@ from torchvision.models import resnet18
 
 from conftest import picture
 from resnet_cli import processes
+from resnet_cli.budget import Allowance
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ProcessError
 from resnet_cli.evaluate.compare import SharedLoader, predict_all
@@ -101,18 +102,19 @@ def rows(predictions: Sequence[Prediction]) -> list[tuple[object, ...]]:
 def test_a_batch_from_a_process_is_the_batch_of_a_thread(
     paths: list[str], *, thumbnails: bool
 ) -> None:
-    expected = loader(thumbnails=thumbnails)(paths)
-    assert sum(sample.error is not None for sample in expected.samples) == 2
+    chunks = [paths, paths[::-1], paths[3:], paths[:7]]
+    expected = [loader(thumbnails=thumbnails)(chunk) for chunk in chunks]
+    assert [sum(one.error is not None for one in each.samples) for each in expected] == [2, 2, 2, 1]
 
     with apart(loader(thumbnails=thumbnails)) as load:
-        batches = [load(paths) for _ in range(3)]
+        batches = [load(chunk) for chunk in chunks]
 
-    for batch in batches:  # all of them: the last may not have overwritten the first
-        assert torch.equal(batch.pixels, expected.pixels)
-        assert batch.pixels.stride() == expected.pixels.stride()
-        assert facts(batch) == facts(expected)
+    for batch, same in zip(batches, expected, strict=True):  # which no later one may overwrite
+        assert torch.equal(batch.pixels, same.pixels)
+        assert batch.pixels.stride() == same.pixels.stride()
+        assert facts(batch) == facts(same)
         assert all(sample.decode_ms for sample in batch.samples if sample.error is None)
-    assert [batch.warm_up for batch in batches] == [True, True, False]  # the first of each process
+    assert [batch.warm_up for batch in batches] == [True, True, False, False]  # the first of each
 
 
 def test_chunks_without_pictures_are_batches_too(tmp_path: Path) -> None:
@@ -154,7 +156,19 @@ def test_several_networks_get_the_same_rows(
     expected = said()
     monkeypatch.setattr(processes, "pay_off", lambda *_, **__: True)
     assert said() == expected
-    assert SharedLoader(pair).nbytes(3) == 2 * tiny.loader().nbytes(3)
+
+
+def test_what_holds_for_a_loader_holds_for_that_of_each_network(
+    paths: list[str], tiny: Classifier
+) -> None:
+    both = SharedLoader([tiny, tiny])
+    both.share(2)
+    both.refuse(paths[1], "it is deadly")
+
+    assert both.nbytes(3) == 2 * tiny.loader().nbytes(3)
+    assert all(isinstance(load.budget, Allowance) and not load.pinned for load in both.loaders)
+    for batch in both(paths[:3]):
+        assert [sample.error for sample in batch.samples] == [None, "it is deadly", None]
 
 
 @pytest.mark.parametrize(
