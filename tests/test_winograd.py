@@ -201,6 +201,15 @@ def test_in_bf16_its_products_alone_are_rounded(with_shortcut: bool, most: float
     assert error(found, expected) < most
 
 
+@pytest.mark.usefixtures("compiler")
+def test_what_is_compiled_for_one_precision_is_not_run_in_another() -> None:
+    run = Traced(lambda values: values.sin())
+    values = torch.linspace(0, 1, 8)
+    with torch.inference_mode():
+        for dtype in (torch.float32, torch.bfloat16, torch.float32):
+            torch.testing.assert_close(run(values.to(dtype)), values.to(dtype).sin())
+
+
 def test_in_bf16_few_channels_are_convolved_directly() -> None:
     run = WinogradConv(conv_of(64, 64).bfloat16(), compiled=True)
     assert not run.pays(torch.Size((4, 64, 56, 56)))

@@ -2,7 +2,7 @@
 
 Before each call those guards look for arguments that share memory, and keep notes in one place for
 all threads: with several workers they fail now and then, and the function is compiled again until
-there is no more compiling. Here a function is traced once for each shape, and runs.
+there is no more compiling. Here a function is traced once for each precision and shape, and runs.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def can_trace() -> bool:
 
 
 class Traced:
-    """A function of tensors and of what else decides its result, compiled for each shape."""
+    """A function of tensors and of what else decides its result, compiled for each sort of them."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         self.function = function
@@ -33,7 +33,7 @@ class Traced:
     def __call__(self, *arguments: Any) -> Tensor:
         """Call the function; besides tensors, arguments are hashable."""
         key = tuple(
-            (given.shape, given.stride()) if isinstance(given, Tensor) else given
+            (given.dtype, given.shape, given.stride()) if isinstance(given, Tensor) else given
             for given in arguments
         )
         run = self.ready.get(key) or self.compiled(key, arguments)
