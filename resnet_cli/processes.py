@@ -41,6 +41,12 @@ CRASHES = frozenset({"SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGKIL
 
 NONE = -1  # instead of the place of a picture in its chunk
 
+OPEN: set[Connection] = set()
+"""This end of the connections of all children, whoever they load for. No other child must keep it:
+that a connection has no end here any more is how a child learns that this process is gone."""
+
+COPYING = Lock()  # no copy is made while a connection opens or closes
+
 
 class Load(Protocol[Loads]):
     """What turns a chunk of paths into a batch, or into several."""
@@ -119,7 +125,6 @@ class Processes(Generic[Loaded]):
         self.load = load
         self.size = size
         self.pinned = pinned
-        self.lock = Lock()  # no copy is made while the list or a connection changes
         self.children: list[Child[Loaded]] = []
         self.idle: SimpleQueue[Child[Loaded]] = SimpleQueue()
         try:
@@ -147,10 +152,8 @@ class Processes(Generic[Loaded]):
 
     def bear(self) -> "Child[Loaded]":
         """Start a process."""
-        with self.lock:
-            elder = [child.connection for child in self.children]
-            child = Child(self.load, self.load.nbytes(self.size), elder, pinned=self.pinned)
-            self.children.append(child)
+        child = Child(self.load, self.load.nbytes(self.size), pinned=self.pinned)
+        self.children.append(child)
         return child
 
     def replace(self, dead: "Child[Loaded]", paths: Sequence[str]) -> "Child[Loaded]":
@@ -159,22 +162,20 @@ class Processes(Generic[Loaded]):
         Raises:
             ProcessError: it was at no picture, or ended of its own accord.
         """
-        with self.lock:
-            status = dead.close()
+        status = dead.close()
         cause = signal.Signals(-status).name if status < 0 else f"status {status}"
         if cause not in CRASHES or dead.at == NONE:
             raise ProcessError(f"a process that decodes pictures was ended by {cause}")
         why = ", as when memory runs out" if cause == "SIGKILL" else ""
         self.load.refuse(paths[dead.at], f"its decoder was killed by {cause}{why}")
         successor = self.bear()
-        with self.lock:
-            self.children.remove(dead)
+        self.children.remove(dead)
         return successor
 
     def close(self) -> None:
         """End all processes, which have nothing to do any more."""
         for child in self.children:
-            child.connection.close()
+            child.hang_up()
         for child in self.children:
             child.close()
 
@@ -182,16 +183,12 @@ class Processes(Generic[Loaded]):
 class Child(Generic[Loaded]):
     """A process that loads one chunk at a time, and what it shares with this one."""
 
-    def __init__(
-        self, load: Load[Loaded], nbytes: int, elder: Iterable[Connection], *, pinned: bool
-    ) -> None:
+    def __init__(self, load: Load[Loaded], nbytes: int, *, pinned: bool) -> None:
         """Start it.
 
         Args:
             load: what it does with a chunk.
             nbytes: of the pixels of a chunk.
-            elder: this end of the connections of other children. It must not keep them: that a
-                connection has no end here any more is how a child learns that it is to end.
             pinned: return pixels in pinned memory.
         """
         context = get_context("fork")
@@ -199,12 +196,14 @@ class Child(Generic[Loaded]):
         self.memory = memoryview(mmap(-1, max(1, nbytes)))
         self.place = memoryview(mmap(-1, 8)).cast("q")  # where in its chunk it is
         self.place[0] = NONE
-        self.connection, other_end = context.Pipe()
-        self.process = context.Process(
-            target=self.serve, args=(load, other_end, (*elder, self.connection)), daemon=True
-        )
-        self.process.start()
-        other_end.close()
+        with COPYING:
+            self.connection, other_end = context.Pipe()
+            self.process = context.Process(
+                target=self.serve, args=(load, other_end, (*OPEN, self.connection)), daemon=True
+            )
+            self.process.start()
+            other_end.close()
+            OPEN.add(self.connection)
 
     @property
     def at(self) -> int:
@@ -224,16 +223,24 @@ class Child(Generic[Loaded]):
         loaded: Loaded = pickle.loads(data, buffers=buffers)
         return loaded
 
+    def hang_up(self) -> None:
+        """Tell it that it has nothing to do any more."""
+        with COPYING:
+            OPEN.discard(self.connection)
+            with suppress(OSError):  # it may be gone, or told before
+                self.connection.send(None)
+            self.connection.close()
+
     def close(self) -> int:
         """Let it end and return its status: that of ``exit``, or minus the signal's number."""
-        self.connection.close()
+        self.hang_up()
         self.process.join()
         return self.process.exitcode or 0
 
     def serve(
         self, load: Load[Loaded], connection: Connection, unwanted: Iterable[Connection]
     ) -> None:
-        """Load chunk after chunk until the other end closes. This runs in the child."""
+        """Load chunk after chunk until the other end hangs up. This runs in the child."""
         # whoever sends these to all processes of a terminal means the run, which ends its children
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
@@ -242,8 +249,7 @@ class Child(Generic[Loaded]):
             other.close()
         torch.set_num_threads(1)
         with suppress(EOFError, ConnectionError):
-            while True:
-                paths = connection.recv()
+            while (paths := connection.recv()) is not None:
                 packed = Packer(self.memory, pinned=self.pinned)
                 packed.dump(load(Watched(paths, self.place)))
                 self.place[0] = NONE

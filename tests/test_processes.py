@@ -271,6 +271,21 @@ def alive(number: int) -> bool:
         return False
 
 
+def test_several_runs_at_a_time_end_each_by_itself(
+    paths: list[str], tiny: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = rows(list(tiny.predict(paths[:-1], batch_size=3, workers=2)))
+    monkeypatch.setattr(processes, "pay_off", lambda *_, **__: True)
+
+    def said(_: int) -> list[tuple[object, ...]]:
+        return rows(list(tiny.predict(paths[:-1], batch_size=3, workers=2)))
+
+    pool = ThreadPoolExecutor(3)
+    jobs = [pool.submit(said, number) for number in range(9)]
+    assert all(job.result(PATIENCE) == expected for job in jobs)
+    pool.shutdown()
+
+
 def test_where_no_process_can_start_threads_do(
     paths: list[str],
     tiny: Classifier,
