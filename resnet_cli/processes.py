@@ -77,14 +77,14 @@ def placed(
         size: most images in a chunk.
         total: images of the run, if that is known.
     """
-    if not pay_off(device, workers=workers, total=total):
-        yield load
-        return
-    try:
-        pinned = device.type == "cuda"
-        processes = Processes(load, workers=workers, size=size, pinned=pinned)
-    except OSError as error:
-        log.warning("decoding in threads, which is slower: no process can be started: %s", error)
+    processes = None
+    if pay_off(device, workers=workers, total=total):
+        try:
+            pinned = device.type == "cuda"
+            processes = Processes(load, workers=workers, size=size, pinned=pinned)
+        except OSError as error:
+            log.warning("decoding in threads, which is slower: no process can start: %s", error)
+    if processes is None:
         yield load
     else:
         with closing(processes):
