@@ -240,8 +240,8 @@ def test_folders_are_matched_by_name(evaluate: Run, photos: Path) -> None:
     assert result.stdout.startswith("11 images")
     for note in (
         "'A ' is taken for the class 'a'",
-        "1 images without a class are left out",
-        "1 files passed over",
+        "1 image without a class left out",
+        "1 file passed over",
         "1 classes without images: c",
     ):
         assert f"Note: {note}" in result.stderr
@@ -267,7 +267,7 @@ def test_labels_from_a_table(photos: Path) -> None:
     found = by_table(Path("l.csv"), "photos", ["a", "b", "c"])
     assert list(found.paths) == ["photos/a/img2.jpg", "photos/b/img6.jpg", "photos/a/gone.jpg"]
     assert list(found.truths) == [1, 2, 0]
-    assert "8 images without a class are left out" in found.notes
+    assert "8 images without a class left out" in found.notes
 
 
 def test_folders_that_name_no_class_are_an_error_that_lists_both_sides(

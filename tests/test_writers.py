@@ -525,6 +525,11 @@ def test_a_letter_is_taken_from_whichever_font_has_it() -> None:
     assert families("plain") == ["DejaVu Sans"]
 
 
+def test_a_break_of_lines_is_no_letter(caplog: pytest.LogCaptureFixture) -> None:
+    assert families("two\nlines") == ["DejaVu Sans"]
+    assert not caplog.records
+
+
 def test_letters_that_no_font_has_are_said_once_a_script(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -101,5 +101,5 @@ def differences(
 
 def shown(value: object) -> str:
     """A value as text, cut where it is long."""
-    text = str(value)
+    text = "none" if value is None else str(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

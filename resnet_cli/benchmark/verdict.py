@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from resnet_cli.benchmark import Row
 from resnet_cli.benchmark.timing import Stages
+from resnet_cli.text import amount
 
 BUSY = 0.8  # of what a stage can do alone, from which it is what the others wait for
 RISING = 1.05  # times the speed of the next smaller batch
@@ -38,10 +39,10 @@ def verdict(rows: Sequence[Row], options: Options) -> str:
     sentences = [limit(best, measured, options)]
     noisy = [row for row in measured if row.status == "noisy"]
     if noisy:
-        word = "row spreads" if len(noisy) == 1 else "rows spread"
+        spread = "spreads" if len(noisy) == 1 else "spread"
         doubt = (
-            f"too noisy: {len(noisy)} of {len(measured)} {word} too widely to be trusted: let "
-            "nothing else run, or measure longer with --duration"
+            f"too noisy: {len(noisy)} of {amount(len(measured), 'row')} {spread} too widely to be "
+            "trusted: let nothing else run, or measure longer with --duration"
         )
         sentences.insert(0 if best in noisy else 1, doubt)
     if len(measured) < len(rows):

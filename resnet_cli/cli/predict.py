@@ -66,7 +66,7 @@ from resnet_cli.cli.options import (
     type=POSITIVE,
     metavar="N",
     default=10_000,
-    help="Pictures in an .html report, some 13 kB each; of more it holds a sample, errors, "
+    help="Pictures in an .html report, some 15 kB each; of more it holds a sample, errors, "
     "uncertain and wrong ones first.",
 )
 @click.option(

@@ -30,7 +30,7 @@ def find(inputs: Sequence[str], files: Sequence[Path]) -> Inputs:
     """
     found = find_inputs(inputs)
     if found.passed_over:
-        note(f"{found.passed_over:,} files passed over: their suffix is no image suffix")
+        note(f"{amount(found.passed_over, 'file')} passed over, by a suffix that no image has")
     for kind, count in found.odd.items():
         note(f"{count:,} {kind} passed over")
     return found.without([str(file) for file in files]) if files else found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from resnet_cli.errors import InputError
 from resnet_cli.inputs import Inputs, list_images
+from resnet_cli.text import amount
 from resnet_cli.truth import Labelled, Lookup, read_labels
 
 WORDNET_ID = re.compile(r"n\d{8}")
@@ -179,9 +180,9 @@ def left_out(without_class: int, passed_over: int) -> list[str]:
     """Say which files have no part in it."""
     notes = []
     if passed_over:
-        notes.append(f"{passed_over:,} files passed over: their suffix is no image suffix")
+        notes.append(f"{amount(passed_over, 'file')} passed over, by a suffix that no image has")
     if without_class:
-        notes.append(f"{without_class:,} images without a class are left out")
+        notes.append(f"{amount(without_class, 'image')} without a class left out")
     return notes
 
 

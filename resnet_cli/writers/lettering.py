@@ -30,7 +30,8 @@ def lettered(words: str, style: Style) -> Style:
 def families(words: str) -> list[str]:
     """The usual font, and after it those that have letters which it lacks."""
     usual = letters_of(findfont(FontProperties(family=[USUAL])))
-    others = [family_with(letter) for letter in dict.fromkeys(words) if ord(letter) not in usual]
+    letters = dict.fromkeys(words.replace("\n", ""))  # a break of lines is not drawn
+    others = [family_with(letter) for letter in letters if ord(letter) not in usual]
     return [USUAL, *dict.fromkeys(name for name in others if name is not None)]
 
 
