@@ -242,4 +242,6 @@ def thumbnail(pixels: type_of_pixels, side: int) -> Image.Image:
     else:
         small = pixels.copy()
     small.thumbnail((side, side), Image.Resampling.BILINEAR)
-    return small.convert("RGB")
+    plain = small.convert("RGB")
+    plain.info = {}  # which may hold what cannot be handed to another process
+    return plain

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from copy import copy
 from pathlib import Path
 from threading import local
 from time import perf_counter
@@ -55,10 +56,12 @@ class Loader:
         """Bytes of the pixels of so many images."""
         return count * self.channels * self.preprocess.crop_size**2
 
-    def share(self, workers: int) -> None:
-        """Get ready to be copied into so many processes, none of which may use the GPU."""
-        self.budget = Allowance(default_total() // workers)
-        self.pinned = False
+    def shared(self, workers: int) -> "Loader":
+        """The same for so many processes that load at a time, none of which may use the GPU."""
+        same = copy(self)
+        same.budget = Allowance(default_total() // workers)
+        same.pinned = False
+        return same
 
     def refuse(self, path: str, reason: str) -> None:
         """Make a row of the reason instead of opening this file."""

@@ -8,10 +8,11 @@ one.
 """
 
 import logging
+import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from io import BytesIO
 from itertools import pairwise
@@ -19,7 +20,8 @@ from mmap import mmap
 from multiprocessing import current_process, get_context
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from threading import Lock
+from threading import Lock, Thread
+from time import sleep
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 import torch
@@ -41,11 +43,11 @@ CRASHES = frozenset({"SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGKIL
 
 NONE = -1  # instead of the place of a picture in its chunk
 
-OPEN: set[Connection] = set()
-"""This end of the connections of all children, whoever they load for. No other child must keep it:
-that a connection has no end here any more is how a child learns that this process is gone."""
+LOOK = 0.2  # seconds after which a process notices that the one it works for is gone
 
-COPYING = Lock()  # no copy is made while a connection opens or closes
+COPYING = Lock()
+"""While the end of a connection that a child is for is open here, no other child must get it: that
+nobody has that end is how this process learns that the child is gone."""
 
 
 class Load(Protocol[Loads]):
@@ -57,8 +59,8 @@ class Load(Protocol[Loads]):
     def nbytes(self, count: int) -> int:
         """Bytes of the pixels of so many images."""
 
-    def share(self, workers: int) -> None:
-        """Get ready to be copied into so many processes."""
+    def shared(self, workers: int) -> "Load[Loads]":
+        """The same for so many processes that load at a time."""
 
     def refuse(self, path: str, reason: str) -> None:
         """Make a row of the reason instead of opening this file."""
@@ -81,8 +83,9 @@ def placed(
     if pay_off(device, workers=workers, total=total):
         try:
             pinned = device.type == "cuda"
-            processes = Processes(load, workers=workers, size=size, pinned=pinned)
-        except OSError as error:
+            most = size if total is None else min(size, total)
+            processes = Processes(load, workers=workers, size=most, pinned=pinned)
+        except (OSError, OverflowError) as error:
             log.warning("decoding in threads, which is slower: no process can start: %s", error)
     if processes is None:
         yield load
@@ -113,16 +116,16 @@ class Processes(Generic[Loaded]):
         """Start them.
 
         Args:
-            load: chunk of paths -> a batch; it is changed to be shared.
+            load: chunk of paths -> a batch.
             workers: processes.
             size: most images in a chunk.
             pinned: return pixels in memory that a GPU copies from by itself.
 
         Raises:
-            OSError: the system allows no more processes.
+            OSError: the system allows no more processes, or not so much memory.
+            OverflowError: nobody has so much memory.
         """
-        load.share(workers)
-        self.load = load
+        self.load = load.shared(workers)
         self.size = size
         self.pinned = pinned
         self.children: list[Child[Loaded]] = []
@@ -199,11 +202,10 @@ class Child(Generic[Loaded]):
         with COPYING:
             self.connection, other_end = context.Pipe()
             self.process = context.Process(
-                target=self.serve, args=(load, other_end, (*OPEN, self.connection)), daemon=True
+                target=self.serve, args=(load, other_end, os.getpid()), daemon=True
             )
             self.process.start()
             other_end.close()
-            OPEN.add(self.connection)
 
     @property
     def at(self) -> int:
@@ -225,11 +227,9 @@ class Child(Generic[Loaded]):
 
     def hang_up(self) -> None:
         """Tell it that it has nothing to do any more."""
-        with COPYING:
-            OPEN.discard(self.connection)
-            with suppress(OSError):  # it may be gone, or told before
-                self.connection.send(None)
-            self.connection.close()
+        with suppress(OSError):  # it may be gone, or told before
+            self.connection.send(None)
+        self.connection.close()
 
     def close(self) -> int:
         """Let it end and return its status: that of ``exit``, or minus the signal's number."""
@@ -237,16 +237,13 @@ class Child(Generic[Loaded]):
         self.process.join()
         return self.process.exitcode or 0
 
-    def serve(
-        self, load: Load[Loaded], connection: Connection, unwanted: Iterable[Connection]
-    ) -> None:
+    def serve(self, load: Load[Loaded], connection: Connection, parent: int) -> None:
         """Load chunk after chunk until the other end hangs up. This runs in the child."""
+        Thread(target=end_with, args=(parent,), daemon=True).start()
         # whoever sends these to all processes of a terminal means the run, which ends its children
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        for other in unwanted:
-            other.close()
         torch.set_num_threads(1)
         with suppress(EOFError, ConnectionError):
             while (paths := connection.recv()) is not None:
@@ -254,6 +251,16 @@ class Child(Generic[Loaded]):
                 packed.dump(load(Watched(paths, self.place)))
                 self.place[0] = NONE
                 connection.send((packed.data.getvalue(), packed.ends))
+
+
+def end_with(parent: int) -> None:
+    """End this process at once when its parent is gone, and not after the chunk.
+
+    It has a part in the parent's files until then, and in its locks on them.
+    """
+    while os.getppid() == parent:
+        sleep(LOOK)
+    os._exit(1)
 
 
 class Watched(Sequence[str]):

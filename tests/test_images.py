@@ -481,3 +481,9 @@ def test_grey_of_32_bits_is_scaled_by_what_it_uses(tmp_path: Path, largest: int)
     Image.fromarray(values).save(tmp_path / "grey.tif")
 
     assert array(Decoder("L")(tmp_path / "grey.tif")).tolist() == [[0, 127], [255, 255]]
+
+
+def test_a_thumbnail_keeps_nothing_of_its_file_but_pixels() -> None:
+    image = Image.new("RGB", (40, 30))
+    image.info["depth_images"] = [lambda: None]  # as HEIC has them, which no process can hand on
+    assert thumbnail(image, 20).info == {}

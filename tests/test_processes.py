@@ -17,16 +17,16 @@ from torchvision.models import resnet18
 
 from conftest import picture
 from resnet_cli import processes
-from resnet_cli.budget import Allowance
+from resnet_cli.budget import Allowance, Budget
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ProcessError
 from resnet_cli.evaluate.compare import SharedLoader, predict_all
 from resnet_cli.images import ENDLESS, Decoder, Room, type_of_pixels
-from resnet_cli.inputs import find_inputs
+from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.loader import Decode, Loader
 from resnet_cli.pipeline import chunked, stream
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.processes import Processes, pay_off
+from resnet_cli.processes import Processes, pay_off, placed
 from resnet_cli.records import Batch, Prediction
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such copies")
@@ -161,12 +161,13 @@ def test_several_networks_get_the_same_rows(
 def test_what_holds_for_a_loader_holds_for_that_of_each_network(
     paths: list[str], tiny: Classifier
 ) -> None:
-    both = SharedLoader([tiny, tiny])
-    both.share(2)
+    before = SharedLoader([tiny, tiny])
+    both = before.shared(2)
     both.refuse(paths[1], "it is deadly")
 
     assert both.nbytes(3) == 2 * tiny.loader().nbytes(3)
     assert all(isinstance(load.budget, Allowance) and not load.pinned for load in both.loaders)
+    assert all(isinstance(load.budget, Budget) for load in before.loaders)
     for batch in both(paths[:3]):
         assert [sample.error for sample in batch.samples] == [None, "it is deadly", None]
 
@@ -242,13 +243,16 @@ def test_signals_to_the_terminal_leave_it_to_the_run(paths: list[str], number: i
 
 def test_processes_end_with_a_run_that_is_killed(photos: Path) -> None:
     script = f"""
-import multiprocessing, time
+import multiprocessing, threading, time
 from resnet_cli.images import Decoder
 from resnet_cli.loader import Decode, Loader
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.processes import Processes
-load = Processes(Loader(Decoder(), Preprocess(), channels=3), workers=3, size=4, pinned=False)
-load([{str(photos / "a" / "img1.jpg")!r}])
+loader = Loader(Decoder(), Preprocess(), channels=3)
+loader.decode = lambda path, room: time.sleep({2 * PATIENCE})
+load = Processes(loader, workers=3, size=4, pinned=False)
+threading.Thread(target=load, args=(["busy.jpg"],), daemon=True).start()
+time.sleep(0.2)
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
 time.sleep({PATIENCE})
 """
@@ -299,8 +303,24 @@ def test_where_no_process_can_start_threads_do(
         raise BlockingIOError("Resource temporarily unavailable")
 
     monkeypatch.setattr(os, "fork", refuse)
+    ours = tiny.loader()
+    with placed(ours, device=torch.device("cpu"), workers=2, size=3, total=None) as load:
+        assert load is ours  # with a bound on the memory of threads
     assert rows(list(tiny.predict(paths[:-1], batch_size=3, workers=2))) == rows(expected)
     assert "decoding in threads, which is slower" in caplog.text
+
+
+@pytest.mark.parametrize("total", [None, 10])
+def test_batches_may_be_larger_than_any_memory(
+    paths: list[str], tiny: Classifier, total: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readable = paths[:4] + paths[5:-1]
+    assert len(readable) == 10
+    expected = [row.label for row in tiny.predict(readable, workers=2)]
+    monkeypatch.setattr(processes, "pay_off", lambda *_, **__: True)
+    inputs = Inputs(iter(readable), total, 0)
+    predictions = list(tiny.predict(inputs, batch_size=10**14, workers=2))
+    assert [row.label for row in predictions] == expected
 
 
 def test_processes_are_for_many_pictures_in_front_of_a_gpu() -> None:

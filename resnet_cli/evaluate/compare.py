@@ -1,6 +1,7 @@
 """Several checkpoints on the same decoded images: who is right where the other is wrong."""
 
 from collections.abc import Callable, Generator, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -169,10 +170,11 @@ class SharedLoader:
         """Bytes of the pixels of so many images, for all networks."""
         return sum(loader.nbytes(count) for loader in self.loaders)
 
-    def share(self, workers: int) -> None:
-        """Get ready to be copied into so many processes."""
-        for loader in self.loaders:
-            loader.share(workers)
+    def shared(self, workers: int) -> "SharedLoader":
+        """The same for so many processes that load at a time."""
+        same = copy(self)
+        same.loaders = [loader.shared(workers) for loader in self.loaders]
+        return same
 
     def refuse(self, path: str, reason: str) -> None:
         """Make a row of the reason instead of opening this file."""
