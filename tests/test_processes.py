@@ -319,7 +319,7 @@ def test_batches_may_be_larger_than_any_memory(
     expected = [row.label for row in tiny.predict(readable, workers=2)]
     monkeypatch.setattr(processes, "pay_off", lambda *_, **__: True)
     inputs = Inputs(iter(readable), total, 0)
-    predictions = list(tiny.predict(inputs, batch_size=10**14, workers=2))
+    predictions = list(tiny.predict(inputs, batch_size=10**16, workers=2))
     assert [row.label for row in predictions] == expected
 
 
