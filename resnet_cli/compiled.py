@@ -106,7 +106,7 @@ class Compiled:
                 f"cannot compile the network ({reason}): leave --compile out"
             ) from error
         log.info(
-            "compiled for batches of %d in %.0f s: the next run finds it in %s",
+            "ready for batches of %d after %.0f s: what is compiled is kept in %s",
             len(images),
             perf_counter() - begun,
             os.environ.get("TORCHINDUCTOR_CACHE_DIR", "torch's cache"),

@@ -204,7 +204,7 @@ def test_stderr_tells_what_was_taken_and_how_long_it_took(
         rf"Note: checkpoint {re.escape(str(checkpoint))} .*resnet18",
         r"Note: 3 classes: class_0, class_1, class_2 \(none found",
         r"Note: preprocessing: resize 40, crop 32, bilinear",
-        r"cpu.*: 11 images, 1 errors? in \d+\.\d+ s: \d+\.\d images/s",
+        r"cpu.*: 11 images, 1 error in \d+\.\d+ s: \d+\.\d images/s",
         r"decode \d+\.\d+ ms, preprocess \d+\.\d+ ms, forward \d+\.\d+ ms: limited by",
     ):
         assert re.search(note, result.stderr)
@@ -625,8 +625,15 @@ def test_a_run_that_is_cut_short_leaves_whole_rows(
     assert process.returncode == status
     assert "Traceback" not in stderr
     assert "Error" not in stderr
+    told = re.search(
+        r"^Note: stopped after (\d+) pictures: the same command with --resume goes on$",
+        stderr,
+        re.M,
+    )
+    assert told is not None
     assert all(LINE.fullmatch(line) for line in stdout.splitlines())
     rows = rows_of_csv(Path("x.csv").read_text())
+    assert int(told[1]) - len(rows) in {0, 1}  # between a row and a file
     paths = [
         [row["path"] for row in rows],
         [row["path"] for row in rows_of_jsonl(Path("x.jsonl").read_text())],

@@ -16,6 +16,7 @@ from click.testing import Result
 from conftest import REPOSITORY, Run, picture
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
+from resnet_cli.tally import Tally
 from resnet_cli.writers import Options, open_writer
 from resnet_cli.writers.durable.scan import saved_rows
 
@@ -97,7 +98,7 @@ def test_new_pictures_come_last_and_those_that_are_gone_are_said(
     picture(photos / "a" / "img0.jpg")
     Path(before[3]).unlink()
     result = predict(photos, *OUTPUTS, "--resume")
-    assert "1 rows stay whose pictures are not among the inputs" in result.stderr
+    assert "kept 1 row of earlier runs: 1 picture not among the inputs" in result.stderr
     assert result.stdout.startswith("10/10  ")
     for name in NAMES:
         assert [row[0] for row in rows(name)] == [*before, str(photos / "a" / "img0.jpg")]
@@ -124,6 +125,42 @@ def test_error_rows_stay_and_count(predict: Run, photos: Path) -> None:
     torn(Path("x.csv"), 9)
     assert predict(photos, "-o", "x.csv", "--resume").exit_code == 3
     assert json.loads(Path("x.csv.run.json").read_text())["counts"]["errors"] == 1
+
+
+@pytest.mark.parametrize(
+    ("outputs", "hint"),
+    [
+        ((), ""),
+        (("-o", "x.csv", "-o", "x.jsonl"), ": the same command with --resume goes on"),
+        (("-o", "x.csv", "-o", "x.html"), ""),  # which cannot be gone on with
+        (("-o", "x.csv", "--grid", "x.png"), ""),
+    ],
+)
+def test_an_interrupt_says_how_far_the_run_came(
+    predict: Run, photos: Path, monkeypatch: pytest.MonkeyPatch, outputs: tuple[str, ...], hint: str
+) -> None:
+    add = Tally.add
+
+    def interrupted(tally: Tally, prediction: Prediction) -> None:
+        if tally.images == 7:
+            raise KeyboardInterrupt
+        add(tally, prediction)
+
+    monkeypatch.setattr(Tally, "add", interrupted)
+    result = predict(photos, *outputs)
+    assert result.exit_code == 130
+    assert f"Note: stopped after 7 of 10 pictures{hint}\nInterrupted\n" in result.stderr
+
+
+def test_a_finished_run_says_why_its_status_is_what_it_is(predict: Run, photos: Path) -> None:
+    (photos / "a" / "broken.jpg").write_bytes(b"none")
+    predict(photos, "-o", "x.csv")
+    result = predict(photos, "-o", "x.csv", "--resume")
+    assert result.exit_code == 3
+    assert "Note: x.csv holds 11 rows, 1 error among them\nNote: no picture is left\n" in (
+        result.stderr
+    )
+    assert "per image" not in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """One run of ``predict``: results to stdout and files, a report of it to stderr."""
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,6 +18,7 @@ from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.tally import Tally
 from resnet_cli.text import amount, first_few
 from resnet_cli.verification import verify
+from resnet_cli.writers import RESUMABLE
 from resnet_cli.writers.durable.outputs import recorded, resumed
 from resnet_cli.writers.durable.plan import Plan
 
@@ -76,6 +77,7 @@ def run(
     earlier = 0 if found.total is None or left.total is None else found.total - left.total
     begun = perf_counter()
     with (
+        saying_how_far(tally, earlier, found.total, destinations),
         recorded(record, record.stop) as begin,
         destinations.telling(record).open(plan.saved) as (outputs, drawings),
         progress_bar(found.total, progress, initial=earlier) as bar,
@@ -99,6 +101,31 @@ def run(
     return max(tally.errors, *(output.all_errors for output in outputs), 0)
 
 
+@contextmanager
+def saying_how_far(
+    tally: Tally, earlier: int, total: int | None, destinations: Destinations
+) -> Iterator[None]:
+    """Say how far a run has come that a signal ends, and how to go on.
+
+    Args:
+        tally: of this run.
+        earlier: pictures that have rows of earlier runs.
+        total: of all pictures; None while nobody knows.
+        destinations: of the results.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        suffixes = {path.suffix.lower() for path in destinations.paths}
+        goes_on = suffixes and suffixes <= set(RESUMABLE)
+        note(
+            f"stopped after {earlier + tally.images:,} "
+            + ("pictures" if total is None else f"of {total:,} pictures")
+            + (": the same command with --resume goes on" if goes_on else "")
+        )
+        raise
+
+
 def explain(files: Sequence[Path], plan: Plan, left: Inputs) -> None:
     """Say what each file holds, and how much is left.
 
@@ -111,18 +138,20 @@ def explain(files: Sequence[Path], plan: Plan, left: Inputs) -> None:
                 f"cannot resume {file}: none of its {saved.rows:,} rows is of these inputs: run it "
                 "in the same folder with the same INPUT, or start anew with --overwrite"
             )
-        note(f"{file} holds {saved.rows:,} rows")
+        errors = f", {amount(saved.errors, 'error')} among them" if saved.errors else ""
+        note(f"{file} holds {amount(saved.rows, 'row')}{errors}")
         if saved.damage:
             note(f"the end of {file} was torn off and is made anew: {saved.damage}")
     if left.total is not None:
-        note(f"{left.total:,} pictures are left")
+        note("no picture is left" if not left.total else f"{amount(left.total, 'picture')} left")
         say_vanished(plan)
 
 
 def say_vanished(plan: Plan) -> None:
     """Say how many rows are of pictures that are gone."""
     if plan.vanished:
-        note(f"{plan.vanished:,} rows stay whose pictures are not among the inputs any more")
+        rows, pictures = (amount(plan.vanished, noun) for noun in ("row", "picture"))
+        note(f"kept {rows} of earlier runs: {pictures} not among the inputs any more")
 
 
 def describe(classifier: Classifier) -> None:
@@ -143,12 +172,13 @@ def report(classifier: Classifier, tally: Tally, seconds: float) -> None:
     device = device_name(classifier.backend.device)
     click.echo(
         f"{device}, {classifier.precision}, {amount(tally.workers, 'worker')}: "
-        f"{tally.images:,} images, {tally.errors:,} errors in {seconds:.2f} s: "
+        f"{amount(tally.images, 'image')}, {amount(tally.errors, 'error')} in {seconds:.2f} s: "
         f"{tally.images / seconds:.1f} images/s",
         err=True,
     )
-    means = ", ".join(f"{stage} {ms:.2f} ms" for stage, ms in tally.means().items())
-    click.echo(f"per image: {means}: {tally.limit()}", err=True)
+    if tally.images:
+        means = ", ".join(f"{stage} {ms:.2f} ms" for stage, ms in tally.means().items())
+        click.echo(f"per image: {means}: {tally.limit()}", err=True)
 
 
 def verified(classifier: Classifier, found: Inputs, count: int) -> Inputs:
@@ -160,8 +190,9 @@ def verified(classifier: Classifier, found: Inputs, count: int) -> Inputs:
     first, everything = found.peek(count)
     result = verify(classifier, first)
     note(
-        f"verified {result.images} images against plain fp32 on the CPU: largest difference of "
-        f"probability {result.largest_difference:.1e}, {len(result.flips)} top-1 flips"
+        f"verified {amount(result.images, 'image')} against plain fp32 on the CPU: largest "
+        f"difference of probability {result.largest_difference:.1e}, "
+        f"{amount(len(result.flips), 'top-1 flip')}"
     )
     if result.flips:
         raise UserError(
