@@ -1,12 +1,14 @@
 """One image file -> upright pixels, or ImageError."""
 
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, Protocol
 
 import torch
@@ -39,6 +41,18 @@ OTHER_BYTES_PER_PIXEL = 28  # floating-point TIFF, AVIF and HEIC take the most
 JPEGS = frozenset({"JPEG", "MPO"})  # Pillow's formats that its JPEG decoder reads
 
 ORIENTATION = 0x0112  # EXIF tag
+
+REASONS: Mapping[type[Exception], str] = MappingProxyType(
+    {
+        UnidentifiedImageError: "is no picture, or of a format that cannot be read",
+        FileNotFoundError: "there is no such file",
+        PermissionError: "permission denied",
+        MemoryError: "there is not enough memory for it",
+    }
+)
+"""What stands in a row, by the kind of error."""
+
+DECODER_ERROR = re.compile(r"decoder error -?\d+")  # by which Pillow means damaged data
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -139,7 +153,7 @@ class Decoder:
             raise ImageError("is PostScript, a program that would have to be run")
         pixels = header.width * header.height
         if pixels > self.max_pixels:
-            raise ImageError(f"has {pixels:,} pixels, over the limit of {self.max_pixels:,}")
+            raise ImageError(over(pixels, self.max_pixels))
 
     def fast(self, file: BufferedReader, header: Image.Image, size: int) -> Tensor | None:
         """Decode by torchvision.io, or return None where Pillow must have a try."""
@@ -214,21 +228,24 @@ def turn(image: Image.Image, method: Image.Transpose | None) -> Image.Image:
     return turned
 
 
+def over(pixels: int, limit: int) -> str:
+    """Say that a picture is larger than is allowed, and what sets the limit."""
+    return f"has {pixels:,} pixels, over the limit of {limit:,} (--max-pixels)"
+
+
 def reason(error: Exception) -> str:
     """Say in a few words why a file has no pixels."""
+    for kind, words in REASONS.items():
+        if isinstance(error, kind):
+            return words
     match error:
-        case UnidentifiedImageError():
-            return "is no picture, or of a format that cannot be read"
-        case FileNotFoundError():
-            return "there is no such file"
-        case PermissionError():
-            return "permission denied"
         case Image.DecompressionBombError():
-            return str(error).partition(", could")[0]
-        case MemoryError():
-            return "there is not enough memory for it"
+            pixels, limit = re.findall(r"\d+", str(error))[:2]  # Pillow's own check, of a header
+            return over(int(pixels), int(limit))
         case OSError() if error.strerror:
             return error.strerror
+        case OSError() if DECODER_ERROR.match(str(error)):
+            return f"its data are damaged ({error})"
         case OSError():
             return describe(error).partition(": ")[2] or "cannot be decoded"
         case _:
