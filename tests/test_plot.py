@@ -19,7 +19,8 @@ from PIL import Image
 from resnet_cli.architectures import ARCHITECTURES
 from resnet_cli.errors import OutputError
 from resnet_cli.summary import Changes, Summary, find_subject, summarise
-from resnet_cli.summary.plot import SUFFIXES, digits, draw, percent, plot, short
+from resnet_cli.summary.columns import digits, percent, short
+from resnet_cli.summary.plot import SUFFIXES, draw, plot
 
 Case = tuple[str, Changes, tuple[int, int], int]
 

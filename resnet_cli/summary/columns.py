@@ -1,0 +1,242 @@
+"""The stages of a ResNet as columns of a picture: what is drawn and written, and how wide it is.
+
+All lengths are inches on the page.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import ceil, sqrt
+from textwrap import wrap
+from typing import Any
+
+from matplotlib import colormaps
+from matplotlib.colors import to_rgb
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+from resnet_cli.summary import Summary
+from resnet_cli.summary.views import Row
+
+WIDTH, HEIGHT = 14.0, 6.0  # of the page, which grows wider where its labels need it
+MARGIN = 0.35
+HEADINGS = 0.95  # width of the column of row headings
+LEAST_GAP, GOOD_GAP = 0.14, 0.22  # between columns
+
+TALLEST = 2.5  # of the input
+THINNEST = 0.045  # of a block of few channels
+PER_CHANNEL = tuple(0.022 - 0.0005 * step for step in range(25))
+"""Width of a block over the square root of its channels: the widest at which all fits is taken."""
+
+OBLIQUE = (0.12, 0.08)  # right and up, over the drawn width of the picture
+GAP = 8.0  # between blocks, in square roots of channels
+SLICE, SLICE_GAP = 0.028, 0.027  # of a block that is drawn thin
+MOST_WHOLE = 6  # blocks of a stage; of a longer one only the first two and the last
+
+BRACKET, REPEATS = 0.07, 0.06  # from a bracket to what is in it, and to what is behind it
+
+INK = "#1f2328"
+INPUT = "#d0d7de"
+RAMP = colormaps["Blues"]
+PALEST, DARKEST = 0.2, 0.94  # of the ramp: white would be lost, black would hide the edges
+
+FAMILY = ["DejaVu Sans", "sans-serif"]  # matplotlib brings the first; an SVG may need the second
+NAME_STYLE: dict[str, Any] = {"size": 10.5, "weight": "bold", "color": INK}
+CELL_STYLE: dict[str, Any] = {"size": 9, "color": INK}
+NOTATION_STYLE: dict[str, Any] = {"size": 8.5, "color": INK, "linespacing": 1.35}
+
+Point = tuple[float, float]
+Colour = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One block as it is drawn."""
+
+    name: str
+    width: float
+    height: float
+    oblique: Point  # from a front corner to the one behind it
+    gap: float  # to its right
+    around: float  # from its sides to the ends of its shortcut
+    shortcut: str | None = None  # identity or projection
+    thin: bool = False  # thinner than its channels say
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A stage: what is drawn, and what is written below it."""
+
+    name: str
+    size: str
+    notation: list[str]  # in lines
+    repeats: int | None  # None: no brackets either
+    parameters: str
+    compute: str
+    share: float | None  # 0 to 1, of the multiply-adds
+    boxes: list[Box]
+
+    @property
+    def drawn(self) -> float:
+        """Width of its boxes."""
+        spans = [box.width + box.gap for box in self.boxes]
+        return sum(spans) - self.boxes[-1].gap + self.boxes[-1].oblique[0]
+
+    @property
+    def width(self) -> float:
+        """Width of the widest of it."""
+        cells = (self.size, self.parameters, self.compute)
+        return max(
+            self.drawn,
+            notation_width(self),
+            written(self.name, NAME_STYLE),
+            *(written(cell, CELL_STYLE) for cell in cells),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large things are drawn: lengths go with square roots, so that 7x7 stays visible."""
+
+    per_pixel: float  # height over the square root of pixels
+    per_channel: float  # width over the square root of channels
+    top_share: float  # of the darkest colour
+
+    def box(self, name: str, channels: int, size: Sequence[int], **more: Any) -> Box:
+        """A block of so many channels and a size of (height, width)."""
+        height, width = (self.per_pixel * sqrt(side) for side in size)
+        right, up = OBLIQUE
+        gap = GAP * self.per_channel
+        settings: dict[str, Any] = {
+            "width": max(THINNEST, self.per_channel * sqrt(channels)),
+            "oblique": (right * width, up * width),
+            "gap": gap,
+            "around": gap / 2,
+        }
+        return Box(name, height=height, **(settings | more))
+
+    def colour(self, share: float | None) -> Colour:
+        """The colour of a share of the multiply-adds."""
+        if share is None:
+            return to_rgb(INPUT)
+        return to_rgb(RAMP(PALEST + (DARKEST - PALEST) * share / self.top_share))
+
+
+def fitting(stages: Summary, blocks: Summary) -> tuple[Scale, list[Column]]:
+    """The stages with their blocks as wide as the page allows."""
+    per_pixel = TALLEST / sqrt(max(stages.img_size))
+    top_share = ceil(10 * max(row["macs_share"] for row in stages.rows)) / 10
+    for per_channel in PER_CHANNEL:
+        scale = Scale(per_pixel, per_channel, top_share)
+        columns = list(all_columns(stages, blocks, scale))
+        if used_width(columns) + GOOD_GAP * len(columns) <= WIDTH:
+            break
+    return scale, columns
+
+
+def used_width(columns: Sequence[Column]) -> float:
+    """Width of a page without the gaps between its columns."""
+    return 2 * MARGIN + HEADINGS + sum(column.width for column in columns)
+
+
+def all_columns(stages: Summary, blocks: Summary, scale: Scale) -> Iterator[Column]:
+    """The input and every stage."""
+    inside = blocks_by_stage(blocks.rows)
+    channels = {
+        "conv1": blocks.rows[0]["in_channels"],
+        "maxpool": blocks.rows[0]["in_channels"],
+        "avgpool": blocks.rows[-1]["out_channels"],
+        "fc": stages.num_classes,
+    }
+    count = stages.in_channels
+    words = f"{count} channel{'s' if count != 1 else ''}"
+    picture = scale.box("input", count, stages.img_size)
+    yield Column("input", times(stages.img_size), wrap(words, 9), None, "", "", None, [picture])
+    for row in stages.rows:
+        name, size = row["name"], row["output_size"]
+        residual = inside.get(name)
+        boxes = (
+            stage_boxes(residual, scale) if residual else [scale.box(name, channels[name], size)]
+        )
+        yield Column(
+            name,
+            times(size),
+            row["block"].strip("[]").split("; ") if residual else wrap(row["block"], 13),
+            row["repeats"] if residual else None,
+            short(row["parameters"]),
+            percent(row["macs_share"]),
+            row["macs_share"],
+            boxes,
+        )
+
+
+def blocks_by_stage(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Residual blocks by the paper's name of their stage: layer1 is conv2_x."""
+    stages: dict[str, list[Row]] = {}
+    for row in rows:
+        number = int(row["name"].partition(".")[0].removeprefix("layer"))
+        stages.setdefault(f"conv{number + 1}_x", []).append(row)
+    return stages
+
+
+def stage_boxes(rows: Sequence[Row], scale: Scale) -> list[Box]:
+    """The blocks of a stage; in a long one, those that are like their neighbours are thin."""
+    boxes = []
+    for number, row in enumerate(rows):
+        more: dict[str, Any] = {"shortcut": row["shortcut"]}
+        if len(rows) > MOST_WHOLE and 2 <= number < len(rows) - 1:
+            more |= {"thin": True, "width": SLICE, "around": SLICE_GAP / 2}
+            more |= {"gap": SLICE_GAP} if number < len(rows) - 2 else {}
+        size = row["output_shape"][2:]
+        boxes.append(scale.box(row["name"], row["out_channels"], size, **more))
+    return boxes
+
+
+def notation_width(column: Column) -> float:
+    """Width of a notation with its brackets and repeats."""
+    if column.repeats is None:
+        return lines_width(column)
+    repeats = written(f"× {column.repeats}", NOTATION_STYLE)
+    return lines_width(column) + 2 * BRACKET + REPEATS + repeats
+
+
+def lines_width(column: Column) -> float:
+    """Width of the longest line of a notation."""
+    return max(written(line, NOTATION_STYLE) for line in column.notation)
+
+
+def written(words: str, style: dict[str, Any]) -> float:
+    """Width of a line."""
+    return measured(words, style["size"], style.get("weight", "normal"))
+
+
+@cache
+def measured(words: str, size: float, weight: str) -> float:
+    """Width of a line in a font of so many points."""
+    font = FontProperties(family=FAMILY, size=size, weight=weight)
+    return text_to_path.get_text_width_height_descent(words, font, ismath=False)[0] / 72
+
+
+def times(sides: Sequence[int]) -> str:
+    """A size, such as 56×56."""
+    return "×".join(map(str, sides))
+
+
+def short(count: int) -> str:
+    """A count in three digits: 25.6 M."""
+    for unit, value in ((" G", 1e9), (" M", 1e6), (" k", 1e3)):
+        if count >= 0.9995 * value:
+            return digits(count / value) + unit
+    return str(count)
+
+
+def digits(value: float) -> str:
+    """Three digits of a number below a thousand, or all that are before its point."""
+    return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:,.0f}"
+
+
+def percent(share: float) -> str:
+    """A share, 0 to 1, in words that are short and true."""
+    if not share:
+        return "0 %"
+    return "< 0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
