@@ -1,7 +1,9 @@
 """The ten ResNets of torchvision, their variants, and the heads that people give them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,6 +42,25 @@ ARCHITECTURES = {
         Architecture("wide_resnet101_2", "Bottleneck", (3, 4, 23, 3), 1, 128),
     )
 }
+
+
+def unknown(given: str, names: Iterable[str], otherwise: str) -> SettingError:
+    """The error of what is neither a model nor a file.
+
+    Args:
+        given: by the user.
+        names: of the models that there are.
+        otherwise: what to say where none of them is like it.
+    """
+    if not given:
+        return SettingError("cannot use an empty name: give a model or a checkpoint file")
+    if Path(given).suffix or given != Path(given).name:
+        return SettingError(f"cannot load {given}: there is no such file")
+    names = list(names)
+    longer = [name for name in names if name.startswith(given)]
+    near = longer[:3] or get_close_matches(given, names, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else otherwise
+    return SettingError(f"cannot find a model or a checkpoint file {given!r}: {hint}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,6 @@ def first_few(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
 
 
-def amount(count: int, noun: str) -> str:
+def amount(count: int, noun: str, plural: str | None = None) -> str:
     """A number of things: 1 worker, 2 workers."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"

@@ -50,6 +50,22 @@ def test_each_row_has_its_ratio(compare: Callable[..., Result]) -> None:
     assert len(lines[1].split()) == len(lines[0].split()) - 1  # four were not measured then
 
 
+def test_compiled_is_held_against_uncompiled(compare: Callable[..., Result]) -> None:
+    def change(record: dict[str, Any]) -> None:
+        record["settings"]["compiled"] = True
+        for row in record["rows"]:
+            row["compiled"] = True
+
+    result = compare(change, "-b", "1,8")
+    assert [line.endswith(" 1.50") for line in table(result)[1:]] == [True, True]
+    assert [line for line in warned(result) if "compiled: True then, False now" in line]
+
+
+def test_another_sweep_is_named(compare: Callable[..., Result]) -> None:
+    [line] = warned(compare(unchanged, "-b", "1,4"))
+    assert line == "Warning: not the same, batch_sizes: [1, 8] then, [1, 4] now"
+
+
 def test_what_is_the_same_is_not_warned_of(compare: Callable[..., Result]) -> None:
     assert warned(compare(unchanged, "-b", "1,8")) == []
 
@@ -77,7 +93,7 @@ def test_every_difference_is_named(compare: Callable[..., Result]) -> None:
     warnings = warned(compare(change, "-b", "1,8"))
     named = {name for name in names if [line for line in warnings if f" {name}:" in line]}
 
-    assert names - named <= {"date", "batch_sizes", "precisions"}  # rows show the last two
+    assert names - named == {"date"}
     assert [line for line in warnings if " gone:" in line]
     assert [line for line in warnings if " model:" in line and "resnet18" in line]
     assert all("something else" in line for line in warnings)

@@ -14,7 +14,8 @@ from measuring import SMALL, broken_and_whole, error_line, steady
 @pytest.mark.parametrize(
     ("given", "nearest"),
     [("resnet19", "resnet18"), ("resnt50", "resnet50"), ("wide_resnet50", "wide_resnet50_2"),
-     ("resnext50_32x4", "resnext50_32x4d"), ("alexnet", "resnet18")],
+     ("resnext50_32x4", "resnext50_32x4d"), ("resnext50", "resnext50_32x4d"),
+     ("alexnet", "resnet18")],
 )  # fmt: skip
 def test_an_unknown_model_names_the_nearest(run: Run, given: str, nearest: str) -> None:
     result = run(*SMALL, given)
@@ -22,9 +23,15 @@ def test_an_unknown_model_names_the_nearest(run: Run, given: str, nearest: str) 
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("given", ["gone.pth", "gone/resnet18"])
+@pytest.mark.parametrize("given", ["gone.pth", "gone/resnet18", "./resnet18"])
 def test_a_path_is_taken_for_a_file_and_for_no_name(run: Run, given: str) -> None:
-    assert error_line(run(*SMALL, given)) == f"Error: cannot load {given}: there is no such file"
+    line = f"Error: cannot load {given}: there is no such file"
+    assert error_line(run(*SMALL, given)) == error_line(run("summary", given)) == line
+
+
+def test_an_empty_name_is_no_folder(run: Run) -> None:
+    line = "Error: cannot use an empty name: give a model or a checkpoint file"
+    assert error_line(run(*SMALL, "")) == error_line(run("summary", "")) == line
 
 
 UNWRITABLE = {

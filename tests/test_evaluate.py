@@ -28,6 +28,7 @@ from torchmetrics.functional.classification import (
 from resnet_cli.evaluate import MOST, Evaluation, Scorecard
 from resnet_cli.evaluate import calibration as calibration_module
 from resnet_cli.evaluate.formats import as_csv, matrix_csv
+from resnet_cli.evaluate.plots import MOST_CONFUSED, classes_shown, title
 from resnet_cli.evaluate.statistics import mcnemar, share
 from resnet_cli.records import Prediction, Score
 
@@ -318,3 +319,21 @@ def test_the_record_is_plain_data() -> None:
     assert list(record["classes"][0]) == [
         "label", "index", "precision", "recall", "f1", "support", "predicted", "right",
     ]  # fmt: skip
+
+
+def test_the_picture_of_many_classes_is_of_those_with_images_or_mistakes() -> None:
+    probs, truths = np.eye(1000, dtype=np.float32)[[3, 700, 700, 998]], np.array([3, 700, 5, 998])
+    evaluation = evaluated(probs, truths)
+    assert classes_shown(evaluation) == [3, 5, 700, 998]
+    assert title(evaluation, 4).startswith("The 4 of 1,000 classes with images or predictions; ")
+
+
+def test_the_picture_of_many_images_is_of_the_most_confused() -> None:
+    probs, truths = np.eye(200, dtype=np.float32), np.arange(200)
+    probs[10:40] = probs[40:70]  # sixty classes with a mistake, of which ten have two
+    probs[40:50] = probs[50:60]
+    shown = classes_shown(evaluated(probs, truths))
+    wrong = {10 + number for number in range(60)}
+    assert len(shown) == MOST_CONFUSED
+    assert set(shown) <= wrong
+    assert {*range(40, 50)} <= set(shown)

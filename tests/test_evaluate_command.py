@@ -18,6 +18,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 import plain
 from conftest import DEMO, SAMPLES, Run, picture, trained
 from resnet_cli import Classifier
+from resnet_cli.errors import InputError
 from resnet_cli.evaluate import audit as audit_module
 from resnet_cli.evaluate.audit import audit, sample, spread, trials
 from resnet_cli.evaluate.compare import Ledger, common_numbers, predict_all
@@ -242,7 +243,7 @@ def test_folders_are_matched_by_name(evaluate: Run, photos: Path) -> None:
         "'A ' is taken for the class 'a'",
         "1 image without a class left out",
         "1 file passed over",
-        "1 classes without images: c",
+        "1 class without images: c",
     ):
         assert f"Note: {note}" in result.stderr
 
@@ -278,9 +279,30 @@ def test_folders_that_name_no_class_are_an_error_that_lists_both_sides(
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
         f"Error: cannot match {photos} to the classes by name: zebra is no class of the "
-        "checkpoint; of its 3 classes nothing is there for b, c: rename the folders, or give "
+        "checkpoint; of its 3 classes nothing is there for b, c: rename them, or give "
         "--classes"
     )
+
+
+def test_a_folder_too_many_is_held_against_all_classes(evaluate: Run, photos: Path) -> None:
+    for name in ("c", "zebra"):
+        (photos / name).mkdir()
+        shutil.copy(photos / "a" / "img1.jpg", photos / name)
+    assert (
+        evaluate(photos)
+        .stderr.splitlines()[-1]
+        .endswith(
+            "zebra is no class of the checkpoint; it has 3 classes: a, b, c: rename them, or give "
+            "--classes"
+        )
+    )
+
+
+def test_some_folders_of_imagenet_are_told_apart(photos: Path) -> None:
+    (photos / "a").rename(photos / "n01440764")
+    (photos / "b").rename(photos / "n01498041")
+    with pytest.raises(InputError, match=r"WordNet's numbers: .* only where all 1,000"):
+        by_folder(str(photos), ["tench", "stingray"])
 
 
 def test_folders_of_a_checkpoint_without_names_may_be_its_names(run: Run, photos: Path) -> None:
@@ -338,9 +360,9 @@ def test_the_folders_of_imagenet_are_in_its_order() -> None:
 @pytest.mark.parametrize(
     ("folder", "complaint"),
     [
-        ("gone", "cannot evaluate on gone: a folder that holds a folder for each class"),
+        ("gone", "cannot evaluate on gone: there is no such folder: name one"),
         ("photos/a", "no pictures to evaluate on: photos/a"),
-        ("photos/a/img1.jpg", "cannot evaluate on photos/a/img1.jpg: a folder"),
+        ("photos/a/img1.jpg", "cannot evaluate on photos/a/img1.jpg: it is no folder: name one"),
     ],
 )
 def test_what_holds_no_folders_is_refused(

@@ -8,11 +8,8 @@ from typing import Any
 
 from resnet_cli.errors import InputError
 
-KEYS = {"mode": str, "precision": str, "batch_size": int, "compiled": bool}
-"""Which rows are of the same setting."""
-
-NOT_COMPARED = frozenset({"date", "batch_sizes", "precisions"})
-"""What may differ without making two rows incomparable."""
+KEYS = {"mode": str, "precision": str, "batch_size": int}
+"""Which rows are held against each other; what else differs is said once, for all of them."""
 
 LARGEST = 16_000_000  # bytes; a sweep of a thousand rows has a fortieth of that
 SHOWN = 60  # characters of a value
@@ -93,9 +90,9 @@ def differences(
     if models != [model]:
         yield f"model: {shown(', '.join(models))} then, {model} now"
     for part in ("environment", "settings"):
-        for name in sorted((earlier[part].keys() | now[part].keys()) - NOT_COMPARED):
+        for name in sorted(earlier[part].keys() | now[part].keys()):
             before, after = (record[part].get(name) for record in (earlier, now))
-            if before != after:
+            if before != after and name != "date":
                 yield f"{shown(name)}: {shown(before)} then, {shown(after)} now"
 
 

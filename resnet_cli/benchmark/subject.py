@@ -1,16 +1,14 @@
 """What is measured: a checkpoint, or a network of random weights."""
 
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
 import torch
 from torchvision.models import get_model
 
-from resnet_cli.architectures import ARCHITECTURES, PLAIN, build
+from resnet_cli.architectures import ARCHITECTURES, PLAIN, build, unknown
 from resnet_cli.checkpoint import Checkpoint, Location, load_checkpoint
 from resnet_cli.checkpoint.classes import ClassNames
-from resnet_cli.errors import SettingError
 from resnet_cli.preprocess import PRESETS
 
 SEED = 0
@@ -26,13 +24,9 @@ def find_measured(given: str) -> Checkpoint:
     """
     if given in ARCHITECTURES:
         return random_checkpoint(given)
-    if Path(given).exists():
+    if given and Path(given).exists():
         return load_checkpoint(Location(Path(given), "as named"))
-    if Path(given).suffix or len(Path(given).parts) > 1:
-        raise SettingError(f"cannot load {given}: there is no such file")
-    near = get_close_matches(given, ARCHITECTURES, n=2)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(ARCHITECTURES)}"
-    raise SettingError(f"cannot find a model or a checkpoint file {given!r}: {hint}")
+    raise unknown(given, ARCHITECTURES, f"the models are {', '.join(ARCHITECTURES)}")
 
 
 def random_checkpoint(name: str) -> Checkpoint:

@@ -23,7 +23,7 @@ from resnet_cli.fusion import fusable
 from resnet_cli.text import amount
 from resnet_cli.writers import check_new, saying
 
-WIDTH = 80  # characters, where nothing says how wide the terminal is
+WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 
 
 def write_json(result: Benchmark, path: Path) -> None:
@@ -112,7 +112,7 @@ def show(
 ) -> None:
     """Measure row after row into ``rows``."""
     before = None if earlier is None else speeds(earlier)
-    width = shutil.get_terminal_size(fallback=(WIDTH, 24)).columns
+    width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
     shown = columns(settings.percentiles, before, width)
     click.echo(header(shown))
     with progress_bar(settings.total, progress, unit="row") as bar:

@@ -40,9 +40,8 @@ def by_folder(folder: str, names: Sequence[str]) -> Dataset:
         InputError: no pictures, or folders that name no class.
     """
     if not Path(folder).is_dir():
-        raise InputError(
-            f"cannot evaluate on {folder}: a folder that holds a folder for each class"
-        )
+        what = "it is no folder" if Path(folder).exists() else "there is no such folder"
+        raise InputError(f"cannot evaluate on {folder}: {what}: name one with a folder a class")
     images, passed_over = list_images(folder, Counter())
     parts = [Path(path).relative_to(folder).parts for path in images]
     folders = dict.fromkeys(part[0] for part in parts if len(part) > 1)
@@ -153,11 +152,18 @@ def both_sides(
             f"{', '.join(map(str, indices))}: give --labels with indices"
         )
     free = [name for index, name in enumerate(names) if index not in taken]
+    classes = amount(len(names), "class", "classes")
+    others = (
+        f"of its {classes} nothing is there for {few(free)}"
+        if free
+        else f"it has {classes}: {few(names)}"
+    )
+    wordnet = " (WordNet's numbers: without names only where all 1,000 of ImageNet are there)"
     return (
         f"cannot match {place} to the classes by name: {few(unknown)} "
-        f"{'is' if len(unknown) == 1 else 'are'} no class of the checkpoint; of its {len(names):,} "
-        f"classes nothing is there for {few(free) or 'none'}: rename the folders, or give --classes"
-        f"{suggestion(meant, names)}"
+        f"{'is' if len(unknown) == 1 else 'are'} no class of the checkpoint"
+        f"{wordnet if all(map(WORDNET_ID.fullmatch, unknown)) else ''}; {others}: rename them, or "
+        f"give --classes{suggestion(meant, names)}"
     )
 
 
@@ -191,6 +197,7 @@ def dataset(pairs: Sequence[tuple[str, int]], names: Sequence[str], notes: list[
     present = {truth for _, truth in pairs}
     empty = [name for index, name in enumerate(names) if index not in present]
     if empty:
-        notes.append(f"{len(empty):,} classes without images: {few(empty)}")
+        classes = amount(len(empty), "class", "classes")
+        notes.append(f"{classes} without images: {few(empty)}")
     paths, truths = zip(*pairs, strict=True)
     return Dataset(paths, truths, tuple(notes))

@@ -119,9 +119,10 @@ def classes_shown(evaluation: Evaluation) -> list[int]:
     size = len(matrix)
     if size <= MOST_CLASSES:
         return list(range(size))
-    wrong = matrix.sum(0) + matrix.sum(1) - 2 * matrix.diagonal()
-    worst: list[int] = np.argsort(-wrong, kind="stable")[:MOST_CONFUSED].tolist()
-    return sorted(worst)
+    concerned = matrix.sum(0) + matrix.sum(1)
+    wrong = concerned - 2 * matrix.diagonal()
+    worst = np.lexsort((-concerned, -wrong))[:MOST_CONFUSED]
+    return sorted(index for index in worst.tolist() if concerned[index]) or [0]
 
 
 def title(evaluation: Evaluation, size: int) -> str:
@@ -129,6 +130,8 @@ def title(evaluation: Evaluation, size: int) -> str:
     top1 = f"top-1 {100 * (evaluation.top1.value or 0):.1f} % of {evaluation.images:,} images"
     everything = len(evaluation.classes)
     if size < everything:
+        if size < MOST_CONFUSED:
+            return f"The {size} of {everything:,} classes with images or predictions; {top1}"
         return f"The {size} most confused of {everything:,} classes; {top1}"
     return f"Confusion: {top1}"
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 
 DROPPED = {
     "layers": ("input", "padding", "stride", "kernel"),
-    "blocks": ("type", "stride"),
+    "blocks": ("stride", "type"),
     "stages": (),
 }
 """Columns that a narrow terminal goes without, the first of them first."""
@@ -176,12 +177,12 @@ def size(count: int) -> str:
 
 
 def notes(summary: Summary, width: int | None) -> list[str]:
-    """What is to be said below the totals, wrapped."""
+    """What is to be said below the totals, wrapped; formulas, which are indented, are not."""
     from textwrap import wrap
 
     lines = [""] if summary.notes else []
-    for note in summary.notes:
-        lines += wrap(note, width or 1000, subsequent_indent="  ")
+    for line in chain.from_iterable(note.splitlines() for note in summary.notes):
+        lines += [line] if line[0] == " " else wrap(line, width or 1000, subsequent_indent="  ")
     return lines
 
 
@@ -216,7 +217,8 @@ def to_markdown(summary: Summary) -> str:
         more = "<br>".join(line.strip() for line in below_row(row))
         cells[0] = f"{cells[0].replace('  ', '&emsp;')}{'<br>' if more else ''}{more}"
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", *(f"- {line}" for line in (*totals(summary), *summary.notes))]
+    notes = [" ".join(note.split()) for note in summary.notes]
+    lines += ["", *(f"- {line}" for line in (*totals(summary), *notes))]
     return "\n".join(lines) + "\n"
 
 

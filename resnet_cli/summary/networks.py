@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from resnet_cli.architectures import (
     Variant,
     WithoutWeights,
     build,
+    unknown,
 )
 from resnet_cli.errors import SettingError
 from resnet_cli.text import first_few
@@ -73,11 +73,9 @@ def find_subject(given: str, changes: Changes) -> Subject:
         from resnet_cli.summary.prototxts import subject_of_prototxt  # which imports this file
 
         return subject_of_prototxt(Path(given), changes)
-    if Path(given).exists():
+    if given and Path(given).exists():
         return of_checkpoint(Path(given), changes)
-    near = get_close_matches(given, known_models(), n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "'resnet-cli models --all' lists them"
-    raise SettingError(f"cannot find a model or a checkpoint file {given!r}: {hint}")
+    raise unknown(given, known_models(), "'resnet-cli models --all' lists the models")
 
 
 def known_models() -> list[str]:

@@ -199,8 +199,9 @@ def convolution(conv: nn.Module) -> str:
 def same_size() -> str:
     """Why a padded 3x3 convolution keeps the size."""
     return (
-        "at stride 1 the size stays when floor((n + 2p - k) / 1) + 1 = n, that is k = 2p + 1: "
-        "3×3 with padding 1, 7×7 with padding 3, 1×1 with none"
+        "at stride 1 the size n stays for a kernel k and a padding p with\n"
+        "    floor((n + 2p - k) / 1) + 1 = n, that is k = 2p + 1\n"
+        "as 3×3 with padding 1, 7×7 with padding 3, 1×1 with none"
     )
 
 
@@ -212,8 +213,8 @@ def why_the_name(subject: Subject) -> str:
     depths = [len(list(layer.children())) for layer in layers]
     total = 1 + per_block * sum(depths) + 1
     return (
-        f"layers with weights: 1 + {per_block}·({'+'.join(map(str, depths))}) + 1 = {total} "
-        "(conv1, the convolutions of the blocks without their shortcuts, fc)"
+        "layers with weights: conv1, the convolutions of the blocks without their shortcuts, fc\n"
+        f"    1 + {per_block}·({'+'.join(map(str, depths))}) + 1 = {total}"
     )
 
 
