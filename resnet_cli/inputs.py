@@ -16,6 +16,7 @@ from typing import BinaryIO, TextIO
 
 from resnet_cli.errors import InputError
 from resnet_cli.listing import natural, walk
+from resnet_cli.text import amount
 
 # fmt: off
 SUFFIXES = frozenset({
@@ -40,7 +41,7 @@ class Inputs:
     """The images of a run."""
 
     paths: Iterable[str]  # of streams, with a PAUSE where one is
-    total: int | None  # unknown while a list or stdin is still being read
+    total: int | None  # unknown while stdin or a pipe is still being read
     passed_over: int  # files in folders whose suffix is no image suffix
     odd: Mapping[str, int] = field(default_factory=dict)  # what else was passed over, by kind
 
@@ -90,7 +91,7 @@ def find_inputs(inputs: Sequence[str]) -> Inputs:
 
     An input is a folder (searched recursively; links to files are followed, links to folders are
     not), a file, a glob pattern, ``@list.txt`` (one path a line) or ``-`` (paths on stdin).
-    Folders and globs are listed at once; lists and stdin are read as the run goes.
+    All are listed at once, but for stdin and lists that are pipes, which are read as the run goes.
 
     Raises:
         InputError: an input that is not there, or no image at all.
@@ -100,11 +101,13 @@ def find_inputs(inputs: Sequence[str]) -> Inputs:
     streams: list[Iterable[str]] = []
     passed_over = 0
     odd: Counter[str] = Counter()
+    if inputs.count("-") > 1:
+        raise InputError("cannot read stdin twice: name - once")
     for given in inputs:
-        if given == "-" or given.startswith("@"):
+        if is_stream(given):
             streams.append(lines(given))
             continue
-        images, others = list_images(given, odd)
+        images, others = list_images(given, odd) if given[:1] != "@" else (list(lines(given)), 0)
         passed_over += others
         listings.append(images)
         streams.append(images)
@@ -112,20 +115,27 @@ def find_inputs(inputs: Sequence[str]) -> Inputs:
         return Inputs(some(chain.from_iterable(streams), inputs), None, passed_over, odd)
     total = sum(map(len, listings))
     if total == 0:
-        note = f" ({passed_over:,} files with other suffixes)" if passed_over else ""
-        raise InputError(f"no images found: {', '.join(inputs)}{note}: name a picture or a folder")
+        raise nothing(inputs, passed_over)
     paths = listings[0] if len(listings) == 1 else list(chain.from_iterable(listings))
     return Inputs(paths, total, passed_over, odd)
 
 
 def some(paths: Iterable[str], inputs: Sequence[str]) -> Iterator[str]:
     """Yield ``paths``, of which there must be one at least."""
-    nothing = True
+    empty = True
     for path in paths:
-        nothing = nothing and path == PAUSE
+        empty = empty and path == PAUSE
         yield path
-    if nothing:
-        raise InputError(f"no images found: {', '.join(inputs)} is empty: give a path a line")
+    if empty:
+        raise nothing(inputs, 0)
+
+
+def nothing(inputs: Sequence[str], passed_over: int) -> InputError:
+    """The error of inputs that hold no image, but so many files of other kinds."""
+    listed = any(given == "-" or given.startswith("@") for given in inputs)
+    means = " is empty: give a path a line" if listed else ": name a picture or a folder"
+    others = f" ({amount(passed_over, 'file')} with other suffixes)" if passed_over else ""
+    return InputError(f"no images found: {', '.join(inputs)}{others}{means}")
 
 
 def expand(given: str) -> list[str]:
@@ -138,7 +148,9 @@ def expand(given: str) -> list[str]:
         return [given]
     matches = sorted(glob.glob(given, recursive=True), key=lambda name: (natural(name), name))
     if not matches:
-        raise InputError(f"cannot find {given}: name a file, a folder, a glob, @list.txt or -")
+        raise InputError(
+            f"cannot find {given or 'an empty name'}: name a file, a folder, a glob, @list.txt or -"
+        )
     return matches
 
 
@@ -159,8 +171,13 @@ def list_images(given: str, odd: Counter[str]) -> tuple[list[str], int]:
             is_image = os.path.splitext(file)[1].lower() in SUFFIXES
             (images if is_image or os.path.isdir(file) else passed_over).append(file)
     if len(places) > 1:  # a pattern may match a folder and what is in it
-        images, passed_over = list(dict.fromkeys(images)), list(dict.fromkeys(passed_over))
-    return images, len(passed_over)
+        images = list(dict.fromkeys(images))
+    return images, len(set(passed_over) - set(images))
+
+
+def is_stream(given: str) -> bool:
+    """Whether an input is stdin, or a list whose end nobody knows."""
+    return given == "-" or (given.startswith("@") and not Path(given[1:]).is_file())
 
 
 def lines(given: str) -> Iterator[str]:
@@ -204,8 +221,11 @@ def stripped(file: TextIO) -> Iterator[str]:
 
 
 def arriving(file: BinaryIO) -> Iterator[str]:
-    """Yield the lines of a file as they come, with a PAUSE whenever none does, and close it."""
-    pending = b""
+    """Yield the lines of a file as they come, with a PAUSE whenever none does, and close it.
+
+    They may end with zero bytes, as those of ``find -print0``.
+    """
+    pending, end = b"", b"\n"
     with file:
         started = False
         while True:
@@ -215,9 +235,10 @@ def arriving(file: BinaryIO) -> Iterator[str]:
             data = file.read1(LINES) if isinstance(file, BufferedReader) else file.read(LINES)
             if not started:
                 data, started = data.removeprefix(BOM_UTF8), True
-            *whole, pending = (pending + data).split(b"\n") if data else (pending, b"")
+                end = b"\0" if b"\0" in data else end
+            *whole, pending = (pending + data).split(end) if data else (pending, b"")
             for line in whole:
-                path = line.rstrip(b"\r").decode("utf-8", "surrogateescape")
+                path = line.rstrip(b"\r\0").decode("utf-8", "surrogateescape")
                 if path:
                     yield path
             if not data:

@@ -626,7 +626,7 @@ def test_a_run_that_is_cut_short_leaves_whole_rows(
     assert "Traceback" not in stderr
     assert "Error" not in stderr
     told = re.search(
-        r"^Note: stopped after (\d+) pictures: the same command with --resume goes on$",
+        r"^Note: stopped after (\d+) of 200,000 pictures: the same command with --resume goes on$",
         stderr,
         re.M,
     )
@@ -659,6 +659,17 @@ def test_a_closed_pipe_ends_quietly(long_run: tuple[object, ...]) -> None:
 
     assert process.returncode == 0
     assert [line for line in stderr.splitlines() if not line.startswith("Note: ")] == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no such shell")
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_what_the_program_says_of_itself_may_go_unread(option: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "resnet_cli", option]
+    done = subprocess.run(words, check=False, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def ended(words: Sequence[object], stdout: TextIO, monkeypatch: pytest.MonkeyPatch) -> object:

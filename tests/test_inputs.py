@@ -176,7 +176,36 @@ def test_a_list_holds_a_path_a_line(data: bytes) -> None:
     inputs = find_inputs(["@list.txt"])
 
     assert list(inputs.paths) == ["a.jpg", "b c.jpg"]
-    assert inputs.total is None  # unknown before it is read
+    assert inputs.total == 2
+
+
+def test_a_list_that_is_a_pipe_is_read_as_the_run_goes() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb", 0) as producer:
+        inputs = find_inputs([f"@/dev/fd/{reader}"])
+        os.close(reader)
+        paths = iter(inputs.paths)
+        producer.write(b"a.jpg\n")
+        assert (next(paths), next(paths), inputs.total) == ("a.jpg", PAUSE, None)
+
+
+@pytest.mark.parametrize("data", [b"a.jpg\0new\nline.jpg\0", b"a.jpg\0new\nline.jpg"])
+def test_names_may_end_with_zero_bytes(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    feed(monkeypatch, data)
+    assert found("-") == ["a.jpg", "new\nline.jpg"]
+
+
+def test_stdin_is_not_read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed(monkeypatch, b"a.jpg\n")
+    with pytest.raises(InputError, match="cannot read stdin twice: name - once"):
+        find_inputs(["-", "-"])
+
+
+def test_what_a_pattern_matches_is_not_passed_over() -> None:
+    touch("d/1.jpg", "d/notes.txt", "d/e/notes.txt")
+    inputs = find_inputs(["d/*"])
+    assert (list(inputs.paths), inputs.passed_over) == (["d/1.jpg", "d/notes.txt"], 1)
+    assert find_inputs(["d/**"]).passed_over == 0
 
 
 def test_a_list_may_name_what_is_not_there() -> None:
@@ -240,7 +269,7 @@ def test_an_empty_list_is_an_error(data: str, monkeypatch: pytest.MonkeyPatch) -
     feed(monkeypatch, data.encode())
 
     for given in ("@list.txt", "-"):
-        with pytest.raises(InputError, match=f"no images found: {given} is empty"):
+        with pytest.raises(InputError, match=f"no images found: {given} is empty: give a path a"):
             found(given)
 
 
@@ -424,10 +453,10 @@ def test_natural_order_is_that_of_text_and_numbers_in_turn() -> None:
     assert sorted(names, key=lambda name: (natural(name), name)) == sorted(names, key=old_key)
 
 
-def test_a_stream_that_comes_to_an_output_stops() -> None:
+def test_a_stream_that_comes_to_an_output_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     touch("d/grid.png")
-    Path("list.txt").write_text("a.jpg\nd/../d/grid-12.png\n")
-    paths = iter(find_inputs(["@list.txt"]).without(["d/grid.png"]).paths)
+    feed(monkeypatch, b"a.jpg\nd/../d/grid-12.png\n")
+    paths = iter(find_inputs(["-"]).without(["d/grid.png"]).paths)
 
     assert next(paths) == "a.jpg"
     with pytest.raises(InputError, match=r"grid-12\.png is one of the pictures"):

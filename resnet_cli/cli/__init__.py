@@ -33,12 +33,15 @@ class Cli(click.Group):
     """A group that shows expected errors as one line; any other is a bug with its traceback."""
 
     def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
-        """Read the command line; an interrupt meanwhile is one, which click calls a failure."""
+        """Read the command line; click calls an interrupt or a closed pipe meanwhile a failure."""
         try:
             return super().make_context(*arguments, **settings)
         except KeyboardInterrupt:
             click.echo("Interrupted", err=True)
             sys.exit(INTERRUPTED)
+        except BrokenPipeError:  # of --help and --version
+            discard(sys.stdout.fileno())
+            sys.exit(CLOSED_PIPE)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn what the user can mend, and signals, into a status."""

@@ -112,10 +112,12 @@ def predict(
     from resnet_cli.truth import folder_truth
     from resnet_cli.writers import Options, check_outputs
 
-    if resume and (overwrite or not outputs):
+    if resume and overwrite:
         raise click.UsageError(
             "--resume goes on with the files of -o, --overwrite starts them anew: choose one"
         )
+    if resume and not outputs:
+        raise click.UsageError("--resume goes on with the files of -o: name them")
     check_outputs(outputs, grids=grids, overwrite=overwrite, resume=resume)
     if show:
         from resnet_cli.writers.window import check_display
