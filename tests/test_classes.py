@@ -59,9 +59,12 @@ def test_a_given_name_may_hold_a_dot_or_a_slash() -> None:
     ("c.json", '["ants", "bees", "crickets"]'),
     ("c.json", '\ufeff["ants", "bees", "crickets"]'),
     ("c.json", '{"bees": 1, "crickets": 2, "ants": 0}'),
+    ("c.json", '{"epochs": 9, "Class_Names": ["ants", "bees", "crickets"]}'),
     ("c.json", '{"1": "bees", "2": "crickets", "0": "ants"}'),
     ("c.csv", "ants\nbees\ncrickets\n"),
     ("c.csv", "name\nants\nbees\ncrickets\n"),
+    ("c.csv", "Class Name\nants\nbees\ncrickets\n"),
+    ("c.csv", "ants,bees,crickets\n"),
     ("c.csv", "index,label\n1,bees\n2,crickets\n0,ants\n"),
     ("c.csv", "label,index\r\nbees,1\r\ncrickets,2\r\nants,0\r\n"),
     ("c.csv", "\ufeffClass,ID\nbees,1\ncrickets,2\nants,0\n"),
@@ -118,7 +121,7 @@ def test_a_file_of_another_kind_is_refused_with_the_right_kinds() -> None:
 
 
 def test_a_file_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(OSError, match=r"gone\.txt"):
+    with pytest.raises(SettingError, match=r"cannot read class names from gone\.txt: No such"):
         classes(saved(), "gone.txt")
 
 
@@ -164,6 +167,19 @@ def test_what_is_no_list_of_names_is_passed_over(value: Any) -> None:
     found = classes(saved({"classes": value, "z": {"labels": list(NAMES)}}))
 
     assert found.names == NAMES
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("class_to_idx", {"ants": 1, "bees": 2, "crickets": 3}), ("id2label", {0: "ants", 2: "bees"})],
+)
+def test_names_with_other_numbers_are_said_to_be_passed_over(key: str, value: Any) -> None:
+    found = classes(saved({"meta": {key: value}}))
+
+    assert found.made_up
+    assert found.source == (
+        f"meta.{key} in the checkpoint does not number its names from 0 on: give --classes"
+    )
 
 
 @pytest.mark.parametrize(("key", "value"), [
@@ -319,7 +335,9 @@ def test_a_single_output_takes_one_name_or_two(given: Any, names: tuple[str, ...
 
 
 def test_a_single_output_takes_no_three_names() -> None:
-    with pytest.raises(SettingError, match=r"^3 class names .* for a network of 1 output$"):
+    with pytest.raises(
+        SettingError, match=r"^3 class names .* for a network of 1 output: give one name, or two$"
+    ):
         classes(saved(), NAMES, num_classes=1)
 
 

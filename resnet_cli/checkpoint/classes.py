@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,12 @@ NAMES_BESIDE = tuple(
     stem + suffix for stem in ("classes", "labels", "class_names") for suffix in (".txt", ".json")
 )
 """Files beside a checkpoint, in the order they are looked at."""
+
+HEADERS = frozenset({
+    "category", "class", "classes", "classid", "classname", "id", "idx", "index", "label",
+    "labels", "labelname", "name", "names",
+})  # fmt: skip
+"""What stands above a column of class names or indices."""
 
 NOT_SEARCHED = frozenset({"optimizer", "optimizer_states", "optimizer_state_dict", "optim"})
 
@@ -61,7 +68,8 @@ def find_classes(
     if given is not None:
         names, source = read_given(given)
         if not fits(names, num_classes):
-            raise SettingError(mismatch(names, source, num_classes))
+            wanted = "give one name an output" if num_classes > 1 else "give one name, or two"
+            raise SettingError(f"{mismatch(names, source, num_classes)}: {wanted}")
         return ClassNames(names, source)
     for place in (in_file(contents), beside(path)):
         found = [classes for classes in place if not is_placeholder(classes.names, num_classes)]
@@ -76,9 +84,20 @@ def find_classes(
     count = max(num_classes, 2)  # one output tells two classes apart
     return ClassNames(
         tuple(f"class_{index}" for index in range(count)),
-        "none found: give --classes",
+        f"{misnumbered(contents.tree) or 'none found'}: give --classes",
         made_up=True,
     )
+
+
+def misnumbered(tree: Any) -> str | None:
+    """Say which names in a checkpoint have numbers that are none of its outputs."""
+    for key, value in entries(tree):
+        found = unwrapped(value) if key.rpartition(".")[2].lower() in KEYS else None
+        if isinstance(found, Mapping) and found:
+            for kind in (int, str):  # name -> index, index -> name
+                if all(isinstance(inner, kind) for inner in found.values()):
+                    return f"{key} in the checkpoint does not number its names from 0 on"
+    return None
 
 
 def is_placeholder(names: Sequence[str], num_classes: int) -> bool:
@@ -209,13 +228,13 @@ def read_file(path: Path) -> tuple[str, ...]:
     """Read class names from .txt, .json or .csv.
 
     Raises:
-        SettingError: it holds no class names.
-        OSError: it cannot be opened.
+        SettingError: it cannot be opened, or holds no class names.
     """
     names = read_names(path)
     if not names:
         raise SettingError(
-            f"cannot read class names from {path}: there are none in it, or two of one index"
+            f"cannot read class names from {path}: a name for each output is wanted, in their "
+            "order, or each with its index from 0 on"
         )
     return names
 
@@ -224,10 +243,12 @@ def read_names(path: Path) -> tuple[str, ...] | None:
     """Read class names from .txt, .json or .csv; None where there are none.
 
     Raises:
-        SettingError: it is no text.
+        SettingError: it cannot be opened, or is no text.
     """
     try:
         return READERS[path.suffix.lower()](path)
+    except OSError as error:
+        raise SettingError(f"cannot read class names from {path}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise SettingError(f"cannot read class names from {path}: {describe(error)}") from error
 
@@ -247,18 +268,22 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_names(path: Path) -> tuple[str, ...] | None:
-    """A list, name -> index or index -> name."""
-    return names_from(read_json(path))
+    """A list, name -> index or index -> name, alone or under a key that says so."""
+    value = read_json(path)
+    found = {key.lower(): inner for key, inner in value.items()} if isinstance(value, dict) else {}
+    return names_from(value) or names_from(next((found[key] for key in found if key in KEYS), None))
 
 
 def read_table(path: Path) -> tuple[str, ...] | None:
-    """A column of names, or a column of indices and one of names; a header is passed over."""
+    """Names in a column or a row, or beside a column of indices; a header is passed over."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(row)]
-    if rows and {cell.lower() for cell in rows[0]} & {"index", "label", "name", "class", "id"}:
+    if rows and HEADERS & {re.sub("[ _-]", "", cell.lower()) for cell in rows[0]}:
         rows = rows[1:]
     if all(len(row) == 1 for row in rows):
         return tuple(row[0] for row in rows)
+    if len(rows) == 1 and not any(cell.isdigit() for cell in rows[0]):
+        return tuple(rows[0])
     for index, name in ((0, 1), (1, 0)):
         if all(len(row) == 2 and row[index].isdigit() for row in rows):
             return names_from(in_order([(row[index], row[name]) for row in rows]))

@@ -215,6 +215,7 @@ def load_classifier(
 ) -> "Classifier":
     """Turn the options into a classifier."""
     from resnet_cli.classifier import Classifier
+    from resnet_cli.errors import CheckpointError
     from resnet_cli.preprocess import adjust
 
     given = {field: options.pop(option) for option, field in PREPROCESS_FIELDS.items()}
@@ -223,6 +224,8 @@ def load_classifier(
     from_environment = source is click.core.ParameterSource.ENVIRONMENT
     if from_environment and options["weights"] is not None:  # said here and now, it goes first
         checkpoint, from_environment = None, False
+    if from_environment and checkpoint is not None and not Path(checkpoint).exists():
+        raise CheckpointError(f"cannot load {checkpoint}, from {CHECKPOINT}: there is no such file")
     classifier = Classifier.load(
         checkpoint,
         preprocess=partial(adjust, preset=preset, given=given),
