@@ -72,14 +72,24 @@ class Preprocess:
         if not 0 < self.crop_size <= self.resize_size:
             raise SettingError(
                 f"cannot crop {self.crop_size} pixels out of {self.resize_size}, the edge would be "
-                f"black: set the resize size to {self.crop_size} or more as well"
+                f"black: set the crop (--img-size) to {self.resize_size} or less, or the resize "
+                f"size to {self.crop_size} or more"
             )
 
     @property
     def words(self) -> str:
         """The settings in short, without the normalisation."""
         resize = f"squash to {self.resize_size}" if self.squash else f"resize {self.resize_size}"
-        return f"{resize}, crop {self.crop_size}, {self.interpolation}, {self.color}"
+        color = "grey" if self.channels == 1 else self.color
+        return f"{resize}, crop {self.crop_size}, {self.interpolation}, {color}"
+
+    @property
+    def numbers(self) -> str:
+        """The numbers of the normalisation."""
+        means, stds = (
+            ", ".join(f"{number:g}" for number in each) for each in (self.mean, self.std)
+        )
+        return f"mean {means}, std {stds}"
 
     @property
     def channels(self) -> int:

@@ -145,7 +145,7 @@ def load_checkpoint(
     else:
         told = classes is not None or state_key is not None
         names = find_classes(classes, contents, path, require_head(found, path, told=told))
-    preprocess, preprocess_source = find_preprocess(examined, location)
+    preprocess, preprocess_source = find_preprocess(examined, contents.tree, location)
     return Checkpoint(
         path=path,
         files=contents.files or (path,),

@@ -96,7 +96,7 @@ def described(examined: Examination, contents: Contents, path: Path) -> dict[str
     names: ClassNames | None = None
     preprocess: Preprocess | None = None
     with suppressed(warnings):
-        preprocess = find_preprocess(examined, Location(path, ""))[0]
+        preprocess = find_preprocess(examined, contents.tree, Location(path, ""))[0]
     if preprocess is not None and preprocess.channels != found.in_channels:
         preprocess = None  # nothing is known of other channels than those of pictures
     if found.head:

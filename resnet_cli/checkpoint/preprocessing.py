@@ -1,15 +1,29 @@
 """How pictures are prepared for the network of a checkpoint, as far as anything records it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 from resnet_cli.checkpoint.examination import Examination
 from resnet_cli.checkpoint.hub import preprocess_of
 from resnet_cli.checkpoint.locate import Location
+from resnet_cli.checkpoint.statistics import find_statistics
+from resnet_cli.errors import SettingError
 from resnet_cli.preprocess import CAFFE, MSRA, PRESETS, Preprocess
 
 
-def find_preprocess(examined: Examination, location: Location) -> tuple[Preprocess, str]:
-    """What the checkpoint or the published weights record, else ``imagenet-v1``."""
+def find_preprocess(examined: Examination, tree: Any, location: Location) -> tuple[Preprocess, str]:
+    """What the checkpoint or the published weights record, else ``imagenet-v1``.
+
+    Args:
+        examined: what is in the file.
+        tree: all that is in it.
+        location: of the file.
+
+    Returns:
+        The settings, and where they are from, in words.
+    """
     record, config = examined.record.get("preprocess"), examined.config
     if isinstance(record, Mapping):
         return Preprocess.from_record(record), "recorded in the checkpoint"
@@ -21,6 +35,16 @@ def find_preprocess(examined: Examination, location: Location) -> tuple[Preproce
         return CAFFE, "of Caffe's ResNets"
     if examined.weights.layout.name == "msra":
         return MSRA, "of Detectron's ResNets"
-    default = PRESETS["imagenet-v1"]
-    grey = examined.found.in_channels == 1
-    return default.with_channels(1) if grey else default, "imagenet-v1, as none is recorded"
+    default, channels = PRESETS["imagenet-v1"], examined.found.in_channels
+    kept = find_statistics(tree, channels) if channels in (1, 3) else None
+    if kept is not None:
+        return with_statistics(default, kept[0]), f"imagenet-v1, with {kept[1]} in the checkpoint"
+    grey = default.with_channels(1) if channels == 1 else default
+    return grey, "imagenet-v1, as none is recorded"
+
+
+def with_statistics(default: Preprocess, kept: Mapping[str, Any]) -> Preprocess:
+    """Settings with a mean and deviation, and with what stands beside them if it is of use."""
+    with suppress(SettingError, TypeError):
+        return replace(default, **kept)
+    return replace(default, mean=kept["mean"], std=kept["std"])

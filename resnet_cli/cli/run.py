@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from resnet_cli.classifier import Classifier
+from resnet_cli.classifier import IMAGENET_COLOURS, Classifier
 from resnet_cli.cli.destinations import Destinations
 from resnet_cli.cli.record import Record
 from resnet_cli.cli.terminal import above_the_bar, note, progress_bar
@@ -164,7 +164,9 @@ def describe(classifier: Classifier) -> None:
     names = classifier.class_names
     note(f"{len(names):,} classes: {first_few(names)} ({checkpoint.classes.source})")
     preprocess = classifier.preprocess
-    note(f"preprocessing: {preprocess.words} ({classifier.preprocess_source})")
+    usual = (preprocess.mean, preprocess.std) == IMAGENET_COLOURS
+    settings = preprocess.words if usual else f"{preprocess.words}, {preprocess.numbers}"
+    note(f"preprocessing: {settings} ({classifier.preprocess_source})")
 
 
 def report(classifier: Classifier, tally: Tally, seconds: float) -> None:

@@ -58,11 +58,10 @@ def classes(record: Record) -> str:
 def preprocessing(record: Record) -> str:
     """What happened to pixels, and who says so."""
     settings = Preprocess(**record["preprocess"])
-    means, stds = (", ".join(f"{x:g}" for x in values) for values in (settings.mean, settings.std))
     decoder = "Pillow alone (--exact)" if record["exact"] else "the fast decoder"
     background = record["background"] or "none"
     return (
-        f"{settings.words}, mean {means}, std {stds} ({record['preprocess_source']}); "
+        f"{settings.words}, {settings.numbers} ({record['preprocess_source']}); "
         f"EXIF orientation {record['exif']}, colour profile {record['icc']}, background "
         f"{background}; {decoder}"
     )
