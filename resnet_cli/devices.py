@@ -40,6 +40,8 @@ def find_device(name: str) -> torch.device:
         return accelerator if accelerator is not None and known else torch.device("cpu")
     if name.partition(":")[0] not in BATCH_SIZES:
         raise DeviceError(f"cannot use device {name!r}: one of auto, cpu, cuda, cuda:1, mps")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("cannot use device 'mps': there is no Apple GPU here: try auto")
     try:
         return torch.empty(0, device=name).device
     except (AssertionError, RuntimeError) as error:  # a CPU-only build asserts

@@ -206,7 +206,10 @@ def damaged_early() -> None:
     ("spoil", "complaint"),
     [
         (foreign, "cannot resume x.csv: row 0 is no whole row"),
-        (without_record, "cannot resume x.csv: x.csv.run.json does not say what made it"),
+        (
+            without_record,
+            "cannot resume x.csv: x.csv.run.json, which says what made it, is gone: start anew",
+        ),
         (damaged_early, "cannot resume x.csv: row 3 is no whole row of results"),
     ],
 )

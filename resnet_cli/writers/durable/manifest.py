@@ -43,6 +43,10 @@ def check_same(output: Path, record: Mapping[str, Any]) -> None:
     anew = "or start anew with --overwrite"
     try:
         before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise OutputError(
+            f"cannot resume {output}: {path}, which says what made it, is gone: {anew[3:]}"
+        ) from error
     except (OSError, ValueError, TypeError) as error:
         raise OutputError(
             f"cannot resume {output}: {path} does not say what made it ({error}): {anew[3:]}"
