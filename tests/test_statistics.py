@@ -69,7 +69,9 @@ def test_other_fields_of_another_meaning_are_not() -> None:
     {"mean": (-3.0, 0.1, 9.0), "std": STD},
     {"mean": (900.0, 800.0, 700.0), "std": STD},
     {"optimizer": {"mean": MEAN, "std": STD}},
-    {"accuracy": {"mean": (0.7, 0.8, 0.9), "max": STD}},
+    {"target": {"mean": MEAN, "std": STD}},
+    {"accuracy": {"mean": (0.7, 0.8, 0.9), "std": STD}},
+    {"optimizer": {"param_groups": [{"mean": MEAN, "std": STD}]}},
 ], ids=str)  # fmt: skip
 def test_what_is_no_mean_and_deviation_of_pixels_is_passed_over(extras: dict[str, Any]) -> None:
     assert preprocess_of(extras) == PRESETS["imagenet-v1"]

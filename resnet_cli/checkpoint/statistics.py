@@ -1,5 +1,6 @@
 """The mean and deviation of pixels that a training script kept in its checkpoint."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields
@@ -8,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from resnet_cli.checkpoint.classes import NOT_SEARCHED
 from resnet_cli.checkpoint.tree import Foreign, StateDict, containers, items, plain
 from resnet_cli.errors import CheckpointError
 from resnet_cli.preprocess import Preprocess
@@ -17,7 +19,11 @@ STARTS = ("", "img_", "image_", "norm_", "normalize_", "pixel_")
 
 OURS = frozenset(field.name for field in fields(Preprocess))
 
-NOT_SEARCHED = ("optim", "scheduler", "state_dict")
+SETTINGS = re.compile(
+    r"|.*(args|cfg|conf|data|image|input|meta|norm|opts|option|param|pixel|prep|setting|transform).*",
+    re.IGNORECASE,
+)
+"""What a dict of settings is called, at the top of a file nothing; others may be of results."""
 
 
 def find_statistics(tree: Any, channels: int) -> tuple[dict[str, Any], str] | None:
@@ -47,15 +53,12 @@ def find_statistics(tree: Any, channels: int) -> tuple[dict[str, Any], str] | No
 def outside_of_weights(tree: Any) -> Iterator[tuple[str, Mapping[Any, Any]]]:
     """Yield the dicts of a file in which a training keeps its settings."""
     for path, container in containers(tree):
-        searched = not any(name in path.lower() for name in NOT_SEARCHED)
-        if not searched or isinstance(container, StateDict):
+        if NOT_SEARCHED & set(path.lower().split(".")) or isinstance(container, StateDict):
             continue
-        if isinstance(container, Mapping):
+        if isinstance(container, Mapping) and SETTINGS.fullmatch(path.rpartition(".")[2]):
             yield path, container
         for key, value in items(container):
-            if (
-                isinstance(value, Foreign) and value.kind == "Normalize"
-            ):  # of torchvision and others
+            if isinstance(value, Foreign) and value.kind == "Normalize":  # a transform
                 yield f"{path}.{key}", value.attributes
 
 
