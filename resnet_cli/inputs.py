@@ -107,7 +107,10 @@ def find_inputs(inputs: Sequence[str]) -> Inputs:
         if is_stream(given):
             streams.append(lines(given))
             continue
-        images, others = list_images(given, odd) if given[:1] != "@" else (list(lines(given)), 0)
+        if given.startswith("@"):
+            images, others = [path for path in lines(given) if path != PAUSE], 0
+        else:
+            images, others = list_images(given, odd)
         passed_over += others
         listings.append(images)
         streams.append(images)

@@ -79,4 +79,5 @@ def test_what_is_no_mean_and_deviation_of_pixels_is_passed_over(extras: dict[str
 
 def test_the_note_says_where_they_stood() -> None:
     path = saved({"state_dict": tiny(), "args": Namespace(mean=MEAN, std=STD)})
-    assert opened(path).preprocess_source == "imagenet-v1, with args.mean in the checkpoint"
+    source = "imagenet-v1 with the mean and std in the checkpoint, under args.mean"
+    assert opened(path).preprocess_source == source

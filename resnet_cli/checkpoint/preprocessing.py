@@ -38,7 +38,9 @@ def find_preprocess(examined: Examination, tree: Any, location: Location) -> tup
     default, channels = PRESETS["imagenet-v1"], examined.found.in_channels
     kept = find_statistics(tree, channels) if channels in (1, 3) else None
     if kept is not None:
-        return with_statistics(default, kept[0]), f"imagenet-v1, with {kept[1]} in the checkpoint"
+        found, where = kept
+        source = f"imagenet-v1 with the mean and std in the checkpoint, under {where}"
+        return with_statistics(default, found), source
     grey = default.with_channels(1) if channels == 1 else default
     return grey, "imagenet-v1, as none is recorded"
 
