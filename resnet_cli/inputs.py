@@ -31,6 +31,9 @@ SUFFIXES = frozenset({
 PAUSE = ""
 """What a source yields while no path comes, so that those before it need not wait for more."""
 
+PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")
+"""What no list begins with."""
+
 PATIENCE = 0.1  # seconds
 
 LINES = 65536  # bytes of a list that are read at once
@@ -227,6 +230,9 @@ def arriving(file: BinaryIO) -> Iterator[str]:
     """Yield the lines of a file as they come, with a PAUSE whenever none does, and close it.
 
     They may end with zero bytes, as those of ``find -print0``.
+
+    Raises:
+        InputError: it is no list.
     """
     pending, end = b"", b"\n"
     with file:
@@ -237,6 +243,8 @@ def arriving(file: BinaryIO) -> Iterator[str]:
                 continue
             data = file.read1(LINES) if isinstance(file, BufferedReader) else file.read(LINES)
             if not started:
+                if data.startswith(PICTURES):
+                    raise InputError("cannot read a list of paths: it is itself a picture")
                 data, started = data.removeprefix(BOM_UTF8), True
                 end = b"\0" if b"\0" in data else end
             *whole, pending = (pending + data).split(end) if data else (pending, b"")

@@ -63,7 +63,7 @@ def test_compiled_is_held_against_uncompiled(compare: Callable[..., Result]) -> 
 
 def test_another_sweep_is_named(compare: Callable[..., Result]) -> None:
     [line] = warned(compare(unchanged, "-b", "1,4"))
-    assert line == "Warning: not the same, batch_sizes: [1, 8] then, [1, 4] now"
+    assert line == "Warning: not the same, batch_sizes: 1, 8 then, 1, 4 now"
 
 
 def test_what_is_the_same_is_not_warned_of(compare: Callable[..., Result]) -> None:

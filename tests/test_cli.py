@@ -812,8 +812,10 @@ def test_the_environments_checkpoint_is_named_as_such(
 
     assert "(from RESNET_CLI_CHECKPOINT)" in run("predict", "a.jpg", *SMALL).stderr
     monkeypatch.setenv("RESNET_CLI_CHECKPOINT", "gone.pth")
-    line = "Error: cannot load gone.pth, from RESNET_CLI_CHECKPOINT: there is no such file"
-    assert error_line(run("predict", "a.jpg", *SMALL)) == line
+    line = (
+        "cannot load gone.pth: there is no such file (the checkpoint is from RESNET_CLI_CHECKPOINT)"
+    )
+    assert error_line(run("predict", "a.jpg", *SMALL)) == f"Error: {line}"
     weights = run("predict", "a.jpg", "--weights", "IMAGENET1K_V9")
     assert "cannot find the weights IMAGENET1K_V9" in weights.stderr
 

@@ -195,6 +195,15 @@ def test_names_may_end_with_zero_bytes(monkeypatch: pytest.MonkeyPatch, data: by
     assert found("-") == ["a.jpg", "new\nline.jpg"]
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tiff"])
+def test_a_picture_is_no_list(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    Image.new("RGB", (9, 9)).save(f"a.{suffix}")
+    feed(monkeypatch, Path(f"a.{suffix}").read_bytes())
+    for given in ("-", f"@a.{suffix}"):
+        with pytest.raises(InputError, match="cannot read a list of paths: it is itself a picture"):
+            found(given)
+
+
 def test_stdin_is_not_read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     feed(monkeypatch, b"a.jpg\n")
     with pytest.raises(InputError, match="cannot read stdin twice: name - once"):

@@ -132,8 +132,11 @@ def test_error_rows_stay_and_count(predict: Run, photos: Path) -> None:
     [
         ((), ""),
         (("-o", "x.csv", "-o", "x.jsonl"), ": the same command with --resume goes on"),
-        (("-o", "x.csv", "-o", "x.html"), ""),  # which cannot be gone on with
-        (("-o", "x.csv", "--grid", "x.png"), ""),
+        (("-o", "x.html", "--grid", "x.png"), ""),  # which cannot be gone on with
+        (
+            ("-o", "x.csv", "-o", "x.html", "--grid", "x.png"),
+            ": the same command with --resume, without x.html, x.png, goes on",
+        ),
     ],
 )
 def test_an_interrupt_says_how_far_the_run_came(
@@ -161,6 +164,7 @@ def test_a_finished_run_says_why_its_status_is_what_it_is(predict: Run, photos: 
         result.stderr
     )
     assert "per image" not in result.stderr
+    assert result.stderr.endswith("Note: 1 error row of earlier runs in the files\n")
 
 
 @pytest.mark.parametrize(

@@ -98,5 +98,7 @@ def differences(
 
 def shown(value: object) -> str:
     """A value as text, cut where it is long."""
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
     text = "none" if value is None else str(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

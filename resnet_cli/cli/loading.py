@@ -224,18 +224,21 @@ def load_classifier(
     from_environment = source is click.core.ParameterSource.ENVIRONMENT
     if from_environment and options["weights"] is not None:  # said here and now, it goes first
         checkpoint, from_environment = None, False
-    if from_environment and checkpoint is not None and not Path(checkpoint).exists():
-        raise CheckpointError(f"cannot load {checkpoint}, from {CHECKPOINT}: there is no such file")
-    classifier = Classifier.load(
-        checkpoint,
-        preprocess=partial(adjust, preset=preset, given=given),
-        upright=exif == "apply",
-        srgb=icc == "srgb",
-        dilated=dilation,
-        trusted=trust_checkpoint,
-        progress=progress,
-        **options,
-    )
+    try:
+        classifier = Classifier.load(
+            checkpoint,
+            preprocess=partial(adjust, preset=preset, given=given),
+            upright=exif == "apply",
+            srgb=icc == "srgb",
+            dilated=dilation,
+            trusted=trust_checkpoint,
+            progress=progress,
+            **options,
+        )
+    except CheckpointError as error:
+        if not from_environment:
+            raise
+        raise CheckpointError(f"{error} (the checkpoint is from {CHECKPOINT})") from error
     return replace(classifier, reason=f"from {CHECKPOINT}") if from_environment else classifier
 
 

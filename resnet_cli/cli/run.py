@@ -19,7 +19,7 @@ from resnet_cli.tally import Tally
 from resnet_cli.text import amount, first_few
 from resnet_cli.verification import verify
 from resnet_cli.writers import RESUMABLE
-from resnet_cli.writers.durable.outputs import recorded, resumed
+from resnet_cli.writers.durable.outputs import Output, recorded, resumed
 from resnet_cli.writers.durable.plan import Plan
 
 
@@ -33,7 +33,7 @@ def find(inputs: Sequence[str], files: Sequence[Path]) -> Inputs:
     if found.passed_over:
         note(f"{amount(found.passed_over, 'file')} passed over, by a suffix that no image has")
     for kind, count in found.odd.items():
-        note(f"{count:,} {kind} passed over")
+        note(f"{kind} passed over: {count:,}")
     return found.without([str(file) for file in files]) if files else found
 
 
@@ -98,7 +98,15 @@ def run(
     if found.total is None:
         say_vanished(plan)
     report(classifier, tally, perf_counter() - begun)
-    return max(tally.errors, *(output.all_errors for output in outputs), 0)
+    return tally.errors + errors_before(outputs, tally.errors)
+
+
+def errors_before(outputs: Sequence[Output], errors: int) -> int:
+    """Count the error rows of earlier runs, and say that they are there."""
+    before = max([errors, *(output.all_errors for output in outputs)]) - errors
+    if before:
+        note(f"{amount(before, 'error row')} of earlier runs in the files")
+    return before
 
 
 @contextmanager
@@ -116,14 +124,18 @@ def saying_how_far(
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        suffixes = {path.suffix.lower() for path in destinations.paths}
-        goes_on = suffixes and suffixes <= set(RESUMABLE)
-        note(
-            f"stopped after {earlier + tally.images:,} "
-            + ("pictures" if total is None else f"of {total:,} pictures")
-            + (": the same command with --resume goes on" if goes_on else "")
-        )
+        pictures = "pictures" if total is None else f"of {total:,} pictures"
+        note(f"stopped after {earlier + tally.images:,} {pictures}{way_on(destinations.paths)}")
         raise
+
+
+def way_on(paths: Sequence[Path]) -> str:
+    """Say how to go on with files that a signal has cut short."""
+    others = [path.name for path in paths if path.suffix.lower() not in RESUMABLE]
+    if len(others) == len(paths):
+        return ""
+    without = f", without {', '.join(others)}," if others else ""
+    return f": the same command with --resume{without} goes on"
 
 
 def explain(files: Sequence[Path], plan: Plan, left: Inputs) -> None:

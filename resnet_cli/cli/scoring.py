@@ -25,6 +25,8 @@ from resnet_cli.records import Prediction
 from resnet_cli.tally import Tally
 from resnet_cli.writers import Options, Write, open_writer, saying
 
+MOST_TOLD = 10  # pictures that cannot be read, each in a line; all are counted
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -130,6 +132,8 @@ def scored(
         stack.enter_context(closing(predictions))
         for prediction, truth in zip(predictions, dataset.truths, strict=True):
             tally.add(prediction)
+            if prediction.error is not None and tally.errors <= MOST_TOLD:
+                note(f"could not read {prediction.path}: {prediction.error}", "Warning")
             scorecard.add(prediction, truth)
             for write_row in writes:
                 write_row(prediction, truth)

@@ -162,8 +162,8 @@ def both_sides(
     return (
         f"cannot match {place} to the classes by name: {few(unknown)} "
         f"{'is' if len(unknown) == 1 else 'are'} no class of the checkpoint"
-        f"{wordnet if all(map(WORDNET_ID.fullmatch, unknown)) else ''}; {others}: rename them, or "
-        f"give --classes{suggestion(meant, names)}"
+        f"{wordnet if all(map(WORDNET_ID.fullmatch, unknown)) else ''}; {others}: mend the names "
+        f"there, or give --classes{suggestion(meant, names)}"
     )
 
 

@@ -1,7 +1,7 @@
 """An evaluation as pictures: who is taken for whom, and what a probability is worth."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from resnet_cli.evaluate import Evaluation
+from resnet_cli.evaluate.calibration import Bin
 from resnet_cli.text import printable
 from resnet_cli.writers.lettering import cut_end, lettered
 
@@ -179,28 +180,44 @@ def calibration(evaluation: Evaluation, caption: str) -> Figure:
     figure = Figure(figsize=(6.0, 6.4), facecolor="white")
     upper = figure.add_axes((0.12, 0.34, 0.83, 0.53))
     lower = figure.add_axes((0.12, 0.09, 0.83, 0.17), sharex=upper)
-    bins = evaluation.bins
-    places = [each.low for each in bins]
-    width = bins[0].high - bins[0].low
-    accuracy = [each.accuracy or 0.0 for each in bins]
-    confidence = [each.confidence or 0.0 for each in bins]
-    pairs = list(zip(confidence, accuracy, strict=True))
-    over = [max(said - true, 0.0) for said, true in pairs]
-    under = [max(true - said, 0.0) for said, true in pairs]
-    bars: dict[str, Any] = {"width": width, "align": "edge", "edgecolor": "white"}
-    upper.bar(places, accuracy, color=BLUE, label="accuracy", **bars)
-    upper.bar(places, over, bottom=accuracy, color=PALE_RED, label="too confident by", **bars)
-    upper.bar(places, under, bottom=confidence, color=PALE_BLUE, label="too modest by", **bars)
+    bars: dict[str, Any] = {
+        "width": 1 / len(evaluation.bins),
+        "align": "edge",
+        "edgecolor": "white",
+    }
+    draw_accuracy(upper, evaluation.bins, bars)
     upper.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--", label="perfect")
     upper.set(xlim=(0, 1), ylim=(0, 1))
     upper.set_ylabel("share that is right", color=QUIET)
     upper.legend(frameon=False, loc="upper left", fontsize=8)
-    lower.bar(places, [each.images for each in bins], color=QUIET, **bars)
+    lower.bar(
+        [each.low for each in evaluation.bins],
+        [each.images for each in evaluation.bins],
+        color=QUIET,
+        **bars,
+    )
     lower.set_ylabel("images", color=QUIET)
     lower.set_xlabel("probability of the predicted class", color=QUIET)
     plain((upper, lower))
     titles(figure, verdict(evaluation), caption)
     return figure
+
+
+def draw_accuracy(axes: Axes, bins: Sequence[Bin], bars: Mapping[str, Any]) -> None:
+    """Draw the accuracy in each bin, and how far from the confidence it is."""
+    places = [each.low for each in bins]
+    accuracy = [each.accuracy or 0.0 for each in bins]
+    confidence = [each.confidence or 0.0 for each in bins]
+    pairs = list(zip(confidence, accuracy, strict=True))
+    over = [max(said - true, 0.0) for said, true in pairs]
+    under = [max(true - said, 0.0) for said, true in pairs]
+    axes.bar(places, accuracy, color=BLUE, **bars)
+    axes.bar(places, over, bottom=accuracy, color=PALE_RED, label="too confident by", **bars)
+    axes.bar(places, under, bottom=confidence, color=PALE_BLUE, label="too modest by", **bars)
+    for each in bins:
+        if each.accuracy is not None:
+            axes.plot([each.low, each.high], [each.accuracy] * 2, color=INK, linewidth=2.5)
+    axes.plot([], [], color=INK, linewidth=2.5, label="accuracy")
 
 
 def plain(all_axes: Sequence[Axes]) -> None:
