@@ -142,6 +142,9 @@ class Decoder:
                 return self.decode(BytesIO(encoded))
         except ImageError:
             raise
+        except Image.DecompressionBombError as error:  # Pillow's own check, at twice its limit
+            found = re.search(r"\d+", str(error))
+            raise ImageError(over(int(found[0]) if found else 0, self.max_pixels)) from error
         # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error, MemoryError and
         # DecompressionBombError on broken files: whatever it is, this image has no pixels.
         except Exception as error:
@@ -239,9 +242,6 @@ def reason(error: Exception) -> str:
         if isinstance(error, kind):
             return words
     match error:
-        case Image.DecompressionBombError():
-            pixels, limit = re.findall(r"\d+", str(error))[:2]  # Pillow's own check, of a header
-            return over(int(pixels), int(limit))
         case OSError() if error.strerror:
             return error.strerror
         case OSError() if DECODER_ERROR.match(str(error)):

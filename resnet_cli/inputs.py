@@ -4,7 +4,7 @@ import glob
 import os
 import re
 import sys
-from codecs import BOM_UTF8
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +34,8 @@ PAUSE = ""
 PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")
 """What no list begins with."""
 
+ENDS = b"\n\0"  # of a line
+
 PATIENCE = 0.1  # seconds
 
 LINES = 65536  # bytes of a list that are read at once
@@ -47,6 +49,7 @@ class Inputs:
     total: int | None  # unknown while stdin or a pipe is still being read
     passed_over: int  # files in folders whose suffix is no image suffix
     odd: Mapping[str, int] = field(default_factory=dict)  # what else was passed over, by kind
+    listed: bool = False  # by lists, of which the next run may have others
 
     def peek(self, count: int) -> tuple[list[str], "Inputs"]:
         """The first ``count`` paths, and all of them again."""
@@ -123,7 +126,8 @@ def find_inputs(inputs: Sequence[str]) -> Inputs:
     if total == 0:
         raise nothing(inputs, passed_over)
     paths = listings[0] if len(listings) == 1 else list(chain.from_iterable(listings))
-    return Inputs(paths, total, passed_over, odd)
+    listed = any(given.startswith("@") for given in inputs)
+    return Inputs(paths, total, passed_over, odd, listed)
 
 
 def some(paths: Iterable[str], inputs: Sequence[str]) -> Iterator[str]:
@@ -141,7 +145,7 @@ def nothing(inputs: Sequence[str], passed_over: int) -> InputError:
     listed = any(given == "-" or given.startswith("@") for given in inputs)
     means = " is empty: give a path a line" if listed else ": name a picture or a folder"
     others = f" ({amount(passed_over, 'file')} with other suffixes)" if passed_over else ""
-    return InputError(f"no images found: {', '.join(inputs)}{others}{means}")
+    return InputError(f"no images found: {', '.join(inputs)}{'' if listed else others}{means}")
 
 
 def expand(given: str) -> list[str]:
@@ -229,12 +233,10 @@ def stripped(file: TextIO) -> Iterator[str]:
 def arriving(file: BinaryIO) -> Iterator[str]:
     """Yield the lines of a file as they come, with a PAUSE whenever none does, and close it.
 
-    They may end with zero bytes, as those of ``find -print0``.
-
     Raises:
         InputError: it is no list.
     """
-    pending, end = b"", b"\n"
+    lines_of = Lines()
     with file:
         started = False
         while True:
@@ -243,17 +245,56 @@ def arriving(file: BinaryIO) -> Iterator[str]:
                 continue
             data = file.read1(LINES) if isinstance(file, BufferedReader) else file.read(LINES)
             if not started:
-                if data.startswith(PICTURES):
-                    raise InputError("cannot read a list of paths: it is itself a picture")
+                refuse_no_list(data)
                 data, started = data.removeprefix(BOM_UTF8), True
-                end = b"\0" if b"\0" in data else end
-            *whole, pending = (pending + data).split(end) if data else (pending, b"")
-            for line in whole:
-                path = line.rstrip(b"\r\0").decode("utf-8", "surrogateescape")
-                if path:
-                    yield path
+            for line in lines_of.with_more(data) if data else lines_of.rest():
+                if line:
+                    yield line.decode("utf-8", "surrogateescape")
             if not data:
                 return
+
+
+class Lines:
+    """Cuts what comes of a list into its lines.
+
+    What ends the first of them ends all: a line feed, with or without a carriage return before it,
+    or a zero byte, as of ``find -print0``.
+    """
+
+    def __init__(self) -> None:
+        self.pending = bytearray()
+        self.end = b""
+
+    def with_more(self, data: bytes) -> list[bytes]:
+        """The lines that are whole now."""
+        if not self.end:
+            self.end = next((data[at : at + 1] for at in range(len(data)) if data[at] in ENDS), b"")
+        if not self.end or self.end not in data:
+            self.pending += data
+            return []
+        *whole, rest = bytes(self.pending + data).split(self.end)
+        self.pending = bytearray(rest)
+        return [self.without_return(line) for line in whole]
+
+    def rest(self) -> list[bytes]:
+        """The last line, which nothing ends."""
+        return [self.without_return(bytes(self.pending))]
+
+    def without_return(self, line: bytes) -> bytes:
+        """A line without a carriage return at its end, where that is no part of a name."""
+        return line if self.end == b"\0" else line.rstrip(b"\r")
+
+
+def refuse_no_list(data: bytes) -> None:
+    """Refuse what begins like another kind of file.
+
+    Raises:
+        InputError: it does.
+    """
+    if data.startswith(PICTURES):
+        raise InputError("cannot read a list of paths: it is itself a picture")
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) and b"\0" in data[:4]:
+        raise InputError("cannot read a list of paths: it is UTF-16: save it as UTF-8")
 
 
 def ready(file: BinaryIO) -> bool:

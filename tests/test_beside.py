@@ -308,6 +308,17 @@ def test_names_in_the_state_of_an_optimizer_are_none_of_classes() -> None:
     assert names_in(path) == NAMES
 
 
+def test_mean_and_deviation_in_an_omegaconf_are_found() -> None:
+    with lost() as module:
+        config = omegaconf(module, {"data": {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.1]}})
+        torch.save({"hyper_parameters": config, "state_dict": tiny()}, path := Path("model"))
+    checkpoint = opened(path)
+
+    assert checkpoint.preprocess.mean == (0.5, 0.4, 0.3)
+    assert checkpoint.preprocess.std == (0.2, 0.2, 0.1)
+    assert checkpoint.preprocess_source.endswith("under hyper_parameters.data.mean")
+
+
 @pytest.mark.parametrize("container", ["zip", "pickle of protocol 4"])
 def test_a_checkpoint_with_all_of_this_opens(container: str) -> None:
     with lost() as module:

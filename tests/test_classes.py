@@ -60,11 +60,13 @@ def test_a_given_name_may_hold_a_dot_or_a_slash() -> None:
     ("c.json", '\ufeff["ants", "bees", "crickets"]'),
     ("c.json", '{"bees": 1, "crickets": 2, "ants": 0}'),
     ("c.json", '{"epochs": 9, "Class_Names": ["ants", "bees", "crickets"]}'),
+    ("c.json", '{"classes": 3, "names": ["ants", "bees", "crickets"]}'),
     ("c.json", '{"1": "bees", "2": "crickets", "0": "ants"}'),
     ("c.csv", "ants\nbees\ncrickets\n"),
     ("c.csv", "name\nants\nbees\ncrickets\n"),
     ("c.csv", "Class Name\nants\nbees\ncrickets\n"),
     ("c.csv", "ants,bees,crickets\n"),
+    ("c.csv", "ants,bees,crickets,\n"),
     ("c.csv", "index,label\n1,bees\n2,crickets\n0,ants\n"),
     ("c.csv", "label,index\r\nbees,1\r\ncrickets,2\r\nants,0\r\n"),
     ("c.csv", "\ufeffClass,ID\nbees,1\ncrickets,2\nants,0\n"),
@@ -169,6 +171,10 @@ def test_what_is_no_list_of_names_is_passed_over(value: Any) -> None:
     assert found.names == NAMES
 
 
+def test_what_numbers_nothing_is_not_said_to_misnumber() -> None:
+    assert classes(saved({"labels": {"task": "x", "run": "y"}})).source.startswith("none found")
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("class_to_idx", {"ants": 1, "bees": 2, "crickets": 3}), ("id2label", {0: "ants", 2: "bees"})],
@@ -244,8 +250,9 @@ def test_the_files_of_another_checkpoint_are_not_read() -> None:
     assert classes(saved()).names == ("class_0", "class_1", "class_2")
 
 
-def test_a_log_with_the_name_of_the_checkpoint_is_passed_over() -> None:
-    write("model.json", '{"epoch": 3, "loss": 0.5}')
+@pytest.mark.parametrize("log", [{"epoch": 3, "loss": 0.5}, {"labels": ["cat", "dog"]}])
+def test_a_log_with_the_name_of_the_checkpoint_is_passed_over(log: dict[str, Any]) -> None:
+    write("model.json", json.dumps(log))
     write("labels.txt", "ants\nbees\ncrickets\n")
 
     assert classes(saved()).source == "labels.txt"

@@ -672,6 +672,16 @@ def test_what_the_program_says_of_itself_may_go_unread(option: str) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+def test_a_version_that_cannot_be_written_is_a_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        words = [sys.executable, "-m", "resnet_cli", "--version"]
+        done = subprocess.run(words, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: cannot write standard output: ")
+    assert done.stderr.count("\n") == 1
+
+
 def ended(words: Sequence[object], stdout: TextIO, monkeypatch: pytest.MonkeyPatch) -> object:
     """The status of the program, run in this process with another stdout."""
     monkeypatch.setattr("sys.argv", ["resnet-cli", *map(str, words)])

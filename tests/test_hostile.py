@@ -61,7 +61,9 @@ def test_a_limit_of_exactly_its_pixels_lets_a_picture_through(tmp_path: Path) ->
 def test_a_larger_limit_than_pillows_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     path = picture(tmp_path / "a.png", (80, 70))
-    assert "over the limit of 1,000 (--max-pixels)" in failure(path, Decoder(max_pixels=900))
+    assert "has 5,600 pixels, over the limit of 900 (--max-pixels)" in failure(
+        path, Decoder(max_pixels=900)
+    )
 
     pixels = Decoder(max_pixels=5600)(path)
     assert isinstance(pixels, Image.Image)

@@ -195,6 +195,36 @@ def test_names_may_end_with_zero_bytes(monkeypatch: pytest.MonkeyPatch, data: by
     assert found("-") == ["a.jpg", "new\nline.jpg"]
 
 
+def test_a_tail_of_zeros_takes_no_line_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    feed(monkeypatch, b"a.jpg\r\nb.jpg\n" + bytes(64))
+    assert found("-")[:2] == ["a.jpg", "b.jpg"]
+
+
+def test_a_name_that_a_zero_byte_ends_may_end_with_a_return(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    feed(monkeypatch, b"a.jpg\r\0b.jpg\0")
+    assert found("-") == ["a.jpg\r", "b.jpg"]
+
+
+def test_zero_bytes_may_come_late() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb", 0) as producer:
+        paths = iter(find_inputs([f"@/dev/fd/{reader}"]).paths)
+        os.close(reader)
+        producer.write(b"a.jpg")
+        assert next(paths) == PAUSE
+        producer.write(b"\0b.jpg\0")
+        assert [next(paths), next(paths)] == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_list_in_utf_16_is_refused_in_a_sentence(encoding: str) -> None:
+    Path("list.txt").write_bytes("\ufeffa.jpg\nb.jpg\n".encode(encoding))
+    with pytest.raises(InputError, match="it is UTF-16: save it as UTF-8"):
+        found("@list.txt")
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tiff"])
 def test_a_picture_is_no_list(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     Image.new("RGB", (9, 9)).save(f"a.{suffix}")

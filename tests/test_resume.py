@@ -85,6 +85,14 @@ def test_a_tail_of_zeros_is_made_anew(predict: Run, photos: Path) -> None:
     assert [line.split(b",")[:4] for line in Path("x.csv").read_bytes().splitlines()] == expected
 
 
+def test_the_next_list_goes_on_with_the_file_of_the_last(predict: Run) -> None:
+    for name in ("a", "b"):
+        picture(Path(f"{name}.jpg"), (60, 50))
+        Path(f"{name}.txt").write_text(f"{name}.jpg\n")
+        assert predict(f"@{name}.txt", "-o", "x.csv", "--resume").exit_code == 0
+    assert [row[0] for row in rows("x.csv")] == ["a.jpg", "b.jpg"]
+
+
 def test_resume_without_a_file_starts(predict: Run, photos: Path) -> None:
     assert predict(photos, *OUTPUTS, "--resume").exit_code == 0
     assert [len(rows(name)) for name in NAMES] == [10] * 4
@@ -136,6 +144,10 @@ def test_error_rows_stay_and_count(predict: Run, photos: Path) -> None:
         (
             ("-o", "x.csv", "-o", "x.html", "--grid", "x.png"),
             ": the same command with --resume, without x.html, x.png, goes on",
+        ),
+        (
+            ("-o", "x.csv", "--overwrite"),
+            ": the same command with --resume in place of --overwrite goes on",
         ),
     ],
 )

@@ -93,10 +93,12 @@ def misnumbered(tree: Any) -> str | None:
     """Say which names in a checkpoint have numbers that are none of its outputs."""
     for key, value in entries(tree):
         found = unwrapped(value) if key.rpartition(".")[2].lower() in KEYS else None
-        if isinstance(found, Mapping) and found:
-            for kind in (int, str):  # name -> index, index -> name
-                if all(isinstance(inner, kind) for inner in found.values()):
-                    return f"{key} in the checkpoint does not number its names from 0 on"
+        if not isinstance(found, Mapping) or not found:
+            continue
+        by_name = all(isinstance(inner, int) for inner in found.values())
+        by_index = all(str(inner).isdigit() for inner in found)
+        if by_name or by_index:
+            return f"{key} in the checkpoint does not number its names from 0 on"
     return None
 
 
@@ -230,7 +232,7 @@ def read_file(path: Path) -> tuple[str, ...]:
     Raises:
         SettingError: it cannot be opened, or holds no class names.
     """
-    names = read_names(path)
+    names = read_names(path) or (under_a_key(path) if path.suffix.lower() == ".json" else None)
     if not names:
         raise SettingError(
             f"cannot read class names from {path}: a name for each output is wanted, in their "
@@ -268,22 +270,27 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_names(path: Path) -> tuple[str, ...] | None:
-    """A list, name -> index or index -> name, alone or under a key that says so."""
+    """A list, name -> index or index -> name."""
+    return names_from(read_json(path))
+
+
+def under_a_key(path: Path) -> tuple[str, ...] | None:
+    """Names in a JSON file under one of the usual keys."""
     value = read_json(path)
-    found = {key.lower(): inner for key, inner in value.items()} if isinstance(value, dict) else {}
-    return names_from(value) or names_from(next((found[key] for key in found if key in KEYS), None))
+    found = [names_from(inner) for key, inner in items(value) if key.lower() in KEYS]
+    return next(filter(None, found), None)
 
 
 def read_table(path: Path) -> tuple[str, ...] | None:
     """Names in a column or a row, or beside a column of indices; a header is passed over."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(row)]
-    if rows and HEADERS & {re.sub("[ _-]", "", cell.lower()) for cell in rows[0]}:
+    if len(rows) > 1 and HEADERS & {re.sub("[ _-]", "", cell.lower()) for cell in rows[0]}:
         rows = rows[1:]
     if all(len(row) == 1 for row in rows):
         return tuple(row[0] for row in rows)
-    if len(rows) == 1 and not any(cell.isdigit() for cell in rows[0]):
-        return tuple(rows[0])
+    if len(rows) == 1 and (len(rows[0]) > 2 or not any(cell.isdigit() for cell in rows[0])):
+        return tuple(filter(None, rows[0]))
     for index, name in ((0, 1), (1, 0)):
         if all(len(row) == 2 and row[index].isdigit() for row in rows):
             return names_from(in_order([(row[index], row[name]) for row in rows]))

@@ -42,6 +42,10 @@ class Cli(click.Group):
         except BrokenPipeError:  # of --help and --version
             discard(sys.stdout.fileno())
             sys.exit(CLOSED_PIPE)
+        except OSError as error:  # a full disk, say
+            click.echo(f"Error: cannot write standard output: {one_line(error)}", err=True)
+            discard(sys.stdout.fileno())
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn what the user can mend, and signals, into a status."""
@@ -86,6 +90,8 @@ def one_line(error: Exception) -> str:
     """The message of an error, with the name of the file that the system complains of."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{os.fspath(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return " ".join(str(error).splitlines())
 
 

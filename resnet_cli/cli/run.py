@@ -124,18 +124,20 @@ def saying_how_far(
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
+        on = way_on(destinations.paths, overwrite=destinations.options.overwrite)
         pictures = "pictures" if total is None else f"of {total:,} pictures"
-        note(f"stopped after {earlier + tally.images:,} {pictures}{way_on(destinations.paths)}")
+        note(f"stopped after {earlier + tally.images:,} {pictures}{on}")
         raise
 
 
-def way_on(paths: Sequence[Path]) -> str:
+def way_on(paths: Sequence[Path], *, overwrite: bool) -> str:
     """Say how to go on with files that a signal has cut short."""
     others = [path.name for path in paths if path.suffix.lower() not in RESUMABLE]
     if len(others) == len(paths):
         return ""
+    instead = " in place of --overwrite" if overwrite else ""
     without = f", without {', '.join(others)}," if others else ""
-    return f": the same command with --resume{without} goes on"
+    return f": the same command with --resume{instead}{without} goes on"
 
 
 def explain(files: Sequence[Path], plan: Plan, left: Inputs) -> None:
@@ -145,7 +147,8 @@ def explain(files: Sequence[Path], plan: Plan, left: Inputs) -> None:
         UserError: a file has nothing to do with the inputs.
     """
     for file, saved in zip(files, plan.saved, strict=True):
-        if saved.rows and left.total is not None and saved.untaken == saved.rows:
+        foreign = saved.rows and saved.untaken == saved.rows
+        if foreign and left.total is not None and not left.listed:
             raise UserError(
                 f"cannot resume {file}: none of its {saved.rows:,} rows is of these inputs: run it "
                 "in the same folder with the same INPUT, or start anew with --overwrite"
