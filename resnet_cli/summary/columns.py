@@ -10,8 +10,6 @@ from math import ceil, sqrt
 from textwrap import wrap
 from typing import Any
 
-from matplotlib import colormaps
-from matplotlib.colors import to_rgb
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
@@ -36,9 +34,6 @@ MOST_WHOLE = 6  # blocks of a stage; of a longer one only the first two and the 
 BRACKET, REPEATS = 0.07, 0.06  # from a bracket to what is in it, and to what is behind it
 
 INK = "#1f2328"
-INPUT = "#d0d7de"
-RAMP = colormaps["Blues"]
-PALEST, DARKEST = 0.2, 0.94  # of the ramp: white would be lost, black would hide the edges
 
 FAMILY = ["DejaVu Sans", "sans-serif"]  # matplotlib brings the first; an SVG may need the second
 NAME_STYLE: dict[str, Any] = {"size": 10.5, "weight": "bold", "color": INK}
@@ -46,7 +41,6 @@ CELL_STYLE: dict[str, Any] = {"size": 9, "color": INK}
 NOTATION_STYLE: dict[str, Any] = {"size": 8.5, "color": INK, "linespacing": 1.35}
 
 Point = tuple[float, float]
-Colour = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +108,6 @@ class Scale:
             "around": gap / 2,
         }
         return Box(name, height=height, **(settings | more))
-
-    def colour(self, share: float | None) -> Colour:
-        """The colour of a share of the multiply-adds."""
-        if share is None:
-            return to_rgb(INPUT)
-        return to_rgb(RAMP(PALEST + (DARKEST - PALEST) * share / self.top_share))
 
 
 def fitting(stages: Summary, blocks: Summary) -> tuple[Scale, list[Column]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -30,7 +30,6 @@ from resnet_cli.summary.columns import (
     REPEATS,
     WIDTH,
     Box,
-    Colour,
     Column,
     Point,
     Scale,
@@ -64,6 +63,9 @@ NAMES, SIZES, NOTATION, PARAMETERS, COMPUTE = 1.93, 1.69, 1.17, 0.63, 0.39  # he
 LINE = 0.17  # of a notation
 TITLE, SUBTITLE = 5.52, 5.2
 
+INPUT = "#d0d7de"
+RAMP = colormaps["Blues"]
+PALEST, DARKEST = 0.2, 0.94  # of the ramp: white would be lost, black would hide the edges
 QUIET, FAINT, RULE = "#656d76", "#8c959f", "#d8dee4"
 
 FONT: dict[str, Any] = {"family": FAMILY, "parse_math": False}
@@ -77,6 +79,8 @@ SHORTCUTS: dict[str, dict[str, Any]] = {
     "projection": {"edgecolor": "#d9580d", "linewidth": 2.1, "linestyle": (0, (2.2, 1.1))},
 }
 """The two kinds of arc: they differ in line as well as in colour."""
+
+Colour = tuple[float, float, float]
 
 
 def plot(stages: Summary, blocks: Summary, path: Path) -> None:
@@ -137,7 +141,7 @@ def draw_legend(axes: Axes, right: float, scale: Scale) -> None:
     ramp, steps = right - left, 80
     for step in range(steps):
         x0, x1 = left + ramp * step / steps, left + ramp * (step + 1) / steps
-        colour = scale.colour(scale.top_share * (step + 0.5) / steps)
+        colour = colour_of(scale.top_share * (step + 0.5) / steps, scale)
         corners = [(x0, TITLE), (x1, TITLE), (x1, TITLE + 0.12), (x0, TITLE + 0.12)]
         axes.add_patch(Polygon(corners, facecolor=colour, edgecolor=colour, linewidth=0.3))
     y = TITLE - 0.11
@@ -165,7 +169,7 @@ def draw_columns(axes: Axes, columns: Sequence[Column], gap: float, scale: Scale
         start = middle - column.drawn / 2
         if last_edge is not None:
             draw_arrow(axes, last_edge, start)
-        draw_boxes(axes, column, start, scale.colour(column.share))
+        draw_boxes(axes, column, start, colour_of(column.share, scale))
         draw_words(axes, column, middle)
         last_edge = start + column.drawn - column.boxes[-1].oblique[0] / 2
         left += column.width + gap
@@ -223,6 +227,13 @@ def draw_box(axes: Axes, box: Box, x: float, colour: Colour) -> None:
         )
         face.set_gid(f"block-{box.name}-{('top', 'side', 'front')[number]}")
         axes.add_patch(face)
+
+
+def colour_of(share: float | None, scale: Scale) -> Colour:
+    """The colour of a share, 0 to 1, of the multiply-adds; of none for the input."""
+    if share is None:
+        return to_rgb(INPUT)
+    return to_rgb(RAMP(PALEST + (DARKEST - PALEST) * share / scale.top_share))
 
 
 def mix(colour: Colour, other: str, amount: float) -> Colour:
