@@ -167,6 +167,20 @@ def test_an_interrupt_says_how_far_the_run_came(
     assert f"Note: stopped after 7 of 10 pictures{hint}\nInterrupted\n" in result.stderr
 
 
+def test_an_interrupted_run_counts_what_earlier_ones_have_done(
+    predict: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(photos, "-o", "x.csv")
+    torn(Path("x.csv"), 7)  # a header and six rows
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tally, "add", interrupted)
+    result = predict(photos, "-o", "x.csv", "--resume")
+    assert "Note: stopped after 6 of 10 pictures: " in result.stderr
+
+
 def test_a_finished_run_says_why_its_status_is_what_it_is(predict: Run, photos: Path) -> None:
     (photos / "a" / "broken.jpg").write_bytes(b"none")
     predict(photos, "-o", "x.csv")

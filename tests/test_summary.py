@@ -378,6 +378,25 @@ def test_a_narrow_terminal_drops_columns_in_order(
     assert dropped == ["input", "padding", "stride", "kernel"]
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet152", "wide_resnet101_2"])
+def test_80_columns_have_room_for_the_kind_of_a_block(
+    monkeypatch: pytest.MonkeyPatch, run: Run, name: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    header = run("summary", name, "--view", "blocks").stdout.splitlines()[2].split()
+    assert {"type", "shortcut", "channels", "size"} <= set(header)
+
+
+@pytest.mark.parametrize("width", [80, 50, 20])
+def test_formulas_stand_on_lines_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, run: Run, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = run("summary", "--view", "stages").stdout.splitlines()
+    assert "    floor((n + 2p - k) / 1) + 1 = n, that is k = 2p + 1" in lines
+    assert "    1 + 2·(2+2+2+2) + 1 = 18" in lines
+
+
 @pytest.mark.parametrize("suffix", [".txt", ".json", ".csv", ".md"])
 def test_the_suffix_of_a_file_is_its_format(run: Run, suffix: str) -> None:
     assert run("summary", "-o", f"out{suffix}").stdout == ""
