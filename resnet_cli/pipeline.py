@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import torch
 
-from resnet_cli.inputs import PAUSE
+from resnet_cli.lists import PAUSE
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")  # a batch of pictures, or one for each of several networks

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from resnet_cli.errors import InputError
-from resnet_cli.inputs import PAUSE, SUFFIXES, Inputs, find_inputs
+from resnet_cli.inputs import SUFFIXES, Inputs, find_inputs
 from resnet_cli.listing import natural
+from resnet_cli.lists import PAUSE
 
 
 def touch(*names: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnet_cli.inputs import PAUSE
+from resnet_cli.lists import PAUSE
 from resnet_cli.pipeline import chunked, stream
 from resnet_cli.records import Batch, Sample
 

@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from resnet_cli.inputs import PAUSE, Inputs
+from resnet_cli.inputs import Inputs
+from resnet_cli.lists import PAUSE
 from resnet_cli.writers.saved import Saved
 
 

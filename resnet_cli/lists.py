@@ -1,0 +1,147 @@
+"""A list of paths, in a file or on stdin -> the paths, as they come."""
+
+import os
+import sys
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+from select import select
+from typing import BinaryIO, TextIO
+
+from resnet_cli.errors import InputError
+
+PAUSE = ""
+"""What a source yields while no path comes, so that those before it need not wait for more."""
+
+PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")
+"""What no list begins with."""
+
+ENDS = b"\n\0"  # of a line
+
+PATIENCE = 0.1  # seconds
+
+LINES = 65536  # bytes of a list that are read at once
+
+
+def is_stream(given: str) -> bool:
+    """Whether an input is stdin, or a list whose end nobody knows."""
+    return given == "-" or (given.startswith("@") and not Path(given[1:]).is_file())
+
+
+def lines(given: str) -> Iterator[str]:
+    """Read paths from ``@list.txt`` or, for ``-``, from stdin.
+
+    A list is opened here and now, so that a missing one is said before the network is loaded.
+
+    Raises:
+        InputError: there is no such list, or a picture has the very name.
+    """
+    if given == "-":
+        return standard_input()
+    if os.path.lexists(given):  # the shell may have put it here, out of a folder of somebody else
+        raise InputError(
+            f"cannot tell what {given} means, as there is a file of that name: ./{given} is the "
+            f"file, @./{given[1:]} a list of paths"
+        )
+    listing = Path(given[1:])
+    if not listing.exists():
+        raise InputError(f"cannot read the list {given}: there is no file {listing}")
+    return arriving(listing.open("rb"))
+
+
+def standard_input() -> Iterator[str]:
+    """Read paths from stdin.
+
+    Raises:
+        InputError: it is closed.
+    """
+    if sys.stdin is None:
+        raise InputError("cannot read paths from stdin: it is closed: send it a path a line")
+    return arriving(sys.stdin.buffer) if hasattr(sys.stdin, "buffer") else stripped(sys.stdin)
+
+
+def stripped(file: TextIO) -> Iterator[str]:
+    """Yield the lines of a text stream that are not blank, without their ends."""
+    for line in file:
+        path = line.rstrip("\r\n")
+        if path:
+            yield path
+
+
+def arriving(file: BinaryIO) -> Iterator[str]:
+    """Yield the lines of a file as they come, with a PAUSE whenever none does, and close it.
+
+    Raises:
+        InputError: it is no list.
+    """
+    lines_of = Lines()
+    with file:
+        started = False
+        while True:
+            if not ready(file):
+                yield PAUSE
+                continue
+            data = file.read1(LINES) if isinstance(file, BufferedReader) else file.read(LINES)
+            if not started:
+                refuse_no_list(data)
+                data, started = data.removeprefix(BOM_UTF8), True
+            for line in lines_of.with_more(data) if data else lines_of.rest():
+                if line:
+                    yield line.decode("utf-8", "surrogateescape")
+            if not data:
+                return
+
+
+class Lines:
+    """Cuts what comes of a list into its lines.
+
+    What ends the first of them ends all: a line feed, with or without a carriage return before it,
+    or a zero byte, as of ``find -print0``.
+    """
+
+    def __init__(self) -> None:
+        self.pending = bytearray()
+        self.end = b""
+
+    def with_more(self, data: bytes) -> list[bytes]:
+        """The lines that are whole now."""
+        if not self.end:
+            self.end = next((data[at : at + 1] for at in range(len(data)) if data[at] in ENDS), b"")
+        if not self.end or self.end not in data:
+            self.pending += data
+            return []
+        *whole, rest = bytes(self.pending + data).split(self.end)
+        self.pending = bytearray(rest)
+        return [self.without_return(line) for line in whole]
+
+    def rest(self) -> list[bytes]:
+        """The last line, which nothing ends."""
+        return [self.without_return(bytes(self.pending))]
+
+    def without_return(self, line: bytes) -> bytes:
+        """A line without a carriage return at its end, where that is no part of a name."""
+        return line if self.end == b"\0" else line.rstrip(b"\r")
+
+
+def refuse_no_list(data: bytes) -> None:
+    """Refuse what begins like another kind of file.
+
+    Raises:
+        InputError: it does.
+    """
+    if data.startswith(PICTURES):
+        raise InputError("cannot read a list of paths: it is itself a picture")
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) and b"\0" in data[:4]:
+        raise InputError("cannot read a list of paths: it is UTF-16: save it as UTF-8")
+
+
+def ready(file: BinaryIO) -> bool:
+    """Whether more of a file can be read, or its end, within some patience.
+
+    What the system cannot wait for, as a file of Windows, is ready.
+    """
+    try:
+        return bool(select([file], [], [], PATIENCE)[0])
+    except (OSError, ValueError):
+        return True
