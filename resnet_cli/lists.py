@@ -17,7 +17,7 @@ PAUSE = ""
 PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")
 """What no list begins with."""
 
-ENDS = b"\n\0"  # of a line
+ENDS = (b"\n", b"\0")  # of a line
 
 PATIENCE = 0.1  # seconds
 
@@ -107,7 +107,8 @@ class Lines:
     def with_more(self, data: bytes) -> list[bytes]:
         """The lines that are whole now."""
         if not self.end:
-            self.end = next((data[at : at + 1] for at in range(len(data)) if data[at] in ENDS), b"")
+            found = [at for at in map(data.find, ENDS) if at >= 0]
+            self.end = data[min(found) :][:1] if found else b""
         if not self.end or self.end not in data:
             self.pending += data
             return []
