@@ -1,42 +1,21 @@
 """Where the class names are: first what the user says, then the file, then what stands beside."""
 
-import csv
-import json
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from resnet_cli.checkpoint.formats import Contents, metadata_json
-from resnet_cli.checkpoint.tree import containers, items, plain
-from resnet_cli.errors import CheckpointError, SettingError, describe
-
-KEYS = frozenset(
-    {
-        "classes",
-        "class_names",
-        "names",
-        "labels",
-        "label_names",
-        "class_to_idx",
-        "idx_to_class",
-        "id2label",
-    }
-)
-"""Keys under which people keep class names, whatever their case."""
+from resnet_cli.checkpoint.namefiles import READERS, read_file, read_json, read_names
+from resnet_cli.checkpoint.names import KEYS, names_from, unwrapped
+from resnet_cli.checkpoint.tree import containers, items
+from resnet_cli.errors import CheckpointError, SettingError
 
 NAMES_BESIDE = tuple(
     stem + suffix for stem in ("classes", "labels", "class_names") for suffix in (".txt", ".json")
 )
 """Files beside a checkpoint, in the order they are looked at."""
-
-HEADERS = frozenset({
-    "category", "class", "classes", "classid", "classname", "id", "idx", "index", "label",
-    "labels", "labelname", "name", "names",
-})  # fmt: skip
-"""What stands above a column of class names or indices."""
 
 NOT_SEARCHED = frozenset({"optimizer", "optimizer_states", "optimizer_state_dict", "optim"})
 
@@ -184,121 +163,3 @@ def beside(path: Path) -> Iterator[ClassNames]:
             names = read_names(candidate)
             if names:  # <stem>.json may as well be a log of the training
                 yield ClassNames(names, str(candidate))
-
-
-def names_from(value: Any) -> tuple[str, ...] | None:
-    """Turn a list, name -> index or index -> name into names in order; None if it is neither."""
-    value = unwrapped(value)
-    if isinstance(value, Mapping) and value:
-        pairs = list(value.items())
-        if all(isinstance(index, int) for index in value.values()):
-            pairs = [(index, name) for name, index in pairs]
-        value = in_order(pairs)
-    if isinstance(value, list | tuple) and value and all(isinstance(name, str) for name in value):
-        return tuple(value)
-    return None
-
-
-def unwrapped(value: Any) -> Any:
-    """A list or dict without what other libraries wrap around it and its values."""
-    value = plain(value)
-    if isinstance(value, Mapping):
-        return {name_of(key): name_of(inner) for key, inner in value.items()}
-    return [name_of(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def name_of(value: Any) -> Any:
-    """A name or number without what may be wrapped around it, such as an enum."""
-    value = plain(value)
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | int):
-        value = value[0]
-    return value if isinstance(value, str | int | float | bool) else None
-
-
-def in_order(pairs: Sequence[tuple[Any, Any]]) -> list[Any] | None:
-    """Names by their indices, which must be 0, 1, 2 … each once."""
-    try:
-        by_index = {int(index): name for index, name in pairs}
-    except (TypeError, ValueError, OverflowError):
-        return None
-    if sorted(by_index) != list(range(len(pairs))):
-        return None
-    return [by_index[index] for index in range(len(pairs))]
-
-
-def read_file(path: Path) -> tuple[str, ...]:
-    """Read class names from .txt, .json or .csv.
-
-    Raises:
-        SettingError: it cannot be opened, or holds no class names.
-    """
-    names = read_names(path) or (under_a_key(path) if path.suffix.lower() == ".json" else None)
-    if not names:
-        raise SettingError(
-            f"cannot read class names from {path}: a name for each output is wanted, in their "
-            "order, or each with its index from 0 on"
-        )
-    return names
-
-
-def read_names(path: Path) -> tuple[str, ...] | None:
-    """Read class names from .txt, .json or .csv; None where there are none.
-
-    Raises:
-        SettingError: it cannot be opened, or is no text.
-    """
-    try:
-        return READERS[path.suffix.lower()](path)
-    except OSError as error:
-        raise SettingError(f"cannot read class names from {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SettingError(f"cannot read class names from {path}: {describe(error)}") from error
-
-
-def read_text(path: Path) -> tuple[str, ...]:
-    """A name a line; blank lines are passed over."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return tuple(line.strip() for line in lines if line.strip())
-
-
-def read_json(path: Path) -> Any:
-    """The value of a JSON file; None where it is damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError):  # not even UTF-8, or no JSON
-        return None
-
-
-def read_json_names(path: Path) -> tuple[str, ...] | None:
-    """A list, name -> index or index -> name."""
-    return names_from(read_json(path))
-
-
-def under_a_key(path: Path) -> tuple[str, ...] | None:
-    """Names in a JSON file under one of the usual keys."""
-    value = read_json(path)
-    found = [names_from(inner) for key, inner in items(value) if key.lower() in KEYS]
-    return next(filter(None, found), None)
-
-
-def read_table(path: Path) -> tuple[str, ...] | None:
-    """Names in a column or a row, or beside a column of indices; a header is passed over."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(row)]
-    if len(rows) > 1 and HEADERS & {re.sub("[ _-]", "", cell.lower()) for cell in rows[0]}:
-        rows = rows[1:]
-    if all(len(row) == 1 for row in rows):
-        return tuple(row[0] for row in rows)
-    if len(rows) == 1 and (len(rows[0]) > 2 or not any(cell.isdigit() for cell in rows[0])):
-        return tuple(filter(None, rows[0]))
-    for index, name in ((0, 1), (1, 0)):
-        if all(len(row) == 2 and row[index].isdigit() for row in rows):
-            return names_from(in_order([(row[index], row[name]) for row in rows]))
-    return None
-
-
-READERS: dict[str, Callable[[Path], tuple[str, ...] | None]] = {
-    ".txt": read_text,
-    ".json": read_json_names,
-    ".csv": read_table,
-}

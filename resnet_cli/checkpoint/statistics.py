@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from resnet_cli.checkpoint.classes import NOT_SEARCHED, unwrapped
+from resnet_cli.checkpoint.classes import NOT_SEARCHED
+from resnet_cli.checkpoint.names import unwrapped
 from resnet_cli.checkpoint.tree import Foreign, StateDict, containers, items
 from resnet_cli.errors import CheckpointError
 
