@@ -2,10 +2,7 @@
 
 import logging
 import os
-import signal
-import stat
 import sys
-import threading
 import traceback
 import warnings
 from importlib.metadata import version
@@ -21,6 +18,7 @@ from resnet_cli.cli.inspect import inspect
 from resnet_cli.cli.models import models
 from resnet_cli.cli.pipes import discard, open_streams
 from resnet_cli.cli.predict import predict
+from resnet_cli.cli.signals import catch_signals
 from resnet_cli.cli.summary import summary
 from resnet_cli.errors import UserError
 from resnet_cli.text import printable
@@ -93,26 +91,6 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).splitlines())
-
-
-def catch_signals() -> None:
-    """Let signals unwind the run, so that what was written is closed properly."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        number = getattr(signal, name, None)
-        # nohup, for one, has a closed terminal ignored
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stop)
-
-
-def stop(number: int, _: object) -> NoReturn:
-    """End the run with the status of a signal."""
-    if number != signal.SIGTERM:
-        for stream in (1, 2):
-            if stat.S_ISCHR(os.fstat(stream).st_mode):
-                discard(stream)  # a terminal that is gone fails whatever is written to it
-    sys.exit(128 + number)
 
 
 def keep_compiled() -> None:

@@ -11,10 +11,12 @@ import click
 from resnet_cli.classifier import IMAGENET_COLOURS, Classifier
 from resnet_cli.cli.destinations import Destinations
 from resnet_cli.cli.record import Record
+from resnet_cli.cli.signals import unbroken
 from resnet_cli.cli.terminal import above_the_bar, note, progress_bar
 from resnet_cli.devices import available_cores, device_name
 from resnet_cli.errors import UserError
 from resnet_cli.inputs import Inputs, find_inputs
+from resnet_cli.records import Prediction
 from resnet_cli.tally import Tally
 from resnet_cli.text import amount, first_few
 from resnet_cli.verification import verify
@@ -86,11 +88,8 @@ def run(
         begin(outputs)
         writes = [*drawings, destinations.to_stdout(earlier, found.total)]
         for prediction in predictions:
-            tally.add(prediction)
+            keep(prediction, tally, outputs, plan)
             with above_the_bar():
-                for output, wanted in zip(outputs, plan.next(len(outputs)), strict=True):
-                    if wanted:
-                        output.add(prediction)
                 for write in writes:
                     write(prediction)
             bar.update()
@@ -99,6 +98,15 @@ def run(
         say_vanished(plan)
     report(classifier, tally, perf_counter() - begun)
     return tally.errors + errors_before(outputs, tally.errors)
+
+
+def keep(prediction: Prediction, tally: Tally, outputs: Sequence[Output], plan: Plan) -> None:
+    """Count a row and write it to each file that has not got it, all of it before a signal ends."""
+    with unbroken():
+        tally.add(prediction)
+        for output, wanted in zip(outputs, plan.next(len(outputs)), strict=True):
+            if wanted:
+                output.add(prediction)
 
 
 def errors_before(outputs: Sequence[Output], errors: int) -> int:

@@ -1,0 +1,66 @@
+"""Signals that end a run: what was written is closed properly, and no row is broken."""
+
+import os
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from resnet_cli.cli.pipes import discard
+
+ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+
+
+class Patience:
+    """What a signal may have to wait for."""
+
+    held = False  # whether something goes on that is not to be broken
+    waiting: int | None = None  # the signal that waits for its end
+
+    def heed(self, number: int, _: object) -> None:
+        """End the run, now or when what goes on is done; a second signal does not wait."""
+        if self.held and self.waiting is None:
+            self.waiting = number
+        else:
+            end(number)
+
+    @contextmanager
+    def unbroken(self) -> Iterator[None]:
+        """Let signals wait for the end of this block, which should be short."""
+        self.held = True
+        try:
+            yield
+        finally:
+            self.held = False
+            number, self.waiting = self.waiting, None
+            if number is not None:
+                end(number)
+
+
+patience = Patience()
+unbroken = patience.unbroken
+
+
+def catch_signals() -> None:
+    """Let signals unwind the run, so that what was written is closed properly."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ENDING:
+        number = getattr(signal, name, None)
+        # nohup, for one, has a closed terminal ignored
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, patience.heed)
+
+
+def end(number: int) -> NoReturn:
+    """End the run with the status of a signal."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    if number != signal.SIGTERM:
+        for stream in (1, 2):
+            if stat.S_ISCHR(os.fstat(stream).st_mode):
+                discard(stream)  # a terminal that is gone fails whatever is written to it
+    sys.exit(128 + number)
