@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -379,6 +380,23 @@ def test_verify_finds_flips_when_the_network_is_spoiled(file: Path, pictures: li
     assert found.images == 4
     assert found.flips == tuple(pictures[:4])  # the best class has become the worst
     assert found.largest_difference > 0.1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_network_that_runs_needs_no_weights_of_its_checkpoint(
+    file: Path, pictures: list[Path], precision: str
+) -> None:
+    classifier = Classifier.load(file, device="cpu", precision=precision)
+    before = [row.scores for row in classifier.predict(pictures)]
+    held = [
+        weakref.ref(tensor.untyped_storage()) for tensor in classifier.checkpoint.state.values()
+    ]
+    assert any(storage() is not None for storage in held)
+
+    classifier.checkpoint.release()
+
+    assert [storage() for storage in held if storage() is not None] == []
+    assert [row.scores for row in classifier.predict(pictures)] == before
 
 
 def test_verify_finds_nothing_in_nothing(classifier: Classifier) -> None:

@@ -100,6 +100,31 @@ def test_figures_can_be_held_against_plain_fp32_first(
     assert result.stderr.count("verified 3 images against plain fp32 on the CPU") == checkpoints
 
 
+@pytest.mark.parametrize(
+    ("command", "checkpoints"), [("predict", 1), ("evaluate", 1), ("evaluate", 2)]
+)
+def test_a_run_holds_no_weights_beside_those_that_compute(
+    run: Run,
+    photos: Path,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    checkpoints: int,
+) -> None:
+    held: list[int] = []
+    launch = Classifier.launch
+
+    def looked(classifier: Classifier, *arguments: Any, **settings: Any) -> Any:
+        held.append(len(classifier.checkpoint.state))
+        return launch(classifier, *arguments, **settings)
+
+    monkeypatch.setattr(Classifier, "launch", looked)
+    which = ["-c", checkpoint] * checkpoints
+    assert run(command, photos, *which, "--classes", "a,b,c", *SMALL).exit_code == 0
+    assert held
+    assert set(held) == {0}
+
+
 def test_the_demonstration(run: Run) -> None:
     result = run(
         "evaluate", SAMPLES, "-c", DEMO, "-o", "m.json", "-o", "classes.csv", "--mistakes", "w.csv",

@@ -1,6 +1,6 @@
 """Any checkpoint file -> Checkpoint: network, class names, preprocessing, and where from."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -48,7 +48,7 @@ class Checkpoint:
     preprocess_source: str  # in words
     notes: tuple[str, ...]  # what was taken for granted, in words
     # under torchvision's names, still mapped from the file
-    state: Mapping[str, Tensor] = field(repr=False)
+    state: dict[str, Tensor] = field(repr=False)
     blanks: Iterator[ResNet] = field(repr=False)  # each a new one, on the meta device
 
     # sizes and times of the files when they were read
@@ -71,6 +71,13 @@ class Checkpoint:
         """
         if stamps(self.files) != self.stamps:
             raise CheckpointError(f"cannot use {self.path}: it was written to while it was read")
+
+    def release(self) -> None:
+        """Let go of the weights, once every network that is wanted has been made.
+
+        Those keep what they copied; no other can be made. What is saved is the size of the weights.
+        """
+        self.state.clear()
 
     def network(self) -> ResNet:
         """Torchvision's network with these weights, in evaluation mode, on the CPU, in fp32.

@@ -46,7 +46,7 @@ class Found:
     head: Head  # empty for a backbone alone
     assumed: bool  # whether the activations of the head are a convention
     variant: Variant
-    state: Mapping[str, Tensor] = field(repr=False)  # under torchvision's names
+    state: dict[str, Tensor] = field(repr=False)  # under torchvision's names
     unused: tuple[str, ...]  # tensors of the container that belong to something else
     pretext: str | None  # a name that only networks have which learned without labels
     blank: ResNet = field(repr=False)  # without weights

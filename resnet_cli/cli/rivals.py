@@ -70,6 +70,8 @@ def compared(
     Raises:
         ImageError: one cannot be read, and the run is to stop there.
     """
+    for classifier in classifiers:
+        classifier.checkpoint.release()
     ledger = Ledger(classifiers, threshold=settings.threshold)
     rows = predict_all(
         classifiers,

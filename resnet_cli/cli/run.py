@@ -61,6 +61,7 @@ def run(
     Returns:
         How many rows, also of earlier runs, are of pictures that could not be read.
     """
+    classifier.checkpoint.release()
     threads = workers or available_cores()
     tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
     record = Record(classifier, tally, destinations.options.topk, settings["threshold"])

@@ -109,6 +109,7 @@ def scored(
     classifier: Classifier, dataset: Dataset, files: Files, settings: Settings
 ) -> tuple[Evaluation, Record]:
     """Run the network over all pictures."""
+    classifier.checkpoint.release()
     names = classifier.class_names
     threads = settings.workers or available_cores()
     tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
