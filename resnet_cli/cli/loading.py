@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from resnet_cli.cli.ahead import read_ahead
 from resnet_cli.cli.options import (
     POSITIVE,
     classes_option,
@@ -189,6 +190,8 @@ def with_load(command: Command, options: Sequence[Command], load: Callable[..., 
     @wraps(command)
     def wrapper(**given: Any) -> Any:
         mine = {name: given.pop(name) for name in LOAD_NAMES}
+        chosen = mine["checkpoint"] or ()
+        read_ahead(chosen if isinstance(chosen, tuple) else (chosen,))
         return command(load=partial(load, **mine), **given)
 
     for option in reversed(options):

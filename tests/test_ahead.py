@@ -1,0 +1,52 @@
+"""Files are read while PyTorch is imported."""
+
+import ctypes
+import mmap
+import os
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from resnet_cli.cli.ahead import read_ahead
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="no such system call")
+
+PAGES = 2000
+
+
+def in_memory(file: Path) -> int:
+    """How many pages of a file the system has in memory."""
+    with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0) as mapped:
+        seen = (ctypes.c_ubyte * PAGES)()
+        start = ctypes.c_char.from_buffer(mapped)
+        library = ctypes.CDLL(None, use_errno=True)
+        status = library.mincore(
+            ctypes.c_void_p(ctypes.addressof(start)), ctypes.c_size_t(len(mapped)), seen
+        )
+        del start
+        assert status == 0
+        return sum(page & 1 for page in seen)
+
+
+def test_the_system_reads_while_the_program_does_something_else(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    file.write_bytes(os.urandom(PAGES * mmap.PAGESIZE))
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if in_memory(file) > PAGES // 10:
+        pytest.skip("files here are always in memory")
+
+    read_ahead([file])
+
+    deadline = monotonic() + 10
+    while in_memory(file) < PAGES // 2 and monotonic() < deadline:
+        sleep(0.01)
+    assert in_memory(file) >= PAGES // 2
+
+
+def test_what_cannot_be_read_is_left_to_others(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read_ahead([pipe, tmp_path, tmp_path / "missing", Path("\0")])
