@@ -527,6 +527,8 @@ def test_a_grid_is_drawn(predict: Run, photos: Path) -> None:
     with Image.open("grid-1.png") as page:
         assert page.width > page.height > 400
     assert Path("page.pdf").read_bytes().startswith(b"%PDF")
+    assert "Note: grid.png has 2 pages: grid-1.png to grid-2.png" in result.stderr.splitlines()
+    assert "page.pdf" not in result.stderr  # which is where it was asked for
 
 
 def test_the_threshold_makes_labels_uncertain(predict: Run, photos: Path) -> None:

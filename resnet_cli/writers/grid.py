@@ -1,5 +1,6 @@
 """Pages of thumbnails with their predictions."""
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from resnet_cli.writers.judge import Judge, Verdict
 from resnet_cli.writers.lettering import DOTS_PER_INCH, Style, cut_end, cut_start, fit, lettered
 from resnet_cli.writers.options import Options, Write
 from resnet_cli.writers.pages import numbered
+
+log = logging.getLogger("resnet_cli")
 
 # Four columns are 7 inches, the width of a page of text: a label is then 7.5 points in print.
 TILE = 1.6  # inches, square: a thumbnail in full
@@ -62,6 +65,9 @@ def image_writer(path: Path, options: Options) -> Iterator[Write]:
 
     with pages_of(options, save) as write:
         yield write
+    if pages > 1:
+        first, last = numbered(path, 1), numbered(path, pages)
+        log.info("%s has %d pages: %s to %s", path, pages, first, last)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ Each contender lives in a process of its own, is asked for few images and for ma
 the others, round after round, and its speed is the slope between the two: what it takes to begin
 is left out, and told on its own (from nothing to the first label). Ratios are taken round by round.
 The roofline is the best forward pass and the decoder alone, on the same core one after the other;
-"others" is the same of the forward passes that are not ours.
+"others" is the same of the forward passes that are not ours, and "its own" of the very network that
+a contender of ours runs: what that leaves is lost between the two.
 """
 
 import multiprocessing as mp
@@ -469,13 +470,7 @@ def started(name: str, task: Task) -> Contender:
 def report(contenders: Sequence[Contender]) -> None:
     """Print speeds, then ratios."""
     rates = {contender.name: contender.rates[1:] for contender in contenders}
-    for precision in BASES:
-        passes = {n: v for n, v in rates.items() if n.startswith("forward") and precision in n}
-        others = {name: values for name, values in passes.items() if "ours" not in name}
-        for kind, found in (("", passes), (", others", others)):
-            line = roofline([*found.values()], rates.get("decoder alone"))
-            if line:
-                rates[f"roofline {precision}{kind}"] = line
+    rates |= rooflines(rates)
     starts = {contender.name: f"{contender.start_s:.1f}" for contender in contenders}
     click.echo(f"{'':38}  images/s  (least, most)    start s")
     for name, values in rates.items():
@@ -488,6 +483,22 @@ def report(contenders: Sequence[Contender]) -> None:
     agree(contenders)
 
 
+def rooflines(rates: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Every roofline that there are rates for."""
+    passes = {name: values for name, values in rates.items() if name.startswith("forward")}
+    found: dict[str, list[list[float]]] = {}
+    for precision in BASES:
+        alike = {name: values for name, values in passes.items() if precision in name}
+        found[f"roofline {precision}"] = [*alike.values()]
+        found[f"roofline {precision}, others"] = [v for n, v in alike.items() if "ours" not in n]
+    for name in rates:
+        if name.startswith("predict "):
+            alone = passes.get(name.replace("predict", "forward alone: ours"))
+            found[its_own(name)] = [alone] if alone else []
+    lines = {name: roofline(values, rates.get("decoder alone")) for name, values in found.items()}
+    return {name: line for name, line in lines.items() if line}
+
+
 def roofline(passes: Sequence[list[float]], decoder: list[float] | None) -> list[float]:
     """Images/s of the best forward pass and the decoder alone, one after the other on a core."""
     if not passes or not decoder:
@@ -496,10 +507,15 @@ def roofline(passes: Sequence[list[float]], decoder: list[float] | None) -> list
     return [1 / (1 / network + 1 / files) for network, files in zip(best, decoder, strict=True)]
 
 
+def its_own(name: str) -> str:
+    """The roofline of the network that one of ours runs."""
+    return name.replace("predict", "roofline") + ", its own"
+
+
 def compare(name: str, rates: dict[str, list[float]]) -> None:
     """Print the ratios of one of ours, round by round."""
     precision = name.split()[1]
-    for base in BASES[precision]:
+    for base in (*BASES[precision], its_own(name)):
         if base in rates:
             ratios = [ours / theirs for ours, theirs in zip(rates[name], rates[base], strict=True)]
             spread = f"({min(ratios):.2f}, {max(ratios):.2f})"
