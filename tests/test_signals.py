@@ -11,6 +11,7 @@ import pytest
 
 from conftest import Run, picture
 from resnet_cli.cli.signals import ENDING, catch_signals, unbroken
+from resnet_cli.ending import ending
 from resnet_cli.records import Prediction
 from resnet_cli.writers.durable.outputs import Output
 
@@ -32,6 +33,7 @@ def usual_signals() -> Iterator[None]:
     yield
     for number, handler in zip(numbers, usual, strict=True):
         signal.signal(number, handler)
+    ending.clear()
 
 
 @pytest.mark.parametrize(("number", "end", "arguments"), ENDS)
@@ -51,6 +53,9 @@ def test_a_signal_waits_for_what_is_not_to_be_broken(
         work()
     assert raised.value.args == arguments
     assert done == ["inside"]
+    assert ending.is_set()  # for what takes long
+    catch_signals()
+    assert not ending.is_set()
 
 
 @pytest.mark.parametrize(("number", "end", "arguments"), ENDS)

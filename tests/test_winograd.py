@@ -17,6 +17,7 @@ from resnet_cli.backend import Backend
 from resnet_cli.compiled import Compiled
 from resnet_cli.convolution import Traced, WinogradConv, saves, suits, winograd
 from resnet_cli.convolution.tiles import filter_transform, input_transform, output_transform
+from resnet_cli.ending import ending
 from resnet_cli.fusion import fold, fusable, fuse
 from resnet_cli.preprocess import Preprocess
 
@@ -229,6 +230,21 @@ def test_workers_share_what_is_compiled() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert max(pool.map(work, range(400))) < 2e-6
+
+
+@pytest.mark.usefixtures("compiler")
+def test_a_run_that_is_being_ended_compiles_no_more() -> None:
+    run = Traced(lambda values: values.cos())
+    values = torch.ones(3)
+    run(values)
+    ending.set()
+    try:
+        run(values)  # which is compiled
+        with pytest.raises(KeyboardInterrupt):
+            run(torch.ones(4))
+    finally:
+        ending.clear()
+    torch.testing.assert_close(run(torch.ones(4)), torch.ones(4).cos())
 
 
 @pytest.mark.usefixtures("compiler")

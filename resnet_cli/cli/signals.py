@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from resnet_cli.cli.pipes import discard
+from resnet_cli.ending import ending
 
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
@@ -48,6 +49,7 @@ def catch_signals() -> None:
     """Let signals unwind the run, so that what was written is closed properly."""
     if threading.current_thread() is not threading.main_thread():
         return
+    ending.clear()
     for name in ENDING:
         number = getattr(signal, name, None)
         # nohup, for one, has a closed terminal ignored
@@ -57,6 +59,7 @@ def catch_signals() -> None:
 
 def end(number: int) -> NoReturn:
     """End the run with the status of a signal."""
+    ending.set()
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if number != signal.SIGTERM:

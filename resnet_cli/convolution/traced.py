@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from resnet_cli.ending import ending
+
 # in Python's wrapper the other threads would wait, for the interpreter's lock, while one computes
 OPTIONS = {"config_patches": {"cpp_wrapper": True}}
 
@@ -42,7 +44,11 @@ class Traced:
     def compiled(
         self, key: tuple[object, ...], arguments: tuple[Any, ...]
     ) -> Callable[..., Tensor]:
-        """Compile the function for such arguments, unless another worker did."""
+        """Compile the function for such arguments, unless another worker did.
+
+        Raises:
+            KeyboardInterrupt: the run is being ended, and there are seconds of compiling left.
+        """
         import torch._inductor  # only for those who compile
         from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -54,6 +60,8 @@ class Traced:
 
         with self.lock:
             if key not in self.ready:
+                if ending.is_set():
+                    raise KeyboardInterrupt
                 tensors = [given for given in arguments if isinstance(given, Tensor)]
                 graph = make_fx(of_tensors)(*tensors)
                 self.ready[key] = torch._inductor.standalone_compile(
