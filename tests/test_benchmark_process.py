@@ -49,7 +49,7 @@ def test_a_signal_ends_the_row_at_once_and_what_is_done_is_written() -> None:
     assert read_line(process).startswith("forward ")
     time.sleep(0.4)  # in the middle of the second row, which takes minutes
     process.send_signal(signal.SIGINT)
-    code, stdout, stderr = finished(process, 5)
+    code, stdout, stderr = finished(process, 60)
 
     assert code == 130
     assert "Traceback" not in stderr
@@ -69,6 +69,6 @@ def test_a_closed_pipe_ends_quietly() -> None:
     process.stdout.close()
     assert process.stderr is not None
     stderr = process.stderr.read()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert not [line for line in stderr.splitlines() if not line.startswith("Note: ")]
     process.stderr.close()

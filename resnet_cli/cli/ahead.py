@@ -1,20 +1,34 @@
 """What the disk can do while Python is busy."""
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
+
+CHUNK, CHUNKS = 1 << 20, 1 << 10
+"""Bytes read at once, and how often: what is larger than this is no checkpoint, or can wait."""
 
 
-def read_ahead(files: Iterable[Path]) -> None:
-    """Have the system read files while PyTorch is imported, which takes longer.
+def read_ahead(files: Iterable[Path]) -> Thread:
+    """Bring files into the system's memory while PyTorch is imported, which takes longer.
 
-    What is no file, or no system for it, is passed over: whoever opens it has more to say.
+    What is no file is passed over: whoever opens it has more to say.
+
+    Returns:
+        The thread that does it, and that nobody has to wait for.
     """
-    if not hasattr(os, "posix_fadvise"):
-        return
+    thread = Thread(target=read, args=(tuple(files),), daemon=True)
+    thread.start()
+    return thread
+
+
+def read(files: Iterable[Path]) -> None:
+    """Read files to nowhere."""
+    nowhere = bytearray(CHUNK)
     for file in files:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             if file.is_file():  # a pipe would be waited for
                 with file.open("rb", buffering=0) as opened:
-                    os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+                    for _ in range(CHUNKS):
+                        if not opened.readinto(nowhere):
+                            break
