@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -25,7 +26,9 @@ from resnet_cli.benchmark.subject import random_checkpoint
 from resnet_cli.benchmark.sweep import Sweep
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.cli import cli
+from resnet_cli.cli.signals import ENDING
 from resnet_cli.devices import PRECISIONS
+from resnet_cli.ending import ending
 
 REPOSITORY = Path(__file__).parents[1]
 DEMO = REPOSITORY / "checkpoints" / "ants_bees_resnet18.safetensors"
@@ -116,6 +119,17 @@ def no_first_values() -> Iterator[None]:
         ):
             patch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _usual_signals() -> Iterator[None]:
+    """A command that runs in this process leaves its own handlers of signals behind."""
+    numbers = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
+    usual = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, usual, strict=True):
+        signal.signal(number, handler)
+    ending.clear()
 
 
 @pytest.fixture

@@ -3,14 +3,15 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from conftest import Run, picture
-from resnet_cli.cli.signals import ENDING, catch_signals, unbroken
+from resnet_cli.cli.signals import ENDING, catch_signals, let_signals_kill, unbroken
 from resnet_cli.ending import ending
 from resnet_cli.records import Prediction
 from resnet_cli.writers.durable.outputs import Output
@@ -25,15 +26,9 @@ ENDS = [
 
 
 @pytest.fixture(autouse=True)
-def usual_signals() -> Iterator[None]:
-    numbers = [getattr(signal, name) for name in ENDING]
-    usual = [signal.getsignal(number) for number in numbers]
-    for number in numbers:
-        signal.signal(number, signal.SIG_DFL)
-    yield
-    for number, handler in zip(numbers, usual, strict=True):
-        signal.signal(number, handler)
-    ending.clear()
+def _as_in_a_shell() -> None:
+    for name in ENDING:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(("number", "end", "arguments"), ENDS)
@@ -84,14 +79,58 @@ def test_a_second_signal_does_not_wait() -> None:
     with pytest.raises(KeyboardInterrupt):
         work()
     assert done == ["once"]
-    with unbroken():  # and nothing of it is left
-        done.append("later")
+    catch_signals()
+    with unbroken():  # of another run
+        pass
 
 
 def test_what_is_ignored_stays_so() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     catch_signals()
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    let_signals_kill()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_that_python_loses_ends_the_run_at_its_next_row() -> None:
+    class Deaf:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("lost")
+
+    done: list[str] = []
+    catch_signals()
+    Deaf()  # whatever is raised while it is cleared away is printed, and ignored
+    done.append("goes on")
+
+    def row() -> None:
+        with unbroken():
+            done.append("row")
+
+    with pytest.raises(SystemExit) as raised:
+        row()
+    assert raised.value.code == 143
+    assert done == ["goes on", "row"]
+
+
+PATIENT = """
+import atexit, os, signal, sys
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))  # while Python ends
+sys.argv = ["resnet-cli", "models"]
+from resnet_cli.__main__ import main
+main()
+"""
+
+
+def test_a_signal_at_the_very_end_shows_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PATIENT], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr == ""
+    assert "resnet18" in done.stdout
 
 
 def test_a_signal_between_two_files_of_a_row_leaves_them_alike(

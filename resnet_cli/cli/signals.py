@@ -5,12 +5,14 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
 from resnet_cli.cli.pipes import discard
 from resnet_cli.ending import ending
+
+Handler = Callable[[int, object], None] | signal.Handlers
 
 ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
@@ -19,26 +21,29 @@ class Patience:
     """What a signal may have to wait for."""
 
     held = False  # whether something goes on that is not to be broken
-    waiting: int | None = None  # the signal that waits for its end
+    came: int | None = None  # the signal that is to end the run
 
     def heed(self, number: int, _: object) -> None:
         """End the run, now or when what goes on is done; a second signal does not wait."""
-        if self.held and self.waiting is None:
-            self.waiting = number
-        else:
+        waits = self.held and self.came is None
+        self.came = number
+        if not waits:
             end(number)
 
     @contextmanager
     def unbroken(self) -> Iterator[None]:
-        """Let signals wait for the end of this block, which should be short."""
+        """Let signals wait for the end of this block, which should be short.
+
+        There a signal also ends the run that has come before and was lost: what a handler raises
+        while Python clears something away goes no further.
+        """
         self.held = True
         try:
             yield
         finally:
             self.held = False
-            number, self.waiting = self.waiting, None
-            if number is not None:
-                end(number)
+            if self.came is not None:
+                end(self.came)
 
 
 patience = Patience()
@@ -50,11 +55,22 @@ def catch_signals() -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     ending.clear()
+    patience.came = None
+    handle(patience.heed)
+
+
+def let_signals_kill() -> None:
+    """Let signals end the process at once, when all that is left is Python's own end."""
+    handle(signal.SIG_DFL)
+
+
+def handle(handler: Handler) -> None:
+    """Set what is done about the signals that end a run, but for those that are ignored."""
     for name in ENDING:
         number = getattr(signal, name, None)
         # nohup, for one, has a closed terminal ignored
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, patience.heed)
+            signal.signal(number, handler)
 
 
 def end(number: int) -> NoReturn:
