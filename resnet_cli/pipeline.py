@@ -72,10 +72,15 @@ def stream(
     Yields:
         The results of each chunk, in the order of the chunks.
     """
+
+    def whole(chunk: Item) -> list[Result]:
+        return launch(load(chunk))()
+
     with one_thread_each:
         if on_cpu:
-            for results in ordered(chunks, lambda chunk: launch(load(chunk))(), workers=workers):
-                yield from results
+            with closing(ordered(chunks, whole, workers=workers)) as done:
+                for results in done:
+                    yield from results
         else:
             with closing(ordered(chunks, load, workers=workers)) as batches:
                 yield from one_behind(batches, launch)

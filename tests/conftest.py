@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -126,7 +127,9 @@ def _usual_signals() -> Iterator[None]:
     """A command that runs in this process leaves its own handlers of signals behind."""
     numbers = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
     usual = [signal.getsignal(number) for number in numbers]
+    hook = sys.unraisablehook
     yield
+    sys.unraisablehook = hook
     for number, handler in zip(numbers, usual, strict=True):
         signal.signal(number, handler)
     ending.clear()

@@ -93,8 +93,9 @@ def test_what_is_ignored_stays_so() -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_signal_that_python_loses_ends_the_run_at_its_next_row() -> None:
+def test_a_signal_that_python_loses_ends_the_run_at_its_next_row(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     class Deaf:
         def __del__(self) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -102,7 +103,7 @@ def test_a_signal_that_python_loses_ends_the_run_at_its_next_row() -> None:
 
     done: list[str] = []
     catch_signals()
-    Deaf()  # whatever is raised while it is cleared away is printed, and ignored
+    Deaf()  # whatever is raised while it is cleared away goes no further
     done.append("goes on")
 
     def row() -> None:
@@ -113,6 +114,17 @@ def test_a_signal_that_python_loses_ends_the_run_at_its_next_row() -> None:
         row()
     assert raised.value.code == 143
     assert done == ["goes on", "row"]
+    assert capfd.readouterr().err == ""
+
+
+def test_whatever_else_is_lost_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    class Faulty:
+        def __del__(self) -> None:
+            raise ValueError
+
+    catch_signals()
+    Faulty()
+    assert "ValueError" in capfd.readouterr().err
 
 
 PATIENT = """

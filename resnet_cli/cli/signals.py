@@ -56,7 +56,14 @@ def catch_signals() -> None:
         return
     ending.clear()
     patience.came = None
+    sys.unraisablehook = unraisable
     handle(patience.heed)
+
+
+def unraisable(what: "sys.UnraisableHookArgs") -> None:
+    """Say nothing of a signal that is lost; anything else is a bug, and is printed."""
+    if not (ending.is_set() and isinstance(what.exc_value, KeyboardInterrupt | SystemExit)):
+        sys.__unraisablehook__(what)
 
 
 def let_signals_kill() -> None:
