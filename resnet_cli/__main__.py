@@ -7,12 +7,13 @@ def main() -> None:
     """Run the command line."""
     try:
         from resnet_cli.cli import cli  # in whose moment an interrupt is not a bug either
-        from resnet_cli.cli.signals import let_signals_kill
+        from resnet_cli.cli.signals import leave
 
         try:
             cli(prog_name="resnet-cli")
-        finally:
-            let_signals_kill()
+        except SystemExit as end:
+            leave(end.code)
+            raise
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted\n")
         sys.exit(130)

@@ -7,6 +7,11 @@ from resnet_cli.records import Prediction
 
 STAGES = ("decode", "preprocess", "forward")
 
+BUSY = 0.6
+"""Of a run, the least part that its workers compute for when nothing else limits it."""
+
+LONG_ENOUGH = 2.0  # seconds, for that to be told from what it takes to begin and end
+
 
 @dataclass(slots=True)
 class Means:
@@ -54,11 +59,17 @@ class Tally:
         """Mean milliseconds of each stage, warm-up left out where there is anything else."""
         return (self.settled if self.settled.images else self.everything).milliseconds()
 
-    def limit(self) -> str:
-        """Which stage limits the run, and what would help."""
+    def limit(self, seconds: float) -> str:
+        """Which stage limits a run of so many seconds, and what would help."""
         if not self.everything.images:
             return "nothing was classified"
         means = self.means()
+        busy = sum(self.everything.sums.values()) / 1000 / self.workers
+        if self.on_cpu and seconds > LONG_ENOUGH and busy < BUSY * seconds:
+            return (
+                "limited by what is done with the results (pages, reports, who reads them): the "
+                f"workers wait {1 - busy / seconds:.0%} of the time"
+            )
         decoding = means["decode"] + means["preprocess"]
         if self.on_cpu:
             share = f"of {sum(means.values()):.1f} ms of a core per image"
@@ -82,5 +93,5 @@ class Tally:
                 "images_per_second": round(self.images / seconds, 3) if seconds else None,
                 **{f"{stage}_ms": round(ms, 3) for stage, ms in self.means().items()},
             },
-            "limit": self.limit(),
+            "limit": self.limit(seconds),
         }

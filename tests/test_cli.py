@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -648,6 +649,26 @@ def test_a_run_that_is_cut_short_leaves_whole_rows(
     record = json.loads(Path("x.csv.run.json").read_text())
     assert record["status"] == "stopped"
     assert record["counts"]["images"] == len(rows)
+
+
+@pytest.mark.parametrize("later", [0.0, 0.02, 0.1])
+def test_a_second_signal_breaks_nothing_off_with_a_bang(
+    long_run: tuple[object, ...], later: float
+) -> None:
+    with program(*long_run, "-o", "x.csv") as process:
+        assert process.stdout is not None
+        assert LINE.fullmatch(process.stdout.readline().rstrip("\n"))
+        process.send_signal(signal.SIGINT)
+        time.sleep(later)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+
+    assert process.returncode in {130, -signal.SIGINT}
+    assert [line for line in stderr.splitlines() if not line.startswith("Note: ")] in (
+        [],
+        ["Interrupted"],
+    )
+    assert rows_of_csv(Path("x.csv").read_text())
 
 
 def test_a_closed_pipe_ends_quietly(long_run: tuple[object, ...]) -> None:

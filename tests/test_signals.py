@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import Run, picture
-from resnet_cli.cli.signals import ENDING, catch_signals, let_signals_kill, unbroken
+from resnet_cli.cli.signals import ENDING, catch_signals, leave, unbroken
 from resnet_cli.ending import ending
 from resnet_cli.records import Prediction
 from resnet_cli.writers.durable.outputs import Output
@@ -88,7 +88,7 @@ def test_what_is_ignored_stays_so() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     catch_signals()
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    let_signals_kill()
+    leave(0)
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 

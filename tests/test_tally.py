@@ -48,7 +48,7 @@ def test_errors_are_counted_and_have_no_part_in_the_means() -> None:
 @pytest.mark.parametrize("counted", [tally(), tally(broken())])
 def test_nothing_classified_limits_nothing(counted: Tally) -> None:
     assert counted.means() == {"decode": 0, "preprocess": 0, "forward": 0}
-    assert counted.limit() == "nothing was classified"
+    assert counted.limit(9) == "nothing was classified"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,23 @@ def test_what_limits_a_run(
     times: tuple[float, float, float], workers: int, limit: str, *, on_cpu: bool
 ) -> None:
     counted = tally(ok(900, 900, 900, warm_up=True), ok(*times), workers=workers, on_cpu=on_cpu)
-    assert counted.limit() == limit
+    assert counted.limit(0.9) == limit
+
+
+@pytest.mark.parametrize(
+    ("seconds", "waits"), [(10, "wait 85% of the time"), (2.6, "wait 42% of the time"), (2.4, "")]
+)
+def test_workers_that_wait_limit_nothing(seconds: float, waits: str) -> None:
+    counted = tally(*[ok(10, 5, 15)] * 100, workers=2)  # 1.5 s of both
+    limit = counted.limit(seconds)
+    assert limit.startswith("limited by what is done with the results" if waits else "limited by")
+    assert waits in limit
+    assert ("by the network: 15.0 of 30.0 ms" in limit) is not bool(waits)
+
+
+def test_a_device_is_waited_for_by_other_figures() -> None:
+    counted = tally(*[ok(10, 5, 15)] * 100, workers=2, on_cpu=False)
+    assert counted.limit(10) == "limited by the network on the device"
 
 
 def test_the_record_has_counts_and_times() -> None:
@@ -80,7 +96,7 @@ def test_the_record_has_counts_and_times() -> None:
             "preprocess_ms": 2.0,
             "forward_ms": 4.75,
         },
-        "limit": counted.limit(),
+        "limit": counted.limit(1.6),
     }
 
 

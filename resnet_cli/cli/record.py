@@ -25,6 +25,7 @@ class Record:
     threshold: float  # 0 to 1
     status: str = "running"  # then done, or stopped
     begun: float = field(default_factory=perf_counter)
+    ended: float | None = None  # when all pictures were done
     started: str = field(default_factory=lambda: now())
 
     def __call__(self) -> dict[str, Any]:
@@ -36,8 +37,17 @@ class Record:
             "started": self.started,
             "finished": None if self.status == "running" else now(),
             **self.settled,
-            **self.tally.record(perf_counter() - self.begun),
+            **self.tally.record(self.seconds),
         }
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, or took."""
+        return (self.ended or perf_counter()) - self.begun
+
+    def finish(self) -> None:
+        """Say that all pictures are done: what is left is to close the files."""
+        self.status, self.ended = "done", perf_counter()
 
     def stop(self) -> None:
         """Say that the run ends early."""

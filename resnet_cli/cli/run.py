@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import click
@@ -78,7 +77,6 @@ def run(
         **settings,
     )
     earlier = 0 if found.total is None or left.total is None else found.total - left.total
-    begun = perf_counter()
     with (
         saying_how_far(tally, earlier, found.total, destinations),
         recorded(record, record.stop) as begin,
@@ -94,10 +92,10 @@ def run(
                 for write in writes:
                     write(prediction)
             bar.update()
-        record.status = "done"
+        record.finish()
     if found.total is None:
         say_vanished(plan)
-    report(classifier, tally, perf_counter() - begun)
+    report(classifier, tally, record.seconds)
     return tally.errors + errors_before(outputs, tally.errors)
 
 
@@ -204,7 +202,7 @@ def report(classifier: Classifier, tally: Tally, seconds: float) -> None:
     )
     if tally.images:
         means = ", ".join(f"{stage} {ms:.2f} ms" for stage, ms in tally.means().items())
-        click.echo(f"per image: {means}: {tally.limit()}", err=True)
+        click.echo(f"per image: {means}: {tally.limit(seconds)}", err=True)
 
 
 def verified(classifier: Classifier, found: Inputs, count: int) -> Inputs:

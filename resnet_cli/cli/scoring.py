@@ -5,7 +5,6 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import get_terminal_size
-from time import perf_counter
 from typing import Any
 
 from resnet_cli.classifier import Classifier
@@ -126,7 +125,6 @@ def scored(
         thumbnails=files.want_thumbnails,
         distribution=True,
     )
-    begun = perf_counter()
     with ExitStack() as stack:
         writes = list(writers(dataset, files, settings, record, stack))
         bar = stack.enter_context(progress_bar(total, settings.progress))
@@ -139,8 +137,8 @@ def scored(
             for write_row in writes:
                 write_row(prediction, truth)
             bar.update()
-        record.status = "done"
-    report(classifier, tally, perf_counter() - begun)
+        record.finish()
+    report(classifier, tally, record.seconds)
     return scorecard.evaluation(), record
 
 

@@ -6,7 +6,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from resnet_cli.cli.pipes import discard
@@ -66,9 +66,21 @@ def unraisable(what: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(what)
 
 
-def let_signals_kill() -> None:
-    """Let signals end the process at once, when all that is left is Python's own end."""
+def leave(status: object) -> None:
+    """End the process, or let Python do it where no signal has come.
+
+    After a signal all that was written is closed, but a worker may be in the middle of something,
+    for which Python would wait, or abort. Any further signal kills.
+
+    Args:
+        status: for the shell, where it is a number.
+    """
     handle(signal.SIG_DFL)
+    if ending.is_set() and isinstance(status, int):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(status)
 
 
 def handle(handler: Handler) -> None:
