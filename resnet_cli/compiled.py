@@ -92,6 +92,7 @@ class Compiled:
 
     def first(self, images: Tensor) -> Tensor:
         """Compile for this size, and say how long it took."""
+        log.info("compiling for batches of %d: a minute the first time, then seconds", len(images))
         begun = perf_counter()
         run = partial(in_kept_thread, self.run) if images.device.type == "cpu" else self.run
         try:

@@ -531,6 +531,14 @@ def test_a_grid_is_drawn(predict: Run, photos: Path) -> None:
     assert "Note: grid.png has 2 pages: grid-1.png to grid-2.png" in result.stderr.splitlines()
     assert "page.pdf" not in result.stderr  # which is where it was asked for
 
+    fewer = ("--grid", "grid.png", "--grid-size", "2x2", "--overwrite")
+    assert "Warning" not in predict(photos, *fewer).stderr  # three pages
+    warned = "Warning: grid-3.png to grid-3.png are of an earlier run, no pages of this one"
+    lines = predict(photos, "--grid", "grid.png", "--grid-size", "2x3", "--overwrite").stderr
+    assert warned in lines.splitlines()
+    lines = predict(photos, "--grid", "grid.png", "--grid-size", "4x4", "--overwrite").stderr
+    assert warned.replace("grid-3.png to", "grid-1.png to") in lines.splitlines()
+
 
 def test_the_threshold_makes_labels_uncertain(predict: Run, photos: Path) -> None:
     result = predict(photos, "--threshold", 1, "--format", "csv")

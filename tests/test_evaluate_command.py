@@ -19,6 +19,7 @@ import plain
 from conftest import DEMO, SAMPLES, Run, picture, trained
 from resnet_cli import Classifier
 from resnet_cli.errors import InputError
+from resnet_cli.evaluate import Scorecard
 from resnet_cli.evaluate import audit as audit_module
 from resnet_cli.evaluate.audit import audit, sample, spread, trials
 from resnet_cli.evaluate.compare import Ledger, common_numbers, predict_all
@@ -123,6 +124,24 @@ def test_a_run_holds_no_weights_beside_those_that_compute(
     assert run(command, photos, *which, "--classes", "a,b,c", *SMALL).exit_code == 0
     assert held
     assert set(held) == {0}
+
+
+def test_an_evaluation_that_is_interrupted_says_how_far_it_came(
+    evaluate: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Prediction] = []
+
+    def interrupted(_: Scorecard, prediction: Prediction, __: int) -> None:
+        seen.append(prediction)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Scorecard, "add", interrupted)
+    result = evaluate(photos, "--mistakes", "w.csv", "-o", "m.json")
+    assert result.exit_code == 130
+    said = "Note: stopped after 4 of 10 pictures: w.csv has the mistakes among them"
+    assert result.stderr.splitlines()[-2:] == [said, "Interrupted"]
+    assert [path.name for path in Path().glob("*.*")] == ["w.csv"]
 
 
 def test_the_demonstration(run: Run) -> None:

@@ -77,8 +77,9 @@ def run(
         **settings,
     )
     earlier = 0 if found.total is None or left.total is None else found.total - left.total
+    on = way_on(destinations.paths, overwrite=destinations.options.overwrite)
     with (
-        saying_how_far(tally, earlier, found.total, destinations),
+        saying_how_far(tally, found.total, earlier=earlier, on=on),
         recorded(record, record.stop) as begin,
         destinations.telling(record).open(plan.saved) as (outputs, drawings),
         progress_bar(found.total, progress, initial=earlier) as bar,
@@ -118,20 +119,19 @@ def errors_before(outputs: Sequence[Output], errors: int) -> int:
 
 @contextmanager
 def saying_how_far(
-    tally: Tally, earlier: int, total: int | None, destinations: Destinations
+    tally: Tally, total: int | None, *, earlier: int = 0, on: str = ""
 ) -> Iterator[None]:
-    """Say how far a run has come that a signal ends, and how to go on.
+    """Say how far a run has come that a signal ends.
 
     Args:
         tally: of this run.
-        earlier: pictures that have rows of earlier runs.
         total: of all pictures; None while nobody knows.
-        destinations: of the results.
+        earlier: pictures that have rows of earlier runs.
+        on: how to go on, or what there is.
     """
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        on = way_on(destinations.paths, overwrite=destinations.options.overwrite)
         pictures = "pictures" if total is None else f"of {total:,} pictures"
         note(f"stopped after {earlier + tally.images:,} {pictures}{on}")
         raise

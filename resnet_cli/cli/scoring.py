@@ -10,7 +10,7 @@ from typing import Any
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli.figures import Files, show
 from resnet_cli.cli.record import Record
-from resnet_cli.cli.run import describe, report, verified
+from resnet_cli.cli.run import describe, report, saying_how_far, verified
 from resnet_cli.cli.terminal import note, progress_bar
 from resnet_cli.devices import available_cores
 from resnet_cli.evaluate import Evaluation, Scorecard
@@ -125,7 +125,9 @@ def scored(
         thumbnails=files.want_thumbnails,
         distribution=True,
     )
+    kept = f": {files.mistakes} has the mistakes among them" if files.mistakes else ""
     with ExitStack() as stack:
+        stack.enter_context(saying_how_far(tally, total, on=kept))
         writes = list(writers(dataset, files, settings, record, stack))
         bar = stack.enter_context(progress_bar(total, settings.progress))
         stack.enter_context(closing(predictions))

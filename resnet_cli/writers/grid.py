@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import count, takewhile
 from pathlib import Path
 from textwrap import wrap
 
@@ -65,9 +66,17 @@ def image_writer(path: Path, options: Options) -> Iterator[Write]:
 
     with pages_of(options, save) as write:
         yield write
+    tell(path, pages)
+
+
+def tell(path: Path, pages: int) -> None:
+    """Say what the pages are called, and which files look like more of them and are not."""
     if pages > 1:
-        first, last = numbered(path, 1), numbered(path, pages)
-        log.info("%s has %d pages: %s to %s", path, pages, first, last)
+        log.info("%s has %d pages: %s to %s", path, pages, numbered(path, 1), numbered(path, pages))
+    others = (numbered(path, page) for page in count(pages + 1 if pages > 1 else 1))
+    left = [*takewhile(Path.exists, others)]
+    if left:
+        log.warning("%s to %s are of an earlier run, no pages of this one", left[0], left[-1])
 
 
 @contextmanager
