@@ -451,7 +451,10 @@ def test_a_spread_too_wide_is_said(run: Run, fix: Fix, spread: float) -> None:
 
 
 @pytest.mark.parametrize("compared", [False, True])
-def test_the_table_fits_a_terminal(run: Run, fix: Fix, compared: bool) -> None:
+def test_the_table_fits_a_terminal(
+    run: Run, fix: Fix, monkeypatch: pytest.MonkeyPatch, compared: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     slow, sizes = 98765.4, "1,8,10000"
     fix(lambda batch: Timing(batch, batch / 98765.4, [slow, 2 * slow, 3 * slow]))
     run(*SMALL, "-b", sizes, "-o", "then.json")

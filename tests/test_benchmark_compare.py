@@ -61,6 +61,14 @@ def test_compiled_is_held_against_uncompiled(compare: Callable[..., Result]) -> 
     assert [line for line in warned(result) if "compiled: True then, False now" in line]
 
 
+def test_a_ratio_to_a_noisy_row_is_marked(compare: Callable[..., Result]) -> None:
+    def change(record: dict[str, Any]) -> None:
+        record["rows"][1]["status"] = "noisy"
+
+    lines = table(compare(change, "-b", "1,8"))[1:]
+    assert [line.split()[-1] for line in lines] == ["1.50", "1.50~"]
+
+
 def test_another_sweep_is_named(compare: Callable[..., Result]) -> None:
     [line] = warned(compare(unchanged, "-b", "1,4"))
     assert line == "Warning: not the same, batch_sizes: 1, 8 then, 1, 4 now"

@@ -54,6 +54,7 @@ def test_a_signal_ends_the_row_at_once_and_what_is_done_is_written() -> None:
     assert code == 130
     assert "Traceback" not in stderr
     assert stdout == ""
+    assert [line for line in stderr.splitlines() if line.startswith("Note: stopped after 1 of 2")]
     record = json.loads(Path("a.json").read_text())
     assert [row["batch_size"] for row in record["rows"]] == [1]
     assert record["verdict"].startswith("stopped after 1 of 2 rows")

@@ -70,10 +70,9 @@ def key_of(row: Mapping[str, Any]) -> Key:
     return tuple(row[key] for key in KEYS)
 
 
-def speeds(earlier: Mapping[str, Any]) -> dict[Key, float]:
-    """Images per second of each setting that was measured then."""
-    rows = earlier["rows"]
-    return {key_of(row): row["images_per_second"] for row in rows if row["images_per_second"]}
+def measured(earlier: Mapping[str, Any]) -> dict[Key, Mapping[str, Any]]:
+    """The row of each setting that has a speed."""
+    return {key_of(row): row for row in earlier["rows"] if row["images_per_second"]}
 
 
 def differences(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from resnet_cli.benchmark import Benchmark, Row
 from resnet_cli.benchmark.compare import Key, key_of
@@ -51,13 +52,13 @@ COSTS = (
 
 
 def columns(
-    percentiles: Sequence[float], before: Mapping[Key, float] | None, width: int
+    percentiles: Sequence[float], before: Mapping[Key, Mapping[str, Any]] | None, width: int
 ) -> list[Column]:
     """The columns of a table.
 
     Args:
         percentiles: of the latency.
-        before: images per second of an earlier run, for a column of ratios.
+        before: the rows of an earlier run, for a column of ratios.
         width: characters of the terminal.
     """
     latencies = [
@@ -107,10 +108,13 @@ def latency(row: Row, *, name: str) -> str:
     return number(row.latency_ms.get(name))
 
 
-def ratio(row: Row, *, before: Mapping[Key, float]) -> str:
-    """How much faster it is now; nothing where it was not measured then."""
+def ratio(row: Row, *, before: Mapping[Key, Mapping[str, Any]]) -> str:
+    """How much faster it is now, marked if either is noisy; nothing where there was no such row."""
     then = before.get(key_of(row.record()))
-    return "" if then is None else f"{(row.images_per_second or 0.0) / then:.2f}"
+    if then is None:
+        return ""
+    mark = "~" if then.get("status") == "noisy" else noise(row)
+    return f"{(row.images_per_second or 0.0) / then['images_per_second']:.2f}{mark}"
 
 
 def as_csv(benchmark: Benchmark) -> str:

@@ -177,8 +177,9 @@ def benchmark(
     """Measure how fast a network runs here.
 
     MODEL is one of the ten ResNets by name, with random weights: nothing is downloaded. CHECKPOINT
-    is a file. Throughput, latency of a batch, and the share of what this machine can do at that
-    precision, measured in the same run; a ~ marks figures that spread too widely to be trusted.
+    is a file; without either it is resnet18. Throughput, latency of a batch, and the share of what
+    this machine can do at that precision, measured in the same run; a ~ marks figures that spread
+    too widely to be trusted.
     """
     from resnet_cli.benchmark import Settings
     from resnet_cli.benchmark.compare import read_benchmark

@@ -83,7 +83,7 @@ def summary(
 
     MODEL is one of torchvision's classification models by name, of which nothing is downloaded;
     CHECKPOINT is a file, shown with its own head or as the backbone that it is, or a .prototxt of
-    Caffe.
+    Caffe. Without either it is resnet18.
     """
     from resnet_cli.summary import Changes, find_subject, summarise
     from resnet_cli.summary.formats import FORMATS, choose_format, table

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from resnet_cli.benchmark import Benchmark, Row, Settings
-from resnet_cli.benchmark.compare import differences, speeds
+from resnet_cli.benchmark.compare import differences, measured
 from resnet_cli.benchmark.environment import environment
 from resnet_cli.benchmark.formats import as_csv, as_json, columns, header, row_line
 from resnet_cli.benchmark.sweep import measure
@@ -96,6 +96,9 @@ def run(
     rows: list[Row] = []
     try:
         show(rows, checkpoint, settings, earlier, progress)
+    except (KeyboardInterrupt, SystemExit):
+        note(conclusion(rows, settings))
+        raise
     finally:
         said = conclusion(rows, settings)
         if rows:
@@ -111,7 +114,7 @@ def show(
     progress: str,
 ) -> None:
     """Measure row after row into ``rows``."""
-    before = None if earlier is None else speeds(earlier)
+    before = None if earlier is None else measured(earlier)
     width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
     shown = columns(settings.percentiles, before, width)
     click.echo(header(shown))
