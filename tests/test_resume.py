@@ -308,10 +308,28 @@ def test_an_output_is_no_input(predict: Run, photos: Path) -> None:
 def test_a_finished_file_is_not_touched(predict: Run, photos: Path) -> None:
     predict(photos, *OUTPUTS)
     files = [Path(name) for name in NAMES]
+    records = [Path(f"{name}.run.json").read_bytes() for name in NAMES]
     before = [(file.stat().st_ino, file.stat().st_mtime_ns, file.read_bytes()) for file in files]
     assert predict(photos, *OUTPUTS, "--resume").exit_code == 0
     assert before == [(f.stat().st_ino, f.stat().st_mtime_ns, f.read_bytes()) for f in files]
+    # which say how long the rows took that are there
+    assert [Path(f"{name}.run.json").read_bytes() for name in NAMES] == records
+
+    picture(photos / "z.jpg")
+    assert predict(photos, *OUTPUTS, "--resume").exit_code == 0
     record = json.loads(Path("x.parquet.run.json").read_text())
+    assert (record["status"], record["counts"]["images"], record["resumed_after"]) == (
+        "done", 11, 10,
+    )  # fmt: skip
+
+
+def test_a_record_that_is_not_of_a_finished_run_is_completed(predict: Run, photos: Path) -> None:
+    predict(photos, "-o", "x.csv")
+    path = Path("x.csv.run.json")
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"status": "running"}))  # as after kill -9
+    assert predict(photos, "-o", "x.csv", "--resume").exit_code == 0
+    record = json.loads(path.read_text())
     assert (record["status"], record["counts"]["images"], record["resumed_after"]) == (
         "done", 10, 10,
     )  # fmt: skip

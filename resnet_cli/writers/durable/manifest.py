@@ -29,6 +29,15 @@ def write_manifest(output: Path, record: Mapping[str, Any]) -> None:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
+def finished_record(output: Path) -> dict[str, Any] | None:
+    """The record of the run that a result file is whole after; None where there is no such."""
+    try:
+        record = dict(json.loads(manifest_path(output).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return record if record.get("status") == "done" else None
+
+
 def check_same(output: Path, record: Mapping[str, Any]) -> None:
     """Refuse to go on with rows that were made otherwise.
 

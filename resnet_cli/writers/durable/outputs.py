@@ -8,7 +8,7 @@ from typing import Any
 
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
-from resnet_cli.writers.durable.manifest import check_same, write_manifest
+from resnet_cli.writers.durable.manifest import check_same, finished_record, write_manifest
 from resnet_cli.writers.durable.scan import saved_rows
 from resnet_cli.writers.options import Write
 from resnet_cli.writers.saved import Saved
@@ -70,15 +70,19 @@ def recorded(
         What is called when the files are open; before, the records of other runs are left alone.
     """
     outputs: list[Output] = []
+    finished: dict[Path, Mapping[str, Any]] = {}  # of the runs that made what is there
 
     def write() -> None:
         known = record() if outputs else {}
         for output in outputs:
-            write_manifest(output.path, output.record(known))
+            made = {} if output.rows else finished.get(output.path, {})
+            write_manifest(output.path, made or output.record(known))
 
     def begin(opened: Sequence[Output]) -> None:
         outputs.extend(opened)
+        before = {output.path: finished_record(output.path) for output in opened}
         write()
+        finished.update({path: made for path, made in before.items() if made})
 
     try:
         yield begin
