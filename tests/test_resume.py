@@ -323,6 +323,28 @@ def test_a_finished_file_is_not_touched(predict: Run, photos: Path) -> None:
     )  # fmt: skip
 
 
+def test_a_run_that_was_cut_off_before_its_record_is_gone_on_with(
+    predict: Run, photos: Path
+) -> None:
+    predict(photos, *OUTPUTS)
+    expected = [rows(name) for name in NAMES]
+    header = Path("x.csv").read_bytes().splitlines(keepends=True)[0]
+    for path in [*Path().glob("x.*")]:
+        path.unlink()
+    Path("x.csv").write_bytes(header)
+    for name in ("x.json.part.jsonl", "x.parquet.part.jsonl", "x.jsonl"):
+        Path(name).touch()
+    assert predict(photos, *OUTPUTS, "--resume").exit_code == 0
+    assert [rows(name) for name in NAMES] == expected
+
+
+def test_the_header_of_another_table_is_left_alone(predict: Run, photos: Path) -> None:
+    Path("x.csv").write_text("species,count\n")
+    result = predict(photos, "-o", "x.csv", "--resume")
+    assert result.exit_code == 1
+    assert Path("x.csv").read_text() == "species,count\n"
+
+
 def test_a_record_that_is_not_of_a_finished_run_is_completed(predict: Run, photos: Path) -> None:
     predict(photos, "-o", "x.csv")
     path = Path("x.csv.run.json")

@@ -8,7 +8,12 @@ from typing import Any
 
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
-from resnet_cli.writers.durable.manifest import check_same, finished_record, write_manifest
+from resnet_cli.writers.durable.manifest import (
+    check_same,
+    finished_record,
+    manifest_path,
+    write_manifest,
+)
 from resnet_cli.writers.durable.scan import saved_rows
 from resnet_cli.writers.options import Write
 from resnet_cli.writers.saved import Saved
@@ -51,7 +56,9 @@ def resumed(path: Path, record: Mapping[str, Any]) -> Saved:
         OutputError: it cannot.
     """
     saved = saved_rows(path)
-    if saved.rows or saved.size:
+    # a run that was cut off before it had a record has no row either
+    opened_only = not (saved.rows or saved.damage or manifest_path(path).exists())
+    if saved.size and not opened_only:
         check_same(path, record)
     return saved
 
