@@ -831,8 +831,9 @@ def test_the_demonstration_has_two_classes() -> None:
 
 
 @pytest.mark.parametrize("name", cli.commands)
-def test_the_readme_knows_every_command_and_option(name: str) -> None:
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+def test_the_documentation_knows_every_command_and_option(name: str) -> None:
+    pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
+    readme = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     unknown = [
         option.name
         for option in cli.commands[name].params
