@@ -267,8 +267,8 @@ class Clock:
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    default=Path(__file__).with_name("ants_bees_resnet18.safetensors"),
-    show_default="beside this script",
+    default=Path(__file__).parents[1] / "checkpoints" / "ants_bees_resnet18.safetensors",
+    show_default="checkpoints/ants_bees_resnet18.safetensors",
     help="Checkpoint to write.",
 )
 def main(epochs: int, drawings: int, tests: int, seed: int, workers: int, output: Path) -> None:

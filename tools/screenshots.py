@@ -1,4 +1,4 @@
-"""Make the pictures of the grid and the report that the README shows.
+"""Make the images of the grid and the report that the README shows.
 
 They are the results of ``resnet-cli predict sample_images``; the report is photographed in a
 Chromium without a window, so chromium, chromedriver and selenium are needed.
@@ -17,7 +17,8 @@ from selenium.webdriver.chrome.service import Service
 
 from resnet_cli.cli import cli
 
-HERE = Path(__file__).parent
+REPOSITORY = Path(__file__).parents[1]
+IMAGES = REPOSITORY / "docs" / "images"
 SIZE = 1280, 860  # pixels of the window
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
 
@@ -27,11 +28,11 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         grid, report = Path(folder, "grid.png"), Path(folder, "report.html")
         arguments = ["predict", "sample_images", "--grid", str(grid), "-o", str(report)]
-        with chdir(HERE.parent):
+        with chdir(REPOSITORY):
             CliRunner().invoke(cli, arguments, catch_exceptions=False)
         with Image.open(grid) as page:
-            page.convert("RGB").save(HERE / "sample_grid.webp", quality=80, method=6)
-        photograph(report).save(HERE / "sample_report.webp", quality=80, method=6)
+            page.convert("RGB").save(IMAGES / "sample_grid.webp", quality=80, method=6)
+        photograph(report).save(IMAGES / "sample_report.webp", quality=80, method=6)
 
 
 def photograph(report: Path) -> Image.Image:
