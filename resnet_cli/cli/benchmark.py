@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from resnet_cli.cli.options import POSITIVE, debug_option, progress_option
+from resnet_cli.cli.sections import Command
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -56,7 +57,7 @@ def as_shown(text: str) -> float:
     return float(f"{float(text):g}") + 0.0  # which makes nothing of the sign of zero
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("subject", metavar="[MODEL or CHECKPOINT]", default="resnet18")
 @click.option(
     "--device",

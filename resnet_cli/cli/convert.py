@@ -15,13 +15,14 @@ from resnet_cli.cli.options import (
     state_key_option,
     trust_option,
 )
+from resnet_cli.cli.sections import Command
 from resnet_cli.text import first_few
 
 if TYPE_CHECKING:
     from resnet_cli.checkpoint import Checkpoint
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
 @click.argument("output", type=click.Path(path_type=Path))
 @classes_option

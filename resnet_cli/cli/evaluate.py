@@ -19,9 +19,10 @@ from resnet_cli.cli.options import (
     verify_option,
     workers_option,
 )
+from resnet_cli.cli.sections import Command
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", metavar="[DIR]", required=False)
 @loads_classifiers
 @click.option(

@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from resnet_cli.cli.options import debug_option, ema_option, state_key_option
+from resnet_cli.cli.sections import Command
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import first_few, printable
 
 INDENT = 16  # columns of the names of facts
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
 @state_key_option
 @ema_option

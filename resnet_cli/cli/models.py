@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from resnet_cli.cli.options import debug_option
+from resnet_cli.cli.sections import Command
 
 if TYPE_CHECKING:
     from resnet_cli.summary.catalogue import Model
@@ -17,7 +18,7 @@ HEADER = ("model", "parameters", "GMACs", "weights", "acc@1", "acc@5", "preset",
 LEFT = frozenset({"model", "weights", "preset", ""})  # columns of words; numbers go right
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--all", "everything", is_flag=True, help="All of torchvision's classifiers.")
 @click.option(
     "--format",

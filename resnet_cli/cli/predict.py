@@ -19,9 +19,10 @@ from resnet_cli.cli.options import (
     verify_option,
     workers_option,
 )
+from resnet_cli.cli.sections import Command
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @loads_classifier
 @click.option(

@@ -6,11 +6,12 @@ from pathlib import Path
 import click
 
 from resnet_cli.cli.options import POSITIVE, debug_option, height_and_width
+from resnet_cli.cli.sections import Command
 
 WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("subject", metavar="[MODEL or CHECKPOINT]", default="resnet18")
 @click.option(
     "--view",

@@ -1,0 +1,76 @@
+"""The sections and examples of each command's help, and the command that shows them."""
+
+import click
+
+SECTIONS = {
+    "Checkpoint": (
+        "--checkpoint", "--classes", "--model", "--weights", "--state-key", "--ema",
+        "--trust-checkpoint", "--dilation", "--in-channels", "--num-classes", "--half",
+    ),
+    "Images": (
+        "--labels", "--predictions", "--images", "--exif", "--icc", "--background", "--max-pixels",
+    ),
+    "Preprocessing": (
+        "--preset", "--resize-size", "--img-size", "--interpolation", "--mean", "--std", "--color",
+        "--squash", "--exact", "--audit", "--audit-images",
+    ),
+    "Running": (
+        "--device", "--precision", "--compile", "--batch-size", "--workers", "--on-error",
+        "--verify", "--duration", "--iters", "--warmup",
+    ),
+    "Results": (
+        "--output", "--resume", "--overwrite", "--topk", "--threshold", "--grid", "--grid-size",
+        "--show", "--report", "--report-limit", "--confusion", "--calibration", "--mistakes",
+        "--view", "--depth", "--all", "--plot", "--percentiles", "--compare", "--format",
+    ),
+    "Other": ("--progress", "--debug", "--help"),
+}  # fmt: skip
+"""Every option by its long name, the ones that most people need first in each section."""
+
+EXAMPLES = {
+    "predict": (
+        "resnet-cli predict photos/ -c model.pth --classes ants,bees -o results.csv",
+        "resnet-cli predict photos/ --grid grid.png -o report.html",
+    ),
+    "evaluate": (
+        "resnet-cli evaluate photos/ -c model.pth --confusion confusion.png",
+        "resnet-cli evaluate photos/ -c first.pth -c second.pth",
+    ),
+    "benchmark": (
+        "resnet-cli benchmark resnet50 --precision fp32,bf16",
+        "resnet-cli benchmark model.pth --images photos/ -o today.json",
+    ),
+    "summary": (
+        "resnet-cli summary resnet50 --view stages",
+        "resnet-cli summary model.pth --depth 2 -o model.md",
+    ),
+    "models": ("resnet-cli models", "resnet-cli models --all --format json"),
+    "inspect": ("resnet-cli inspect model.pth", "resnet-cli inspect model.pth --format json"),
+    "convert": (
+        "resnet-cli convert model.ckpt model.safetensors",
+        "resnet-cli convert model.pkl model.pth --classes ants,bees --half",
+    ),
+}
+
+
+class Command(click.Command):
+    """A command whose options stand in sections and whose help ends with examples."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of each section, in the order of ``SECTIONS``."""
+        options = {
+            max(option.opts, key=len): option.get_help_record(ctx)
+            for option in self.get_params(ctx)
+            if isinstance(option, click.Option)
+        }
+        for title, names in SECTIONS.items():
+            records = [options[name] for name in names if name in options]
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl([record for record in records if record])
+
+    def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        with formatter.section("Examples"):
+            for example in EXAMPLES[str(self.name)]:
+                formatter.write_text(example)
