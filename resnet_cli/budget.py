@@ -3,27 +3,19 @@
 import os
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from pathlib import Path
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from threading import Condition, Lock
 from time import perf_counter
 from typing import Protocol
 from weakref import finalize
+
+from resnet_cli.system import free_memory
 
 SHARE = 0.5  # of the free memory; the rest is for the network and for other programs
 LEAST = 256 << 20  # bytes; with less, ordinary photographs would wait for each other
 UNKNOWN = 4 << 30  # bytes that are taken to be free where the system does not say
 
 LARGE_FILE = 16 << 20  # bytes; of larger ones a single one is open and has not claimed yet
-
-MEMINFO = Path("/proc/meminfo")
-GROUPS_OF_PROCESS = Path("/proc/self/cgroup")
-GROUPS = Path("/sys/fs/cgroup")
-
-GROUP_FILES = (  # limit, usage, and what of the usage is files that can be dropped: versions 2, 1
-    ("memory.max", "memory.current", "inactive_file"),
-    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-)
 
 
 class Bound(Protocol):
@@ -152,41 +144,5 @@ class Turn:
 
 def default_total() -> int:
     """Bytes that pictures may take together on this machine."""
-    return max(LEAST, int(SHARE * free_memory()))
-
-
-def free_memory() -> int:
-    """Bytes that this process can still take, within the limits of its container."""
-    machine = next(free_of_machine(), UNKNOWN)
-    return max(0, min([machine, *free_of_groups()]))
-
-
-def free_of_machine() -> Iterator[int]:
-    """Bytes that are free on the machine; how many it has, where it does not say."""
-    with suppress(OSError, StopIteration, ValueError):
-        lines = MEMINFO.read_text().splitlines()
-        yield 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
-    with suppress(OSError, ValueError, AttributeError):
-        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def free_of_groups() -> Iterator[int]:
-    """Bytes that each limit on a group of processes leaves to this one."""
-    for folder in groups():
-        for limit, usage, cache in GROUP_FILES:
-            with suppress(OSError, ValueError):  # no such file, or "max"
-                left = int((folder / limit).read_text()) - int((folder / usage).read_text())
-                statistics = (folder / "memory.stat").read_text().split()
-                yield left + int(statistics[statistics.index(cache) + 1])
-
-
-def groups() -> set[Path]:
-    """Folders of the control groups that this process is in; a container sees its own as root."""
-    names = {Path()}
-    with suppress(OSError):
-        for line in GROUPS_OF_PROCESS.read_text().splitlines():
-            _, controllers, name = line.split(":", 2)
-            if controllers in ("", "memory"):
-                own = Path(name.lstrip("/"))
-                names |= {own, *own.parents}
-    return {root / name for root in (GROUPS, GROUPS / "memory") for name in names}
+    free = free_memory()
+    return max(LEAST, int(SHARE * (UNKNOWN if free is None else free)))

@@ -14,14 +14,7 @@ import torch
 from resnet_cli.answers import Answers, Wanted
 from resnet_cli.backend import Backend, CudaBackend
 from resnet_cli.checkpoint import Checkpoint, load_checkpoint, locate, sha256
-from resnet_cli.devices import (
-    BATCH_SIZES,
-    PRECISIONS,
-    available_cores,
-    device_name,
-    find_device,
-    has_units,
-)
+from resnet_cli.devices import BATCH_SIZES, PRECISIONS, device_name, find_device, has_units
 from resnet_cli.errors import ImageError, SettingError
 from resnet_cli.images import MOST_PIXELS, Decoder
 from resnet_cli.inputs import Inputs, find_inputs
@@ -30,6 +23,7 @@ from resnet_cli.pipeline import chunked, stream
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.processes import placed
 from resnet_cli.records import Batch, Prediction
+from resnet_cli.system import available_cores
 
 log = logging.getLogger("resnet_cli")
 

@@ -1,14 +1,9 @@
-"""Where the network runs: devices, the arithmetic that they are quick in, and the cores at hand."""
-
-import os
-from collections.abc import Iterator
-from math import ceil
-from pathlib import Path
+"""Where the network runs: devices, and the arithmetic that they are quick in."""
 
 import torch
 
 from resnet_cli.errors import DeviceError, describe
-from resnet_cli.processor import instructions
+from resnet_cli.system import cpu_instructions
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -24,8 +19,6 @@ UNITS = {  # precision: what a processor calls the instructions for it
     "bf16": ("avx512_bf16", "amx_bf16", "bf16"),
     "fp16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
 }
-
-CGROUPS = Path("/sys/fs/cgroup")
 
 
 def find_device(name: str) -> torch.device:
@@ -60,53 +53,4 @@ def has_units(device: torch.device, precision: str) -> bool:
     """Whether a device computes in ``precision`` itself; a processor without emulates it slowly."""
     if device.type != "cpu" or precision not in UNITS:
         return True
-    return not instructions().isdisjoint(UNITS[precision])
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use.
-
-    The least of what affinity, a container's share of time and ``OMP_NUM_THREADS`` allow.
-    """
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    limits = [affinity or 1, *quotas()]
-    if asked.isdecimal() and int(asked):
-        limits.append(int(asked))
-    return min(limits)
-
-
-def quotas() -> Iterator[int]:
-    """Cores' worth of time that control groups leave this process, rounded up."""
-    for folder in control_groups():
-        try:
-            quota, period = share(folder)
-        except (OSError, ValueError):  # no limit here, or a kernel that says it otherwise
-            continue
-        if quota.isdecimal():  # and not "max", or -1
-            yield max(1, ceil(int(quota) / int(period)))
-
-
-def share(folder: Path) -> tuple[str, str]:
-    """Microseconds of processor time in each period, and the period, of one control group."""
-    together = folder / "cpu.max"  # version 2
-    if together.exists():
-        quota, period = together.read_text().split()
-        return quota, period
-    quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-    return quota.strip(), period.strip()
-
-
-def control_groups() -> Iterator[Path]:
-    """The control groups that bound the processor time of this process, the innermost first."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = CGROUPS / "cpu" if controllers else CGROUPS  # version 1, or 2
-        own = root / path.lstrip("/")
-        yield from (up for up in (own, *own.parents) if up.is_relative_to(root))
+    return not cpu_instructions().isdisjoint(UNITS[precision])

@@ -29,7 +29,7 @@ from resnet_cli.benchmark.timing import Timing
 from resnet_cli.cli import cli
 from resnet_cli.cli.signals import ENDING
 from resnet_cli.devices import PRECISIONS
-from resnet_cli.ending import ending
+from resnet_cli.system import run_is_ending
 
 REPOSITORY = Path(__file__).parents[1]
 DEMO = REPOSITORY / "checkpoints" / "ants_bees_resnet18.safetensors"
@@ -132,7 +132,7 @@ def _usual_signals() -> Iterator[None]:
     sys.unraisablehook = hook
     for number, handler in zip(numbers, usual, strict=True):
         signal.signal(number, handler)
-    ending.clear()
+    run_is_ending.clear()
 
 
 @pytest.fixture

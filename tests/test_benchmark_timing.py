@@ -18,8 +18,7 @@ import torch
 from conftest import SAMPLES
 from measuring import CPU
 from resnet_cli import Classifier
-from resnet_cli.benchmark import memory
-from resnet_cli.benchmark.memory import CLEAR, forget_peak, peak_bytes, room
+from resnet_cli.benchmark.memory import CLEAR, forget_peak, peak_bytes
 from resnet_cli.benchmark.modes import time_end_to_end
 from resnet_cli.benchmark.peak import KERNELS, Kernel, best, climb, peak_gflops
 from resnet_cli.benchmark.photographs import Photographs
@@ -246,31 +245,3 @@ def test_peak_memory_is_that_of_the_row() -> None:
 
     assert 190e6 < during - before < 260e6
     assert peak_bytes(CPU) < during - 150e6
-
-
-CGROUPS = {  # files of a control group, and the bytes that it leaves
-    "two": ({"memory.max": "1000\n", "memory.current": "700\n",
-             "memory.stat": "anon 600\nactive_file 30\ninactive_file 70\n"}, 400),
-    "two without a limit": ({"memory.max": "max\n", "memory.current": "700\n",
-                             "memory.stat": "anon 600\n"}, None),
-    "one": ({"memory/memory.limit_in_bytes": "1000\n", "memory/memory.usage_in_bytes": "400\n",
-             "memory/memory.stat": "cache 9\ninactive_file 100\ntotal_active_file 5\n"}, 700),
-    "none": ({}, None),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", CGROUPS)
-def test_the_room_is_what_machine_and_container_leave(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files, left = CGROUPS[kind]
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    machine = tmp_path / "meminfo"
-    monkeypatch.setattr(memory, "GROUPS", tmp_path)
-    monkeypatch.setattr(memory, "MACHINE", machine)
-
-    assert room(CPU) is None  # a system without /proc
-    machine.write_text("MemTotal:  9 kB\nMemAvailable:      2 kB\n")
-    assert room(CPU) == (2048 if left is None else left)

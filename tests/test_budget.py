@@ -12,7 +12,7 @@ from PIL import Image
 
 from conftest import picture
 from resnet_cli import budget
-from resnet_cli.budget import LARGE_FILE, Budget, Turn, default_total, free_memory
+from resnet_cli.budget import LARGE_FILE, Budget, Turn
 from resnet_cli.errors import ImageError
 from resnet_cli.images import Decoder, Room
 from resnet_cli.loader import Loader
@@ -98,77 +98,6 @@ def test_what_was_claimed_is_given_back_after_an_error() -> None:
     with pytest.raises(KeyError), shared.claim(80):
         raise KeyError
     assert shared.held == 0
-
-
-def file_system(root: Path, files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand in for what the system says of its memory."""
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    monkeypatch.setattr(budget, "MEMINFO", root / "meminfo")
-    monkeypatch.setattr(budget, "GROUPS_OF_PROCESS", root / "cgroup")
-    monkeypatch.setattr(budget, "GROUPS", root / "groups")
-
-
-MACHINE = {"meminfo": "MemTotal: 9 kB\nMemFree:  1 kB\nMemAvailable:   8388608 kB\n"}
-
-
-@pytest.mark.parametrize(("files", "mebibytes"), [
-    ({}, 8192),
-    ({"cgroup": "0::/\n", "groups/memory.max": "max\n", "groups/memory.current": "7\n"}, 8192),
-    (  # inside a container, version 2
-        {
-            "cgroup": "0::/\n",
-            "groups/memory.max": str(2048 * MIB),
-            "groups/memory.current": str(1500 * MIB),
-            "groups/memory.stat": f"anon 9\ninactive_file {1000 * MIB}\nfile 3\n",
-        },
-        1548,
-    ),
-    (  # a service, limited above
-        {
-            "cgroup": "1:name=systemd:/x\n0::/user/service\n",
-            "groups/user/memory.max": str(4096 * MIB),
-            "groups/user/memory.current": str(96 * MIB),
-            "groups/user/memory.stat": "inactive_file 0\n",
-            "groups/user/service/memory.max": "max\n",
-        },
-        4000,
-    ),
-    (  # version 1
-        {
-            "cgroup": "5:cpu:/a\n4:memory:/b\n",
-            "groups/memory/b/memory.limit_in_bytes": str(1000 * MIB),
-            "groups/memory/b/memory.usage_in_bytes": str(500 * MIB),
-            "groups/memory/b/memory.stat": f"total_inactive_file {100 * MIB}\n",
-        },
-        600,
-    ),
-])  # fmt: skip
-def test_free_memory_is_within_the_limits_of_the_container(
-    tmp_path: Path, files: dict[str, str], mebibytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file_system(tmp_path, MACHINE | files, monkeypatch)
-
-    assert free_memory() == mebibytes * MIB
-    assert default_total() == mebibytes * MIB // 2
-
-
-def test_where_little_is_free_ordinary_photographs_still_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file_system(tmp_path, {"meminfo": "MemAvailable: 1000 kB\n"}, monkeypatch)
-
-    assert default_total() == 256 * MIB
-
-
-def test_a_system_that_says_nothing_has_some_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file_system(tmp_path, {}, monkeypatch)
-
-    assert default_total() >= 256 * MIB
 
 
 def loader(total: int) -> Loader:

@@ -12,8 +12,8 @@ import pytest
 
 from conftest import Run, picture
 from resnet_cli.cli.signals import ENDING, catch_signals, leave, unbroken
-from resnet_cli.ending import ending
 from resnet_cli.records import Prediction
+from resnet_cli.system import run_is_ending
 from resnet_cli.writers.durable.outputs import Output
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no such signals there")
@@ -48,9 +48,9 @@ def test_a_signal_waits_for_what_is_not_to_be_broken(
         work()
     assert raised.value.args == arguments
     assert done == ["inside"]
-    assert ending.is_set()  # for what takes long
+    assert run_is_ending.is_set()  # for what takes long
     catch_signals()
-    assert not ending.is_set()
+    assert not run_is_ending.is_set()
 
 
 @pytest.mark.parametrize(("number", "end", "arguments"), ENDS)

@@ -17,9 +17,9 @@ from resnet_cli.backend import Backend
 from resnet_cli.compiled import Compiled
 from resnet_cli.convolution import Traced, WinogradConv, saves, suits, winograd
 from resnet_cli.convolution.tiles import filter_transform, input_transform, output_transform
-from resnet_cli.ending import ending
 from resnet_cli.fusion import fold, fusable, fuse
 from resnet_cli.preprocess import Preprocess
+from resnet_cli.system import run_is_ending
 
 if not fusable(torch.float32) or not winograd.IS_X86:
     pytest.skip("this torch or processor has no use for it", allow_module_level=True)
@@ -154,7 +154,7 @@ def test_other_convolutions_do_not_suit(settings: dict[str, int]) -> None:
 def test_half_precision_suits_if_compiled_and_products_cost_time(
     unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(winograd, "instructions", lambda: {"avx512_bf16", unit})
+    monkeypatch.setattr(winograd, "cpu_instructions", lambda: {"avx512_bf16", unit})
     assert suits(conv_of().bfloat16(), compiled=True) is (unit != "amx_bf16")
     assert not suits(conv_of().bfloat16(), compiled=False)
     assert not suits(conv_of().half(), compiled=True)  # of too small a range
@@ -237,13 +237,13 @@ def test_a_run_that_is_being_ended_compiles_no_more() -> None:
     run = Traced(lambda values: values.cos())
     values = torch.ones(3)
     run(values)
-    ending.set()
+    run_is_ending.set()
     try:
         run(values)  # which is compiled
         with pytest.raises(KeyboardInterrupt):
             run(torch.ones(4))
     finally:
-        ending.clear()
+        run_is_ending.clear()
     torch.testing.assert_close(run(torch.ones(4)), torch.ones(4).cos())
 
 

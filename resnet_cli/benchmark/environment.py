@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-CPU_INFO = Path("/proc/cpuinfo")
+from resnet_cli.system import cpu_name
+
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -38,15 +39,6 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":  # cuda only
         return torch.cuda.get_device_name(device)
     return cpu_name()
-
-
-def cpu_name() -> str:
-    """Name of the processor."""
-    try:
-        match = re.search(r"model name\s*:\s*(.+)", CPU_INFO.read_text())
-    except OSError:
-        match = None
-    return match[1] if match else platform.processor() or platform.machine()
 
 
 def driver() -> str | None:

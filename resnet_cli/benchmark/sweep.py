@@ -15,10 +15,11 @@ from resnet_cli.benchmark.peak import peak_gflops
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.checkpoint import Checkpoint
 from resnet_cli.classifier import Classifier
-from resnet_cli.devices import PRECISIONS, available_cores, has_units
+from resnet_cli.devices import PRECISIONS, has_units
 from resnet_cli.errors import DeviceError
 from resnet_cli.summary import Totals, summarise
 from resnet_cli.summary.networks import Subject
+from resnet_cli.system import available_cores
 
 log = logging.getLogger("resnet_cli")
 

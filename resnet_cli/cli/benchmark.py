@@ -190,7 +190,8 @@ def benchmark(
     from resnet_cli.benchmark.timing import Effort
     from resnet_cli.cli.sweep import check_outputs, run
     from resnet_cli.cli.terminal import showing_notes
-    from resnet_cli.devices import available_cores, find_device
+    from resnet_cli.devices import find_device
+    from resnet_cli.system import available_cores
 
     check_outputs(outputs, overwrite=overwrite)
     earlier = None if compare is None else read_benchmark(compare)

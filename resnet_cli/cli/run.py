@@ -12,10 +12,11 @@ from resnet_cli.cli.destinations import Destinations
 from resnet_cli.cli.record import Record
 from resnet_cli.cli.signals import unbroken
 from resnet_cli.cli.terminal import above_the_bar, note, progress_bar
-from resnet_cli.devices import available_cores, device_name
+from resnet_cli.devices import device_name
 from resnet_cli.errors import UserError
 from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.records import Prediction
+from resnet_cli.system import available_cores
 from resnet_cli.tally import Tally
 from resnet_cli.text import amount, first_few
 from resnet_cli.verification import verify

@@ -12,7 +12,6 @@ from resnet_cli.cli.figures import Files, show
 from resnet_cli.cli.record import Record
 from resnet_cli.cli.run import describe, report, saying_how_far, verified
 from resnet_cli.cli.terminal import note, progress_bar
-from resnet_cli.devices import available_cores
 from resnet_cli.evaluate import Evaluation, Scorecard
 from resnet_cli.evaluate.audit import Finding, audit, sample, trials
 from resnet_cli.evaluate.dataset import Dataset, by_folder, by_table
@@ -21,6 +20,7 @@ from resnet_cli.evaluate.formats import as_json
 from resnet_cli.evaluate.mistakes import mistakes_writer
 from resnet_cli.evaluate.text import text
 from resnet_cli.records import Prediction
+from resnet_cli.system import available_cores
 from resnet_cli.tally import Tally
 from resnet_cli.writers import Options, Write, open_writer, saying
 

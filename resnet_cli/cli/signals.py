@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from resnet_cli.cli.pipes import discard
-from resnet_cli.ending import ending
+from resnet_cli.system import run_is_ending
 
 Handler = Callable[[int, object], None] | signal.Handlers
 
@@ -54,7 +54,7 @@ def catch_signals() -> None:
     """Let signals unwind the run, so that what was written is closed properly."""
     if threading.current_thread() is not threading.main_thread():
         return
-    ending.clear()
+    run_is_ending.clear()
     patience.came = None
     sys.unraisablehook = unraisable
     handle(patience.heed)
@@ -62,7 +62,7 @@ def catch_signals() -> None:
 
 def unraisable(what: "sys.UnraisableHookArgs") -> None:
     """Say nothing of a signal that is lost; anything else is a bug, and is printed."""
-    if not (ending.is_set() and isinstance(what.exc_value, KeyboardInterrupt | SystemExit)):
+    if not (run_is_ending.is_set() and isinstance(what.exc_value, KeyboardInterrupt | SystemExit)):
         sys.__unraisablehook__(what)
 
 
@@ -76,7 +76,7 @@ def leave(status: object) -> None:
         status: for the shell, where it is a number.
     """
     handle(signal.SIG_DFL)
-    if ending.is_set() and isinstance(status, int):
+    if run_is_ending.is_set() and isinstance(status, int):
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):
                 stream.flush()
@@ -94,7 +94,7 @@ def handle(handler: Handler) -> None:
 
 def end(number: int) -> NoReturn:
     """End the run with the status of a signal."""
-    ending.set()
+    run_is_ending.set()
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if number != signal.SIGTERM:

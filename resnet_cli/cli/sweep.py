@@ -17,9 +17,10 @@ from resnet_cli.benchmark.verdict import Options, verdict
 from resnet_cli.checkpoint import Checkpoint
 from resnet_cli.cli.terminal import above_the_bar, note, progress_bar
 from resnet_cli.convolution import saves
-from resnet_cli.devices import PRECISIONS, available_cores, has_units
+from resnet_cli.devices import PRECISIONS, has_units
 from resnet_cli.errors import OutputError
 from resnet_cli.fusion import fusable
+from resnet_cli.system import available_cores
 from resnet_cli.text import amount
 from resnet_cli.writers import check_new, saying
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from resnet_cli.ending import ending
+from resnet_cli.system import run_is_ending
 
 # in Python's wrapper the other threads would wait, for the interpreter's lock, while one computes
 OPTIONS = {"config_patches": {"cpp_wrapper": True}}
@@ -60,7 +60,7 @@ class Traced:
 
         with self.lock:
             if key not in self.ready:
-                if ending.is_set():
+                if run_is_ending.is_set():
                     raise KeyboardInterrupt
                 tensors = [given for given in arguments if isinstance(given, Tensor)]
                 graph = make_fx(of_tensors)(*tensors)

@@ -18,7 +18,7 @@ from resnet_cli.convolution.tiles import (
     tiles,
 )
 from resnet_cli.convolution.traced import Traced
-from resnet_cli.processor import instructions
+from resnet_cli.system import cpu_instructions
 
 IS_X86 = platform.machine() in ("x86_64", "AMD64")  # elsewhere many groups may be slow
 
@@ -134,5 +134,5 @@ def saves(dtype: torch.dtype, *, compiled: bool) -> bool:
     of matrices leave nothing to save.
     """
     if dtype == torch.bfloat16:
-        return IS_X86 and compiled and "amx_bf16" not in instructions()
+        return IS_X86 and compiled and "amx_bf16" not in cpu_instructions()
     return IS_X86 and dtype == torch.float32

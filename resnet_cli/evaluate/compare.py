@@ -12,7 +12,6 @@ import torch
 
 from resnet_cli.answers import Wanted
 from resnet_cli.classifier import Classifier
-from resnet_cli.devices import available_cores
 from resnet_cli.errors import ImageError
 from resnet_cli.evaluate import TOP, Evaluation, Scorecard
 from resnet_cli.evaluate.statistics import Share, mcnemar, share
@@ -22,6 +21,7 @@ from resnet_cli.loader import Loader
 from resnet_cli.pipeline import chunked, stream
 from resnet_cli.processes import placed
 from resnet_cli.records import Batch, Prediction
+from resnet_cli.system import available_cores
 from resnet_cli.truth import Lookup
 
 SURE = 0.05  # p above which a difference may be luck

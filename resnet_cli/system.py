@@ -1,0 +1,149 @@
+"""What this process may use of its machine: cores, memory, and the processor's instructions.
+
+Control groups, which bound a process in a container, are known here and nowhere else.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from math import ceil
+from pathlib import Path
+from platform import machine, processor
+from threading import Event
+
+CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS_OF_PROCESS = Path("/proc/self/cgroup")
+MEMINFO = Path("/proc/meminfo")
+CPUINFO = Path("/proc/cpuinfo")
+
+MEMORY_FILES = (  # limit, usage, and what of the usage is droppable file cache: versions 2 and 1
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+run_is_ending = Event()
+"""Set by a signal that ends the run, for long work that nothing else would stop."""
+
+
+def available_cores() -> int:
+    """Count the CPU cores that this process may use.
+
+    The smallest of what affinity, a container's share of time and ``OMP_NUM_THREADS`` allow.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    limits = [affinity or 1, *cpu_quotas()]
+    if asked.isdecimal() and int(asked):
+        limits.append(int(asked))
+    return min(limits)
+
+
+def cpu_quotas() -> Iterator[int]:
+    """Yield the cores' worth of time that each control group allows, rounded up."""
+    for folder in control_groups("cpu"):
+        try:
+            quota, period = read_cpu_quota(folder)
+        except (OSError, ValueError):  # no limit here, or a kernel that states it differently
+            continue
+        if quota.isdecimal():  # and not "max", or -1
+            yield max(1, ceil(int(quota) / int(period)))
+
+
+def read_cpu_quota(folder: Path) -> tuple[str, str]:
+    """Read the microseconds of CPU time in each period, and the period, of a control group."""
+    both = folder / "cpu.max"  # version 2
+    if both.exists():
+        quota, period = both.read_text().split()
+        return quota, period
+    quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+    return quota.strip(), period.strip()
+
+
+def free_memory() -> int | None:
+    """Return the bytes that this process can still take; None where the system does not say.
+
+    Taking more than the machine has does not fail on Linux: the kernel kills the process once the
+    memory is used.
+    """
+    machine_bytes = next(free_machine_memory(), None)
+    if machine_bytes is None:
+        return None
+    return max(0, min([machine_bytes, *free_group_memory()]))
+
+
+def free_machine_memory() -> Iterator[int]:
+    """Yield the free bytes of the machine, then all that it has, as far as it states them."""
+    with suppress(OSError, StopIteration, ValueError):
+        yield read_kilobytes(MEMINFO, "MemAvailable")
+    with suppress(OSError, ValueError, AttributeError):
+        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def free_group_memory() -> Iterator[int]:
+    """Yield the bytes that each limit on a control group of this process leaves."""
+    for folder in control_groups("memory"):
+        for limit, usage, cache in MEMORY_FILES:
+            with suppress(OSError, ValueError):  # no such file, or "max"
+                left = int((folder / limit).read_text()) - int((folder / usage).read_text())
+                statistics = (folder / "memory.stat").read_text().split()
+                yield left + int(statistics[statistics.index(cache) + 1])
+
+
+def control_groups(controller: str) -> Iterator[Path]:
+    """Yield the folders of the control groups that bound this process, the innermost first.
+
+    The root is always among them: a container sees its own group as the root.
+
+    Args:
+        controller: ``cpu`` or ``memory``; in version 1 each has a tree of its own.
+    """
+    own = {CGROUPS: Path(), CGROUPS / controller: Path()}
+    with suppress(OSError):
+        for line in CGROUPS_OF_PROCESS.read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            if not controllers:
+                own[CGROUPS] = Path(name.lstrip("/"))
+            elif controller in controllers.split(","):
+                own[CGROUPS / controller] = Path(name.lstrip("/"))
+    for root, name in own.items():
+        yield from (root / part for part in (name, *name.parents))
+
+
+def read_kilobytes(file: Path, name: str) -> int:
+    """Return the bytes that a line of a file in ``/proc`` states in kB."""
+    line = next(line for line in file.read_text().splitlines() if line.startswith(f"{name}:"))
+    return 1024 * int(line.split()[1])
+
+
+def cpu_instructions() -> set[str]:
+    """Return the names of the processor's instruction sets, such as ``avx512_bf16``.
+
+    A release of torch that does not tell (``torch.cpu.get_capabilities`` is newer than 2.11) is
+    replaced by ``/proc/cpuinfo``.
+    """
+    import torch  # here, as nothing else of this module needs it
+
+    tell = getattr(torch.cpu, "get_capabilities", None)
+    return {name for name, value in tell().items() if value is True} if tell else cpu_flags()
+
+
+def cpu_flags() -> set[str]:
+    """Return what Linux says that the first processor can do."""
+    lines = read_cpuinfo().splitlines()
+    words = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return set(words.partition(":")[2].split())
+
+
+def cpu_name() -> str:
+    """Return the name of the processor."""
+    match = re.search(r"^model name\s*:\s*(.+)$", read_cpuinfo(), re.MULTILINE)
+    return match[1] if match else processor() or machine()
+
+
+def read_cpuinfo() -> str:
+    """Read what Linux says of its processors; elsewhere nothing."""
+    try:
+        return CPUINFO.read_text()
+    except OSError:
+        return ""
