@@ -114,8 +114,9 @@ from resnet_cli.cli.options import (
     "--threshold",
     type=click.FloatRange(0, 1),
     metavar="P",
-    default=0.0,
-    help="Also say how good the images are whose top probability (0 to 1) reaches P.",
+    help="Also say how good the images are whose top probability (0 to 1) reaches P; others are "
+    "'uncertain' in the report. With --predictions any P, whichever the rows were made with.  "
+    "[default: none]",
 )
 @batch_size_option
 @workers_option
@@ -142,7 +143,7 @@ def evaluate(
     audit_images: int,
     stdout_format: str,
     topk: int,
-    threshold: float,
+    threshold: float | None,
     batch_size: int | None,
     workers: int | None,
     grids: tuple[Path, ...],

@@ -53,8 +53,8 @@ from resnet_cli.cli.options import (
     "--threshold",
     type=click.FloatRange(0, 1),
     metavar="P",
-    default=0.0,
-    help="Top probability (0 to 1) under which the label is 'uncertain'; the scores stay.",
+    help="Add a column 'decision': the label, or 'uncertain' where the top probability (0 to 1) is "
+    "under P. Label and scores stay.  [default: none]",
 )
 @batch_size_option
 @workers_option
@@ -87,7 +87,7 @@ def predict(
     outputs: tuple[Path, ...],
     stdout_format: str,
     topk: int | None,
-    threshold: float,
+    threshold: float | None,
     batch_size: int | None,
     workers: int | None,
     grids: tuple[Path, ...],
@@ -135,6 +135,7 @@ def predict(
             *grid_size,
             caption,
             overwrite,
+            decides=threshold is not None,
             truth=folder_truth(classifier.class_names),
             report_limit=report_limit,
         )

@@ -22,7 +22,7 @@ class Record:
     classifier: Classifier
     tally: Tally
     topk: int  # classes of an image
-    threshold: float  # 0 to 1
+    threshold: float | None  # 0 to 1; None where nothing is decided
     status: str = "running"  # then done, or stopped
     begun: float = field(default_factory=perf_counter)
     ended: float | None = None  # when all pictures were done

@@ -35,7 +35,7 @@ class Settings:
     labels: Path | None
     stdout_format: str  # text or json
     topk: int
-    threshold: float
+    threshold: float | None
     batch_size: int | None
     workers: int | None
     progress: str

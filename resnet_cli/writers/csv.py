@@ -8,7 +8,7 @@ from typing import BinaryIO, TextIO
 
 from resnet_cli.records import Prediction
 from resnet_cli.writers.options import Options, Write
-from resnet_cli.writers.rows import DamageError, Records, Row, cells, columns, from_flat
+from resnet_cli.writers.rows import DamageError, Layout, Records, Row, cells, from_flat
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet take a cell for a formula."""
@@ -16,7 +16,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def csv_lines(options: Options) -> tuple[bytes, Callable[[Prediction], bytes]]:
     """The header of a file and what makes its lines; names that are no UTF-8 keep their bytes."""
-    lines = Lines(options.topk)
+    lines = Lines(options.layout)
     return (
         lines.header().encode(),
         lambda prediction: lines.row(prediction).encode("utf-8", "surrogateescape"),
@@ -25,7 +25,7 @@ def csv_lines(options: Options) -> tuple[bytes, Callable[[Prediction], bytes]]:
 
 def csv_rows(file: TextIO, options: Options) -> Write:
     """Write the header to an open file and return what writes a row."""
-    lines = Lines(options.topk)
+    lines = Lines(options.layout)
 
     def pass_on(line: str) -> None:
         file.write(line)
@@ -38,19 +38,19 @@ def csv_rows(file: TextIO, options: Options) -> Write:
 class Lines:
     """Makes lines of a table."""
 
-    def __init__(self, topk: int) -> None:
-        """Say how many classes an image has."""
-        self.topk = topk
+    def __init__(self, layout: Layout) -> None:
+        """Say which columns there are."""
+        self.layout = layout
         # a terminator with a carriage return makes the module quote cells that hold one
         self.table = csv.writer(Echo(), lineterminator="\r\n")
 
     def header(self) -> str:
         """The names of the columns."""
-        return self.line(columns(self.topk))
+        return self.line(self.layout.columns)
 
     def row(self, prediction: Prediction) -> str:
         """One prediction."""
-        path, *others = cells(prediction, self.topk)
+        path, *others = cells(prediction, self.layout)
         return self.line([disarmed(path, "./"), *map(disarmed, others)])
 
     def line(self, values: Iterable[object]) -> str:

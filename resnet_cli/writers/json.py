@@ -2,18 +2,19 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import BinaryIO, TextIO
 
 from resnet_cli.records import Prediction
 from resnet_cli.writers.options import Options, Write
-from resnet_cli.writers.rows import DamageError, Records, from_nested, nested
+from resnet_cli.writers.rows import DamageError, Layout, Records, from_nested, nested
 
 
-def jsonl_rows(file: TextIO, _: Options) -> Write:
+def jsonl_rows(file: TextIO, options: Options) -> Write:
     """Return what writes an object a line to an open file."""
 
     def write(prediction: Prediction) -> None:
-        file.write(encoded(prediction) + "\n")
+        file.write(encoded(prediction, options.layout) + "\n")
         file.flush()
 
     return write
@@ -28,23 +29,23 @@ def write_list(rows: BinaryIO, file: BinaryIO, _: Options) -> None:
     file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
 
 
-def jsonl_lines(_: Options) -> tuple[bytes, Callable[[Prediction], bytes]]:
+def jsonl_lines(options: Options) -> tuple[bytes, Callable[[Prediction], bytes]]:
     """The header of a file, which is none, and what makes its lines."""
-    return b"", json_line
+    return b"", partial(json_line, layout=options.layout)
 
 
-def json_line(prediction: Prediction) -> bytes:
+def json_line(prediction: Prediction, layout: Layout) -> bytes:
     r"""One prediction as a line.
 
     A name that is no UTF-8 reaches the file as \udcxx, which is how JSON writes such a character:
     what reads it back gets the path that opens.
     """
-    return (encoded(prediction) + "\n").encode("utf-8", "backslashreplace")
+    return (encoded(prediction, layout) + "\n").encode("utf-8", "backslashreplace")
 
 
-def encoded(prediction: Prediction) -> str:
+def encoded(prediction: Prediction, layout: Layout) -> str:
     """One prediction as JSON."""
-    return json.dumps(nested(prediction), ensure_ascii=False)
+    return json.dumps(nested(prediction, layout), ensure_ascii=False)
 
 
 def jsonl_records(file: BinaryIO) -> Records:

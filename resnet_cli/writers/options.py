@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_cli.records import Prediction
+from resnet_cli.writers.rows import Layout
 from resnet_cli.writers.saved import Saved
 
 Write = Callable[[Prediction], None]
@@ -29,3 +30,9 @@ class Options:
     truth: Callable[[Path], str | None] = unknown  # the true label of a picture
     record: Callable[[], Mapping[str, Any]] = dict  # of the run so far, as in FILE.run.json
     report_limit: int = 10_000  # pictures in a report
+    decides: bool = False  # there is a column for the decision
+
+    @property
+    def layout(self) -> Layout:
+        """The columns of a row."""
+        return Layout(self.topk, self.decides)
