@@ -22,7 +22,9 @@ class Wanted:
     """What is kept of the network's answer to an image."""
 
     topk: int  # classes
-    threshold: float | None = None  # a best probability under it is ``uncertain``; None: no decision
+    threshold: float | None = (
+        None  # a best probability under it is ``uncertain``; None: no decision
+    )
     distribution: bool = False  # the probabilities of all classes too
 
 

@@ -66,14 +66,7 @@ class Destinations:
         earlier = saved if self.resume else [None] * len(self.files)
         with ExitStack() as stack:
             outputs = [
-                Output(
-                    path,
-                    one or Saved(),
-                    stack.enter_context(
-                        open_writer(path, replace(self.options_for(path), saved=one))
-                    ),
-                )
-                for path, one in zip(self.files, earlier, strict=True)
+                self.opened(path, one, stack) for path, one in zip(self.files, earlier, strict=True)
             ]
             drawings: list[Write] = [
                 stack.enter_context(open_writer(path, self.options)) for path in self.grids
@@ -83,6 +76,12 @@ class Destinations:
 
                 drawings.append(stack.enter_context(window_writer(self.options)))
             yield outputs, drawings
+
+    def opened(self, path: Path, saved: Saved | None, stack: ExitStack) -> Output:
+        """Open one result file."""
+        options = self.options_for(path).after(saved)
+        write = stack.enter_context(open_writer(path, options))
+        return Output(path, saved or Saved(), write, options)
 
     def to_stdout(self, earlier: int, total: int | None) -> Write:
         """What writes a result to stdout, as long as somebody reads it.
@@ -121,6 +120,8 @@ class Destinations:
         rows, errors = TABLES[self.stdout_format]
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors=errors)
+            if self.options.dialect.bom and self.stdout_format == "csv":
+                sys.stdout.reconfigure(encoding="utf-8")  # which is what the mark says
         return rows(sys.stdout, self.options)
 
 

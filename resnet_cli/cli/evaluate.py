@@ -9,6 +9,8 @@ from resnet_cli.cli.options import (
     POSITIVE,
     SOME_UNREADABLE,
     batch_size_option,
+    csv_bom_option,
+    csv_separator_option,
     debug_option,
     grid_option,
     grid_size_option,
@@ -123,6 +125,8 @@ from resnet_cli.cli.options import (
 @grid_option
 @grid_size_option
 @show_option
+@csv_separator_option
+@csv_bom_option
 @overwrite_option
 @on_error_option
 @verify_option
@@ -149,6 +153,8 @@ def evaluate(
     grids: tuple[Path, ...],
     grid_size: tuple[int, int],
     show: bool,
+    csv_separator: str,
+    csv_bom: bool,
     overwrite: bool,
     on_error: str,
     verify: int,
@@ -165,10 +171,12 @@ def evaluate(
     from resnet_cli.cli.rivals import compare
     from resnet_cli.cli.scoring import Settings, score
     from resnet_cli.cli.terminal import bar_wanted, showing_notes
+    from resnet_cli.writers import Dialect
 
     files = Files(
         outputs=outputs, confusion=confusion, calibration=calibration, mistakes=mistakes,
         report=report, grids=grids, show=show, overwrite=overwrite,
+        dialect=Dialect(csv_separator, csv_bom),
     )  # fmt: skip
     files.check()
     settings = Settings(

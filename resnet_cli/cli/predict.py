@@ -9,6 +9,8 @@ from resnet_cli.cli.options import (
     POSITIVE,
     SOME_UNREADABLE,
     batch_size_option,
+    csv_bom_option,
+    csv_separator_option,
     debug_option,
     grid_option,
     grid_size_option,
@@ -76,6 +78,8 @@ from resnet_cli.cli.options import (
     "off: rows that are there stay, those of other or new pictures come after them. Refused when "
     "checkpoint, classes or settings differ. Without files it starts.",
 )
+@csv_separator_option
+@csv_bom_option
 @overwrite_option
 @on_error_option
 @verify_option
@@ -95,6 +99,8 @@ def predict(
     show: bool,
     report_limit: int,
     resume: bool,
+    csv_separator: str,
+    csv_bom: bool,
     overwrite: bool,
     on_error: str,
     verify: int,
@@ -110,7 +116,7 @@ def predict(
     from resnet_cli.cli.run import describe, find, run, verified
     from resnet_cli.cli.terminal import bar_wanted, showing_notes
     from resnet_cli.truth import folder_truth
-    from resnet_cli.writers import Options, check_outputs
+    from resnet_cli.writers import Dialect, Options, check_outputs
 
     if resume and overwrite:
         raise click.UsageError(
@@ -136,6 +142,7 @@ def predict(
             caption,
             overwrite,
             decides=threshold is not None,
+            dialect=Dialect(csv_separator, csv_bom),
             truth=folder_truth(classifier.class_names),
             report_limit=report_limit,
         )

@@ -65,7 +65,8 @@ def run(
     tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
     record = Record(classifier, tally, destinations.options.topk, settings["threshold"])
     files = destinations.files if destinations.resume else ()
-    plan = Plan([resumed(path, record.decisive) for path in files])
+    earlier_files = {path: destinations.options_for(path) for path in files}
+    plan = Plan(resumed(earlier_files, record.decisive))
     left = plan.remaining(found)
     if destinations.resume:
         explain(destinations.files, plan, left)

@@ -152,7 +152,9 @@ def writers(
     if files.mistakes is not None:
         with saying(files.mistakes):
             write_mistake = stack.enter_context(
-                mistakes_writer(files.mistakes, names, overwrite=files.overwrite)
+                mistakes_writer(
+                    files.mistakes, names, overwrite=files.overwrite, dialect=files.dialect
+                )
             )
         yield write_mistake
     truths = {

@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 
+from resnet_cli.writers.dialect import Dialect
 from resnet_cli.writers.rows import as_utf8
 
 
@@ -19,7 +20,9 @@ class Saved:
     size: int = 0  # bytes of the file
     end: int = 0  # bytes of its whole rows
     damage: str = ""  # what is wrong with the bytes between the two
-    errors: int = 0  # rows of pictures that could not be read
+    errors: int = 0  # rows of images that could not be read
+    dialect: Dialect | None = None  # of a .csv, as its header says
+    decides: bool = True  # it has a column for the decision, where the run decides
     keys: "array[int]" = field(default_factory=lambda: array("q"))  # of paths, then sorted
     taken: "array[int]" = field(default_factory=lambda: array("q"))  # of those keys, at their first
 
