@@ -4,12 +4,22 @@ import csv
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, TextIO, TypeVar
 
 from resnet_cli.records import Prediction
 from resnet_cli.writers.dialect import Dialect, Table, dialect_of
 from resnet_cli.writers.options import Options, Write
-from resnet_cli.writers.rows import DamageError, Records, Row, cells, from_flat
+from resnet_cli.writers.rows import (
+    DamageError,
+    Identities,
+    Records,
+    Row,
+    cells,
+    from_flat,
+    is_error,
+)
+
+T = TypeVar("T")
 
 REQUIRED = {"path", "status", "label", "index", "prob"}
 """Columns that results have, whoever saved them last."""
@@ -95,6 +105,30 @@ def csv_records(file: BinaryIO) -> Records:
     Raises:
         DamageError: at the first row that is not whole.
     """
+    return whole_rows(file, lambda row: from_flat({k: v or None for k, v in row.items()}, armed))
+
+
+def csv_identities(file: BinaryIO) -> Identities:
+    """Yield which items have rows in a CSV.
+
+    Raises:
+        DamageError: at the first row that is not whole.
+    """
+    for (path, failed), end in whole_rows(file, identity):
+        yield path, failed, end
+
+
+def identity(row: dict[str, str]) -> tuple[str, bool]:
+    """Return the path of a row, and whether it is an error."""
+    return row["path"], is_error(row["status"], classes=bool(row["prob"]))
+
+
+def whole_rows(file: BinaryIO, read: Callable[[dict[str, str]], T]) -> Iterator[tuple[T, int]]:
+    """Yield what is read of each row of a CSV, and the place in bytes where the row ends.
+
+    Raises:
+        DamageError: at the first row that is not whole.
+    """
     names: list[str] = []
     separator = csv_dialect(file).separator
     for number, (text, end) in enumerate(quoted_lines(file)):
@@ -103,11 +137,10 @@ def csv_records(file: BinaryIO) -> Records:
             if not names:
                 names = complete(cells)
                 continue
-            row: Row = dict(zip(names, cells, strict=True))
-            prediction = from_flat({name: value or None for name, value in row.items()}, armed)
+            found = read(dict(zip(names, cells, strict=True)))
         except (ValueError, KeyError, TypeError, csv.Error) as error:
             raise DamageError(number, error) from error
-        yield prediction, end
+        yield found, end
 
 
 def csv_dialect(file: BinaryIO) -> Dialect:

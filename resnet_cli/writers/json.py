@@ -1,13 +1,24 @@
 """JSON: an object a line (.jsonl), or one list of them (.json)."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, TextIO, TypeVar
 
 from resnet_cli.records import Prediction
 from resnet_cli.writers.options import Options, Write
-from resnet_cli.writers.rows import DamageError, Layout, Records, from_nested, nested
+from resnet_cli.writers.rows import (
+    DamageError,
+    Identities,
+    Layout,
+    Records,
+    Row,
+    from_nested,
+    is_error,
+    nested,
+)
+
+T = TypeVar("T")
 
 
 def jsonl_rows(file: TextIO, options: Options) -> Write:
@@ -54,19 +65,49 @@ def jsonl_records(file: BinaryIO) -> Records:
     Raises:
         DamageError: at the first row that is not whole.
     """
+    return whole_rows(file, from_nested)
+
+
+def jsonl_identities(file: BinaryIO) -> Identities:
+    """Yield which items have rows in a file of JSON lines.
+
+    Raises:
+        DamageError: at the first row that is not whole.
+    """
+    for (path, failed), end in whole_rows(file, identity):
+        yield path, failed, end
+
+
+def identity(row: Row) -> tuple[str, bool]:
+    """Return the path of a row, and whether it is an error."""
+    return row["path"], is_error(row["status"], classes=len(row["predictions"]))
+
+
+def whole_rows(file: BinaryIO, read: Callable[[Row], T]) -> Iterator[tuple[T, int]]:
+    """Yield what is read of each line, and the place in bytes where the line ends.
+
+    Raises:
+        DamageError: at the first row that is not whole.
+    """
     end = 0
     for number, line in enumerate(file, start=1):
         end += len(line)
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("it has no end")
-            prediction = from_nested(json.loads(line))
+            found = read(json.loads(line))
         except (ValueError, KeyError, TypeError) as error:
             raise DamageError(number, error) from error
-        yield prediction, end
+        yield found, end
 
 
 def json_records(file: BinaryIO) -> Records:
     """Yield the rows of one list."""
     for row in json.load(file):
         yield from_nested(row), 0
+
+
+def json_identities(file: BinaryIO) -> Identities:
+    """Yield which items have rows in one list."""
+    for row in json.load(file):
+        yield *identity(row), 0

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from resnet_cli.writers.json import jsonl_records
 from resnet_cli.writers.options import Options
-from resnet_cli.writers.rows import Records, Row, as_utf8, flat, from_flat
+from resnet_cli.writers.rows import Identities, Records, Row, as_utf8, flat, from_flat
 
 ROW_GROUP = 10_000  # rows in memory at a time
 
@@ -47,3 +47,11 @@ def parquet_records(file: BinaryIO) -> Records:
         for batch in table.iter_batches():
             for row in batch.to_pylist():
                 yield from_flat(row), 0
+
+
+def parquet_identities(file: BinaryIO) -> Identities:
+    """Yield which items have rows in a Parquet file, of which no other column is read."""
+    with pq.ParquetFile(file) as table:
+        for batch in table.iter_batches(columns=["path", "status"]):
+            for path, status in zip(*(column.to_pylist() for column in batch), strict=True):
+                yield path, status == "error", 0

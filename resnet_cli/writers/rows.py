@@ -12,6 +12,9 @@ Row = dict[str, Any]
 Records = Iterator[tuple[Prediction, int]]
 """Rows read back, each with the place in bytes where it ends; 0 where a file has no such place."""
 
+Identities = Iterator[tuple[str, bool, int]]
+"""Of each row its path, whether it is an error, and the place where it ends."""
+
 TIMES = ("decode_ms", "preprocess_ms", "forward_ms")
 
 
@@ -152,8 +155,7 @@ def whole(row: Row, scores: list[Score], text: Callable[[str], str] = str) -> Pr
     Raises:
         ValueError: they do not.
     """
-    if row["status"] not in ("ok", "error") or bool(scores) != (row["status"] == "ok"):
-        raise ValueError(f"status {row['status']!r} with {len(scores)} classes")
+    failed = is_error(row["status"], classes=len(scores))
     return Prediction(
         path=Path(row["path"]),
         scores=tuple(scores),
@@ -161,9 +163,20 @@ def whole(row: Row, scores: list[Score], text: Callable[[str], str] = str) -> Pr
         preprocess_ms=number(row, "preprocess_ms"),
         forward_ms=number(row, "forward_ms"),
         batch_size=None if row.get("batch_size") is None else int(row["batch_size"]),
-        error=None if row["status"] == "ok" else text(row.get("error") or ""),
+        error=text(row.get("error") or "") if failed else None,
         decision=decision(row, scores, text),
     )
+
+
+def is_error(status: object, *, classes: int) -> bool:
+    """Return True if a row is of an item that could not be read.
+
+    Raises:
+        ValueError: its status is none, or does not agree with how many classes it has.
+    """
+    if status not in ("ok", "error") or bool(classes) != (status == "ok"):
+        raise ValueError(f"status {status!r} with {classes} classes")
+    return status == "error"
 
 
 def decision(row: Row, scores: list[Score], text: Callable[[str], str]) -> str | None:

@@ -1,5 +1,7 @@
 """The rows that a file holds already."""
 
+import os
+import re
 from array import array
 from bisect import bisect_left
 from dataclasses import dataclass, field, replace
@@ -10,6 +12,14 @@ import numpy as np
 
 from resnet_cli.writers.dialect import Dialect
 from resnet_cli.writers.rows import as_utf8
+
+UNTIDY = re.compile(r"//|(?:^|/)\.(?:/|\Z)|(?<=[^/])/\Z|^\Z")
+"""What ``Path`` would leave out of a path, or put into it."""
+
+
+def tidy(path: str) -> str:
+    """Spell a path as ``str(Path(path))`` does, which takes its time and mostly changes nothing."""
+    return str(Path(path)) if os.sep != "/" or UNTIDY.search(path) else path
 
 
 @dataclass(slots=True)
@@ -31,9 +41,9 @@ class Saved:
         """How many there are."""
         return len(self.keys)
 
-    def add(self, path: Path) -> None:
+    def add(self, path: str) -> None:
         """Note one row."""
-        self.keys.append(self.key(str(path)))
+        self.keys.append(self.key(path))
 
     def sorted(self) -> Self:
         """The same, ready to be asked."""
@@ -49,11 +59,12 @@ class Saved:
 
     def key(self, path: str) -> int:
         """A number for a path: two of a million have the same with a chance of 1 to 10^7."""
+        path = tidy(path)
         return hash(as_utf8(path) if self.spelt_out else path)
 
     def take(self, path: str) -> bool:
         """Whether there is a row for this path; a path that is listed twice has two."""
-        key = self.key(str(Path(path)))
+        key = self.key(path)
         first = bisect_left(self.keys, key)
         if first == len(self.keys) or self.keys[first] != key:
             return False

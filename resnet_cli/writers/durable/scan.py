@@ -7,8 +7,8 @@ from resnet_cli.writers.csv import csv_dialect
 from resnet_cli.writers.durable.advice import ResumeError
 from resnet_cli.writers.durable.growing import ROWS
 from resnet_cli.writers.durable.journal import journal_path
-from resnet_cli.writers.readers import READERS
-from resnet_cli.writers.rows import DamageError, Records
+from resnet_cli.writers.readers import IDENTITIES
+from resnet_cli.writers.rows import DamageError, Identities
 from resnet_cli.writers.saved import Saved
 
 
@@ -26,7 +26,7 @@ def saved_rows(path: Path) -> Saved:
         if path.suffix.lower() == ".csv":
             saved.dialect = csv_dialect(file)
         try:
-            collect(saved, READERS[place.suffix.lower()](file))
+            collect(saved, IDENTITIES[place.suffix.lower()](file))
         except DamageError as error:
             saved.damage = str(error)
             check_end(file, saved, place, foreign=error.row == (place.suffix.lower() != ".csv"))
@@ -38,11 +38,11 @@ def saved_rows(path: Path) -> Saved:
     return saved.sorted()
 
 
-def collect(saved: Saved, records: Records) -> None:
+def collect(saved: Saved, identities: Identities) -> None:
     """Note rows until the last, or the first that is not whole."""
-    for prediction, end in records:
-        saved.add(prediction.path)
-        saved.errors += prediction.error is not None
+    for path, failed, end in identities:
+        saved.add(path)
+        saved.errors += failed
         saved.end = end
 
 
