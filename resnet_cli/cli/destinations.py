@@ -49,6 +49,11 @@ class Destinations:
         """Classes of an image that any of them wants."""
         return max([self.options.topk, *(self.options_for(path).topk for path in self.files)])
 
+    @property
+    def resumed(self) -> dict[Path, Options]:
+        """The files that this run resumes, and how it would write each."""
+        return {path: self.options_for(path) for path in self.files if self.resume}
+
     def options_for(self, path: Path) -> Options:
         """A report shows the next best classes, however few the tables hold."""
         if path.suffix.lower() != ".html":

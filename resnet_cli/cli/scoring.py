@@ -10,7 +10,7 @@ from typing import Any
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli.figures import Files, show
 from resnet_cli.cli.record import Record
-from resnet_cli.cli.run import describe, report, saying_how_far, verified
+from resnet_cli.cli.run import describe, pinned, report, saying_how_far, verified
 from resnet_cli.cli.terminal import note, progress_bar
 from resnet_cli.devices import available_cores
 from resnet_cli.evaluate import Evaluation, Scorecard
@@ -116,7 +116,7 @@ def scored(
     scorecard = Scorecard(names, threshold=settings.threshold)
     total = len(dataset.paths)
     predictions = classifier.predict(
-        dataset.inputs,
+        pinned(dataset.inputs, record.inputs),
         topk=min(max(settings.topk, 5), len(names)),
         threshold=settings.threshold,
         batch_size=settings.batch_size,
