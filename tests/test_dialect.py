@@ -59,9 +59,7 @@ def test_what_was_written_is_read_back(separator: str, *, bom: bool) -> None:
     assert list(read_rows(Path("x.csv"))) == ROWS
 
 
-@pytest.mark.parametrize(
-    ("typed", "separator"), [(";", ";"), ("tab", "\t"), (r"\t", "\t"), ("TAB", "\t"), ("\t", "\t")]
-)
+@pytest.mark.parametrize(("typed", "separator"), [(";", ";"), ("Tab", "\t"), (r"\t", "\t")])
 def test_a_separator_as_it_is_typed(
     with_names: Run, photos: Path, typed: str, separator: str
 ) -> None:

@@ -41,14 +41,19 @@ class Output:
         self.errors += prediction.error is not None
 
     @property
+    def all_rows(self) -> int:
+        """Rows in the file."""
+        return self.saved.rows + self.rows
+
+    @property
     def all_errors(self) -> int:
-        """Rows in the file of pictures that could not be read."""
+        """Rows in the file of images that could not be read."""
         return self.saved.errors + self.errors
 
     def record(self, known: Mapping[str, Any]) -> dict[str, Any]:
         """What is known of the run, with the counts of this file."""
-        images = self.saved.rows + self.rows
-        counts = {"images": images, "ok": images - self.all_errors, "errors": self.all_errors}
+        images, errors = self.all_rows, self.all_errors
+        counts = {"images": images, "ok": images - errors, "errors": errors}
         spelling = {
             "columns": [*self.options.layout.columns],
             **self.options.dialect.record(),
@@ -101,7 +106,7 @@ def checked(path: Path, options: Options, record: Mapping[str, Any]) -> Saved:
     before = earlier_record(path)
     saved.decides = "decision" in before["columns"]
     now = {**record, "columns": [*options.after(saved).layout.columns]}
-    if saved.dialect is not None:  # a spreadsheet may have saved the file again in its own
+    if saved.rows and saved.dialect is not None:  # which a spreadsheet may have changed
         before |= saved.dialect.record()
         now |= options.dialect.record()
     check_same(path, before, now)
