@@ -9,7 +9,7 @@ import torch
 
 from resnet_cli.backend import Top
 from resnet_cli.errors import SettingError
-from resnet_cli.records import UNCERTAIN, Batch, Distribution, Prediction, Score
+from resnet_cli.records import Batch, Distribution, Prediction, Score, decide
 
 Answer = tuple[tuple[Score, ...], Distribution | None, float | None, int | None]
 """Scores, probabilities of all classes, milliseconds and batch size of one image."""
@@ -22,7 +22,9 @@ class Wanted:
     """What is kept of the network's answer to an image."""
 
     topk: int  # classes
-    threshold: float = 0.0  # a best probability under it makes the label ``uncertain``
+    threshold: float | None = (
+        None  # a best probability under it is ``uncertain``; None: no decision
+    )
     distribution: bool = False  # the probabilities of all classes too
 
 
@@ -55,6 +57,7 @@ class Answers:
                     forward_ms=forward_ms,
                     batch_size=size,
                     error=sample.error,
+                    decision=decide(scores, self.wanted.threshold),
                     warm_up=batch.warm_up,
                     thumbnail=sample.thumbnail,
                     distribution=distribution,
@@ -79,8 +82,6 @@ class Answers:
                     "or another checkpoint if that is no better"
                 )
             names = [self.class_names[index] for index in indices]
-            if probs[0] < self.wanted.threshold:
-                names[0] = UNCERTAIN
             scores = tuple(map(Score, names, indices, map(significant, probs)))
             yield scores, distribution, top.forward_ms / size, size
 

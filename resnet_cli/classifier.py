@@ -205,7 +205,7 @@ class Classifier:
         source: Source,
         *,
         topk: int | None = None,
-        threshold: float = 0.0,
+        threshold: float | None = None,
         batch_size: int | None = None,
         workers: int | None = None,
         on_error: str = "skip",
@@ -217,7 +217,8 @@ class Classifier:
         Args:
             source: a folder, a file, a glob, ``@list.txt``, several of them, or their ``Inputs``.
             topk: classes kept for an image, at most the number there are.
-            threshold: a best probability under it makes the label ``uncertain``.
+            threshold: makes ``decision`` the label, or ``uncertain`` where the best probability is
+                under it; None decides nothing.
             batch_size: images in one pass; None chooses for the device and the number of images.
             workers: CPU threads; None takes all cores.
             on_error: ``skip`` yields an error row and goes on, ``fail`` raises after that row.
@@ -304,7 +305,11 @@ def chosen(
 
 
 def check_settings(
-    topk: int | None, threshold: float, batch_size: int | None, workers: int | None, on_error: str
+    topk: int | None,
+    threshold: float | None,
+    batch_size: int | None,
+    workers: int | None,
+    on_error: str,
 ) -> None:
     """Refuse what ``predict`` cannot do.
 
@@ -315,8 +320,8 @@ def check_settings(
     for name, value in counts.items():
         if value is not None and value < 1:
             raise SettingError(f"cannot use {name}={value}: 1 or more")
-    if not 0 <= threshold <= 1:
-        raise SettingError(f"cannot use threshold={threshold}: a probability, 0 to 1")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise SettingError(f"threshold must be a probability, 0 to 1, got {threshold}")
     if on_error not in ("skip", "fail"):
         raise SettingError(f"cannot use on_error={on_error!r}: skip or fail")
 

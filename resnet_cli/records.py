@@ -1,5 +1,6 @@
 """What travels along the line from a path to a result row."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
-UNCERTAIN = "uncertain"  # the label where the best probability is under the threshold
+UNCERTAIN = "uncertain"  # the decision where the best probability is under the threshold
 
 Distribution = NDArray[np.float32]
 """Probabilities, 0 to 1, one a class."""
@@ -54,6 +55,7 @@ class Prediction:
     forward_ms: float | None = None  # time of its batch over batch_size
     batch_size: int | None = None  # images that went through the network together
     error: str | None = None
+    decision: str | None = None  # the label, or ``uncertain``; None where nothing was to decide
     warm_up: bool = False
     thumbnail: Image | None = None  # only when asked for
     # [classes] by index, only when asked for
@@ -80,6 +82,11 @@ class Prediction:
         return self.scores[0].prob if self.scores else None
 
     @property
+    def uncertain(self) -> bool:
+        """Whether the best probability is under the threshold of the run."""
+        return self.decision == UNCERTAIN
+
+    @property
     def total_ms(self) -> float:
         """Milliseconds of the three stages together."""
         return sum(ms or 0.0 for ms in (self.decode_ms, self.preprocess_ms, self.forward_ms))
@@ -87,3 +94,15 @@ class Prediction:
     def best(self, topk: int) -> "Prediction":
         """The same with at most so many classes."""
         return self if len(self.scores) <= topk else replace(self, scores=self.scores[:topk])
+
+
+def decide(scores: Sequence[Score], threshold: float | None) -> str | None:
+    """Return the label of the best class, or ``uncertain`` where its probability is too low.
+
+    Args:
+        scores: of one image, best first; none where it could not be read.
+        threshold: the lowest probability that decides; None decides nothing.
+    """
+    if threshold is None or not scores:
+        return None
+    return UNCERTAIN if scores[0].prob < threshold else scores[0].label

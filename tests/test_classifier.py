@@ -276,15 +276,17 @@ def test_a_top_probability_under_the_threshold_is_uncertain(
     threshold = (probs[3] + probs[4]) / 2
     rows = list(classifier.predict(pictures, topk=3, threshold=threshold))
 
-    assert [row.label == "uncertain" for row in rows].count(True) == 4
+    assert [row.decision == "uncertain" for row in rows].count(True) == 4
+    assert {row.decision for row in sure} == {None}
     for row, before in zip(rows, sure, strict=True):
         uncertain = cast(float, before.prob) < threshold
-        assert row.label == ("uncertain" if uncertain else before.label)
-        assert row.index == before.index
+        assert row.decision == ("uncertain" if uncertain else before.label)
+        assert row.uncertain == uncertain
+        assert (row.label, row.index) == (before.label, before.index)
         assert [s.prob for s in row.scores] == pytest.approx(
             [s.prob for s in before.scores], abs=1e-5
         )
-        assert [s.label for s in row.scores[1:]] == [s.label for s in before.scores[1:]]
+        assert [s.label for s in row.scores] == [s.label for s in before.scores]
 
 
 @pytest.mark.parametrize(

@@ -540,10 +540,12 @@ def test_a_grid_is_drawn(predict: Run, photos: Path) -> None:
     assert warned.replace("grid-3.png to", "grid-1.png to") in lines.splitlines()
 
 
-def test_the_threshold_makes_labels_uncertain(predict: Run, photos: Path) -> None:
+def test_the_threshold_decides_and_leaves_the_label(predict: Run, photos: Path) -> None:
+    plain = rows_of_csv(predict(photos, "--format", "csv").stdout)
     result = predict(photos, "--threshold", 1, "--format", "csv")
     rows = rows_of_csv(result.stdout)
-    assert {row["label"] for row in rows} == {"uncertain"}
+    assert {row["decision"] for row in rows} == {"uncertain"}
+    assert [row["label"] for row in rows] == [row["label"] for row in plain]
     assert {row["status"] for row in rows} == {"ok"}
     assert {row["index"] for row in rows} <= {"0", "1", "2"}
 

@@ -80,7 +80,8 @@ def ok(path: str = "a.jpg", *probs: float, first: int = 0, **changes: Any) -> Pr
 
 
 def doubtful(path: str, index: int = 1) -> Prediction:
-    return ok(path, scores=(Score(UNCERTAIN, index, 0.4), Score("wasps", 2, 0.35)))
+    scores = (Score(NAMES[index], index, 0.4), Score("wasps", 2, 0.35))
+    return ok(path, scores=scores, decision=UNCERTAIN)
 
 
 def broken(path: str = "b.jpg", error: str = "truncated JPEG") -> Prediction:
@@ -118,7 +119,7 @@ def test_counts_and_histogram_are_of_all_pictures() -> None:
     )  # fmt: skip
     expected, _ = np.histogram([*probs, 0.4], bins=20, range=(0, 1))
     assert page.data["histogram"] == expected.tolist()
-    assert dict(page.data["labels"]) == {"ants": 4, "bees": 4, "uncertain": 1}
+    assert dict(page.data["labels"]) == {"ants": 4, "bees": 5}
     assert len(page.rows) == 2
     assert "10 pictures" in page.text
     assert "1 uncertain" in page.text

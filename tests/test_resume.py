@@ -197,7 +197,7 @@ def test_a_finished_run_says_why_its_status_is_what_it_is(predict: Run, photos: 
     ("arguments", "complaint"),
     [
         (["-k", "2"], "topk 1 there, 2 now"),
-        (["--threshold", "0.5"], "threshold 0.0 there, 0.5 now"),
+        (["--threshold", "0.5"], "threshold nothing there, 0.5 now"),
         (["--exif", "ignore"], "exif apply there, ignore now"),
         (["--icc", "srgb"], "icc ignore there, srgb now"),
         (["--background", "white"], "background nothing there, white now"),

@@ -49,6 +49,11 @@ class Destinations:
         """Classes of an image that any of them wants."""
         return max([self.options.topk, *(self.options_for(path).topk for path in self.files)])
 
+    @property
+    def resumed(self) -> dict[Path, Options]:
+        """The files that this run resumes, and how it would write each."""
+        return {path: self.options_for(path) for path in self.files if self.resume}
+
     def options_for(self, path: Path) -> Options:
         """A report shows the next best classes, however few the tables hold."""
         if path.suffix.lower() != ".html":
@@ -66,14 +71,7 @@ class Destinations:
         earlier = saved if self.resume else [None] * len(self.files)
         with ExitStack() as stack:
             outputs = [
-                Output(
-                    path,
-                    one or Saved(),
-                    stack.enter_context(
-                        open_writer(path, replace(self.options_for(path), saved=one))
-                    ),
-                )
-                for path, one in zip(self.files, earlier, strict=True)
+                self.opened(path, one, stack) for path, one in zip(self.files, earlier, strict=True)
             ]
             drawings: list[Write] = [
                 stack.enter_context(open_writer(path, self.options)) for path in self.grids
@@ -83,6 +81,12 @@ class Destinations:
 
                 drawings.append(stack.enter_context(window_writer(self.options)))
             yield outputs, drawings
+
+    def opened(self, path: Path, saved: Saved | None, stack: ExitStack) -> Output:
+        """Open one result file."""
+        options = self.options_for(path).after(saved)
+        write = stack.enter_context(open_writer(path, options))
+        return Output(path, saved or Saved(), write, options)
 
     def to_stdout(self, earlier: int, total: int | None) -> Write:
         """What writes a result to stdout, as long as somebody reads it.
@@ -121,6 +125,8 @@ class Destinations:
         rows, errors = TABLES[self.stdout_format]
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors=errors)
+            if self.options.dialect.bom and self.stdout_format == "csv":
+                sys.stdout.reconfigure(encoding="utf-8")  # which is what the mark says
         return rows(sys.stdout, self.options)
 
 

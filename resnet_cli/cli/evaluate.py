@@ -9,6 +9,8 @@ from resnet_cli.cli.options import (
     POSITIVE,
     SOME_UNREADABLE,
     batch_size_option,
+    csv_bom_option,
+    csv_separator_option,
     debug_option,
     grid_option,
     grid_size_option,
@@ -115,14 +117,17 @@ from resnet_cli.cli.sections import Command
     "--threshold",
     type=click.FloatRange(0, 1),
     metavar="P",
-    default=0.0,
-    help="Also say how good the images are whose top probability (0 to 1) reaches P.",
+    help="Also say how good the images are whose top probability (0 to 1) reaches P; others are "
+    "'uncertain' in the report. With --predictions any P, whichever the rows were made with.  "
+    "[default: none]",
 )
 @batch_size_option
 @workers_option
 @grid_option
 @grid_size_option
 @show_option
+@csv_separator_option
+@csv_bom_option
 @overwrite_option
 @on_error_option
 @verify_option
@@ -143,12 +148,14 @@ def evaluate(
     audit_images: int,
     stdout_format: str,
     topk: int,
-    threshold: float,
+    threshold: float | None,
     batch_size: int | None,
     workers: int | None,
     grids: tuple[Path, ...],
     grid_size: tuple[int, int],
     show: bool,
+    csv_separator: str,
+    csv_bom: bool,
     overwrite: bool,
     on_error: str,
     verify: int,
@@ -165,10 +172,12 @@ def evaluate(
     from resnet_cli.cli.rivals import compare
     from resnet_cli.cli.scoring import Settings, score
     from resnet_cli.cli.terminal import bar_wanted, showing_notes
+    from resnet_cli.writers import Dialect
 
     files = Files(
         outputs=outputs, confusion=confusion, calibration=calibration, mistakes=mistakes,
         report=report, grids=grids, show=show, overwrite=overwrite,
+        dialect=Dialect(csv_separator, csv_bom),
     )  # fmt: skip
     files.check()
     settings = Settings(

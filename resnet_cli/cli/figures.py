@@ -11,6 +11,7 @@ from resnet_cli.errors import OutputError
 from resnet_cli.evaluate import Evaluation
 from resnet_cli.evaluate.formats import TABLES, as_csv, as_json
 from resnet_cli.writers import GRIDS, check_new, check_outputs, saying
+from resnet_cli.writers.dialect import Dialect
 
 FIGURES, PICTURES = (".json", ".csv"), (".png", ".pdf", ".svg", ".csv")
 
@@ -27,6 +28,7 @@ class Files:
     grids: tuple[Path, ...]
     show: bool  # windows with the pages of the grid
     overwrite: bool
+    dialect: Dialect  # of each .csv
 
     def check(self) -> None:
         """Refuse, before any work is done, what could not be written at the end of it."""
@@ -69,24 +71,23 @@ class Files:
         """Write figures, tables and pictures."""
         for path in self.outputs:
             is_json = path.suffix.lower() == ".json"
-            write(path, as_json(record) if is_json else as_csv(evaluation))
+            write(path, as_json(record) if is_json else as_csv(evaluation, self.dialect))
         if not evaluation.images:
             return
         drawn = {"confusion": self.confusion, "calibration": self.calibration}
         for name, paths in drawn.items():
             for path in paths:
-                draw(name, path, evaluation, caption)
+                self.draw(name, path, evaluation, caption)
 
+    def draw(self, name: str, path: Path, evaluation: Evaluation, caption: str) -> None:
+        """Write one plot, or its numbers."""
+        if path.suffix.lower() == ".csv":
+            write(path, TABLES[name](evaluation, self.dialect))
+            return
+        from resnet_cli.evaluate.plots import PLOTS, save
 
-def draw(name: str, path: Path, evaluation: Evaluation, caption: str) -> None:
-    """Write one picture, or its numbers."""
-    if path.suffix.lower() == ".csv":
-        write(path, TABLES[name](evaluation))
-        return
-    from resnet_cli.evaluate.plots import PLOTS, save
-
-    with saying(path):
-        save(PLOTS[name](evaluation, caption), path)
+        with saying(path):
+            save(PLOTS[name](evaluation, caption), path)
 
 
 def write(path: Path, words: str) -> None:

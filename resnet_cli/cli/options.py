@@ -1,10 +1,14 @@
 """Options that commands share, and how their values are read."""
 
+import re
 from pathlib import Path
 
 import click
 
 POSITIVE = click.IntRange(min=1)
+
+SEPARATOR = re.compile(r"""[^\w\s"'+.=@-]""")
+"""A character that neither quotes text nor stands in numbers, formulas and names of columns."""
 
 SOME_UNREADABLE = 3  # exit status of a run that met pictures it could not read
 
@@ -40,6 +44,14 @@ def two_counts(text: str) -> tuple[int, int] | None:
 def remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     """Keep ``--debug`` where the error boundary finds it."""
     ctx.meta["debug"] = value
+
+
+def separator(_: click.Context, __: click.Parameter, value: str) -> str:
+    r"""Read what separates the columns of a .csv: one character, ``tab`` or ``\t``."""
+    typed = "\t" if value.lower() in ("tab", r"\t") else value
+    if typed != "\t" and not (SEPARATOR.fullmatch(typed) and typed.isprintable()):
+        raise click.BadParameter(f"{value!r} cannot separate columns: use , or ; or | or tab")
+    return typed
 
 
 debug_option = click.option(
@@ -135,6 +147,21 @@ grid_size_option = click.option(
     metavar="RxC",
     default="4x4",
     help="Rows and columns of a page of the grid.",
+)
+
+csv_separator_option = click.option(
+    "--csv-separator",
+    callback=separator,
+    metavar="CHAR",
+    default=",",
+    help="Between the columns of CSV, in files and on stdout: ; for spreadsheets in many locales, "
+    "tab for a tab.",
+)
+
+csv_bom_option = click.option(
+    "--csv-bom",
+    is_flag=True,
+    help="Begin CSV with a byte order mark, by which Excel knows that it is UTF-8.",
 )
 
 show_option = click.option("--show", is_flag=True, help="Open a window for each page of the grid.")

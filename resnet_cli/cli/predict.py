@@ -9,6 +9,8 @@ from resnet_cli.cli.options import (
     POSITIVE,
     SOME_UNREADABLE,
     batch_size_option,
+    csv_bom_option,
+    csv_separator_option,
     debug_option,
     grid_option,
     grid_size_option,
@@ -54,8 +56,8 @@ from resnet_cli.cli.sections import Command
     "--threshold",
     type=click.FloatRange(0, 1),
     metavar="P",
-    default=0.0,
-    help="Top probability (0 to 1) under which the label is 'uncertain'; the scores stay.",
+    help="Add a column 'decision': the label, or 'uncertain' where the top probability (0 to 1) is "
+    "under P. Label and scores stay.  [default: none]",
 )
 @batch_size_option
 @workers_option
@@ -77,6 +79,8 @@ from resnet_cli.cli.sections import Command
     "off: rows that are there stay, those of other or new pictures come after them. Refused when "
     "checkpoint, classes or settings differ. Without files it starts.",
 )
+@csv_separator_option
+@csv_bom_option
 @overwrite_option
 @on_error_option
 @verify_option
@@ -88,7 +92,7 @@ def predict(
     outputs: tuple[Path, ...],
     stdout_format: str,
     topk: int | None,
-    threshold: float,
+    threshold: float | None,
     batch_size: int | None,
     workers: int | None,
     grids: tuple[Path, ...],
@@ -96,6 +100,8 @@ def predict(
     show: bool,
     report_limit: int,
     resume: bool,
+    csv_separator: str,
+    csv_bom: bool,
     overwrite: bool,
     on_error: str,
     verify: int,
@@ -111,7 +117,7 @@ def predict(
     from resnet_cli.cli.run import describe, find, run, verified
     from resnet_cli.cli.terminal import bar_wanted, showing_notes
     from resnet_cli.truth import folder_truth
-    from resnet_cli.writers import Options, check_outputs
+    from resnet_cli.writers import Dialect, Options, check_outputs
 
     if resume and overwrite:
         raise click.UsageError(
@@ -136,6 +142,8 @@ def predict(
             *grid_size,
             caption,
             overwrite,
+            decides=threshold is not None,
+            dialect=Dialect(csv_separator, csv_bom),
             truth=folder_truth(classifier.class_names),
             report_limit=report_limit,
         )

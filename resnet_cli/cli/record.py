@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from resnet_cli.classifier import Classifier
+from resnet_cli.fingerprint import Fingerprint
 from resnet_cli.tally import Tally
 
 
@@ -22,7 +23,8 @@ class Record:
     classifier: Classifier
     tally: Tally
     topk: int  # classes of an image
-    threshold: float  # 0 to 1
+    threshold: float | None  # 0 to 1; None where nothing is decided
+    inputs: Fingerprint = field(default_factory=Fingerprint)
     status: str = "running"  # then done, or stopped
     begun: float = field(default_factory=perf_counter)
     ended: float | None = None  # when all pictures were done
@@ -36,6 +38,7 @@ class Record:
             "folder": str(Path.cwd()),
             "started": self.started,
             "finished": None if self.status == "running" else now(),
+            "inputs": self.inputs.record(),
             **self.settled,
             **self.tally.record(self.seconds),
         }

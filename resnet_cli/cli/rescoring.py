@@ -59,7 +59,12 @@ def scored(saved: Saved, truth: Truth, files: Files, settings: Settings) -> tupl
         if files.mistakes is not None:
             with saying(files.mistakes):
                 write = stack.enter_context(
-                    mistakes_writer(files.mistakes, saved.names, overwrite=files.overwrite)
+                    mistakes_writer(
+                        files.mistakes,
+                        saved.names,
+                        overwrite=files.overwrite,
+                        dialect=files.dialect,
+                    )
                 )
         bar = stack.enter_context(progress_bar(None, settings.progress))
         for row in saved.rows():

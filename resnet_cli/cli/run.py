@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from resnet_cli.cli.signals import unbroken
 from resnet_cli.cli.terminal import above_the_bar, note, progress_bar
 from resnet_cli.devices import device_name
 from resnet_cli.errors import UserError
+from resnet_cli.fingerprint import Fingerprint
 from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.records import Prediction
 from resnet_cli.system import available_cores
@@ -65,8 +67,8 @@ def run(
     threads = workers or available_cores()
     tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
     record = Record(classifier, tally, destinations.options.topk, settings["threshold"])
-    files = destinations.files if destinations.resume else ()
-    plan = Plan([resumed(path, record.decisive) for path in files])
+    found = pinned(found, record.inputs)
+    plan = Plan(resumed(destinations.resumed, record.decisive))
     left = plan.remaining(found)
     if destinations.resume:
         explain(destinations.files, plan, left)
@@ -99,6 +101,12 @@ def run(
         say_vanished(plan)
     report(classifier, tally, record.seconds)
     return tally.errors + errors_before(outputs, tally.errors)
+
+
+def pinned(found: Inputs, fingerprint: Fingerprint) -> Inputs:
+    """Take the fingerprint of the inputs: at once, or of a stream as they come."""
+    paths = fingerprint.through(found.paths)
+    return replace(found, paths=paths if found.total is None else list(paths))
 
 
 def keep(prediction: Prediction, tally: Tally, outputs: Sequence[Output], plan: Plan) -> None:
@@ -152,15 +160,11 @@ def explain(files: Sequence[Path], plan: Plan, left: Inputs) -> None:
     """Say what each file holds, and how much is left.
 
     Raises:
-        UserError: a file has nothing to do with the inputs.
+        UserError: names every file that has nothing to do with the inputs.
     """
+    if left.total is not None and not left.listed:
+        refuse_foreign(files, plan)
     for file, saved in zip(files, plan.saved, strict=True):
-        foreign = saved.rows and saved.untaken == saved.rows
-        if foreign and left.total is not None and not left.listed:
-            raise UserError(
-                f"cannot resume {file}: none of its {saved.rows:,} rows is of these inputs: run it "
-                "in the same folder with the same INPUT, or start anew with --overwrite"
-            )
         errors = f", {amount(saved.errors, 'error')} among them" if saved.errors else ""
         note(f"{file} holds {amount(saved.rows, 'row')}{errors}")
         if saved.damage:
@@ -168,6 +172,24 @@ def explain(files: Sequence[Path], plan: Plan, left: Inputs) -> None:
     if left.total is not None:
         note("no picture is left" if not left.total else f"{amount(left.total, 'picture')} left")
         say_vanished(plan)
+
+
+def refuse_foreign(files: Sequence[Path], plan: Plan) -> None:
+    """Refuse files without a row of these inputs.
+
+    Raises:
+        UserError: names them.
+    """
+    foreign = [
+        f"{file}: none of its {saved.rows:,} rows is of these inputs"
+        for file, saved in zip(files, plan.saved, strict=True)
+        if saved.rows and saved.untaken == saved.rows
+    ]
+    if foreign:
+        raise UserError(
+            f"cannot resume {'; '.join(foreign)}: run it in the same folder with the same INPUT, "
+            "or start anew with --overwrite"
+        )
 
 
 def say_vanished(plan: Plan) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli.figures import Files, show
 from resnet_cli.cli.record import Record
-from resnet_cli.cli.run import describe, report, saying_how_far, verified
+from resnet_cli.cli.run import describe, pinned, report, saying_how_far, verified
 from resnet_cli.cli.terminal import note, progress_bar
 from resnet_cli.evaluate import Evaluation, Scorecard
 from resnet_cli.evaluate.audit import Finding, audit, sample, trials
@@ -35,7 +35,7 @@ class Settings:
     labels: Path | None
     stdout_format: str  # text or json
     topk: int
-    threshold: float
+    threshold: float | None
     batch_size: int | None
     workers: int | None
     progress: str
@@ -116,7 +116,7 @@ def scored(
     scorecard = Scorecard(names, threshold=settings.threshold)
     total = len(dataset.paths)
     predictions = classifier.predict(
-        dataset.inputs,
+        pinned(dataset.inputs, record.inputs),
         topk=min(max(settings.topk, 5), len(names)),
         threshold=settings.threshold,
         batch_size=settings.batch_size,
@@ -152,7 +152,9 @@ def writers(
     if files.mistakes is not None:
         with saying(files.mistakes):
             write_mistake = stack.enter_context(
-                mistakes_writer(files.mistakes, names, overwrite=files.overwrite)
+                mistakes_writer(
+                    files.mistakes, names, overwrite=files.overwrite, dialect=files.dialect
+                )
             )
         yield write_mistake
     truths = {

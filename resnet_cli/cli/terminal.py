@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from resnet_cli.cli.pipes import discard
 from resnet_cli.cli.quiet import silence_libtiff
-from resnet_cli.records import Prediction
+from resnet_cli.records import UNCERTAIN, Prediction
 from resnet_cli.text import printable
 
 if TYPE_CHECKING:
@@ -87,9 +87,13 @@ def above_the_bar() -> AbstractContextManager[None]:
 
 
 def result_line(prediction: Prediction, number: int, total: int | None) -> str:
-    """One image as a line: ``3/153  bees/1085.jpg  bees 0.987  12.4 ms``."""
+    """One image as a line: ``3/153  bees/1085.jpg  bees 0.987  12.4 ms``.
+
+    An uncertain one says what would be its label: ``uncertain (bees 0.487)``.
+    """
     start = f"{number}/{'?' if total is None else total}  {prediction.path}"
     if prediction.error is not None:
         return printable(f"{start}  ERROR {prediction.error}")
-    scores = "  ".join(f"{score.label} {score.prob:.3f}" for score in prediction.scores)
-    return printable(f"{start}  {scores}  {prediction.total_ms:.1f} ms")
+    first, *others = [f"{score.label} {score.prob:.3f}" for score in prediction.scores]
+    best = f"{UNCERTAIN} ({first})" if prediction.uncertain else first
+    return printable("  ".join([start, best, *others, f"{prediction.total_ms:.1f} ms"]))

@@ -81,7 +81,7 @@ def mistake(prediction: Prediction, truth: int, names: Sequence[str]) -> Mistake
     return Mistake(
         str(prediction.path),
         names[truth],
-        names[best.index],  # below a threshold, the label would be another
+        names[best.index],  # rows that earlier versions saved say ``uncertain`` in its place
         best.prob,
         next(kept, None if whole is None else float(f"{whole[truth]:.8g}")),
     )
@@ -90,12 +90,12 @@ def mistake(prediction: Prediction, truth: int, names: Sequence[str]) -> Mistake
 class Scorecard:
     """The fold: what is kept of the images seen so far, in bounded memory."""
 
-    def __init__(self, names: Sequence[str], *, threshold: float = 0.0) -> None:
+    def __init__(self, names: Sequence[str], *, threshold: float | None = None) -> None:
         """Begin with no image.
 
         Args:
             names: class names, one an output.
-            threshold: best probability, 0 to 1, below which an image is set aside.
+            threshold: best probability, 0 to 1, below which an image is set aside; None keeps all.
         """
         self.names = names
         self.threshold = threshold
@@ -127,7 +127,7 @@ class Scorecard:
             self.ranked += 1
             self.in_top += any(score.index == truth for score in prediction.scores[:TOP])
         self.reliability.add(best.prob, right=right)
-        if best.prob >= self.threshold:
+        if self.threshold is None or best.prob >= self.threshold:
             self.kept += 1
             self.kept_right += right
         if prediction.distribution is not None:
@@ -145,15 +145,20 @@ class Scorecard:
         else:
             heappushpop(self.mistakes, entry)
 
+    def kept_share(self) -> Kept | None:
+        """How many images reach the threshold, and how many of those are right."""
+        if not self.threshold:
+            return None
+        return Kept(
+            self.threshold, share(self.kept, self.images), share(self.kept_right, self.kept)
+        )
+
     def evaluation(self) -> Evaluation:
         """Work out every figure."""
         matrix = self.halves[0] + self.halves[1]
         rows = class_rows(matrix, self.names)
         complete = self.images > 0 and self.losses == self.images
         ranked = len(self.names) > TOP and self.ranked == self.images
-        kept = Kept(
-            self.threshold, share(self.kept, self.images), share(self.kept_right, self.kept)
-        )
         return Evaluation(
             images=self.images,
             errors=self.errors,
@@ -163,7 +168,7 @@ class Scorecard:
             means=means(rows),
             ece=self.reliability.error() if self.images else None,
             temperature=self.log_probs.temperature() if complete else None,
-            kept=kept if self.threshold else None,
+            kept=self.kept_share(),
             order=find_order(self.halves, self.names) if self.images else None,
             classes=rows,
             confused=most_confused(matrix, self.names, MOST),

@@ -61,7 +61,9 @@ class Comparison:
 class Ledger:
     """The fold over what all checkpoints say of an image."""
 
-    def __init__(self, classifiers: Sequence[Classifier], *, threshold: float = 0.0) -> None:
+    def __init__(
+        self, classifiers: Sequence[Classifier], *, threshold: float | None = None
+    ) -> None:
         """Begin with no image."""
         names = [classifier.class_names for classifier in classifiers]
         self.checkpoints = tuple(str(each.checkpoint.path) for each in classifiers)

@@ -1,14 +1,13 @@
 """An evaluation as the files that programs read."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from resnet_cli.evaluate import Evaluation
-from resnet_cli.writers.csv import disarmed, harmless
+from resnet_cli.writers.csv import csv_text, disarmed, harmless
+from resnet_cli.writers.dialect import COMMA, Dialect
 
 
 def as_json(record: Mapping[str, Any]) -> str:
@@ -16,39 +15,30 @@ def as_json(record: Mapping[str, Any]) -> str:
     return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
-def as_csv(evaluation: Evaluation) -> str:
+def as_csv(evaluation: Evaluation, dialect: Dialect = COMMA) -> str:
     """A line a class."""
-    return lines(list(asdict(evaluation.classes[0])), map(asdict, evaluation.classes))
+    return lines([asdict(row) for row in evaluation.classes], dialect)
 
 
-def matrix_csv(evaluation: Evaluation) -> str:
+def matrix_csv(evaluation: Evaluation, dialect: Dialect = COMMA) -> str:
     """A line for each true class, a column for each predicted one."""
-    names = [row.label for row in evaluation.classes]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    safe = [disarmed(name) for name in names]
-    writer.writerow(["truth", *safe])
-    writer.writerows(
-        [name, *row] for name, row in zip(safe, evaluation.matrix.tolist(), strict=True)
-    )
-    return out.getvalue()
+    names = [disarmed(row.label) for row in evaluation.classes]
+    counts = zip(names, evaluation.matrix.tolist(), strict=True)
+    return csv_text([["truth", *names], *([name, *row] for name, row in counts)], dialect)
 
 
-def bins_csv(evaluation: Evaluation) -> str:
+def bins_csv(evaluation: Evaluation, dialect: Dialect) -> str:
     """A line for each interval of confidence."""
-    return lines(list(asdict(evaluation.bins[0])), map(asdict, evaluation.bins))
+    return lines([asdict(row) for row in evaluation.bins], dialect)
 
 
-def lines(header: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
+def lines(rows: Sequence[dict[str, Any]], dialect: Dialect) -> str:
     """A table as CSV, in which no cell starts a formula."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, header, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(map(harmless, rows))
-    return out.getvalue()
+    cells: Iterable[Iterable[object]] = (harmless(row).values() for row in rows)
+    return csv_text([rows[0], *cells], dialect)
 
 
-TABLES: dict[str, Callable[[Evaluation], str]] = {
+TABLES: dict[str, Callable[[Evaluation, Dialect], str]] = {
     "confusion": matrix_csv,
     "calibration": bins_csv,
 }

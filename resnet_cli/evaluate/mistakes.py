@@ -1,6 +1,5 @@
 """The images that are taken for another class, a row each, as the run goes."""
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from resnet_cli.evaluate import mistake
 from resnet_cli.records import Prediction
 from resnet_cli.writers.csv import harmless
+from resnet_cli.writers.dialect import Dialect, Table
 
 COLUMNS = ("path", "truth", "truth_index", "label", "index", "prob", "truth_prob")
 
@@ -15,21 +15,24 @@ Write = Callable[[Prediction, int], None]
 
 
 @contextmanager
-def mistakes_writer(path: Path, names: Sequence[str], *, overwrite: bool) -> Iterator[Write]:
+def mistakes_writer(
+    path: Path, names: Sequence[str], *, overwrite: bool, dialect: Dialect
+) -> Iterator[Write]:
     """Open a .csv file for the mistakes, in input order.
 
     Args:
         path: of the file.
         names: class names, one an output.
         overwrite: whether it may be there already.
+        dialect: of the table.
 
     Yields:
         A function that takes a prediction and the index of the true class.
     """
     mode = "w" if overwrite else "x"
     with path.open(mode, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        table.writeheader()
+        table = Table(dialect)
+        file.write(dialect.mark + table.line(COLUMNS))
 
         def write(prediction: Prediction, truth: int) -> None:
             if prediction.error is not None or prediction.index == truth:
@@ -44,7 +47,7 @@ def mistakes_writer(path: Path, names: Sequence[str], *, overwrite: bool) -> Ite
                 "prob": found.prob,
                 "truth_prob": found.truth_prob,
             }
-            table.writerow(harmless(row))
+            file.write(table.line(harmless(row).values()))
             file.flush()
 
         yield write

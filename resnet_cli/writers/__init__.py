@@ -8,6 +8,7 @@ from pathlib import Path
 
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
+from resnet_cli.writers.dialect import Dialect
 from resnet_cli.writers.durable.advice import (
     OVERWRITE,
     RESUMABLE,
@@ -26,6 +27,7 @@ __all__ = [
     "ILLUSTRATED",
     "RESUMABLE",
     "WRITERS",
+    "Dialect",
     "Options",
     "Write",
     "check_new",

@@ -4,11 +4,27 @@ import csv
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, TextIO, TypeVar
 
 from resnet_cli.records import Prediction
+from resnet_cli.writers.dialect import Dialect, Table, dialect_of
 from resnet_cli.writers.options import Options, Write
-from resnet_cli.writers.rows import DamageError, Records, Row, cells, columns, from_flat
+from resnet_cli.writers.rows import (
+    DamageError,
+    Identities,
+    Records,
+    Row,
+    cells,
+    from_flat,
+    is_error,
+)
+
+T = TypeVar("T")
+
+REQUIRED = {"path", "status", "label", "index", "prob"}
+"""Columns that results have, whoever saved them last."""
+
+LONGEST_HEADER = 1 << 16  # bytes
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet take a cell for a formula."""
@@ -16,7 +32,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def csv_lines(options: Options) -> tuple[bytes, Callable[[Prediction], bytes]]:
     """The header of a file and what makes its lines; names that are no UTF-8 keep their bytes."""
-    lines = Lines(options.topk)
+    lines = Lines(options)
     return (
         lines.header().encode(),
         lambda prediction: lines.row(prediction).encode("utf-8", "surrogateescape"),
@@ -25,7 +41,7 @@ def csv_lines(options: Options) -> tuple[bytes, Callable[[Prediction], bytes]]:
 
 def csv_rows(file: TextIO, options: Options) -> Write:
     """Write the header to an open file and return what writes a row."""
-    lines = Lines(options.topk)
+    lines = Lines(options)
 
     def pass_on(line: str) -> None:
         file.write(line)
@@ -36,35 +52,26 @@ def csv_rows(file: TextIO, options: Options) -> Write:
 
 
 class Lines:
-    """Makes lines of a table."""
+    """Makes lines of results."""
 
-    def __init__(self, topk: int) -> None:
-        """Say how many classes an image has."""
-        self.topk = topk
-        # a terminator with a carriage return makes the module quote cells that hold one
-        self.table = csv.writer(Echo(), lineterminator="\r\n")
+    def __init__(self, options: Options) -> None:
+        """Say which columns there are, and how they are spelt."""
+        self.layout, self.dialect = options.layout, options.dialect
+        self.table = Table(options.dialect)
 
     def header(self) -> str:
         """The names of the columns."""
-        return self.line(columns(self.topk))
+        return self.dialect.mark + self.table.line(self.layout.columns)
 
     def row(self, prediction: Prediction) -> str:
         """One prediction."""
-        path, *others = cells(prediction, self.topk)
-        return self.line([disarmed(path, "./"), *map(disarmed, others)])
-
-    def line(self, values: Iterable[object]) -> str:
-        """One line."""
-        line: str = self.table.writerow(values)
-        return line.removesuffix("\r\n") + "\n"
+        path, *others = cells(prediction, self.layout)
+        return self.table.line([disarmed(path, "./"), *map(disarmed, others)])
 
 
-class Echo:
-    """A file that gives back what is written to it, as ``writerow`` does in turn."""
-
-    def write(self, line: str) -> str:
-        """Give it back."""
-        return line
+def csv_text(rows: Iterable[Iterable[object]], dialect: Dialect) -> str:
+    """A whole table as text; its cells are to be harmless already."""
+    return dialect.mark + "".join(map(Table(dialect).line, rows))
 
 
 def harmless(row: Row) -> Row:
@@ -98,23 +105,54 @@ def csv_records(file: BinaryIO) -> Records:
     Raises:
         DamageError: at the first row that is not whole.
     """
+    return whole_rows(file, lambda row: from_flat({k: v or None for k, v in row.items()}, armed))
+
+
+def csv_identities(file: BinaryIO) -> Identities:
+    """Yield which items have rows in a CSV.
+
+    Raises:
+        DamageError: at the first row that is not whole.
+    """
+    for (path, failed), end in whole_rows(file, identity):
+        yield path, failed, end
+
+
+def identity(row: dict[str, str]) -> tuple[str, bool]:
+    """Return the path of a row, and whether it is an error."""
+    return row["path"], is_error(row["status"], classes=bool(row["prob"]))
+
+
+def whole_rows(file: BinaryIO, read: Callable[[dict[str, str]], T]) -> Iterator[tuple[T, int]]:
+    """Yield what is read of each row of a CSV, and the place in bytes where the row ends.
+
+    Raises:
+        DamageError: at the first row that is not whole.
+    """
     names: list[str] = []
+    separator = csv_dialect(file).separator
     for number, (text, end) in enumerate(quoted_lines(file)):
         try:
-            [cells] = csv.reader([text], strict=True)
+            [cells] = csv.reader([text], delimiter=separator, strict=True)
             if not names:
                 names = complete(cells)
                 continue
-            row: Row = dict(zip(names, cells, strict=True))
-            prediction = from_flat({name: value or None for name, value in row.items()}, armed)
+            found = read(dict(zip(names, cells, strict=True)))
         except (ValueError, KeyError, TypeError, csv.Error) as error:
             raise DamageError(number, error) from error
-        yield prediction, end
+        yield found, end
+
+
+def csv_dialect(file: BinaryIO) -> Dialect:
+    """Find how a CSV of results is spelt, and return to its beginning."""
+    header = file.readline(LONGEST_HEADER)
+    file.seek(0)
+    return dialect_of(header, REQUIRED)
 
 
 def complete(names: list[str]) -> list[str]:
     """The names of the columns, if none is missing that a result has to have."""
-    if missing := {"path", "status", "label", "index", "prob"} - set(names):
+    if missing := REQUIRED - set(names):
         raise ValueError(f"no column {', '.join(sorted(missing))}")
     return names
 

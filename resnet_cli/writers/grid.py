@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL.Image import Image
 
-from resnet_cli.records import Prediction
+from resnet_cli.records import UNCERTAIN, Prediction
 from resnet_cli.text import printable
 from resnet_cli.writers.durable.disk import whole_file
 from resnet_cli.writers.judge import Judge, Verdict
@@ -180,8 +180,10 @@ def draw_tile(axes: Axes, prediction: Prediction, verdict: Verdict) -> None:
 def draw_label(axes: Axes, prediction: Prediction, verdict: Verdict) -> None:
     """Write label and probability below a picture; where the truth is known, frame it."""
     mark, colour = MARKS[verdict.right]
-    label, prob = printable(prediction.label or ""), f"  {prediction.prob:.3f}"
-    words = fit(lambda n: mark + cut_end(label, n) + prob, len(label), LABEL_STYLE, TILE)
+    label = printable(prediction.label or "")
+    start, end = (f"{mark}{UNCERTAIN} (", ")") if verdict.uncertain else (mark, "")
+    end += f"  {prediction.prob:.3f}"
+    words = fit(lambda n: start + cut_end(label, n) + end, len(label), LABEL_STYLE, TILE)
     below(axes, words, LABEL_BASE, LABEL_STYLE | {"color": colour})
     if verdict.right is not None:
         frame = Rectangle(

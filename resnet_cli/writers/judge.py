@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resnet_cli.records import UNCERTAIN, Prediction
+from resnet_cli.records import Prediction
 from resnet_cli.writers.options import Options
 
 
@@ -12,7 +12,7 @@ from resnet_cli.writers.options import Options
 class Verdict:
     """What is known of one prediction."""
 
-    best: str | None = None  # name of the best class, also where the label is "uncertain"
+    best: str | None = None  # name of the best class
     uncertain: bool = False
     truth: str | None = None  # None where it is not known
     right: bool | None = None  # None where the truth is not known, or there is no prediction
@@ -34,15 +34,14 @@ class Judge:
     def __call__(self, prediction: Prediction) -> Verdict:
         """Judge the next prediction."""
         for score in prediction.scores:
-            if score.label != UNCERTAIN:
-                self.names.setdefault(score.index, score.label)
+            self.names.setdefault(score.index, score.label)
         truth = self.truth(prediction.path)
         if prediction.index is None:
             return Verdict(truth=truth)
         best = self.names.get(prediction.index)
         return Verdict(
             best=best,
-            uncertain=prediction.label == UNCERTAIN != best,
+            uncertain=prediction.uncertain,
             truth=truth,
             right=None if truth is None or best is None else best == truth,
         )

@@ -1,11 +1,13 @@
 """What a writer is told, and what it gives back."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from resnet_cli.records import Prediction
+from resnet_cli.writers.dialect import COMMA, Dialect
+from resnet_cli.writers.rows import Layout
 from resnet_cli.writers.saved import Saved
 
 Write = Callable[[Prediction], None]
@@ -29,3 +31,14 @@ class Options:
     truth: Callable[[Path], str | None] = unknown  # the true label of a picture
     record: Callable[[], Mapping[str, Any]] = dict  # of the run so far, as in FILE.run.json
     report_limit: int = 10_000  # pictures in a report
+    decides: bool = False  # there is a column for the decision
+    dialect: Dialect = COMMA  # of a .csv
+
+    @property
+    def layout(self) -> Layout:
+        """The columns of a row."""
+        return Layout(self.topk, self.decides)
+
+    def after(self, saved: Saved | None) -> "Options":
+        """The same for a file that is resumed, if any, which keeps its columns."""
+        return replace(self, saved=saved, decides=self.decides and (saved is None or saved.decides))

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from resnet_cli.writers.json import jsonl_records
 from resnet_cli.writers.options import Options
-from resnet_cli.writers.rows import Records, Row, as_utf8, columns, flat, from_flat
+from resnet_cli.writers.rows import Identities, Records, Row, as_utf8, flat, from_flat
 
 ROW_GROUP = 10_000  # rows in memory at a time
 
@@ -18,9 +18,9 @@ ARROW_TYPES = {str: pa.string(), int: pa.int32(), float: pa.float64()}
 
 def write_table(rows: BinaryIO, file: BinaryIO, options: Options) -> None:
     """Write lines of JSON as a table, a group of rows at a time."""
-    topk = options.topk
-    schema = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in columns(topk).items()])
-    remaining = (spelt(flat(prediction, topk)) for prediction, _ in jsonl_records(rows))
+    layout = options.layout
+    schema = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in layout.columns.items()])
+    remaining = (spelt(flat(prediction, layout)) for prediction, _ in jsonl_records(rows))
     with pq.ParquetWriter(file, schema) as table:
         for group in groups(remaining):
             table.write_table(pa.Table.from_pylist(group, schema))
@@ -47,3 +47,11 @@ def parquet_records(file: BinaryIO) -> Records:
         for batch in table.iter_batches():
             for row in batch.to_pylist():
                 yield from_flat(row), 0
+
+
+def parquet_identities(file: BinaryIO) -> Identities:
+    """Yield which items have rows in a Parquet file, of which no other column is read."""
+    with pq.ParquetFile(file) as table:
+        for batch in table.iter_batches(columns=["path", "status"]):
+            for path, status in zip(*(column.to_pylist() for column in batch), strict=True):
+                yield path, status == "error", 0

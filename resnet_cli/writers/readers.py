@@ -6,9 +6,14 @@ from typing import BinaryIO
 
 from resnet_cli.errors import InputError
 from resnet_cli.records import Prediction
-from resnet_cli.writers.csv import csv_records
-from resnet_cli.writers.json import json_records, jsonl_records
-from resnet_cli.writers.rows import Records
+from resnet_cli.writers.csv import csv_identities, csv_records
+from resnet_cli.writers.json import (
+    json_identities,
+    json_records,
+    jsonl_identities,
+    jsonl_records,
+)
+from resnet_cli.writers.rows import Identities, Records
 
 
 def read_rows(path: Path) -> Iterator[Prediction]:
@@ -43,9 +48,24 @@ def parquet_records(file: BinaryIO) -> Records:
     return parquet.parquet_records(file)
 
 
+def parquet_identities(file: BinaryIO) -> Identities:
+    """Yield which items have rows in a Parquet file."""
+    from resnet_cli.writers import parquet
+
+    return parquet.parquet_identities(file)
+
+
 READERS: dict[str, Callable[[BinaryIO], Records]] = {
     ".csv": csv_records,
     ".jsonl": jsonl_records,
     ".json": json_records,
     ".parquet": parquet_records,
 }
+
+IDENTITIES: dict[str, Callable[[BinaryIO], Identities]] = {
+    ".csv": csv_identities,
+    ".jsonl": jsonl_identities,
+    ".json": json_identities,
+    ".parquet": parquet_identities,
+}
+"""What a run that resumes has to know of each row, which is read in a fraction of the time."""

@@ -1,15 +1,19 @@
 """Prediction <-> one row, flat for tables or nested for JSON: the columns of every format."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.records import Prediction, Score
+from resnet_cli.records import UNCERTAIN, Prediction, Score
 
 Row = dict[str, Any]
 
 Records = Iterator[tuple[Prediction, int]]
 """Rows read back, each with the place in bytes where it ends; 0 where a file has no such place."""
+
+Identities = Iterator[tuple[str, bool, int]]
+"""Of each row its path, whether it is an error, and the place where it ends."""
 
 TIMES = ("decode_ms", "preprocess_ms", "forward_ms")
 
@@ -23,14 +27,36 @@ class DamageError(ValueError):
         self.row = row
 
 
-def columns(topk: int) -> dict[str, type]:
-    """Columns of a table and the type of each, in order."""
-    scores: dict[str, type] = {}
-    for rank in range(1, topk + 1):
-        scores |= {f"label{suffix(rank)}": str, f"index{suffix(rank)}": int}
-        scores |= {f"prob{suffix(rank)}": float}
-    times = dict.fromkeys(TIMES, float)
-    return {"path": str, "status": str, **scores, **times, "batch_size": int, "error": str}
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which columns a row has.
+
+    Where a run decides and its file has no column for that, the decision stands in place of the
+    label: such files were made by earlier versions, and are resumed as they are.
+    """
+
+    topk: int  # classes of an image
+    decides: bool = False  # whether there is a column for the decision
+
+    @property
+    def columns(self) -> dict[str, type]:
+        """Columns of a table and the type of each, in order."""
+        first, *others = [ranked(rank) for rank in range(1, self.topk + 1)]
+        scores = first | ({"decision": str} if self.decides else {})
+        for columns in others:
+            scores |= columns
+        times = dict.fromkeys(TIMES, float)
+        return {"path": str, "status": str, **scores, **times, "batch_size": int, "error": str}
+
+    def label(self, prediction: Prediction) -> str | None:
+        """Return what the column ``label`` holds."""
+        return prediction.label if self.decides else prediction.decision or prediction.label
+
+
+def ranked(rank: int) -> dict[str, type]:
+    """The columns of the best class, of the second …, and the type of each."""
+    end = suffix(rank)
+    return {f"label{end}": str, f"index{end}": int, f"prob{end}": float}
 
 
 def suffix(rank: int) -> str:
@@ -38,31 +64,37 @@ def suffix(rank: int) -> str:
     return "" if rank == 1 else f"_{rank}"
 
 
-def cells(prediction: Prediction, topk: int) -> list[Any]:
-    """The values of ``columns(topk)``, in order; None where there is none."""
+def cells(prediction: Prediction, layout: Layout) -> list[Any]:
+    """The values of ``layout.columns``, in order; None where there is none."""
     row: list[Any] = [str(prediction.path), prediction.status]
-    for score in prediction.scores:
+    row += (layout.label(prediction), prediction.index, prediction.prob)
+    row += (prediction.decision,) * layout.decides
+    for score in prediction.scores[1:]:
         row += (score.label, score.index, score.prob)
-    row += (None, None, None) * (topk - len(prediction.scores))
+    row += (None, None, None) * (layout.topk - max(1, len(prediction.scores)))
     row += times(prediction)
     row += (prediction.batch_size, prediction.error)
     return row
 
 
-def flat(prediction: Prediction, topk: int) -> Row:
-    """One value for each of ``columns(topk)``, by name."""
-    return dict(zip(columns(topk), cells(prediction, topk), strict=True))
+def flat(prediction: Prediction, layout: Layout) -> Row:
+    """One value for each of ``layout.columns``, by name."""
+    return dict(zip(layout.columns, cells(prediction, layout), strict=True))
 
 
-def nested(prediction: Prediction) -> Row:
+def nested(prediction: Prediction, layout: Layout) -> Row:
     """The row as an object with a list of predictions, keys in the order of the table."""
+    scores = [
+        {"label": score.label, "index": score.index, "prob": score.prob}
+        for score in prediction.scores
+    ]
+    if scores:
+        scores[0]["label"] = layout.label(prediction) or ""
     return {
         "path": str(prediction.path),
         "status": prediction.status,
-        "predictions": [
-            {"label": score.label, "index": score.index, "prob": score.prob}
-            for score in prediction.scores
-        ],
+        "predictions": scores,
+        **({"decision": prediction.decision} if layout.decides else {}),
         **dict(zip(TIMES, times(prediction), strict=True)),
         "batch_size": prediction.batch_size,
         "error": prediction.error,
@@ -100,8 +132,7 @@ def from_flat(row: Row, text: Callable[[str], str] = str) -> Prediction:
         end = suffix(len(scores) + 1)
         label = text(row[f"label{end}"] or "")
         scores.append(Score(label, int(row[f"index{end}"]), float(row[f"prob{end}"])))
-    error = row.get("error")
-    return whole(row, scores, error if error is None else text(error))
+    return whole(row, scores, text)
 
 
 def from_nested(row: Any) -> Prediction:
@@ -110,17 +141,21 @@ def from_nested(row: Any) -> Prediction:
         Score(str(score["label"]), int(score["index"]), float(score["prob"]))
         for score in row["predictions"]
     ]
-    return whole(row, scores, row.get("error"))
+    return whole(row, scores)
 
 
-def whole(row: Row, scores: list[Score], error: str | None) -> Prediction:
+def whole(row: Row, scores: list[Score], text: Callable[[str], str] = str) -> Prediction:
     """Join the parts of a prediction, which have to agree with its status.
+
+    Args:
+        row: by column.
+        scores: its classes.
+        text: turns text into what it was before it was written.
 
     Raises:
         ValueError: they do not.
     """
-    if row["status"] not in ("ok", "error") or bool(scores) != (row["status"] == "ok"):
-        raise ValueError(f"status {row['status']!r} with {len(scores)} classes")
+    failed = is_error(row["status"], classes=len(scores))
     return Prediction(
         path=Path(row["path"]),
         scores=tuple(scores),
@@ -128,8 +163,29 @@ def whole(row: Row, scores: list[Score], error: str | None) -> Prediction:
         preprocess_ms=number(row, "preprocess_ms"),
         forward_ms=number(row, "forward_ms"),
         batch_size=None if row.get("batch_size") is None else int(row["batch_size"]),
-        error=None if row["status"] == "ok" else error or "",
+        error=text(row.get("error") or "") if failed else None,
+        decision=decision(row, scores, text),
     )
+
+
+def is_error(status: object, *, classes: int) -> bool:
+    """Return True if a row is of an item that could not be read.
+
+    Raises:
+        ValueError: its status is none, or does not agree with how many classes it has.
+    """
+    if status not in ("ok", "error") or bool(classes) != (status == "ok"):
+        raise ValueError(f"status {status!r} with {classes} classes")
+    return status == "error"
+
+
+def decision(row: Row, scores: list[Score], text: Callable[[str], str]) -> str | None:
+    """Read the decision of a row, which earlier versions wrote in place of the label."""
+    if not scores:
+        return None
+    if "decision" in row:
+        return text(row["decision"] or "")
+    return UNCERTAIN if scores[0].label == UNCERTAIN else None
 
 
 def number(row: Row, name: str) -> float | None:

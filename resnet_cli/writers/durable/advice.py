@@ -18,6 +18,15 @@ MAKE_ROOM = "make room, or write elsewhere"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+class ResumeError(OutputError):
+    """An existing file that a run cannot continue."""
+
+    def __init__(self, place: Path, reason: str) -> None:
+        """Name the file, and say why and what would be right."""
+        super().__init__(f"cannot resume {place}: {reason}")
+        self.place, self.reason = place, reason
+
+
 def is_resumable(path: Path) -> bool:
     """Whether a later run can go on with a file."""
     return path.suffix.lower() in RESUMABLE

@@ -19,6 +19,7 @@ from resnet_cli.writers.durable.growing import growing_file
 from resnet_cli.writers.json import json_line
 from resnet_cli.writers.options import Options, Write
 from resnet_cli.writers.readers import READERS
+from resnet_cli.writers.rows import Layout
 from resnet_cli.writers.saved import Saved
 
 Finish = Callable[[BinaryIO, BinaryIO, Options], None]
@@ -64,12 +65,14 @@ def collected(path: Path, options: Options, finish: Finish) -> Iterator[Write]:
         raise existing(path)
     journal = journal_path(path)
     if options.saved is not None and not journal.exists():
-        options = replace(options, saved=options.saved.moved(begin(journal, path, options.saved)))
+        options = replace(
+            options, saved=options.saved.moved(begin(journal, path, options.saved, options.layout))
+        )
     with growing_file(journal, options) as file:
         if options.overwrite:
             path.resolve().unlink(missing_ok=True)
         try:
-            yield lambda prediction: file.append(json_line(prediction))
+            yield lambda prediction: file.append(json_line(prediction, options.layout))
         finally:
             file.sync()
             with journal.open("rb") as rows, whole_file(path) as finished:
@@ -78,7 +81,7 @@ def collected(path: Path, options: Options, finish: Finish) -> Iterator[Write]:
     sync_folder(path.parent)
 
 
-def begin(journal: Path, path: Path, saved: Saved) -> int:
+def begin(journal: Path, path: Path, saved: Saved, layout: Layout) -> int:
     """Put the rows of a finished file, if there is one, into a journal; return its size.
 
     Raises:
@@ -90,5 +93,5 @@ def begin(journal: Path, path: Path, saved: Saved) -> int:
                 if os.fstat(file.fileno()).st_size != saved.size:
                     raise OutputError(f"cannot resume {path}: another run has written it meanwhile")
                 for prediction, _ in READERS[path.suffix.lower()](file):
-                    new.write(json_line(prediction))
+                    new.write(json_line(prediction, layout))
         return new.tell()

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.errors import OutputError
 from resnet_cli.text import printable
-from resnet_cli.writers.durable.advice import room_for, saying
+from resnet_cli.writers.durable.advice import ResumeError, room_for, saying
 from resnet_cli.writers.durable.disk import whole_file
+from resnet_cli.writers.rows import Layout
 
 FREE = frozenset({"checkpoint.path", "classes_source", "preprocess_source", "device", "compiled"})
 """What may differ when a run goes on with the rows of another: it decides no row."""
@@ -38,33 +38,47 @@ def finished_record(output: Path) -> dict[str, Any] | None:
     return record if record.get("status") == "done" else None
 
 
-def check_same(output: Path, record: Mapping[str, Any]) -> None:
-    """Refuse to go on with rows that were made otherwise.
+def earlier_record(output: Path) -> dict[str, Any]:
+    """Read the record of the run that made the rows of a file.
+
+    Raises:
+        ResumeError: there is none, or it cannot be read.
+    """
+    path = manifest_path(output)
+    anew = "start anew with --overwrite"
+    try:
+        return completed(dict(json.loads(path.read_text(encoding="utf-8"))))
+    except FileNotFoundError as error:
+        raise ResumeError(output, f"{path}, which says what made it, is gone: {anew}") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise ResumeError(output, f"{path} does not say what made it ({error}): {anew}") from error
+
+
+def completed(record: dict[str, Any]) -> dict[str, Any]:
+    """Add what earlier versions left out: they had no column for the decision."""
+    if "columns" in record:
+        return record
+    columns = [*Layout(record["topk"]).columns] if isinstance(record.get("topk"), int) else []
+    return {**record, "columns": columns, "threshold": record.get("threshold") or None}
+
+
+def check_same(output: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to append to rows that were made with other settings.
 
     Args:
         output: a result file that has rows.
-        record: what would decide the rows to come; anything else in FILE.run.json is free.
+        before: the record of the run that made them.
+        now: what would decide the rows to come; anything else in the record is free.
 
     Raises:
-        OutputError: the record beside the file differs, and in what, or cannot be read.
+        ResumeError: names every setting that differs.
     """
-    path = manifest_path(output)
-    anew = "or start anew with --overwrite"
-    try:
-        before = dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise OutputError(
-            f"cannot resume {output}: {path}, which says what made it, is gone: {anew[3:]}"
-        ) from error
-    except (OSError, ValueError, TypeError) as error:
-        raise OutputError(
-            f"cannot resume {output}: {path} does not say what made it ({error}): {anew[3:]}"
-        ) from error
-    found = list(differences({name: before.get(name) for name in record}, record))
+    found = list(differences({name: before.get(name) for name in now}, now))
     if found:
-        raise OutputError(
-            f"cannot resume {output}: it was made with other settings: {'; '.join(found)}: use "
-            f"the same, {anew}"
+        raise ResumeError(
+            output,
+            f"made with other settings: {'; '.join(found)}: use the same, or start anew with "
+            "--overwrite",
         )
 
 

@@ -8,14 +8,16 @@ from typing import Any
 
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
+from resnet_cli.writers.durable.advice import ResumeError, is_resumable
 from resnet_cli.writers.durable.manifest import (
     check_same,
+    earlier_record,
     finished_record,
     manifest_path,
     write_manifest,
 )
 from resnet_cli.writers.durable.scan import saved_rows
-from resnet_cli.writers.options import Write
+from resnet_cli.writers.options import Options, Write
 from resnet_cli.writers.saved import Saved
 
 Begin = Callable[[Sequence["Output"]], None]
@@ -28,6 +30,7 @@ class Output:
     path: Path
     saved: Saved  # rows of earlier runs
     write: Write
+    options: Options
     rows: int = 0  # of this run
     errors: int = 0  # of those, of pictures that could not be read
 
@@ -38,28 +41,75 @@ class Output:
         self.errors += prediction.error is not None
 
     @property
+    def all_rows(self) -> int:
+        """Rows in the file."""
+        return self.saved.rows + self.rows
+
+    @property
     def all_errors(self) -> int:
-        """Rows in the file of pictures that could not be read."""
+        """Rows in the file of images that could not be read."""
         return self.saved.errors + self.errors
 
     def record(self, known: Mapping[str, Any]) -> dict[str, Any]:
         """What is known of the run, with the counts of this file."""
-        images = self.saved.rows + self.rows
-        counts = {"images": images, "ok": images - self.all_errors, "errors": self.all_errors}
-        return {**known, "counts": counts, "resumed_after": self.saved.rows}
+        images, errors = self.all_rows, self.all_errors
+        counts = {"images": images, "ok": images - errors, "errors": errors}
+        spelling = {
+            "columns": [*self.options.layout.columns],
+            **self.options.dialect.record(),
+        }
+        return {
+            **known,
+            **(spelling if is_resumable(self.path) else {}),
+            "counts": counts,
+            "resumed_after": self.saved.rows,
+        }
 
 
-def resumed(path: Path, record: Mapping[str, Any]) -> Saved:
-    """What an earlier run left in a file, which this one can go on with.
+def resumed(files: Mapping[Path, Options], record: Mapping[str, Any]) -> list[Saved]:
+    """Read the rows that earlier runs saved, so that this run can resume after them.
+
+    Args:
+        files: each with how this run would write it.
+        record: what decides the rows of this run.
 
     Raises:
-        OutputError: it cannot.
+        OutputError: names every file that cannot be resumed, and why.
+    """
+    saved: list[Saved] = []
+    refused: dict[str, list[str]] = {}  # files by the reason
+    for path, options in files.items():
+        try:
+            saved.append(checked(path, options, record))
+        except ResumeError as error:
+            refused.setdefault(error.reason, []).append(str(error.place))
+    if refused:
+        raise OutputError(
+            "; ".join(
+                f"cannot resume {', '.join(places)}: {reason}" for reason, places in refused.items()
+            )
+        )
+    return saved
+
+
+def checked(path: Path, options: Options, record: Mapping[str, Any]) -> Saved:
+    """Read the rows of one file, and make sure that this run would make such rows.
+
+    Raises:
+        ResumeError: it would not.
     """
     saved = saved_rows(path)
     # a run that was cut off before it had a record has no row either
     opened_only = not (saved.rows or saved.damage or manifest_path(path).exists())
-    if saved.size and not opened_only:
-        check_same(path, record)
+    if not saved.size or opened_only:
+        return saved
+    before = earlier_record(path)
+    saved.decides = "decision" in before["columns"]
+    now = {**record, "columns": [*options.after(saved).layout.columns]}
+    if saved.rows and saved.dialect is not None:  # which a spreadsheet may have changed
+        before |= saved.dialect.record()
+        now |= options.dialect.record()
+    check_same(path, before, now)
     return saved
 
 

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import BinaryIO
 
-from resnet_cli.errors import OutputError
+from resnet_cli.writers.csv import csv_dialect
+from resnet_cli.writers.durable.advice import ResumeError
 from resnet_cli.writers.durable.growing import ROWS
 from resnet_cli.writers.durable.journal import journal_path
-from resnet_cli.writers.readers import READERS
-from resnet_cli.writers.rows import DamageError, Records
+from resnet_cli.writers.readers import IDENTITIES
+from resnet_cli.writers.rows import DamageError, Identities
 from resnet_cli.writers.saved import Saved
 
 
@@ -15,31 +16,33 @@ def saved_rows(path: Path) -> Saved:
     """Read which rows a file of results holds; a file that is not there holds none.
 
     Raises:
-        OutputError: it is no file of results, or damaged elsewhere than at its end.
+        ResumeError: it is no file of results, or damaged elsewhere than at its end.
     """
     place = journal_path(path) if journal_path(path).exists() else path
     saved = Saved(spelt_out=path.suffix.lower() == ".parquet")
     if not place.exists():
         return saved
     with place.open("rb") as file:
+        if path.suffix.lower() == ".csv":
+            saved.dialect = csv_dialect(file)
         try:
-            collect(saved, READERS[place.suffix.lower()](file))
+            collect(saved, IDENTITIES[place.suffix.lower()](file))
         except DamageError as error:
             saved.damage = str(error)
             check_end(file, saved, place, foreign=error.row == (place.suffix.lower() != ".csv"))
         except (ValueError, KeyError, TypeError) as error:
-            raise OutputError(
-                f"cannot resume {place}: it holds no results ({error}): start anew with --overwrite"
+            raise ResumeError(
+                place, f"it holds no results ({error}): start anew with --overwrite"
             ) from error
     saved.size = place.stat().st_size
     return saved.sorted()
 
 
-def collect(saved: Saved, records: Records) -> None:
+def collect(saved: Saved, identities: Identities) -> None:
     """Note rows until the last, or the first that is not whole."""
-    for prediction, end in records:
-        saved.add(prediction.path)
-        saved.errors += prediction.error is not None
+    for path, failed, end in identities:
+        saved.add(path)
+        saved.errors += failed
         saved.end = end
 
 
@@ -53,12 +56,11 @@ def check_end(file: BinaryIO, saved: Saved, place: Path, *, foreign: bool) -> No
         foreign: its very beginning is damaged, where a table has its header.
 
     Raises:
-        OutputError: there are more of them, or a header of another table.
+        ResumeError: there are more of them, or a header of another table.
     """
     file.seek(saved.end)
     lost = sum(not line.startswith(b"\0") for line in file)
     if lost > (1 if foreign else ROWS):
-        raise OutputError(
-            f"cannot resume {place}: {saved.damage}, and more follows: mend it, or start anew with "
-            "--overwrite"
+        raise ResumeError(
+            place, f"{saved.damage}, and more follows: mend it, or start anew with --overwrite"
         )

@@ -23,7 +23,7 @@ class Entry:
     href: str  # of the picture, seen from the report
     scores: tuple[tuple[int, float], ...]  # index and probability, best first
     milliseconds: tuple[float, float, float] | None  # decode, preprocess, forward
-    label: str | None  # uncertain, or the name of the best class
+    label: str | None  # of the best class
     verdict: Verdict
     error: str | None
 

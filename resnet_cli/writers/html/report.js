@@ -18,8 +18,9 @@ for (const [position, row] of rows.entries()) {
   row.margin = row.scores.length > 1 ? row.top - row.scores[1][1] : row.top;
   row.time = row.ms ? row.ms[0] + row.ms[1] + row.ms[2] : null;
   row.name = row.path.slice(row.path.lastIndexOf("/") + 1);
-  row.label = row.error ? "error" : row.uncertain ? UNCERTAIN : nameOf(row.scores[0][0]);
-  row.found = [row.path, row.label, row.truth ?? ""].join("\n").toLowerCase();
+  row.label = row.error ? "error" : nameOf(row.scores[0][0]);
+  row.title = row.uncertain ? `${UNCERTAIN} (${row.label})` : row.label;
+  row.found = [row.path, row.title, row.truth ?? ""].join("\n").toLowerCase();
 }
 
 function nameOf(index) {
@@ -210,7 +211,7 @@ function stateOf(row) {
 
 function makeTile(position) {
   const row = shown[position];
-  const label = make("span", { class: "label", dir: "auto" }, row.label);
+  const label = make("span", { class: "label", dir: "auto" }, row.title);
   const value = row.top === null ? "" : make("span", { class: "value" }, probability(row.top));
   const button = make(
     "button",
@@ -328,13 +329,13 @@ function show(row) {
   byId("position").textContent =
     `${(at + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")}`;
   const value = row.top === null ? "" : probability(row.top);
-  byId("told").textContent = `${row.label} ${value}, ${row.name}`;
+  byId("told").textContent = `${row.title} ${value}, ${row.name}`;
   byId("previous").setAttribute("aria-disabled", at === 0); // keeps the keyboard's place
   byId("next").setAttribute("aria-disabled", at === shown.length - 1);
   const image = picture(row);
   if (image.tagName === "IMG") image.alt = row.name;
   byId("picture").replaceChildren(image);
-  byId("detail-label").textContent = row.label;
+  byId("detail-label").textContent = row.title;
   byId("verdict").className = stateOf(row);
   byId("verdict").textContent = verdict(row);
   byId("scores").replaceChildren(...row.scores.map((score) => scoreLine(score)));
@@ -349,7 +350,7 @@ function verdict(row) {
   const words = [];
   if (row.right === true) words.push("✓ right");
   if (row.right === false) words.push(`✗ wrong: it is ${row.truth}`);
-  if (row.uncertain) words.push(`under the threshold; best is ${nameOf(row.scores[0][0])}`);
+  if (row.uncertain) words.push("under the threshold");
   return words.join(" · ");
 }
 
