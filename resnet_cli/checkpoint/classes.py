@@ -9,7 +9,7 @@ from typing import Any
 from resnet_cli.checkpoint.formats import Contents, metadata_json
 from resnet_cli.checkpoint.namefiles import READERS, read_file, read_json, read_names
 from resnet_cli.checkpoint.names import KEYS, names_from, unwrapped
-from resnet_cli.checkpoint.tree import containers, items
+from resnet_cli.checkpoint.tree import containers, inside
 from resnet_cli.errors import CheckpointError, SettingError
 
 NAMES_BESIDE = tuple(
@@ -147,7 +147,7 @@ def entries(tree: Any) -> Iterator[tuple[str, Any]]:
             start = f"{path}." if path else ""
             yield from (
                 (f"{start}{key}", value)
-                for key, value in items(container)
+                for key, value in inside(container)
                 if key.lower() not in NOT_SEARCHED
             )
 
