@@ -11,6 +11,7 @@ from resnet_cli.architectures import PLAIN, Variant
 from resnet_cli.checkpoint.configs import Config, find_config
 from resnet_cli.checkpoint.formats import Contents
 from resnet_cli.checkpoint.globals import OTHER_NAMES
+from resnet_cli.checkpoint.modules import with_modules
 from resnet_cli.checkpoint.network import Found, find_network
 from resnet_cli.checkpoint.selfmade import parts_from, recorded, require_recorded, variant_from
 from resnet_cli.checkpoint.strangers import stranger
@@ -109,6 +110,7 @@ def examine(
     """
     try:
         weights = find_weights(contents.tree, state_key=state_key, ema=ema)
+        weights = with_modules(weights, contents.tree)
         record = recorded(contents)
         if record.get("head") is not None:
             weights = replace(weights, parts=parts_from(record["head"]))
