@@ -1,4 +1,4 @@
-"""Modules that are pickled beside a state dict, which has no modules itself: what they say of it."""
+"""Modules pickled beside a state dict, which has no modules itself: what they say of it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
