@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.checkpoint.names import KEYS, in_order, names_from
+from resnet_cli.checkpoint.names import in_order, is_key, names_from
 from resnet_cli.checkpoint.tree import items
 from resnet_cli.errors import SettingError, describe
 
@@ -69,7 +69,7 @@ def read_json_names(path: Path) -> tuple[str, ...] | None:
 def under_a_key(path: Path) -> tuple[str, ...] | None:
     """Names in a JSON file under one of the usual keys."""
     value = read_json(path)
-    found = [names_from(inner) for key, inner in items(value) if key.lower() in KEYS]
+    found = [names_from(inner) for key, inner in items(value) if is_key(key)]
     return next(filter(None, found), None)
 
 
