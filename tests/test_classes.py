@@ -98,7 +98,7 @@ def test_ten_names_by_index_are_sorted_as_numbers() -> None:
 
 
 @pytest.mark.parametrize(("name", "data"), [
-    ("c.txt", b""), ("c.txt", b"\n\n"), ("c.txt", b"\xff\xfe\x00a"),
+    ("c.txt", b""), ("c.txt", b"\n\n"), ("c.txt", b"\xff\xfe\x00"), ("c.txt", b"M\xf6we"),
     ("c.json", b"{broken"), ("c.json", b"[]"), ("c.json", b"[1, 2, 3]"), ("c.json", b"3"),
     ("c.json", b'{"ants": 0, "bees": 2, "crickets": 3}'), ("c.json", b'{"ants": "first"}'),
     ("c.json", b'{"ants": 0, "Ants": 0, "bees": 1, "crickets": 2}'),
@@ -114,12 +114,12 @@ def test_a_file_that_holds_no_names_is_refused(name: str, data: bytes) -> None:
 
 
 def test_a_file_of_another_kind_is_refused_with_the_right_kinds() -> None:
-    write("c.yaml", "- ants\n")
+    write("c.pbtxt", "item { id: 1 name: 'ants' }\n")
 
     with pytest.raises(
-        SettingError, match=r"from c\.yaml: the suffix must be one of \.txt, \.json, \.csv"
+        SettingError, match=r"from c\.pbtxt: the suffix must be one of \.txt, \.json, \.csv"
     ):
-        classes(saved(), "c.yaml")
+        classes(saved(), "c.pbtxt")
 
 
 def test_a_file_that_is_not_there_is_an_error() -> None:

@@ -1,10 +1,12 @@
-"""A zip archive as torch.save writes it: its parts are read in place, or unpacked within bounds."""
+"""An archive as torch.save writes it: its parts are read in place, or unpacked within bounds."""
 
+import mmap
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from lzma import LZMAError
-from typing import IO
+from pathlib import Path, PurePosixPath
+from typing import IO, Protocol
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
@@ -15,6 +17,53 @@ LARGEST_TEXT = 1 << 22  # bytes of a description that is packed; torch packs cod
 MOST_UNPACKED = 8  # times the size of the file; weights hardly shrink at all
 BLOCK = 1 << 20  # bytes that are unpacked at a time
 LOCAL_HEADER = 30  # bytes before the name of an entry
+
+
+class Parts(Protocol):
+    """Named parts of a checkpoint, in an archive or in the folder that one was unpacked into."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def values(self, name: str) -> memoryview:
+        """Return the bytes of numbers."""
+
+    def text(self, name: str) -> bytes:
+        """Return the bytes of a description."""
+
+
+def mapped(path: Path) -> memoryview:
+    """The bytes of a file, read when they are looked at; what is written to them stays here."""
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+
+
+class Unpacked:
+    """A folder into which an archive of torch.save was unpacked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __contains__(self, name: str) -> bool:
+        return ".." not in PurePosixPath(name).parts and (self.folder / name).is_file()
+
+    def values(self, name: str) -> memoryview:
+        """Return the bytes of a part, in place.
+
+        Raises:
+            CheckpointError: there is no such part.
+        """
+        if name not in self:
+            raise CheckpointError(f"its part {name} is missing: unpack it again")
+        path = self.folder / name
+        return mapped(path) if path.stat().st_size else memoryview(b"")
+
+    def text(self, name: str) -> bytes:
+        """Return the bytes of a description.
+
+        Raises:
+            CheckpointError: there is no such part.
+        """
+        return bytes(self.values(name))
 
 
 class Archive:

@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from resnet_cli.checkpoint.formats import Contents, metadata_json
 from resnet_cli.checkpoint.namefiles import READERS, read_file, read_json, read_names
-from resnet_cli.checkpoint.names import KEYS, names_from, unwrapped
-from resnet_cli.checkpoint.tree import containers, items
+from resnet_cli.checkpoint.names import is_key, names_from, pairs_in, unwrapped
+from resnet_cli.checkpoint.tree import containers, inside
 from resnet_cli.errors import CheckpointError, SettingError
 
 NAMES_BESIDE = tuple(
@@ -54,7 +54,7 @@ def find_classes(
         found = [classes for classes in place if not is_placeholder(classes.names, num_classes)]
         fitting = [classes for classes in found if fits(classes.names, num_classes)]
         if fitting:
-            return fitting[0]
+            return agreed(fitting)
         if found:
             names, source = found[0].names, found[0].source
             raise CheckpointError(f"{mismatch(names, source, num_classes)}: give --classes")
@@ -68,15 +68,28 @@ def find_classes(
     )
 
 
+def agreed(found: Sequence[ClassNames]) -> ClassNames:
+    """Take the first of several lists; its source names another that differs.
+
+    Raises:
+        CheckpointError: another has the same names in another order.
+    """
+    first = found[0]
+    others = [other for other in found if other.names != first.names]
+    for other in others:
+        if sorted(other.names) == sorted(first.names):
+            raise CheckpointError(
+                f"{first.source} and {other.source} order the same class names differently: "
+                "give --classes"
+            )
+    return replace(first, source=f"{first.source}, unlike {others[0].source}") if others else first
+
+
 def misnumbered(tree: Any) -> str | None:
     """Say which names in a checkpoint have numbers that are none of its outputs."""
     for key, value in entries(tree):
-        found = unwrapped(value) if key.rpartition(".")[2].lower() in KEYS else None
-        if not isinstance(found, Mapping) or not found:
-            continue
-        by_name = all(isinstance(inner, int) for inner in found.values())
-        by_index = all(str(inner).isdigit() for inner in found)
-        if by_name or by_index:
+        found = pairs_in(unwrapped(value)) if is_key(key.rpartition(".")[2]) else None
+        if found and all(str(index).isdigit() for index, _ in found):
             return f"{key} in the checkpoint does not number its names from 0 on"
     return None
 
@@ -123,7 +136,7 @@ def read_given(given: Sequence[str] | str | Path) -> tuple[tuple[str, ...], str]
 def in_file(contents: Contents) -> Iterator[ClassNames]:
     """Yield the lists of names inside a checkpoint, at any depth."""
     for key in contents.metadata:
-        if key.lower() in KEYS:
+        if is_key(key):
             names = names_from(metadata_json(contents.metadata, key))
             if names:
                 yield ClassNames(names, f"{key} in the metadata of the checkpoint")
@@ -133,7 +146,7 @@ def in_file(contents: Contents) -> Iterator[ClassNames]:
 def named(tree: Any, place: str) -> Iterator[ClassNames]:
     """Yield the lists of names under their usual keys in nested dicts."""
     for key, value in entries(tree):
-        if key.rpartition(".")[2].lower() in KEYS:
+        if is_key(key.rpartition(".")[2]):
             names = names_from(value)
             if names:
                 yield ClassNames(names, f"{key} in {place}")
@@ -147,7 +160,7 @@ def entries(tree: Any) -> Iterator[tuple[str, Any]]:
             start = f"{path}." if path else ""
             yield from (
                 (f"{start}{key}", value)
-                for key, value in items(container)
+                for key, value in inside(container)
                 if key.lower() not in NOT_SEARCHED
             )
 

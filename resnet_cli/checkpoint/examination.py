@@ -11,6 +11,7 @@ from resnet_cli.architectures import PLAIN, Variant
 from resnet_cli.checkpoint.configs import Config, find_config
 from resnet_cli.checkpoint.formats import Contents
 from resnet_cli.checkpoint.globals import OTHER_NAMES
+from resnet_cli.checkpoint.modules import with_modules
 from resnet_cli.checkpoint.network import Found, find_network
 from resnet_cli.checkpoint.selfmade import parts_from, recorded, require_recorded, variant_from
 from resnet_cli.checkpoint.strangers import stranger
@@ -109,6 +110,7 @@ def examine(
     """
     try:
         weights = find_weights(contents.tree, state_key=state_key, ema=ema)
+        weights = with_modules(weights, contents.tree)
         record = recorded(contents)
         if record.get("head") is not None:
             weights = replace(weights, parts=parts_from(record["head"]))
@@ -122,7 +124,7 @@ def examine(
         clause = what_else(contents.tree) if state_key is None else None
         reason = f"it is {clause}" if clause else str(error)
         if contents.imports and not clause:
-            reason += f" ({unrun(contents.imports)})"
+            reason += f" ({unrun(contents.imports, hidden=not holds_tensors(contents.tree))})"
         raise CheckpointError(f"cannot load {path}: {reason}") from error
     except SettingError as error:  # a variant that its network has not
         raise CheckpointError(f"cannot load {path}: {error}") from error
@@ -146,15 +148,24 @@ def with_head(
     return weights, found
 
 
-def unrun(imports: Sequence[str]) -> str:
+def holds_tensors(tree: Any) -> bool:
+    """Whether tensors of a network can be read: then running the file shows no others."""
+    return any(len(tensors_in(container)) > 1 for _, container in containers(tree))
+
+
+def unrun(imports: Sequence[str], *, hidden: bool) -> str:
     """Say what was not run, and how to run it where that may open the file.
 
     What only a program would name, such as ``os.system``, is no hindrance to be taken away.
+
+    Args:
+        imports: what unpickling would import.
+        hidden: no tensors can be read without.
     """
     said = f"it would import {listed(imports)}: nothing of it was run"
     strange = [name for name in imports if name not in OTHER_NAMES]
     modules = {name.partition(".")[0] for name in strange}
-    if not strange or modules & (sys.stdlib_module_names - HARMLESS):
+    if not hidden or not strange or modules & (sys.stdlib_module_names - HARMLESS):
         return said
     return f"{said}; if you trust who made it, predict and convert do with --trust-checkpoint"
 

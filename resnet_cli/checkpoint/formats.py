@@ -4,7 +4,6 @@ A format is told by the first bytes of the file, never by its name.
 """
 
 import json
-import mmap
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +13,9 @@ from zipfile import BadZipFile
 
 from safetensors import SafetensorError, safe_open
 
-from resnet_cli.checkpoint.archive import Archive
+from resnet_cli.checkpoint.archive import Archive, Unpacked, mapped
 from resnet_cli.checkpoint.caffe import is_caffemodel, read_caffemodel
-from resnet_cli.checkpoint.folders import INDEX, shards
+from resnet_cli.checkpoint.folders import INDEX, PICKLED, is_unpacked, refuse_part, shards
 from resnet_cli.checkpoint.globals import PickleError
 from resnet_cli.checkpoint.pickles import Reading
 from resnet_cli.checkpoint.prototxt import apply_prototxt
@@ -57,6 +56,11 @@ SAFETENSORS_HEADER = 100 << 20  # bytes at most, says its library
 PICKLE_STARTS = b"(]}c"  # of protocol 0, which is text: a tuple, list, dict, or an object
 
 DAMAGED = "it is no readable torch checkpoint (is it damaged?): save a state dict with torch.save"
+JOBLIB = b"joblib.numpy_pickle"
+BY_JOBLIB = (
+    "it holds arrays of NumPy as joblib keeps them: load it with joblib.load, make tensors of them "
+    "and save those with torch.save"
+)
 CUT_OFF = "the file is cut off: copy or download it again"
 
 
@@ -86,6 +90,9 @@ def read_contents(path: Path) -> Contents:
     """
     if path.name.endswith(INDEX):
         return named(path, read_shards)
+    if is_unpacked(path.parent) and path.name == PICKLED:
+        return named(path, read_unpacked)
+    refuse_part(path)
     with path.open("rb") as file:
         head = file.read(HEAD)
     for recognises, read in FORMATS:
@@ -157,6 +164,8 @@ def read_pickle(path: Path) -> Contents:
         except (PickleError, TypeError) as error:
             file.seek(0)
             head = file.read(HEAD)
+            if JOBLIB in head:
+                raise CheckpointError(BY_JOBLIB) from error
             if head[:1] == b"\x80" or reading.imports:
                 raise UnreadableError(DAMAGED, "pickle", reading.imports) from error
             raise CheckpointError(nature(head)) from error
@@ -178,10 +187,15 @@ def read_caffe(path: Path) -> Contents:
     return Contents("caffemodel", state)
 
 
-def mapped(path: Path) -> memoryview:
-    """The bytes of a file, read when they are looked at; what is written to them stays here."""
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+def read_unpacked(path: Path) -> Contents:
+    """Read the folder around a ``data.pkl``, into which an archive was unpacked."""
+    reading = Reading()
+    try:
+        kind, tree = read_archive(Unpacked(path.parent), reading)
+    except DAMAGES as error:
+        raise UnreadableError(DAMAGED, "unpacked", reading.imports) from error
+    files = (path, *sorted(file for file in (path.parent / "data").rglob("*") if file.is_file()))
+    return Contents(kind, tree, imports=tuple(sorted(reading.imports)), files=files)
 
 
 FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[Path], Contents]], ...] = (

@@ -5,13 +5,11 @@ from pathlib import Path
 
 from torchvision.models import WeightsEnum
 
+from resnet_cli.checkpoint.folders import SUFFIXES
 from resnet_cli.checkpoint.hub import fetch, find_published
 from resnet_cli.errors import CheckpointError
 
 FOLDER = Path("checkpoints")
-
-SUFFIXES = frozenset({".safetensors", ".pth", ".pt", ".pkl", ".ckpt", ".bin", ".tar", ".th"})
-"""Suffixes that make a file in ``./checkpoints`` a checkpoint; others may stand beside it."""
 
 
 @dataclass(frozen=True, slots=True)

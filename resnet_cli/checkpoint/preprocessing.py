@@ -9,6 +9,7 @@ from resnet_cli.checkpoint.examination import Examination
 from resnet_cli.checkpoint.hub import preprocess_of
 from resnet_cli.checkpoint.locate import Location
 from resnet_cli.checkpoint.statistics import find_statistics
+from resnet_cli.checkpoint.transforms import find_transforms
 from resnet_cli.errors import SettingError
 from resnet_cli.preprocess import CAFFE, MSRA, PRESETS, Preprocess
 
@@ -36,13 +37,17 @@ def find_preprocess(examined: Examination, tree: Any, location: Location) -> tup
     if examined.weights.layout.name == "msra":
         return MSRA, "of Detectron's ResNets"
     default, channels = PRESETS["imagenet-v1"], examined.found.in_channels
+    transforms, reason = find_transforms(tree, channels) or (None, "")
+    if transforms is not None:
+        return transforms, reason
+    unless = f"; {reason}" if reason else ""
     kept = find_statistics(tree, channels) if channels in (1, 3) else None
     if kept is not None:
         found, where = kept
-        source = f"imagenet-v1 with the mean and std in the checkpoint, under {where}"
+        source = f"imagenet-v1 with the mean and std in the checkpoint, under {where}{unless}"
         return with_statistics(default, found), source
     grey = default.with_channels(1) if channels == 1 else default
-    return grey, "imagenet-v1, as none is recorded"
+    return grey, f"imagenet-v1{unless}" if unless else "imagenet-v1, as none is recorded"
 
 
 def with_statistics(default: Preprocess, kept: Mapping[str, Any]) -> Preprocess:

@@ -12,17 +12,18 @@ from zipfile import BadZipFile
 
 import torch
 
-from resnet_cli.checkpoint.archive import Archive
+from resnet_cli.checkpoint.archive import Archive, Parts
 from resnet_cli.checkpoint.exported import parts_of
 from resnet_cli.checkpoint.globals import PickleError
 from resnet_cli.checkpoint.pickles import Reading, storage_of, unpickle
 from resnet_cli.checkpoint.scripts import code_file, settings_in
-from resnet_cli.checkpoint.tree import StateDict
+from resnet_cli.checkpoint.tree import StateDict, containers
 from resnet_cli.checkpoint.values import Storage, Stored
 from resnet_cli.errors import CheckpointError
 
 MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of the older format
 DEEPEST = 2  # files in files
+PACKED = "__cuda_dependent_attributes__"  # of skorch: a file of torch.save, as bytes
 MOST_FILES = 2000  # a plain pickle has one for each tensor, some nine hundred for a ResNet-152
 
 
@@ -30,7 +31,7 @@ class NoCheckpointError(CheckpointError):
     """An archive of anything else."""
 
 
-def read_archive(archive: Archive, reading: Reading) -> tuple[str, Any]:
+def read_archive(archive: Parts, reading: Reading) -> tuple[str, Any]:
     """Format and contents of an archive.
 
     Raises:
@@ -43,7 +44,7 @@ def read_archive(archive: Archive, reading: Reading) -> tuple[str, Any]:
     raise NoCheckpointError("it is a zip archive of other things, no checkpoint")
 
 
-def read_pickled(archive: Archive, reading: Reading) -> Any:
+def read_pickled(archive: Parts, reading: Reading) -> Any:
     """What ``torch.save`` or TorchScript put into an archive."""
     swapped = "byteorder" in archive and archive.text("byteorder") == b"big"
     storages: dict[str, Storage] = {}
@@ -57,7 +58,7 @@ def read_pickled(archive: Archive, reading: Reading) -> Any:
     return unpickle(BytesIO(archive.text("data.pkl")), reading, persistent)
 
 
-def read_script(archive: Archive, reading: Reading) -> Any:
+def read_script(archive: Parts, reading: Reading) -> Any:
     """A network of TorchScript; its modules have settings where its code states them."""
     tree = read_pickled(archive, reading)
     # its own classes are defined in the file, and import nothing
@@ -69,7 +70,7 @@ def read_script(archive: Archive, reading: Reading) -> Any:
     return tree
 
 
-def read_exported(archive: Archive, _: Reading) -> Any:
+def read_exported(archive: Parts, _: Reading) -> Any:
     """The weights of ``torch.export.save``, by their names."""
     table = as_json(archive.text("data/weights/model_weights_config.json"))
     swapped = "byteorder" in archive and archive.text("byteorder") == b"big"
@@ -86,12 +87,12 @@ def read_exported(archive: Archive, _: Reading) -> Any:
     return StateDict(tensors, parts_of(as_json(archive.text("models/model.json"))))
 
 
-def read_exported_of_old(archive: Archive, reading: Reading) -> Any:
+def read_exported_of_old(archive: Parts, reading: Reading) -> Any:
     """The weights of ``torch.export.save`` before PyTorch 2.7: a checkpoint in the archive."""
     return read_nested(archive.text("serialized_state_dict.pt"), reading)
 
 
-ARCHIVES: tuple[tuple[str, str, Callable[[Archive, Reading], Any]], ...] = (
+ARCHIVES: tuple[tuple[str, str, Callable[[Parts, Reading], Any]], ...] = (
     ("constants.pkl", "torchscript", read_script),
     ("data.pkl", "pickle-zip", read_pickled),
     ("data/weights/model_weights_config.json", "pt2", read_exported),
@@ -135,8 +136,16 @@ def read_stream(file: IO[bytes], data: memoryview, reading: Reading) -> tuple[st
     """
     tree = unpickle(file, reading)
     if tree != MAGIC:
+        open_packed(tree, reading)
         return "pickle", tree
     return "pickle-legacy", read_legacy(file, data, reading)
+
+
+def open_packed(tree: Any, reading: Reading) -> None:
+    """Put what is in the bytes that skorch keeps its modules in where the bytes were."""
+    for _, container in containers(tree):
+        if isinstance(container, dict) and isinstance(container.get(PACKED), bytes):
+            container[PACKED] = read_nested(container[PACKED], reading)
 
 
 def read_legacy(file: IO[bytes], data: memoryview, reading: Reading) -> Any:

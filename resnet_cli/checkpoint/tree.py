@@ -25,9 +25,21 @@ class Part:
 class StateDict(dict[str, Tensor]):
     """Tensors by name, of a file that also says what the parts of the network are."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], parts: Mapping[str, Part]) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        parts: Mapping[str, Part],
+        extras: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Keep what stands around the tensors.
+
+        Args:
+            tensors: by name.
+            parts: modules by name.
+            extras: what else was set on a module, by the name of the module and its own.
+        """
         super().__init__(tensors)
-        self.parts = parts
+        self.parts, self.extras = parts, extras or {}
 
 
 class Foreign:
@@ -122,6 +134,7 @@ def state_dict(module: Foreign) -> StateDict:
     """What ``state_dict()`` would have given, and the modules by their names."""
     tensors: dict[str, Tensor] = {}
     parts: dict[str, Part] = {}
+    extras: dict[str, Any] = {}
     waiting = [("", module)]
     room = MOST_INSIDE
     while waiting and room > 0:
@@ -131,9 +144,17 @@ def state_dict(module: Foreign) -> StateDict:
         own, children = members(current)
         parts[name] = Part(current.kind, settings_of(current))
         tensors.update((start + key, tensor) for key, tensor in own)
+        extras.update((start + key, value) for key, value in extras_of(current))
         if name.count(".") < DEEPEST and len(name) < LONGEST:
             waiting += [(start + key, child) for key, child in reversed(children)]
-    return StateDict(tensors, parts)
+    return StateDict(tensors, parts, extras)
+
+
+def extras_of(module: Foreign) -> Iterator[tuple[str, Any]]:
+    """Yield what was set on a module that is none of its parts, such as class names."""
+    for key, value in module.attributes.items():
+        if key not in INTERNALS and isinstance(value, CONTAINERS) and not is_module(value):
+            yield str(key), value
 
 
 def members(module: Foreign) -> tuple[list[tuple[str, Tensor]], list[tuple[str, Foreign]]]:
@@ -164,6 +185,10 @@ def settings_of(module: Foreign) -> dict[str, Any]:
     return {**module.settings, **own}
 
 
+INTERNALS = frozenset({"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"})
+"""Attributes in which a module of torch keeps its parts."""
+
+
 def containers(tree: Any) -> Iterator[tuple[str, Any]]:
     """Yield a tree and every dict and list in it with its dotted path, outermost first.
 
@@ -184,7 +209,7 @@ def containers(tree: Any) -> Iterator[tuple[str, Any]]:
         yield path, container
         if len(path) > LONGEST or path.count(".") > DEEPEST:
             continue
-        for key, inner in items(container):
+        for key, inner in inside(container):
             if isinstance(inner, CONTAINERS) and id(inner) not in seen:
                 seen.add(id(inner))
                 waiting.append((f"{path}.{key}" if path else key, inner))
@@ -223,6 +248,13 @@ def items(container: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(container, list | tuple):
         for index, value in enumerate(container):
             yield str(index), value
+
+
+def inside(container: Any) -> Iterator[tuple[str, Any]]:
+    """Keys and values of a container, and what was set on the modules of a network."""
+    yield from items(container)
+    if isinstance(container, StateDict):
+        yield from container.extras.items()
 
 
 def named(key: Any) -> str:

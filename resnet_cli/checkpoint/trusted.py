@@ -2,7 +2,7 @@
 
 import logging
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def as_tree(value: Any, depth: int = 0) -> Any:
     """A loaded object as a tree of plain containers."""
     if isinstance(value, nn.Module):
         parts = {name: part_of(module) for name, module in value.named_modules()}
-        return StateDict(value.state_dict(), parts)
+        return StateDict(value.state_dict(), parts, dict(extras_of(value, depth + 1)))
     if depth > 8:
         return value
     if isinstance(value, Mapping):
@@ -79,6 +79,14 @@ def as_tree(value: Any, depth: int = 0) -> Any:
     if hasattr(value, "__dict__") and not isinstance(value, type | torch.Tensor):
         return {key: as_tree(inner, depth + 1) for key, inner in vars(value).items()}
     return value
+
+
+def extras_of(network: nn.Module, depth: int) -> Iterator[tuple[str, Any]]:
+    """Yield what was set on the modules of a network, such as class names, by dotted names."""
+    for name, module in network.named_modules():
+        for key, value in vars(module).items():
+            if not key.startswith("_") and not isinstance(value, nn.Module | torch.Tensor):
+                yield f"{name}.{key}".strip("."), as_tree(value, depth)
 
 
 def part_of(module: nn.Module) -> Part:
