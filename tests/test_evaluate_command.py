@@ -288,7 +288,7 @@ def test_folders_are_matched_by_name(evaluate: Run, photos: Path) -> None:
     for note in (
         "'A ' is taken for the class 'a'",
         "1 image without a class left out",
-        "1 file passed over",
+        "skipped 1 file without an image extension",
         "1 class without images: c",
     ):
         assert f"Note: {note}" in result.stderr

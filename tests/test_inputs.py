@@ -96,7 +96,8 @@ def test_files_with_other_suffixes_are_passed_over_and_counted() -> None:
 
     assert list(inputs.paths) == ["d/1.jpg", "d/a/2.PNG"]
     assert inputs.total == 2
-    assert inputs.passed_over == 4
+    assert inputs.passed_over == 3
+    assert inputs.sieve.skipped == 1
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "JPG", "jpeg", "JPEG", "png", "bmp", "gif", "webp",
@@ -285,14 +286,14 @@ def test_an_input_that_is_not_there_is_an_error_that_names_it(place: str) -> Non
 def test_an_empty_folder_is_an_error() -> None:
     Path("d/e").mkdir(parents=True)
 
-    with pytest.raises(InputError, match="no images found: d: name a picture or a folder"):
+    with pytest.raises(InputError, match="no images found: d: name an image or a folder"):
         find_inputs(["d"])
 
 
 def test_a_folder_of_other_files_is_an_error_that_counts_them() -> None:
     touch("d/1.txt", "d/2.txt")
 
-    with pytest.raises(InputError, match=r"no images found: d \(2 files with other suffixes\)"):
+    with pytest.raises(InputError, match=r"no images found: d \(skipped 2 files without an image ext"):
         find_inputs(["d"])
 
 

@@ -10,8 +10,10 @@ from resnet_cli.cli.options import (
     SOME_UNREADABLE,
     batch_size_option,
     debug_option,
+    exclude_option,
     grid_option,
     grid_size_option,
+    hidden_option,
     on_error_option,
     overwrite_option,
     progress_option,
@@ -23,6 +25,8 @@ from resnet_cli.cli.options import (
 
 @click.command()
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@exclude_option
+@hidden_option
 @loads_classifier
 @click.option(
     "-o",
@@ -84,6 +88,8 @@ from resnet_cli.cli.options import (
 def predict(
     load: Load,
     inputs: tuple[str, ...],
+    exclude: tuple[str, ...],
+    hidden: bool,
     outputs: tuple[Path, ...],
     stdout_format: str,
     topk: int | None,
@@ -109,6 +115,7 @@ def predict(
     from resnet_cli.cli.destinations import Destinations
     from resnet_cli.cli.run import describe, find, run, verified
     from resnet_cli.cli.terminal import bar_wanted, showing_notes
+    from resnet_cli.sieve import Sieve
     from resnet_cli.truth import folder_truth
     from resnet_cli.writers import Options, check_outputs
 
@@ -124,7 +131,7 @@ def predict(
 
         check_display()
     with showing_notes():
-        found = find(inputs, [*outputs, *grids])
+        found = find(inputs, [*outputs, *grids], Sieve(hidden, exclude))
         classifier = load(progress=bar_wanted(progress))
         describe(classifier)
         if verify:
