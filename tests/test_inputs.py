@@ -221,10 +221,12 @@ def test_zero_bytes_may_come_late() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_a_list_in_utf_16_is_refused_in_a_sentence(encoding: str) -> None:
-    Path("list.txt").write_bytes("\ufeffa.jpg\nb.jpg\n".encode(encoding))
-    with pytest.raises(InputError, match="it is UTF-16: save it as UTF-8"):
-        found("@list.txt")
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_list_may_be_utf_16(monkeypatch: pytest.MonkeyPatch, encoding: str, end: str) -> None:
+    monkeypatch.setattr("resnet_cli.lists.LINES", 7)  # pieces that cut characters in two
+    names = ["a.jpg", "käfer 日 🐝.jpg", "b.jpg"]
+    Path("list.txt").write_bytes(f"\ufeff{end.join(names)}{end}".encode(encoding))
+    assert found("@list.txt") == names
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tiff"])

@@ -10,8 +10,10 @@ from resnet_cli.cli.options import (
     SOME_UNREADABLE,
     batch_size_option,
     debug_option,
+    exclude_option,
     grid_option,
     grid_size_option,
+    hidden_option,
     on_error_option,
     overwrite_option,
     progress_option,
@@ -31,6 +33,8 @@ from resnet_cli.cli.options import (
     help="True classes from a .csv with the columns path,label or path,index, in place of the "
     "folders' names; a path is taken from DIR, or else from here.  [default: none]",
 )
+@exclude_option
+@hidden_option
 @click.option(
     "--predictions",
     type=click.Path(path_type=Path),
@@ -131,6 +135,8 @@ def evaluate(
     load: LoadAll,
     folder: str | None,
     labels: Path | None,
+    exclude: tuple[str, ...],
+    hidden: bool,
     predictions: Path | None,
     outputs: tuple[Path, ...],
     confusion: tuple[Path, ...],
@@ -171,7 +177,7 @@ def evaluate(
     )  # fmt: skip
     files.check()
     settings = Settings(
-        folder=folder, labels=labels, stdout_format=stdout_format, topk=topk,
+        folder=folder, labels=labels, exclude=exclude, hidden=hidden, stdout_format=stdout_format, topk=topk,
         threshold=threshold, batch_size=batch_size, workers=workers, progress=progress,
         report_limit=report_limit, grid_size=grid_size, on_error=on_error, verify=verify,
         audit_images=audit_images if audit else 0,

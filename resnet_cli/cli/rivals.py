@@ -72,7 +72,11 @@ def compared(
     """
     for classifier in classifiers:
         classifier.checkpoint.release()
-    ledger = Ledger(classifiers, threshold=settings.threshold)
+    ledger = Ledger(
+        classifiers,
+        threshold=settings.threshold,
+        present=[dataset.present for dataset in datasets],
+    )
     rows = predict_all(
         classifiers,
         datasets[0].inputs,

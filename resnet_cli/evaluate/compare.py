@@ -1,6 +1,6 @@
 """Several checkpoints on the same decoded images: who is right where the other is wrong."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -61,11 +61,26 @@ class Comparison:
 class Ledger:
     """The fold over what all checkpoints say of an image."""
 
-    def __init__(self, classifiers: Sequence[Classifier], *, threshold: float = 0.0) -> None:
-        """Begin with no image."""
+    def __init__(
+        self,
+        classifiers: Sequence[Classifier],
+        *,
+        threshold: float = 0.0,
+        present: Sequence[Collection[int]] | None = None,
+    ) -> None:
+        """Begin with no image.
+
+        Args:
+            classifiers: of the checkpoints.
+            threshold: best probability, 0 to 1, below which an image is set aside.
+            present: the classes that have images, in the list of each checkpoint.
+        """
         names = [classifier.class_names for classifier in classifiers]
         self.checkpoints = tuple(str(each.checkpoint.path) for each in classifiers)
-        self.scorecards = [Scorecard(each, threshold=threshold) for each in names]
+        self.scorecards = [
+            Scorecard(each, threshold=threshold, present=classes)
+            for each, classes in zip(names, present or [()] * len(names), strict=True)
+        ]
         self.common = common_numbers(names)
         pairs = list(combinations(range(len(classifiers)), 2))
         self.agree = dict.fromkeys(pairs, 0)

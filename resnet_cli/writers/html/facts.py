@@ -32,6 +32,7 @@ def facts(record: Record) -> list[tuple[str, str]]:
     if "checkpoint" not in record:
         return []
     described = {
+        **({"Evaluation": record["evaluation"]} if "evaluation" in record else {}),
         "Checkpoint": record["checkpoint"]["path"],
         "SHA-256": record["checkpoint"]["sha256"],
         "Model": record["model"],
