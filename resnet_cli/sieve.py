@@ -35,7 +35,7 @@ class Pattern:
         """Read a pattern: without a slash, or with one at its end only, it fits at any depth."""
         words = text.replace(os.sep, "/").removeprefix("./")
         parts = tuple(filter(None, words.split("/")))
-        anywhere = "/" not in words.removesuffix("/")
+        anywhere = bool(parts) and "/" not in words.removesuffix("/")
         return cls(text, (ANY_DEPTH, *parts) if anywhere else parts, words.endswith("/"))
 
     def matches(self, parts: Sequence[str], *, is_folder: bool) -> bool:

@@ -16,7 +16,7 @@ NOT_HERE = "%s: absolute paths of Windows lead nowhere here: %d, such as %s"
 
 
 def as_found(path: str, folder: str = "") -> str:
-    """Return a path in the spelling that exists: as it stands, or else the first other one.
+    """Return a path in the spelling that exists: as it stands, or else the first that is a file.
 
     Names of files may begin with quotes, end with blanks and hold backslashes. So a path that
     exists as it stands is never changed, nor is one that exists in no spelling.
@@ -27,7 +27,7 @@ def as_found(path: str, folder: str = "") -> str:
     """
     if not UNUSUAL.search(path) or os.path.lexists(os.path.join(folder, path)):
         return path
-    others = (each for each in spellings(path) if os.path.lexists(os.path.join(folder, each)))
+    others = (each for each in spellings(path) if os.path.isfile(os.path.join(folder, each)))
     return next(others, path)
 
 
