@@ -116,9 +116,9 @@ def test_a_pattern_leaves_files_and_folders_out(pattern: str, gone: list[str], w
         assert inputs.notes == [f"--exclude {pattern!r} matched no file or folder below an INPUT"]
     else:
         (note,) = inputs.notes
-        assert sorted(note.removeprefix("excluded ").removesuffix(" (--exclude)").split(" and ")) == (
-            sorted(words.split(" and "))
-        )
+        assert sorted(
+            note.removeprefix("excluded ").removesuffix(" (--exclude)").split(" and ")
+        ) == (sorted(words.split(" and ")))
 
 
 def test_patterns_apply_to_globs_and_lists_as_to_folders(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,9 +180,7 @@ def test_both_commands_say_what_they_left_out(
     assert "hidden" not in everything.stderr
 
 
-def test_what_stdin_leaves_out_is_said_at_the_end(
-    run: Run, photos: Path, checkpoint: Path
-) -> None:
+def test_what_stdin_leaves_out_is_said_at_the_end(run: Run, photos: Path, checkpoint: Path) -> None:
     paths = "".join(f"{path}\n" for path in sorted(photos.rglob("*.*")))
     result = run("predict", "-", "-c", checkpoint, "--exclude", "b/", *SMALL, stdin=paths)
     assert len(result.stdout.splitlines()) == 5

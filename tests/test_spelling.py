@@ -33,9 +33,7 @@ def written(separator: str, encoding: str, header: tuple[str, str]) -> Path:
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-def test_tables_are_read_whatever_separates_and_encodes_them(
-    separator: str, encoding: str
-) -> None:
+def test_tables_are_read_whatever_separates_and_encodes_them(separator: str, encoding: str) -> None:
     rows = read_labels(written(separator, encoding, ("path", "label")))
     assert [(row.path, row.label) for row in rows] == ROWS
     assert [row.line for row in rows] == [2, 3, 4]

@@ -30,8 +30,9 @@ from resnet_cli.cli.options import (
     "--labels",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="True classes from a .csv with the columns path,label or path,index, in place of the "
-    "folders' names; a path is taken from DIR, or else from here.  [default: none]",
+    help="True classes from a table with the columns path,label or path,index (commas, semicolons "
+    "or tabs; UTF-8 or UTF-16), in place of the folders' names; a path is taken from DIR, or else "
+    "from here.  [default: none]",
 )
 @exclude_option
 @hidden_option
@@ -40,7 +41,8 @@ from resnet_cli.cli.options import (
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Score the rows that 'predict -o FILE' has saved (.csv .jsonl .json .parquet); no network "
-    "runs, and what its rows do not hold is left out.  [default: none]",
+    "runs, what its rows do not hold is left out, and a report reads the images again.  "
+    "[default: none]",
 )
 @click.option(
     "-o",
@@ -77,7 +79,8 @@ from resnet_cli.cli.options import (
     "--report",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="All images with truth and prediction, as .html to look through.  [default: none]",
+    help="All images with truth and prediction, as .html to look through; of several checkpoints "
+    "FILE-1.html, FILE-2.html, one for each.  [default: none]",
 )
 @click.option(
     "--report-limit",

@@ -78,12 +78,17 @@ def score(classifiers: Sequence[Classifier], files: Files, settings: Settings) -
     figures = {
         **evaluation.record(),
         "audit": [asdict(finding) for finding in findings] or None,
-        "run": record(),
+        "run": alike(record(), evaluation),
     }
     publish(evaluation, figures, files, settings, caption(classifier, settings))
     if findings and any(finding.better for finding in findings):
         note(audit_verdict(findings), "Warning")
     return evaluation.errors
+
+
+def alike(record: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+    """The record of a run whose ``images`` are those that were scored, as in the figures."""
+    return {**record, "counts": {**record["counts"], "images": evaluation.images}}
 
 
 def caption(classifier: Classifier, settings: Settings) -> str:

@@ -167,12 +167,17 @@ class Memory:
 class SharedLoader:
     """Decodes neighbouring images once, and preprocesses them for each network."""
 
-    def __init__(self, classifiers: Sequence[Classifier]) -> None:
-        """Take the loader of each; those that decode alike share it."""
+    def __init__(self, classifiers: Sequence[Classifier], *, thumbnails: bool = False) -> None:
+        """Take the loader of each; those that decode alike share it.
+
+        Args:
+            classifiers: of the networks.
+            thumbnails: make a small picture of each image for the rows of the first network.
+        """
         memories = {each.decoder: Memory(each.decoder) for each in classifiers}
         self.loaders: list[Loader] = []
         for classifier in classifiers:
-            loader = classifier.loader()
+            loader = classifier.loader(thumbnails=thumbnails and not self.loaders)
             loader.decode = memories[classifier.decoder]
             self.loaders.append(loader)
 
@@ -215,6 +220,7 @@ def predict_all(
     topk: int = TOP,
     batch_size: int | None = None,
     workers: int | None = None,
+    thumbnails: bool = False,
 ) -> Generator[tuple[Prediction, ...]]:
     """Classify images by several networks, each decoded once.
 
@@ -234,7 +240,11 @@ def predict_all(
     device = first.backend.device
     size = batch_size or first.default_batch_size(inputs.total, threads)
     with placed(
-        SharedLoader(classifiers), device=device, workers=threads, size=size, total=inputs.total
+        SharedLoader(classifiers, thumbnails=thumbnails),
+        device=device,
+        workers=threads,
+        size=size,
+        total=inputs.total,
     ) as load:
         yield from stream(
             chunked(inputs.paths, size),

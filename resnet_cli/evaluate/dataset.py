@@ -68,9 +68,7 @@ def by_folder(folder: str, names: Sequence[str], sieve: Sieve | None = None) -> 
     return dataset(pairs, names, notes, "have a folder")
 
 
-def by_table(
-    table: Path, folder: str, names: Sequence[str], sieve: Sieve | None = None
-) -> Dataset:
+def by_table(table: Path, folder: str, names: Sequence[str], sieve: Sieve | None = None) -> Dataset:
     """Take the images that a table lists, and their classes.
 
     A path there is taken from ``folder``; where there is no such file, from the current folder.

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from resnet_cli.truth import Lookup
 
-SPLIT = re.compile(r"(train|val|valid|validation|test|dev|eval|holdout|fold|split)(ing|[\s_-]*\d+)?")
+SPLIT = re.compile(
+    r"(train|val|valid|validation|test|dev|eval|holdout|fold|split)(ing|[\s_-]*\d+)?"
+)
 """How the parts of a data set are called."""
 
 FIRST = ("val", "dev", "eval", "holdout", "test")
