@@ -51,8 +51,10 @@ def test_all_of_them_are_taken_if_asked() -> None:
     assert sorted(found(hidden=True)) == sorted(f"d/{name}" for name in ["1.jpg", *images])
 
 
-@pytest.mark.parametrize("name", [".photo.jpg", "_.jpg", ".a.b.jpg", "@eaDir.jpg", "x__MACOSX/1.jpg",
-                                  "Thumbs.db.jpg", "a.git/1.jpg", "DS_Store.jpg"])  # fmt: skip
+@pytest.mark.parametrize("name", [
+    ".photo.jpg", "_.jpg", ".a.b.jpg", "@eaDir.jpg", "x__MACOSX/1.jpg", "Thumbs.db.jpg",
+    "a.git/1.jpg", "DS_Store.jpg",
+])  # fmt: skip
 def test_names_that_only_look_alike_are_taken(name: str) -> None:
     touch(name)
     inputs = search()

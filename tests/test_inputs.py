@@ -295,7 +295,7 @@ def test_an_empty_folder_is_an_error() -> None:
 def test_a_folder_of_other_files_is_an_error_that_counts_them() -> None:
     touch("d/1.txt", "d/2.txt")
 
-    with pytest.raises(InputError, match=r"no images found: d \(skipped 2 files without an image ext"):
+    with pytest.raises(InputError, match=r"no images found: d \(skipped 2 files without an image"):
         find_inputs(["d"])
 
 

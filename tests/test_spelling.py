@@ -39,8 +39,9 @@ def test_tables_are_read_whatever_separates_and_encodes_them(separator: str, enc
     assert [row.line for row in rows] == [2, 3, 4]
 
 
-@pytest.mark.parametrize("header", [("Filename", "CLASS"), ("image", "label"), (" File_Name ",
-                         "category"), ("image_path", "class_name"), ("file", "Label ")])  # fmt: skip
+@pytest.mark.parametrize("header", [("Filename", "CLASS"), ("image", "label"),
+                                    (" File_Name ", "category"), ("image_path", "class_name"),
+                                    ("file", "Label ")])  # fmt: skip
 def test_columns_have_other_names_too(header: tuple[str, str]) -> None:
     rows = read_labels(written(",", "utf-8", header))
     assert [(row.path, row.label) for row in rows] == ROWS

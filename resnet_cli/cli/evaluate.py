@@ -180,7 +180,8 @@ def evaluate(
     )  # fmt: skip
     files.check()
     settings = Settings(
-        folder=folder, labels=labels, exclude=exclude, hidden=hidden, stdout_format=stdout_format, topk=topk,
+        folder=folder, labels=labels, exclude=exclude, hidden=hidden,
+        stdout_format=stdout_format, topk=topk,
         threshold=threshold, batch_size=batch_size, workers=workers, progress=progress,
         report_limit=report_limit, grid_size=grid_size, on_error=on_error, verify=verify,
         audit_images=audit_images if audit else 0,

@@ -115,7 +115,6 @@ def predict(
     from resnet_cli.cli.destinations import Destinations
     from resnet_cli.cli.run import describe, find, run, verified
     from resnet_cli.cli.terminal import bar_wanted, showing_notes
-    from resnet_cli.sieve import Sieve
     from resnet_cli.truth import folder_truth
     from resnet_cli.writers import Options, check_outputs
 
@@ -131,7 +130,7 @@ def predict(
 
         check_display()
     with showing_notes():
-        found = find(inputs, [*outputs, *grids], Sieve(hidden, exclude))
+        found = find(inputs, [*outputs, *grids], hidden=hidden, exclude=exclude)
         classifier = load(progress=bar_wanted(progress))
         describe(classifier)
         if verify:

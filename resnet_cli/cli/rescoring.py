@@ -28,9 +28,14 @@ def rescore(predictions: Path, classes: Sequence[str], files: Files, settings: S
     """
     if len(classes) > 1:
         raise click.UsageError("--classes once: the rows are those of one checkpoint")
-    refused = {"--audit": settings.audit_images, "--verify": settings.verify}
+    refused = {
+        "--audit": settings.audit_images, "--verify": settings.verify,
+        "--exclude": settings.exclude, "--hidden": settings.hidden,
+    }  # fmt: skip
     if given := [option for option, value in refused.items() if value]:
-        raise click.UsageError(f"--predictions runs no network: leave {', '.join(given)} out")
+        raise click.UsageError(
+            f"--predictions scores the rows of a file: leave {', '.join(given)} out"
+        )
     saved = open_saved(predictions, read_given(classes[0])[0] if classes else None)
     note(f"{len(saved.names):,} classes: {first_few(saved.names)}")
     if settings.labels is not None:

@@ -25,13 +25,15 @@ from resnet_cli.writers.durable.outputs import Output, recorded, resumed
 from resnet_cli.writers.durable.plan import Plan
 
 
-def find(inputs: Sequence[str], files: Sequence[Path], sieve: Sieve) -> Inputs:
+def find(
+    inputs: Sequence[str], files: Sequence[Path], *, hidden: bool, exclude: Sequence[str]
+) -> Inputs:
     """Find the images of a run that writes ``files``, and say what was passed over.
 
     Raises:
         InputError: nothing was found, or one of the files.
     """
-    found = find_inputs(inputs, sieve)
+    found = find_inputs(inputs, Sieve(hidden, exclude))
     for sentence in found.notes if found.total is not None else ():
         note(sentence)
     return found.without([str(file) for file in files]) if files else found
