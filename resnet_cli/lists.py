@@ -92,15 +92,15 @@ def arriving(file: BinaryIO) -> Iterator[str]:
     """
     lines_of = Lines()
     with file:
-        started, decoded = False, bytes
+        decoded: Callable[[bytes], bytes] | None = None  # known by the first bytes
         while True:
             if not ready(file):
                 yield PAUSE
                 continue
             data = file.read1(LINES) if isinstance(file, BufferedReader) else file.read(LINES)
-            if not started:
+            if decoded is None:
                 refuse_no_list(data)
-                decoded, started = utf8_of(data), True
+                decoded = utf8_of(data)
             utf8 = decoded(data)
             for line in [*lines_of.with_more(utf8), *([] if data else lines_of.rest())]:
                 if line:

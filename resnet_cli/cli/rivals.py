@@ -35,8 +35,9 @@ def compare(classifiers: Sequence[Classifier], files: Files, settings: Settings)
         How many images could not be read.
     """
     refuse(files, settings)
-    for number in range(1, len(classifiers) + 1) if files.report else ():
-        check_new(numbered(files.report, number), overwrite=files.overwrite)
+    if files.report is not None:
+        for number in range(1, len(classifiers) + 1):
+            check_new(numbered(files.report, number), overwrite=files.overwrite)
     for classifier in classifiers:
         describe(classifier)
     datasets = [labelled(settings, classifier.class_names) for classifier in classifiers]
