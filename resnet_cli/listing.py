@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from resnet_cli.sieve import Sieve
 
 FILE, FOLDER = "", "/"  # what stands after a name
 LINK, DEVICE = "links to folders", "pipes and devices"
@@ -11,18 +12,21 @@ LINK, DEVICE = "links to folders", "pipes and devices"
 DIGITS = re.compile(r"\d+")
 
 
-def walk(folder: str, odd: Counter[str]) -> Iterator[str]:
+def walk(folder: str, sieve: Sieve, above: Sequence[str] = ()) -> Iterator[str]:
     """Yield the files below ``folder``, every level in natural order.
 
     Args:
         folder: where to begin; links to folders below it are not followed.
-        odd: counts what is passed over, by its kind.
+        sieve: says what is passed over, and counts it.
+        above: the folders between the INPUT and this one, with this one.
     """
-    levels = [(folder, children(folder, odd))]  # a stack: folders nest deeper than calls can
+    levels = [(folder, children(folder, sieve, above))]  # a stack: folders nest deeper than calls
+    below = [*above]
     while levels:
         place, names = levels[-1]
         if not names:
             levels.pop()
+            del below[-1:]
             continue
         name = names.pop()
         path = os.path.join(place, name)
@@ -31,12 +35,15 @@ def walk(folder: str, odd: Counter[str]) -> Iterator[str]:
             continue
         path = path[:-1]
         try:
-            levels.append((path, children(path, odd)))
+            found = children(path, sieve, [*below, name[:-1]])
         except PermissionError:
             yield path  # its pictures are unknown, which a row has to say
+        else:
+            levels.append((path, found))
+            below.append(name[:-1])
 
 
-def children(folder: str, odd: Counter[str]) -> list[str]:
+def children(folder: str, sieve: Sieve, above: Sequence[str]) -> list[str]:
     """Names in a folder, the last one first, with a slash after those of folders.
 
     A name is a tenth of what the system's entry and a key of parts take.
@@ -45,10 +52,10 @@ def children(folder: str, odd: Counter[str]) -> list[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
             kind = kind_of(entry)
-            if kind in (FILE, FOLDER):
+            if kind not in (FILE, FOLDER):
+                sieve.odd[kind] += 1
+            elif not sieve.drops(folder, above, entry.name, is_folder=kind == FOLDER):
                 names.append(entry.name + kind)
-            else:
-                odd[kind] += 1
     names.sort(reverse=True)  # for names that differ in zeros alone; the next sort is stable
     names.sort(key=natural, reverse=True)
     return names

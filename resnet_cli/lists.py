@@ -1,15 +1,19 @@
 """A list of paths, in a file or on stdin -> the paths, as they come."""
 
+import logging
 import os
 import sys
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
+from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
 from select import select
 from typing import BinaryIO, TextIO
 
 from resnet_cli.errors import InputError
+from resnet_cli.spelling import NOT_HERE, as_found, is_windows
+
+log = logging.getLogger("resnet_cli")
 
 PAUSE = ""
 """What a source yields while no path comes, so that those before it need not wait for more."""
@@ -38,7 +42,7 @@ def lines(given: str) -> Iterator[str]:
         InputError: there is no such list, or a picture has the very name.
     """
     if given == "-":
-        return standard_input()
+        return existing(standard_input(), "stdin")
     if os.path.lexists(given):  # the shell may have put it here, out of a folder of somebody else
         raise InputError(
             f"cannot tell what {given} means, as there is a file of that name: ./{given} is the "
@@ -47,7 +51,18 @@ def lines(given: str) -> Iterator[str]:
     listing = Path(given[1:])
     if not listing.exists():
         raise InputError(f"cannot read the list {given}: there is no file {listing}")
-    return arriving(listing.open("rb"))
+    return existing(arriving(listing.open("rb")), given)
+
+
+def existing(paths: Iterable[str], source: str) -> Iterator[str]:
+    """Yield paths in the spelling that exists; warn at the end of those that are of Windows."""
+    foreign: list[str] = []
+    for path in paths:
+        if is_windows(path):
+            foreign.append(path)
+        yield as_found(path)
+    if foreign:
+        log.warning(NOT_HERE, source, len(foreign), foreign[0])
 
 
 def standard_input() -> Iterator[str]:
@@ -77,16 +92,17 @@ def arriving(file: BinaryIO) -> Iterator[str]:
     """
     lines_of = Lines()
     with file:
-        started = False
+        decoded: Callable[[bytes], bytes] | None = None  # known by the first bytes
         while True:
             if not ready(file):
                 yield PAUSE
                 continue
             data = file.read1(LINES) if isinstance(file, BufferedReader) else file.read(LINES)
-            if not started:
+            if decoded is None:
                 refuse_no_list(data)
-                data, started = data.removeprefix(BOM_UTF8), True
-            for line in lines_of.with_more(data) if data else lines_of.rest():
+                decoded = utf8_of(data)
+            utf8 = decoded(data)
+            for line in [*lines_of.with_more(utf8), *([] if data else lines_of.rest())]:
                 if line:
                     yield line.decode("utf-8", "surrogateescape")
             if not data:
@@ -133,8 +149,18 @@ def refuse_no_list(data: bytes) -> None:
     """
     if data.startswith(PICTURES):
         raise InputError("cannot read a list of paths: it is itself a picture")
-    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) and b"\0" in data[:4]:
-        raise InputError("cannot read a list of paths: it is UTF-16: save it as UTF-8")
+
+
+def utf8_of(start: bytes) -> Callable[[bytes], bytes]:
+    """What turns the bytes of a list, which begins like this, into UTF-8, piece by piece.
+
+    A name may begin with the very bytes that begin UTF-16, so a zero has to follow.
+    """
+    if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) and b"\0" in start[:4]:
+        utf16 = getincrementaldecoder("utf-16")("replace")
+        return lambda data: utf16.decode(data, final=not data).encode()
+    first = iter([start.removeprefix(BOM_UTF8)])
+    return lambda data: next(first, data)
 
 
 def ready(file: BinaryIO) -> bool:

@@ -201,7 +201,7 @@ def test_stderr_tells_what_was_taken_and_how_long_it_took(
     result = predict(photos, "-j", 2)
 
     for note in (
-        r"Note: 1 files? passed over",
+        r"Note: skipped 1 file without an image extension",
         rf"Note: checkpoint {re.escape(str(checkpoint))} .*resnet18",
         r"Note: 3 classes: class_0, class_1, class_2 \(none found",
         r"Note: preprocessing: resize 40, crop 32, bilinear",
@@ -416,7 +416,7 @@ def test_awkward_pictures_have_a_row_each(predict: Run, data: Path) -> None:
     result = predict(data / "awkward", "--format", "jsonl")
     rows = rows_of_jsonl(result.stdout)
     paths = [row["path"] for row in rows]
-    passed_over = re.search(r"Note: (\d+) files? passed over", result.stderr)
+    passed_over = re.search(r"Note: skipped (\d+) files? without", result.stderr)
     everything = [path for path in (data / "awkward").rglob("*") if path.is_file()]
 
     assert result.exit_code == 3

@@ -7,6 +7,7 @@ from pathlib import Path
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images import Decoder
 from resnet_cli.inputs import find_inputs
+from resnet_cli.sieve import Sieve
 
 log = logging.getLogger("resnet_cli")
 
@@ -20,14 +21,21 @@ class Photographs:
         unreadable: those that are left out.
     """
 
-    def __init__(self, source: Path) -> None:
-        """Find the pictures, and see that there is one that can be read.
+    def __init__(self, source: Path, sieve: Sieve | None = None) -> None:
+        """Find the images, and see that there is one that can be read.
+
+        Args:
+            source: a folder, or one file.
+            sieve: says what is passed over.
 
         Raises:
             InputError: there is none.
         """
         self.source = source
-        self.paths = [str(Path(path)) for path in find_inputs([str(source)]).paths]
+        found = find_inputs([str(source)], sieve)
+        for sentence in found.notes:
+            log.info(sentence)
+        self.paths = [str(Path(path)) for path in found.paths]
         self.unreadable: set[str] = set()
         decode = Decoder("RGB", upright=True, exact=False)
         for path in self.paths:

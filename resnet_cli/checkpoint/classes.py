@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from resnet_cli import imagenet
 from resnet_cli.checkpoint.formats import Contents, metadata_json
 from resnet_cli.checkpoint.namefiles import READERS, read_file, read_json, read_names
 from resnet_cli.checkpoint.names import is_key, names_from, pairs_in, unwrapped
@@ -59,7 +60,7 @@ def find_classes(
             names, source = found[0].names, found[0].source
             raise CheckpointError(f"{mismatch(names, source, num_classes)}: give --classes")
     if num_classes == 1000:
-        return ClassNames(imagenet_categories(), "ImageNet, as there are 1000 outputs")
+        return ClassNames(imagenet.categories(), "ImageNet, as there are 1000 outputs")
     count = max(num_classes, 2)  # one output tells two classes apart
     return ClassNames(
         tuple(f"class_{index}" for index in range(count)),
@@ -109,13 +110,6 @@ def mismatch(names: Sequence[str], source: str, num_classes: int) -> str:
     outputs = f"{num_classes} output" + ("s" if num_classes != 1 else "")
     count = f"{len(names)} class name" + ("s" if len(names) != 1 else "")
     return f"{count} ({source}) for a network of {outputs}"
-
-
-def imagenet_categories() -> tuple[str, ...]:
-    """The thousand names that torchvision's weights carry."""
-    from torchvision.models import ResNet18_Weights
-
-    return tuple(ResNet18_Weights.DEFAULT.meta["categories"])
 
 
 def read_given(given: Sequence[str] | str | Path) -> tuple[tuple[str, ...], str]:

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import click
 
-from resnet_cli.cli.options import POSITIVE, debug_option, progress_option
+from resnet_cli.cli.options import (
+    POSITIVE,
+    debug_option,
+    exclude_option,
+    hidden_option,
+    progress_option,
+)
 from resnet_cli.cli.sections import Command
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -109,6 +115,8 @@ def as_shown(text: str) -> float:
     show_default="none",
     help="Photographs: measures predict from files to labels as well.",
 )
+@exclude_option
+@hidden_option
 @click.option(
     "--warmup",
     type=click.IntRange(min=0),
@@ -166,6 +174,8 @@ def benchmark(
     workers: int | None,
     img_size: int,
     images: Path | None,
+    exclude: tuple[str, ...],
+    hidden: bool,
     warmup: int,
     duration: float,
     iters: int | None,
@@ -191,6 +201,7 @@ def benchmark(
     from resnet_cli.cli.sweep import check_outputs, run
     from resnet_cli.cli.terminal import showing_notes
     from resnet_cli.devices import find_device
+    from resnet_cli.sieve import Sieve
     from resnet_cli.system import available_cores
 
     check_outputs(outputs, overwrite=overwrite)
@@ -204,7 +215,7 @@ def benchmark(
             compiled=compile,
             workers=workers or available_cores(),
             img_size=img_size,
-            photographs=None if images is None else Photographs(images),
+            photographs=None if images is None else Photographs(images, Sieve(hidden, exclude)),
             effort=Effort(warmup, duration, iters),
             percentiles=percentiles,
         )

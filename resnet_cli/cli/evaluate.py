@@ -12,8 +12,10 @@ from resnet_cli.cli.options import (
     csv_bom_option,
     csv_separator_option,
     debug_option,
+    exclude_option,
     grid_option,
     grid_size_option,
+    hidden_option,
     on_error_option,
     overwrite_option,
     progress_option,
@@ -31,15 +33,19 @@ from resnet_cli.cli.sections import Command
     "--labels",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="True classes from a .csv with the columns path,label or path,index, in place of the "
-    "folders' names; a path is taken from DIR, or else from here.  [default: none]",
+    help="True classes from a table with the columns path,label or path,index (commas, semicolons "
+    "or tabs; UTF-8 or UTF-16), in place of the folders' names; a path is taken from DIR, or else "
+    "from here.  [default: none]",
 )
+@exclude_option
+@hidden_option
 @click.option(
     "--predictions",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Score the rows that 'predict -o FILE' has saved (.csv .jsonl .json .parquet); no network "
-    "runs, and what its rows do not hold is left out.  [default: none]",
+    "runs, what its rows do not hold is left out, and a report reads the images again.  "
+    "[default: none]",
 )
 @click.option(
     "-o",
@@ -76,7 +82,8 @@ from resnet_cli.cli.sections import Command
     "--report",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="All images with truth and prediction, as .html to look through.  [default: none]",
+    help="All images with truth and prediction, as .html to look through; of several checkpoints "
+    "FILE-1.html, FILE-2.html, one for each.  [default: none]",
 )
 @click.option(
     "--report-limit",
@@ -137,6 +144,8 @@ def evaluate(
     load: LoadAll,
     folder: str | None,
     labels: Path | None,
+    exclude: tuple[str, ...],
+    hidden: bool,
     predictions: Path | None,
     outputs: tuple[Path, ...],
     confusion: tuple[Path, ...],
@@ -181,7 +190,8 @@ def evaluate(
     )  # fmt: skip
     files.check()
     settings = Settings(
-        folder=folder, labels=labels, stdout_format=stdout_format, topk=topk,
+        folder=folder, labels=labels, exclude=exclude, hidden=hidden,
+        stdout_format=stdout_format, topk=topk,
         threshold=threshold, batch_size=batch_size, workers=workers, progress=progress,
         report_limit=report_limit, grid_size=grid_size, on_error=on_error, verify=verify,
         audit_images=audit_images if audit else 0,

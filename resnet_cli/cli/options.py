@@ -132,6 +132,23 @@ workers_option = click.option(
     "processes where that is faster (Linux, 5 or more, over 4,000 pictures).",
 )
 
+hidden_option = click.option(
+    "--hidden",
+    is_flag=True,
+    help="Also take what searching a folder skips: ._*, .DS_Store, Thumbs.db and desktop.ini, and "
+    "all in hidden folders, __MACOSX, @eaDir, $RECYCLE.BIN and the like.",
+)
+
+exclude_option = click.option(
+    "--exclude",
+    multiple=True,
+    metavar="GLOB",
+    help="Leave out files and folders; repeatable. Without a slash it is compared with every name, "
+    "with one with the path below DIR or INPUT (** is any number of folders, a slash at the end "
+    "means folders only); of lists with the path in them. A file named outright is always tried.  "
+    "[default: none]",
+)
+
 grid_option = click.option(
     "--grid",
     "grids",

@@ -12,8 +12,10 @@ from resnet_cli.cli.options import (
     csv_bom_option,
     csv_separator_option,
     debug_option,
+    exclude_option,
     grid_option,
     grid_size_option,
+    hidden_option,
     on_error_option,
     overwrite_option,
     progress_option,
@@ -26,6 +28,8 @@ from resnet_cli.cli.sections import Command
 
 @click.command(cls=Command)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@exclude_option
+@hidden_option
 @loads_classifier
 @click.option(
     "-o",
@@ -89,6 +93,8 @@ from resnet_cli.cli.sections import Command
 def predict(
     load: Load,
     inputs: tuple[str, ...],
+    exclude: tuple[str, ...],
+    hidden: bool,
     outputs: tuple[Path, ...],
     stdout_format: str,
     topk: int | None,
@@ -131,7 +137,7 @@ def predict(
 
         check_display()
     with showing_notes():
-        found = find(inputs, [*outputs, *grids])
+        found = find(inputs, [*outputs, *grids], hidden=hidden, exclude=exclude)
         classifier = load(progress=bar_wanted(progress))
         describe(classifier)
         if verify:

@@ -1,20 +1,23 @@
 """``resnet-cli evaluate --predictions``: rows that were saved, scored without the network."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from resnet_cli.checkpoint.classes import read_given
 from resnet_cli.cli.figures import Files
-from resnet_cli.cli.scoring import Settings, publish
+from resnet_cli.cli.scoring import Settings, layout, publish, telling, writers
 from resnet_cli.cli.terminal import note, progress_bar
 from resnet_cli.evaluate import Evaluation, Scorecard
-from resnet_cli.evaluate.mistakes import mistakes_writer
+from resnet_cli.evaluate.illustrated import illustrated
 from resnet_cli.evaluate.saved import Saved, Truth, open_saved, truth_by_folder, truth_by_table
-from resnet_cli.text import first_few
-from resnet_cli.writers import saying
+from resnet_cli.records import Prediction
+from resnet_cli.system import available_cores
+from resnet_cli.text import amount, first_few
+from resnet_cli.writers import Options
 
 
 def rescore(predictions: Path, classes: Sequence[str], files: Files, settings: Settings) -> int:
@@ -26,11 +29,13 @@ def rescore(predictions: Path, classes: Sequence[str], files: Files, settings: S
     if len(classes) > 1:
         raise click.UsageError("--classes once: the rows are those of one checkpoint")
     refused = {
-        "--report": files.report, "--grid": files.grids, "--show": files.show,
         "--audit": settings.audit_images, "--verify": settings.verify,
+        "--exclude": settings.exclude, "--hidden": settings.hidden,
     }  # fmt: skip
     if given := [option for option, value in refused.items() if value]:
-        raise click.UsageError(f"--predictions runs no network: leave {', '.join(given)} out")
+        raise click.UsageError(
+            f"--predictions scores the rows of a file: leave {', '.join(given)} out"
+        )
     saved = open_saved(predictions, read_given(classes[0])[0] if classes else None)
     note(f"{len(saved.names):,} classes: {first_few(saved.names)}")
     if settings.labels is not None:
@@ -52,28 +57,49 @@ def rescore(predictions: Path, classes: Sequence[str], files: Files, settings: S
 
 def scored(saved: Saved, truth: Truth, files: Files, settings: Settings) -> tuple[Evaluation, int]:
     """Score every row whose class is known, and count the others."""
-    scorecard = Scorecard(saved.names, threshold=settings.threshold)
-    unknown = 0
+    scorecard = Scorecard(saved.names, threshold=settings.threshold, present=saved.present(truth))
+    unknown = unseen = 0
     with ExitStack() as stack:
-        write = None
-        if files.mistakes is not None:
-            with saying(files.mistakes):
-                write = stack.enter_context(
-                    mistakes_writer(
-                        files.mistakes,
-                        saved.names,
-                        overwrite=files.overwrite,
-                        dialect=files.dialect,
-                    )
-                )
+        options = laid_out(saved, truth, files, settings, scorecard)
+        writes = list(writers(saved.names, files, options, stack))
+        rows = stack.enter_context(closing(pictured(saved, files, settings)))
         bar = stack.enter_context(progress_bar(None, settings.progress))
-        for row in saved.rows():
+        for row in rows:
             index = truth(row.path)
             bar.update()
             if index is None:
                 unknown += 1
                 continue
-            scorecard.add(row, index)
-            if write is not None:
-                write(row, index)
+            unseen += row.thumbnail is None and row.error is None
+            here = replace(row, path=saved.from_here(row.path))
+            scorecard.add(here, index)
+            for write in writes:
+                write(here, index)
+    if unseen and files.want_thumbnails:
+        note(f"{amount(unseen, 'image')} not shown: missing by now, or unreadable", "Warning")
     return scorecard.evaluation(), unknown
+
+
+def pictured(saved: Saved, files: Files, settings: Settings) -> Generator[Prediction]:
+    """The rows, with thumbnails where something shows them."""
+    if not files.want_thumbnails:
+        return saved.rows()
+    workers = settings.workers or available_cores()
+    return illustrated(saved.rows(), saved.absolute, workers=workers)
+
+
+def laid_out(
+    saved: Saved, truth: Truth, files: Files, settings: Settings, scorecard: Scorecard
+) -> Options:
+    """How a report of saved rows is laid out, and what it knows."""
+
+    def label(path: Path) -> str | None:
+        index = truth(Path.cwd() / path)
+        return None if index is None else saved.names[index]
+
+    record = {**(saved.record or {}), "classes": list(saved.names)}
+    return replace(
+        layout(saved.names, files, settings, saved.path.name),
+        truth=label,
+        record=telling(lambda: record, scorecard),
+    )

@@ -1,21 +1,31 @@
 """``resnet-cli evaluate -c A -c B``: several checkpoints on the same images."""
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
+from typing import Self
 
 import click
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli.figures import Files, show, write
+from resnet_cli.cli.record import Record
 from resnet_cli.cli.run import describe, verified
-from resnet_cli.cli.scoring import Settings, labelled
+from resnet_cli.cli.scoring import Settings, caption, labelled, layout, telling, truth_of
 from resnet_cli.cli.terminal import note, progress_bar
 from resnet_cli.errors import ImageError
+from resnet_cli.evaluate import TOP, Scorecard
 from resnet_cli.evaluate.compare import Comparison, Ledger, predict_all
 from resnet_cli.evaluate.dataset import Dataset
 from resnet_cli.evaluate.findings import comparison_lines
 from resnet_cli.evaluate.formats import as_json
+from resnet_cli.records import Prediction
+from resnet_cli.system import available_cores
+from resnet_cli.tally import Tally
+from resnet_cli.writers import Write, check_new, open_writer
+from resnet_cli.writers.pages import numbered
 
 
 def compare(classifiers: Sequence[Classifier], files: Files, settings: Settings) -> int:
@@ -25,6 +35,9 @@ def compare(classifiers: Sequence[Classifier], files: Files, settings: Settings)
         How many images could not be read.
     """
     refuse(files, settings)
+    if files.report is not None:
+        for number in range(1, len(classifiers) + 1):
+            check_new(numbered(files.report, number), overwrite=files.overwrite)
     for classifier in classifiers:
         describe(classifier)
     datasets = [labelled(settings, classifier.class_names) for classifier in classifiers]
@@ -32,7 +45,7 @@ def compare(classifiers: Sequence[Classifier], files: Files, settings: Settings)
         note(sentence)
     for classifier in classifiers if settings.verify else ():
         verified(classifier, datasets[0].inputs, settings.verify)
-    comparison = compared(classifiers, datasets, settings)
+    comparison = compared(classifiers, datasets, files, settings)
     figures = comparison.record()
     for path in files.outputs:
         write(path, as_json(figures))
@@ -50,40 +63,97 @@ def refuse(files: Files, settings: Settings) -> None:
         UsageError: names it.
     """
     for_one = {"confusion": files.confusion, "calibration": files.calibration,
-               "mistakes": files.mistakes, "report": files.report, "grid": files.grids,
-               "show": files.show}  # fmt: skip
+               "mistakes": files.mistakes, "grid": files.grids, "show": files.show}  # fmt: skip
     given = [f"--{name}" for name, value in for_one.items() if value]
     given += ["--audit"] if settings.audit_images else []
     given += [f"-o {path}" for path in files.outputs if path.suffix.lower() != ".json"]
     if given:
         raise click.UsageError(
             f"{', '.join(given)}: for one checkpoint at a time; several are compared on stdout and "
-            "in -o FILE.json"
+            "in -o FILE.json, and have a report each by --report"
         )
 
 
 def compared(
-    classifiers: Sequence[Classifier], datasets: Sequence[Dataset], settings: Settings
+    classifiers: Sequence[Classifier],
+    datasets: Sequence[Dataset],
+    files: Files,
+    settings: Settings,
 ) -> Comparison:
-    """Run all networks over all pictures.
+    """Run all networks over all images.
 
     Raises:
         ImageError: one cannot be read, and the run is to stop there.
     """
     for classifier in classifiers:
         classifier.checkpoint.release()
-    ledger = Ledger(classifiers, threshold=settings.threshold)
+    ledger = Ledger(
+        classifiers,
+        threshold=settings.threshold,
+        present=[dataset.present for dataset in datasets],
+    )
     rows = predict_all(
         classifiers,
         datasets[0].inputs,
         batch_size=settings.batch_size,
         workers=settings.workers,
+        topk=max(settings.topk, TOP),
+        thumbnails=files.report is not None,
     )
     truths = zip(*(dataset.truths for dataset in datasets), strict=True)
-    with progress_bar(len(datasets[0].paths), settings.progress) as bar, closing(rows):
+    with ExitStack() as stack:
+        reports = [
+            Report.open(numbered(files.report, number), *each, files, settings, stack)
+            for number, each in enumerate(
+                zip(classifiers, datasets, ledger.scorecards, strict=True), start=1
+            )
+            if files.report is not None
+        ]
+        bar = stack.enter_context(progress_bar(len(datasets[0].paths), settings.progress))
+        stack.enter_context(closing(rows))
         for predictions, indices in zip(rows, truths, strict=True):
             ledger.add(predictions, indices)
+            for report, prediction in zip(reports, predictions, strict=bool(reports)):
+                report.add(replace(prediction, thumbnail=predictions[0].thumbnail))
             bar.update()
             if predictions[0].error is not None and settings.on_error == "fail":
                 raise ImageError(f"stopped at {predictions[0].path}: {predictions[0].error}")
+        for report in reports:
+            report.record.finish()
     return ledger.comparison()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The report of one of several checkpoints."""
+
+    record: Record
+    write: Write
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        classifier: Classifier,
+        dataset: Dataset,
+        scorecard: Scorecard,
+        files: Files,
+        settings: Settings,
+        stack: ExitStack,
+    ) -> Self:
+        """Begin a report."""
+        names = classifier.class_names
+        on_cpu = classifier.backend.device.type == "cpu"
+        tally = Tally(settings.workers or available_cores(), on_cpu=on_cpu)
+        record = Record(classifier, tally, settings.topk, settings.threshold)
+        options = replace(
+            layout(names, files, settings, caption(classifier, settings)),
+            truth=truth_of(dataset, names),
+            record=telling(record, scorecard),
+        )
+        return cls(record, stack.enter_context(open_writer(path, options)))
+
+    def add(self, prediction: Prediction) -> None:
+        """Add an image."""
+        self.record.tally.add(prediction)
+        self.write(prediction)

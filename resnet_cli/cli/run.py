@@ -18,6 +18,7 @@ from resnet_cli.errors import UserError
 from resnet_cli.fingerprint import Fingerprint
 from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.records import Prediction
+from resnet_cli.sieve import Sieve
 from resnet_cli.system import available_cores
 from resnet_cli.tally import Tally
 from resnet_cli.text import amount, first_few
@@ -27,17 +28,17 @@ from resnet_cli.writers.durable.outputs import Output, recorded, resumed
 from resnet_cli.writers.durable.plan import Plan
 
 
-def find(inputs: Sequence[str], files: Sequence[Path]) -> Inputs:
+def find(
+    inputs: Sequence[str], files: Sequence[Path], *, hidden: bool, exclude: Sequence[str]
+) -> Inputs:
     """Find the images of a run that writes ``files``, and say what was passed over.
 
     Raises:
         InputError: nothing was found, or one of the files.
     """
-    found = find_inputs(inputs)
-    if found.passed_over:
-        note(f"{amount(found.passed_over, 'file')} passed over, by a suffix that no image has")
-    for kind, count in found.odd.items():
-        note(f"{kind} passed over: {count:,}")
+    found = find_inputs(inputs, Sieve(hidden, exclude))
+    for sentence in found.notes if found.total is not None else ():
+        note(sentence)
     return found.without([str(file) for file in files]) if files else found
 
 
@@ -99,6 +100,8 @@ def run(
         record.finish()
     if found.total is None:
         say_vanished(plan)
+        for sentence in found.notes:  # which is the first time that all of them are known
+            note(sentence)
     report(classifier, tally, record.seconds)
     return tally.errors + errors_before(outputs, tally.errors)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import Any
@@ -18,8 +18,9 @@ from resnet_cli.evaluate.dataset import Dataset, by_folder, by_table
 from resnet_cli.evaluate.findings import audit_lines, audit_verdict
 from resnet_cli.evaluate.formats import as_json
 from resnet_cli.evaluate.mistakes import mistakes_writer
-from resnet_cli.evaluate.text import text
+from resnet_cli.evaluate.text import shares, text
 from resnet_cli.records import Prediction
+from resnet_cli.sieve import Sieve
 from resnet_cli.system import available_cores
 from resnet_cli.tally import Tally
 from resnet_cli.writers import Options, Write, open_writer, saying
@@ -33,6 +34,8 @@ class Settings:
 
     folder: str | None
     labels: Path | None
+    exclude: tuple[str, ...]
+    hidden: bool
     stdout_format: str  # text or json
     topk: int
     threshold: float | None
@@ -49,9 +52,10 @@ class Settings:
 def labelled(settings: Settings, names: Sequence[str]) -> Dataset:
     """The pictures and their true classes."""
     folder = settings.folder or "."
+    sieve = Sieve(settings.hidden, settings.exclude)
     if settings.labels is not None:
-        return by_table(settings.labels, folder, names)
-    return by_folder(folder, names)
+        return by_table(settings.labels, folder, names, sieve)
+    return by_folder(folder, names, sieve)
 
 
 def score(classifiers: Sequence[Classifier], files: Files, settings: Settings) -> int:
@@ -74,12 +78,17 @@ def score(classifiers: Sequence[Classifier], files: Files, settings: Settings) -
     figures = {
         **evaluation.record(),
         "audit": [asdict(finding) for finding in findings] or None,
-        "run": record(),
+        "run": alike(record(), evaluation),
     }
     publish(evaluation, figures, files, settings, caption(classifier, settings))
     if findings and any(finding.better for finding in findings):
         note(audit_verdict(findings), "Warning")
     return evaluation.errors
+
+
+def alike(record: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+    """The record of a run whose ``images`` are those that were scored, as in the figures."""
+    return {**record, "counts": {**record["counts"], "images": evaluation.images}}
 
 
 def caption(classifier: Classifier, settings: Settings) -> str:
@@ -113,7 +122,7 @@ def scored(
     threads = settings.workers or available_cores()
     tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
     record = Record(classifier, tally, settings.topk, settings.threshold)
-    scorecard = Scorecard(names, threshold=settings.threshold)
+    scorecard = Scorecard(names, threshold=settings.threshold, present=dataset.present)
     total = len(dataset.paths)
     predictions = classifier.predict(
         pinned(dataset.inputs, record.inputs),
@@ -128,7 +137,12 @@ def scored(
     kept = f": {files.mistakes} has the mistakes among them" if files.mistakes else ""
     with ExitStack() as stack:
         stack.enter_context(saying_how_far(tally, total, on=kept))
-        writes = list(writers(dataset, files, settings, record, stack))
+        options = replace(
+            layout(names, files, settings, caption(classifier, settings)),
+            truth=truth_of(dataset, names),
+            record=telling(record, scorecard),
+        )
+        writes = list(writers(names, files, options, stack))
         bar = stack.enter_context(progress_bar(total, settings.progress))
         stack.enter_context(closing(predictions))
         for prediction, truth in zip(predictions, dataset.truths, strict=True):
@@ -144,11 +158,34 @@ def scored(
     return scorecard.evaluation(), record
 
 
+def layout(names: Sequence[str], files: Files, settings: Settings, caption: str) -> Options:
+    """How reports and grids are laid out."""
+    return Options(
+        min(settings.topk, len(names)),
+        *settings.grid_size,
+        caption,
+        overwrite=files.overwrite,
+        report_limit=settings.report_limit,
+    )
+
+
+def truth_of(dataset: Dataset, names: Sequence[str]) -> Callable[[Path], str | None]:
+    """What tells the true label of an image of a dataset."""
+    pairs = zip(dataset.paths, dataset.truths, strict=True)
+    return {Path(path): names[truth] for path, truth in pairs}.get
+
+
+def telling(
+    record: Callable[[], Mapping[str, Any]], scorecard: Scorecard
+) -> Callable[[], Mapping[str, Any]]:
+    """What made the results, and how good they are so far."""
+    return lambda: {**record(), "evaluation": shares(scorecard)}
+
+
 def writers(
-    dataset: Dataset, files: Files, settings: Settings, record: Record, stack: ExitStack
+    names: Sequence[str], files: Files, options: Options, stack: ExitStack
 ) -> Iterator[Callable[[Prediction, int], None]]:
     """Open what is written as the run goes."""
-    names = record.classifier.class_names
     if files.mistakes is not None:
         with saying(files.mistakes):
             write_mistake = stack.enter_context(
@@ -157,18 +194,6 @@ def writers(
                 )
             )
         yield write_mistake
-    truths = {
-        Path(path): names[truth] for path, truth in zip(dataset.paths, dataset.truths, strict=True)
-    }
-    options = Options(
-        min(settings.topk, len(names)),
-        *settings.grid_size,
-        caption(record.classifier, settings),
-        overwrite=files.overwrite,
-        truth=truths.get,
-        record=record,
-        report_limit=settings.report_limit,
-    )
     drawings = [open_writer(path, options) for path in files.illustrated]
     if files.show:
         from resnet_cli.writers.window import window_writer

@@ -1,6 +1,6 @@
 """How good a checkpoint is: a fold over predictions and true classes -> Evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from heapq import heappush, heappushpop
 from math import log
@@ -47,6 +47,15 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Subset:
+    """The same images, where only the classes that have images can be the answer."""
+
+    classes: int  # that have images
+    outputs: int  # of the network
+    top1: Share
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """How good a checkpoint is on labelled images; None where there is nothing to tell it by."""
 
@@ -54,6 +63,7 @@ class Evaluation:
     errors: int  # could not be read
     top1: Share
     top5: Share | None  # where there are more than five classes
+    subset: Subset | None  # where only some of the classes have images, but two at least
     loss: float | None  # mean negative log likelihood, in nats
     means: Means | None
     ece: float | None  # expected calibration error, 15 bins
@@ -87,18 +97,36 @@ def mistake(prediction: Prediction, truth: int, names: Sequence[str]) -> Mistake
     )
 
 
+def best_among(prediction: Prediction, classes: Collection[int]) -> int | None:
+    """Return the most probable of some classes; None where it was not kept."""
+    kept = (score.index for score in prediction.scores if score.index in classes)
+    whole = prediction.distribution
+    if (best := next(kept, None)) is not None or whole is None or not classes:
+        return best
+    return max(classes, key=lambda index: whole[index])
+
+
 class Scorecard:
     """The fold: what is kept of the images seen so far, in bounded memory."""
 
-    def __init__(self, names: Sequence[str], *, threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        threshold: float | None = None,
+        present: Collection[int] = (),
+    ) -> None:
         """Begin with no image.
 
         Args:
             names: class names, one an output.
             threshold: best probability, 0 to 1, below which an image is set aside; None keeps all.
+            present: the classes that have images, where they are known.
         """
         self.names = names
         self.threshold = threshold
+        self.present = frozenset(present)
+        self.in_subset = self.right_in_subset = 0
         size = len(names)
         # by turns in each class, so that what one half suggests the other can judge
         self.halves: tuple[Matrix, Matrix] = (
@@ -126,6 +154,9 @@ class Scorecard:
         if len(prediction.scores) >= min(TOP, len(self.names)):
             self.ranked += 1
             self.in_top += any(score.index == truth for score in prediction.scores[:TOP])
+        if (among := best_among(prediction, self.present)) is not None:
+            self.in_subset += 1
+            self.right_in_subset += among == truth
         self.reliability.add(best.prob, right=right)
         if self.threshold is None or best.prob >= self.threshold:
             self.kept += 1
@@ -153,6 +184,17 @@ class Scorecard:
             self.threshold, share(self.kept, self.images), share(self.kept_right, self.kept)
         )
 
+    def top1(self) -> Share:
+        """The share of the images whose best class is the true one."""
+        return share(sum(int(half.trace()) for half in self.halves), self.images)
+
+    def subset(self) -> Subset | None:
+        """How good the network is among the classes that have images."""
+        present, outputs = len(self.present), len(self.names)
+        if not 1 < present < outputs or self.in_subset < self.images:
+            return None
+        return Subset(present, outputs, share(self.right_in_subset, self.images))
+
     def evaluation(self) -> Evaluation:
         """Work out every figure."""
         matrix = self.halves[0] + self.halves[1]
@@ -162,8 +204,9 @@ class Scorecard:
         return Evaluation(
             images=self.images,
             errors=self.errors,
-            top1=share(int(matrix.trace()), self.images),
+            top1=self.top1(),
             top5=share(self.in_top, self.images) if ranked else None,
+            subset=self.subset(),
             loss=self.loss / self.images if complete else None,
             means=means(rows),
             ece=self.reliability.error() if self.images else None,

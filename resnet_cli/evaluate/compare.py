@@ -1,6 +1,6 @@
 """Several checkpoints on the same decoded images: who is right where the other is wrong."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -62,12 +62,25 @@ class Ledger:
     """The fold over what all checkpoints say of an image."""
 
     def __init__(
-        self, classifiers: Sequence[Classifier], *, threshold: float | None = None
+        self,
+        classifiers: Sequence[Classifier],
+        *,
+        threshold: float | None = None,
+        present: Sequence[Collection[int]] | None = None,
     ) -> None:
-        """Begin with no image."""
+        """Begin with no image.
+
+        Args:
+            classifiers: of the checkpoints.
+            threshold: best probability, 0 to 1, below which an image is set aside; None keeps all.
+            present: the classes that have images, in the list of each checkpoint.
+        """
         names = [classifier.class_names for classifier in classifiers]
         self.checkpoints = tuple(str(each.checkpoint.path) for each in classifiers)
-        self.scorecards = [Scorecard(each, threshold=threshold) for each in names]
+        self.scorecards = [
+            Scorecard(each, threshold=threshold, present=classes)
+            for each, classes in zip(names, present or [()] * len(names), strict=True)
+        ]
         self.common = common_numbers(names)
         pairs = list(combinations(range(len(classifiers)), 2))
         self.agree = dict.fromkeys(pairs, 0)
@@ -154,12 +167,17 @@ class Memory:
 class SharedLoader:
     """Decodes neighbouring images once, and preprocesses them for each network."""
 
-    def __init__(self, classifiers: Sequence[Classifier]) -> None:
-        """Take the loader of each; those that decode alike share it."""
+    def __init__(self, classifiers: Sequence[Classifier], *, thumbnails: bool = False) -> None:
+        """Take the loader of each; those that decode alike share it.
+
+        Args:
+            classifiers: of the networks.
+            thumbnails: make a small picture of each image for the rows of the first network.
+        """
         memories = {each.decoder: Memory(each.decoder) for each in classifiers}
         self.loaders: list[Loader] = []
         for classifier in classifiers:
-            loader = classifier.loader()
+            loader = classifier.loader(thumbnails=thumbnails and not self.loaders)
             loader.decode = memories[classifier.decoder]
             self.loaders.append(loader)
 
@@ -202,6 +220,7 @@ def predict_all(
     topk: int = TOP,
     batch_size: int | None = None,
     workers: int | None = None,
+    thumbnails: bool = False,
 ) -> Generator[tuple[Prediction, ...]]:
     """Classify images by several networks, each decoded once.
 
@@ -221,7 +240,11 @@ def predict_all(
     device = first.backend.device
     size = batch_size or first.default_batch_size(inputs.total, threads)
     with placed(
-        SharedLoader(classifiers), device=device, workers=threads, size=size, total=inputs.total
+        SharedLoader(classifiers, thumbnails=thumbnails),
+        device=device,
+        workers=threads,
+        size=size,
+        total=inputs.total,
     ) as load:
         yield from stream(
             chunked(inputs.paths, size),

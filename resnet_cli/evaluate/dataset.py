@@ -1,17 +1,18 @@
-"""A folder of labelled pictures -> paths and the index of each one's true class."""
+"""A folder of labelled images -> paths and the index of each one's true class."""
 
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnet_cli import imagenet
 from resnet_cli.errors import InputError
-from resnet_cli.inputs import Inputs, list_images
+from resnet_cli.evaluate.splits import instead_of_splits
+from resnet_cli.inputs import Inputs, excluded, list_images, skipped
+from resnet_cli.sieve import Sieve
+from resnet_cli.spelling import as_found
 from resnet_cli.text import amount
 from resnet_cli.truth import Labelled, Lookup, read_labels
 
-WORDNET_ID = re.compile(r"n\d{8}")
 SHOWN = 12  # names of a side in a message
 
 
@@ -25,63 +26,83 @@ class Dataset:
 
     @property
     def inputs(self) -> Inputs:
-        """The pictures, as a classifier takes them."""
+        """The images, as a classifier takes them."""
         return Inputs(self.paths, len(self.paths), 0)
 
+    @property
+    def present(self) -> list[int]:
+        """The classes that have images, in order."""
+        return sorted(set(self.truths))
 
-def by_folder(folder: str, names: Sequence[str]) -> Dataset:
-    """Take the first folder below ``folder`` on the way to a picture as the name of its class.
+
+def by_folder(folder: str, names: Sequence[str], sieve: Sieve | None = None) -> Dataset:
+    """Take the first folder below ``folder`` on the way to an image as the name of its class.
 
     Args:
         folder: holds a folder for each class.
         names: class names, one an output.
+        sieve: says what is passed over, and counts it.
 
     Raises:
-        InputError: no pictures, or folders that name no class.
+        InputError: no images, or folders that name no class.
     """
+    sieve = sieve or Sieve()
     if not Path(folder).is_dir():
         what = "it is no folder" if Path(folder).exists() else "there is no such folder"
         raise InputError(f"cannot evaluate on {folder}: {what}: name one with a folder a class")
-    images, passed_over = list_images(folder, Counter())
+    images, passed_over = list_images(folder, sieve)
     parts = [Path(path).relative_to(folder).parts for path in images]
     folders = dict.fromkeys(part[0] for part in parts if len(part) > 1)
     if not folders:
         raise InputError(
-            f"no pictures to evaluate on: {folder}: a folder that holds a folder for each class, "
-            "or --labels"
+            f"no images to evaluate on: {folder}{why_none(passed_over, sieve)}: name a folder that "
+            "holds a folder for each class, or use --labels"
         )
+    if better := instead_of_splits(folder, parts, names):
+        raise InputError(better)
     index, notes = match(folder, list(folders), names)
     pairs = [
         (path, index[part[0]]) for path, part in zip(images, parts, strict=True) if len(part) > 1
     ]
-    return dataset(pairs, names, [*notes, *left_out(len(images) - len(pairs), passed_over)])
+    notes += left_out(len(images) - len(pairs), passed_over, sieve)
+    return dataset(pairs, names, notes, "have a folder")
 
 
-def by_table(table: Path, folder: str, names: Sequence[str]) -> Dataset:
-    """Take the pictures that a table lists, and their classes.
+def by_table(table: Path, folder: str, names: Sequence[str], sieve: Sieve | None = None) -> Dataset:
+    """Take the images that a table lists, and their classes.
 
     A path there is taken from ``folder``; where there is no such file, from the current folder.
+
+    Args:
+        table: of labels.
+        folder: that its paths are seen from.
+        names: class names, one an output.
+        sieve: says which lines of the table are left out, and counts them.
 
     Raises:
         InputError: the table cannot be read, or a label names no class.
     """
-    rows = read_labels(table)
+    sieve = sieve or Sieve()
+    rows = [row for row in read_labels(table) if not sieve.drops_line(row.path)]
     if not rows:
         raise InputError(
-            f"no pictures to evaluate on: {table} lists none: a path and a label a line"
+            f"no images to evaluate on: {table} lists none{why_none(0, sieve)}: a path and a label "
+            "a line"
         )
     index, notes = match(str(table), [row.label for row in rows if row.label is not None], names)
     pairs = [(found(row.path, folder), place(row, index, len(names), table)) for row in rows]
-    images, passed_over = list_images(folder, Counter()) if Path(folder).is_dir() else ([], 0)
+    images, passed_over = list_images(folder, sieve) if Path(folder).is_dir() else ([], 0)
     listed = {Path(path).absolute() for path, _ in pairs}
     others = sum(Path(path).absolute() not in listed for path in images)
-    return dataset(pairs, names, [*notes, *left_out(others, passed_over)])
+    notes += left_out(others, passed_over, sieve)
+    return dataset(pairs, names, notes, f"are in {table}")
 
 
 def found(path: str, folder: str) -> str:
-    """Where the picture of a line is."""
-    inside = Path(folder) / path
-    return path if not inside.exists() and Path(path).exists() else str(inside)
+    """Where the image of a line is; a path that leads nowhere is taken from ``folder``."""
+    inside = Path(folder) / as_found(path, folder)
+    here = Path(as_found(path))
+    return str(here if not inside.exists() and here.exists() else inside)
 
 
 def place(row: Labelled, index: Mapping[str, int], outputs: int, table: Path) -> int:
@@ -119,24 +140,41 @@ def match(
     if unknown:
         raise InputError(both_sides(place, unknown, meant, names))
     index = {label: indices[0] for label, indices in meant.items()}
+    notes = [*by_number(index, names), *by_likeness(index, names)]
     twice = [
         names[i] for i in dict.fromkeys(index.values()) if sum(v == i for v in index.values()) > 1
     ]
+    if twice:
+        notes.append(f"several folders of one class: {few(twice)}")
+    return index, notes
+
+
+def by_number(index: Mapping[str, int], names: Sequence[str]) -> Iterator[str]:
+    """Say which labels are numbers of WordNet, and what they are taken for."""
+    pairs = [f"{label} is {names[i]}" for label, i in index.items() if is_number(label, names[i])]
+    if pairs:
+        yield f"{amount(len(pairs), 'WordNet number')} of ImageNet's classes: {few(pairs)}"
+
+
+def by_likeness(index: Mapping[str, int], names: Sequence[str]) -> list[str]:
+    """Say which labels are written in another way than the names of their classes."""
     notes = [
         f"{label!r} is taken for the class {names[i]!r}"
         for label, i in index.items()
-        if names[i] != label
+        if names[i] != label and not is_number(label, names[i])
     ]
-    if twice:
-        notes.append(f"several folders of one class: {few(twice)}")
-    return index, notes[:SHOWN] + (
-        [f"and {len(notes) - SHOWN} more so"] if len(notes) > SHOWN else []
-    )
+    more = len(notes) - SHOWN
+    return notes[:SHOWN] + ([f"and {more} more so"] if more > 0 else [])
+
+
+def is_number(label: str, name: str) -> bool:
+    """Whether a label stands for its class by a number of WordNet."""
+    return imagenet.output_of(label) is not None and imagenet.output_of(name) is None
 
 
 def in_wordnet_order(labels: Sequence[str], names: Sequence[str]) -> bool:
     """Whether the folders are those of ImageNet, whose numbers are sorted as its classes are."""
-    return len(labels) == len(names) == 1000 and all(map(WORDNET_ID.fullmatch, labels))
+    return len(labels) == len(names) == 1000 and all(map(imagenet.WORDNET_NUMBER.match, labels))
 
 
 def both_sides(
@@ -158,13 +196,19 @@ def both_sides(
         if free
         else f"it has {classes}: {few(names)}"
     )
-    wordnet = " (WordNet's numbers: without names only where all 1,000 of ImageNet are there)"
     return (
         f"cannot match {place} to the classes by name: {few(unknown)} "
         f"{'is' if len(unknown) == 1 else 'are'} no class of the checkpoint"
-        f"{wordnet if all(map(WORDNET_ID.fullmatch, unknown)) else ''}; {others}: mend the names "
-        f"there, or give --classes{suggestion(meant, names)}"
+        f"{about_numbers(unknown)}; {others}: mend the names there, or give "
+        f"--classes{suggestion(meant, names)}"
     )
+
+
+def about_numbers(unknown: Sequence[str]) -> str:
+    """Say why numbers of WordNet match no class."""
+    if not all(map(imagenet.WORDNET_NUMBER.match, unknown)):
+        return ""
+    return " (WordNet numbers match only the 1,000 classes of ImageNet, by name)"
 
 
 def suggestion(meant: Mapping[str, Sequence[int]], names: Sequence[str]) -> str:
@@ -182,22 +226,28 @@ def few(names: Iterable[str]) -> str:
     return ", ".join(listed[:SHOWN]) + more
 
 
-def left_out(without_class: int, passed_over: int) -> list[str]:
+def why_none(passed_over: int, sieve: Sieve) -> str:
+    """Say what was passed over where nothing else was found."""
+    reasons = [*skipped(passed_over, sieve), *excluded(sieve)]
+    return f" ({'; '.join(reasons)})" if reasons else ""
+
+
+def left_out(without_class: int, passed_over: int, sieve: Sieve) -> list[str]:
     """Say which files have no part in it."""
-    notes = []
-    if passed_over:
-        notes.append(f"{amount(passed_over, 'file')} passed over, by a suffix that no image has")
+    notes = [*skipped(passed_over, sieve), *excluded(sieve)]
     if without_class:
         notes.append(f"{amount(without_class, 'image')} without a class left out")
     return notes
 
 
-def dataset(pairs: Sequence[tuple[str, int]], names: Sequence[str], notes: list[str]) -> Dataset:
+def dataset(
+    pairs: Sequence[tuple[str, int]], names: Sequence[str], notes: list[str], have: str
+) -> Dataset:
     """Join what was found, and say which classes have no images."""
     present = {truth for _, truth in pairs}
     empty = [name for index, name in enumerate(names) if index not in present]
     if empty:
-        classes = amount(len(empty), "class", "classes")
-        notes.append(f"{classes} without images: {few(empty)}")
+        classes = amount(len(names), "class", "classes")
+        notes.append(f"{len(present):,} of {classes} {have}; without images: {few(empty)}")
     paths, truths = zip(*pairs, strict=True)
     return Dataset(paths, truths, tuple(notes))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from resnet_cli.evaluate.audit import Finding
 from resnet_cli.evaluate.compare import SURE, Comparison, Pair
 from resnet_cli.evaluate.layout import NAME, cut_start, figure, probability, table, whole
-from resnet_cli.evaluate.text import order_lines, unreadable
+from resnet_cli.evaluate.text import of_all, order_lines, percent, unreadable
 from resnet_cli.text import printable
 
 
@@ -81,6 +81,9 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
         ],
         left=(0, 5),
     )
+    for number, found in enumerate(evaluations, start=1):
+        if found.subset is not None:
+            yield f"{number}: top-1 {percent(found.subset.top1)} among {of_all(found.subset)}"
     for number, found in enumerate(evaluations, start=1):
         if found.order is not None:
             yield from ["", f"of checkpoint {number}:", *order_lines(found.order)]

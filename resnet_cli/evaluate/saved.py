@@ -1,7 +1,8 @@
 """Results that ``predict`` has saved -> an evaluation, without the network."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Saved:
     base: Path  # the folder that the paths of its rows are seen from
     record: Mapping[str, Any] | None  # of the run that made it
 
-    def rows(self) -> Iterator[Prediction]:
+    def rows(self) -> Generator[Prediction]:
         """Yield its rows; one that holds every class gets its distribution.
 
         Raises:
@@ -47,6 +48,16 @@ class Saved:
         """Where the picture of a row is; a link to it is not followed."""
         seen = self.base / path
         return seen.parent.resolve() / seen.name
+
+    def from_here(self, path: Path) -> Path:
+        """The path of a row as it opens from the current folder."""
+        if path.is_absolute() or self.base.resolve() == Path.cwd():
+            return path
+        return Path(os.path.relpath(self.absolute(path)))
+
+    def present(self, truth: "Truth") -> set[int]:
+        """The classes that have images."""
+        return {index for row in read_rows(self.path) if (index := truth(row.path)) is not None}
 
 
 def whole(row: Prediction, size: int) -> Any:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from resnet_cli.evaluate import Evaluation
+from resnet_cli.evaluate import Evaluation, Scorecard, Subset
 from resnet_cli.evaluate.confusion import ClassRow
 from resnet_cli.evaluate.layout import OF_TWO, columns, cut_start, figure, short, table, whole
 from resnet_cli.evaluate.order import Order
 from resnet_cli.evaluate.statistics import Share
-from resnet_cli.text import printable
+from resnet_cli.text import amount, printable
 
 MOST_CLASSES = 30  # of a table on a terminal; of more only the worst
 WORST = 20
@@ -44,6 +44,9 @@ def headline(evaluation: Evaluation) -> Iterator[str]:
     if not evaluation.images:
         return
     yield f"top-1        {percent(evaluation.top1)}"
+    if evaluation.subset is not None:
+        yield f"subset       {percent(evaluation.subset.top1)}"
+        yield f"             top-1 among {of_all(evaluation.subset)}"
     if evaluation.top5 is not None:
         yield f"top-5        {percent(evaluation.top5)}"
     if evaluation.loss is not None:
@@ -63,6 +66,19 @@ def headline(evaluation: Evaluation) -> Iterator[str]:
             f"{kept.threshold:g}; top-1 of them"
         )
         yield f"             {percent(kept.top1)}"
+
+
+def shares(scorecard: Scorecard) -> str:
+    """Say in a line which share of the images seen so far is right."""
+    outputs = amount(len(scorecard.names), "class", "classes")
+    words = f"top-1 {percent(scorecard.top1())} over {outputs}"
+    subset = scorecard.subset()
+    return words + (f"; {percent(subset.top1)} among {of_all(subset)}" if subset else "")
+
+
+def of_all(subset: Subset) -> str:
+    """Say which classes can be the answer."""
+    return f"the {subset.classes:,} of {subset.outputs:,} classes that have images"
 
 
 def unreadable(evaluation: Evaluation) -> str:

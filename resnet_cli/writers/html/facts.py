@@ -29,9 +29,15 @@ def summary(record: Record) -> str:
 
 def facts(record: Record) -> list[tuple[str, str]]:
     """What was run, as terms and descriptions; nothing where nothing is recorded."""
-    if "checkpoint" not in record:
-        return []
-    described = {
+    described = {"Evaluation": record["evaluation"]} if "evaluation" in record else {}
+    if "checkpoint" in record:
+        described |= of_run(record)
+    return [(term, printable(str(words))) for term, words in described.items()]
+
+
+def of_run(record: Record) -> dict[str, str]:
+    """What was run, in words."""
+    return {
         "Checkpoint": record["checkpoint"]["path"],
         "SHA-256": record["checkpoint"]["sha256"],
         "Model": record["model"],
@@ -46,7 +52,6 @@ def facts(record: Record) -> list[tuple[str, str]]:
         "Folder": record["folder"],
         "Versions": ", ".join(f"{name} {number}" for name, number in record["versions"].items()),
     }
-    return [(term, printable(str(words))) for term, words in described.items()]
 
 
 def classes(record: Record) -> str:
