@@ -23,6 +23,7 @@ from resnet_cli.evaluate.text import text
 from resnet_cli.records import Prediction
 from resnet_cli.tally import Tally
 from resnet_cli.writers import Options, Write, open_writer, saying
+from resnet_cli.writers.names import names_for
 
 MOST_TOLD = 10  # pictures that cannot be read, each in a line; all are counted
 
@@ -164,6 +165,7 @@ def writers(
         caption(record.classifier, settings),
         overwrite=files.overwrite,
         truth=truths.get,
+        name=names_for(dataset.paths),
         record=record,
         report_limit=settings.report_limit,
     )

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from resnet_cli.evaluate.audit import Finding
 from resnet_cli.evaluate.compare import SURE, Comparison, Pair
-from resnet_cli.evaluate.layout import NAME, cut_start, figure, probability, table, whole
+from resnet_cli.evaluate.layout import NAME, figure, probability, table, whole
 from resnet_cli.evaluate.text import order_lines, unreadable
-from resnet_cli.text import printable
+from resnet_cli.text import cut_start, printable
 
 
 def audit_lines(findings: Sequence[Finding]) -> Iterator[str]:

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from resnet_cli.evaluate import Evaluation
 from resnet_cli.evaluate.confusion import ClassRow
-from resnet_cli.evaluate.layout import OF_TWO, columns, cut_start, figure, short, table, whole
+from resnet_cli.evaluate.layout import OF_TWO, columns, figure, short, table, whole
 from resnet_cli.evaluate.order import Order
 from resnet_cli.evaluate.statistics import Share
-from resnet_cli.text import printable
+from resnet_cli.text import cut_start, printable
 
 MOST_CLASSES = 30  # of a table on a terminal; of more only the worst
 WORST = 20

@@ -73,7 +73,7 @@ function collapsed(parts, shared) {
   return said.filter((part, n) => part !== "…" || said[n - 1] !== "…").join("/");
 }
 
-/** How many characters all names begin and end with. */
+/** How many characters, of whole words and numbers, all names begin and end with. */
 function commonEnds(names) {
   const first = names[0] ?? "";
   const shortest = names.reduce((least, name) => Math.min(least, name.length), first.length);
@@ -81,9 +81,13 @@ function commonEnds(names) {
   let [before, after] = [0, 0];
   if (new Set(names).size < 2) return { before, after };
   while (before < shortest && agree(before)) before++;
+  while (before > 0 && WORD.test(first[before - 1])) before--;
   while (after < shortest - before && agree(-1 - after)) after++;
+  while (after > 0 && WORD.test(first.at(-after))) after--;
   return { before, after };
 }
+
+const WORD = /[a-z0-9]/i;
 
 /** Shorten a name to so many characters; what all names begin and end with goes first. */
 function shortened(name, most, { before, after }) {
