@@ -5,7 +5,10 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import get_terminal_size
+from time import perf_counter
 from typing import Any
+
+import click
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli.figures import Files, show
@@ -68,10 +71,14 @@ def score(classifiers: Sequence[Classifier], files: Files, settings: Settings) -
         note(sentence)
     if settings.verify:
         verified(classifier, dataset.inputs, settings.verify)
+    begin = perf_counter()
     findings = audited(classifier, dataset, settings) if settings.audit_images else []
+    audit_seconds = perf_counter() - begin
     if findings and settings.stdout_format == "text":
         show([*audit_lines(findings), ""])
     evaluation, record = scored(classifier, dataset, files, settings)
+    if findings:
+        say_times(audit_seconds, record.seconds)
     figures = {
         **evaluation.record(),
         "audit": [asdict(finding) for finding in findings] or None,
@@ -81,6 +88,15 @@ def score(classifiers: Sequence[Classifier], files: Files, settings: Settings) -
     if findings and any(finding.better for finding in findings):
         note(audit_verdict(findings), "Warning")
     return evaluation.errors
+
+
+def say_times(audit_seconds: float, evaluation_seconds: float) -> None:
+    """Say how long each part of a run with an audit took."""
+    click.echo(
+        f"{audit_seconds + evaluation_seconds:.2f} s in all: audit {audit_seconds:.2f} s, "
+        f"evaluation {evaluation_seconds:.2f} s",
+        err=True,
+    )
 
 
 def caption(classifier: Classifier, settings: Settings) -> str:
@@ -187,7 +203,7 @@ def audited(classifier: Classifier, dataset: Dataset, settings: Settings) -> lis
     """Try other preprocessings on a sample."""
     places = sample(dataset.truths, settings.audit_images)
     total = len(places) * (1 + len(trials(classifier)))
-    with progress_bar(total, settings.progress) as bar:
+    with progress_bar(total, settings.progress, what="audit") as bar:
         findings = audit(
             classifier,
             [dataset.paths[place] for place in places],

@@ -131,7 +131,7 @@ def mistakes(evaluation: Evaluation, width: int) -> Iterator[str]:
         yield from ["", "most confidently wrong"]
         for row in evaluation.mistakes[:SHOWN]:
             label, truth = short(row.label, OF_TWO), short(row.truth, OF_TWO)
-            start = f"  {row.prob:.3f}  {label}, is {truth}  "
+            start = f"  predicted {label} ({row.prob:.3f}), actually {truth}  "
             yield start + cut_start(printable(row.path), max(12, width - columns(start)))
 
 
