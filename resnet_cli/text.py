@@ -22,3 +22,21 @@ def first_few(names: Sequence[str]) -> str:
 def amount(count: int, noun: str, plural: str | None = None) -> str:
     """A number of things: 1 worker, 2 workers."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def cut_end(words: str, width: int) -> str:
+    """Shorten a long label at its end."""
+    return words if len(words) <= width else f"{words[: width - 1].rstrip()}…"
+
+
+def cut_middle(words: str, width: int) -> str:
+    """Shorten a long name in its middle."""
+    if len(words) <= width:
+        return words
+    head = (width - 1) // 2
+    return f"{words[:head]}…{words[len(words) - (width - 1 - head) :]}"
+
+
+def cut_start(path: str, width: int) -> str:
+    """Shorten a long path at its start, as its end tells files apart."""
+    return path if len(path) <= width else f"…{path[len(path) + 1 - width :]}"

@@ -331,7 +331,7 @@ def test_a_click_shows_all_of_a_picture(mixed: Report) -> None:
     detail = mixed.find("#detail")
     assert detail.is_displayed()
     assert mixed.find("#detail-label").text == "bees"
-    assert mixed.find("#verdict").text == "✗ wrong: it is ants"
+    assert mixed.find("#verdict").text == "✗ predicted bees (0.500), actually ants"
     scores = [line.text.split() for line in mixed.all("#scores li")]
     assert scores == [["bees", "0.5000"], ["ants", "0.4500"], ["wasps", "0.0500"]]
     assert mixed.find("#path").text == "ants/img10.jpg"
@@ -348,7 +348,9 @@ def test_a_click_shows_all_of_a_picture(mixed: Report) -> None:
     assert mixed.find("#verdict").text == "truncated JPEG"
     mixed.find("#next").click()
     assert mixed.find("#detail-label").text == "uncertain (wasps)"
-    assert mixed.find("#verdict").text == "✗ wrong: it is bees · under the threshold"
+    assert mixed.find("#verdict").text == (
+        "✗ predicted wasps (0.400), actually bees · under the threshold"
+    )
     mixed.find("#close").click()
     assert not detail.is_displayed()
 
@@ -409,7 +411,7 @@ def test_a_screen_reader_finds_its_way(mixed: Report) -> None:
     unnamed = [n for n in shown if n["role"]["value"] in INTERACTIVE and not n["name"]["value"]]
     assert unnamed == []
     tiles = [n["name"]["value"] for n in shown if "img10.jpg" in str(n.get("name"))]
-    assert any("wrong, it is ants" in name and "0.500" in name for name in tiles)
+    assert any("actually ants" in name and "wrong" in name and "0.500" in name for name in tiles)
 
 
 HOSTILE = [

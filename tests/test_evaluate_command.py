@@ -568,7 +568,7 @@ def test_an_audit_tries_one_change_at_a_time(evaluate: Run, photos: Path) -> Non
     result = evaluate(photos, "--audit", "--audit-images", 4, "-o", "m.json")
     found = figures()["audit"]
     assert result.stdout.startswith("preprocessing audit on 4 images, one change at a time\n")
-    assert "no change is surely and far better" in result.stdout
+    assert "no alternative is clearly better" in result.stdout
     assert found[0]["name"] == "as it is"
     names = [each["name"] for each in found]
     assert len(names) == len(set(names)) == 13

@@ -479,7 +479,7 @@ def test_a_frame_a_mark_and_the_caption_say_what_is_right() -> None:
     for text in (
         "✓ ants  0.750",
         "✗ bees  0.900",
-        "is ants  ·  ants/b.jpg",
+        "actually ants  ·  ants/b.jpg",
         "✗ uncertain (bees)  0.900",
     ):
         assert text in written

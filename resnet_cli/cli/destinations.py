@@ -1,7 +1,7 @@
 """Where the results of one run go: files, pictures, a window, stdout."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from io import TextIOWrapper
@@ -16,6 +16,7 @@ from resnet_cli.writers import ILLUSTRATED, Options, Write, open_writer, saying
 from resnet_cli.writers.csv import csv_rows
 from resnet_cli.writers.durable.outputs import Output
 from resnet_cli.writers.json import jsonl_rows
+from resnet_cli.writers.names import names_for
 from resnet_cli.writers.saved import Saved
 
 TABLES = {"csv": (csv_rows, "surrogateescape"), "jsonl": (jsonl_rows, "backslashreplace")}
@@ -40,9 +41,11 @@ class Destinations:
         """Whether anything draws pictures."""
         return self.show or any(path.suffix.lower() in ILLUSTRATED for path in self.paths)
 
-    def telling(self, record: Callable[[], Mapping[str, Any]]) -> "Destinations":
-        """The same, where writers learn what made the results."""
-        return replace(self, options=replace(self.options, record=record))
+    def telling(
+        self, record: Callable[[], Mapping[str, Any]], paths: Iterable[str]
+    ) -> "Destinations":
+        """The same, where writers learn what made the results, and of which images."""
+        return replace(self, options=replace(self.options, record=record, name=names_for(paths)))
 
     @property
     def topk(self) -> int:

@@ -18,13 +18,14 @@ from resnet_cli.cli.terminal import note, progress_bar
 from resnet_cli.errors import ImageError
 from resnet_cli.evaluate import TOP, Scorecard
 from resnet_cli.evaluate.compare import Comparison, Ledger, predict_all
-from resnet_cli.evaluate.dataset import Dataset
+from resnet_cli.evaluate.dataset import Dataset, UnmatchedError
 from resnet_cli.evaluate.findings import comparison_lines
 from resnet_cli.evaluate.formats import as_json
 from resnet_cli.records import Prediction
 from resnet_cli.system import available_cores
 from resnet_cli.tally import Tally
 from resnet_cli.writers import Write, check_new, open_writer
+from resnet_cli.writers.names import names_for
 from resnet_cli.writers.pages import numbered
 
 
@@ -40,7 +41,7 @@ def compare(classifiers: Sequence[Classifier], files: Files, settings: Settings)
             check_new(numbered(files.report, number), overwrite=files.overwrite)
     for classifier in classifiers:
         describe(classifier)
-    datasets = [labelled(settings, classifier.class_names) for classifier in classifiers]
+    datasets = [labelled_for(classifier, settings) for classifier in classifiers]
     for sentence in dict.fromkeys(chain.from_iterable(each.notes for each in datasets)):
         note(sentence)
     for classifier in classifiers if settings.verify else ():
@@ -54,6 +55,18 @@ def compare(classifiers: Sequence[Classifier], files: Files, settings: Settings)
     else:
         show(comparison_lines(comparison))
     return comparison.evaluations[0].errors
+
+
+def labelled_for(classifier: Classifier, settings: Settings) -> Dataset:
+    """Find the images and their true classes among those of one of the checkpoints.
+
+    Raises:
+        UnmatchedError: names the checkpoint that lacks a class.
+    """
+    try:
+        return labelled(settings, classifier.class_names)
+    except UnmatchedError as error:
+        raise UnmatchedError(f"{classifier.checkpoint.path}: {error}") from error
 
 
 def refuse(files: Files, settings: Settings) -> None:
@@ -149,6 +162,7 @@ class Report:
         options = replace(
             layout(names, files, settings, caption(classifier, settings)),
             truth=truth_of(dataset, names),
+            name=names_for(dataset.paths),
             record=telling(record, scorecard),
         )
         return cls(record, stack.enter_context(open_writer(path, options)))

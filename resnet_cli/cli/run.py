@@ -85,7 +85,7 @@ def run(
     with (
         saying_how_far(tally, found.total, earlier=earlier, on=on),
         recorded(record, record.stop) as begin,
-        destinations.telling(record).open(plan.saved) as (outputs, drawings),
+        destinations.telling(record, found.paths).open(plan.saved) as (outputs, drawings),
         progress_bar(found.total, progress, initial=earlier) as bar,
         closing(predictions),
     ):

@@ -5,7 +5,10 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shutil import get_terminal_size
+from time import perf_counter
 from typing import Any
+
+import click
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli.figures import Files, show
@@ -24,6 +27,7 @@ from resnet_cli.sieve import Sieve
 from resnet_cli.system import available_cores
 from resnet_cli.tally import Tally
 from resnet_cli.writers import Options, Write, open_writer, saying
+from resnet_cli.writers.names import names_for
 
 MOST_TOLD = 10  # pictures that cannot be read, each in a line; all are counted
 
@@ -71,10 +75,14 @@ def score(classifiers: Sequence[Classifier], files: Files, settings: Settings) -
         note(sentence)
     if settings.verify:
         verified(classifier, dataset.inputs, settings.verify)
+    begin = perf_counter()
     findings = audited(classifier, dataset, settings) if settings.audit_images else []
+    audit_seconds = perf_counter() - begin
     if findings and settings.stdout_format == "text":
         show([*audit_lines(findings), ""])
     evaluation, record = scored(classifier, dataset, files, settings)
+    if findings:
+        say_times(audit_seconds, record.seconds)
     figures = {
         **evaluation.record(),
         "audit": [asdict(finding) for finding in findings] or None,
@@ -89,6 +97,15 @@ def score(classifiers: Sequence[Classifier], files: Files, settings: Settings) -
 def alike(record: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
     """The record of a run whose ``images`` are those that were scored, as in the figures."""
     return {**record, "counts": {**record["counts"], "images": evaluation.images}}
+
+
+def say_times(audit_seconds: float, evaluation_seconds: float) -> None:
+    """Say how long each part of a run with an audit took."""
+    click.echo(
+        f"{audit_seconds + evaluation_seconds:.2f} s in all: audit {audit_seconds:.2f} s, "
+        f"evaluation {evaluation_seconds:.2f} s",
+        err=True,
+    )
 
 
 def caption(classifier: Classifier, settings: Settings) -> str:
@@ -140,6 +157,7 @@ def scored(
         options = replace(
             layout(names, files, settings, caption(classifier, settings)),
             truth=truth_of(dataset, names),
+            name=names_for(dataset.paths),
             record=telling(record, scorecard),
         )
         writes = list(writers(names, files, options, stack))
@@ -212,7 +230,7 @@ def audited(classifier: Classifier, dataset: Dataset, settings: Settings) -> lis
     """Try other preprocessings on a sample."""
     places = sample(dataset.truths, settings.audit_images)
     total = len(places) * (1 + len(trials(classifier)))
-    with progress_bar(total, settings.progress) as bar:
+    with progress_bar(total, settings.progress, what="audit") as bar:
         findings = audit(
             classifier,
             [dataset.paths[place] for place in places],

@@ -64,12 +64,15 @@ def bar_wanted(mode: str) -> bool:
     return mode == "on" or (mode == "auto" and sys.stderr.isatty())
 
 
-def progress_bar(total: int | None, mode: str, unit: str = "img", initial: int = 0) -> "Bar":
+def progress_bar(
+    total: int | None, mode: str, unit: str = "img", initial: int = 0, what: str | None = None
+) -> "Bar":
     """A bar of images, or of another unit, on stderr; ``auto`` draws it only on a terminal."""
     delay = QUIET_SECONDS if mode == "auto" else 0
     disable = not bar_wanted(mode)
     return tqdm(
         None,
+        desc=what,
         total=total,
         initial=initial,
         unit=unit,

@@ -4,11 +4,15 @@ A network that sees other pixels than in training loses accuracy without any err
 the images goes through what people really train with, one change at a time. A change that is right
 for the network makes more images right, and what is right already surer: on few images only the
 second can be told from luck.
+
+A change that is plainly worse on the first images is not tried on the others. So none is found
+better by looking often: every p is corrected for all changes, also for those that were dropped.
 """
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +28,8 @@ log = logging.getLogger("resnet_cli")
 
 SURE_OF_GAIN = 0.01  # p above which more right images may be luck
 SURE_OF_LOSS = 0.05  # p above which a lower loss may be luck
+SURE_OF_HARM = 0.01  # p, of one change at one look, above which that it loses images may be luck
+LOOKS = (20, 40, 60, 100)  # images after which a change that is plainly worse is dropped
 LOWER = 0.75  # of the loss that must be left at the most, where the gain alone is not sure
 
 BY_CHANNELS = {
@@ -63,6 +69,17 @@ class Finding:
     less_sure: int
     loss_p: float  # sign test of the two
     better: bool  # far, and surely
+    dropped: bool = False  # plainly worse on these images, and not tried on the others
+
+    @property
+    def plainly_worse(self) -> bool:
+        """Whether it loses more images than it gains, and chance alone hardly does so.
+
+        A lower probability alone proves nothing: scales that are far too large are the surest.
+        """
+        p = min(mcnemar(self.gained, self.lost), mcnemar(self.surer, self.less_sure))
+        less_sure = self.surer < self.less_sure
+        return self.lost > self.gained and less_sure and p < SURE_OF_HARM
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +97,12 @@ class Answers:
         if not len(self.truth_probs):
             return None
         return -float(np.log(np.maximum(self.truth_probs, SMALLEST)).mean())
+
+
+def joined(parts: Sequence[Answers]) -> Answers:
+    """Join what a network says of several parts of the sample."""
+    names = (field.name for field in fields(Answers))
+    return Answers(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def trials(classifier: Classifier) -> list[Trial]:
@@ -167,27 +190,28 @@ def audit(
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Iterator[Finding]:
-    """Score a sample as it is, then with each change.
+    """Score a sample as it is, then with each change as long as it is not plainly worse.
 
     Args:
         classifier: loaded and ready.
         paths: the sample; images that cannot be read are left out.
         truths: index of the true class of each.
-        progress: called for each image of each trial.
+        progress: called for each image of each trial, also where it is left out.
         batch_size: images in one pass; None chooses for the device.
         workers: CPU threads; None takes all cores.
 
     Yields:
         What was found, first for the preprocessing as it is.
     """
+    parts = looks(truths)
 
-    def answers(run: Classifier, truths: Sequence[int]) -> Answers:
-        inputs = Inputs(paths, len(paths), 0)
+    def answers(run: Classifier, part: Sequence[int], truths: Sequence[int]) -> Answers:
+        inputs = Inputs([paths[place] for place in part], len(part), 0)
         rows = run.predict(
             inputs, topk=1, batch_size=batch_size, workers=workers, distribution=True
         )
         found = []
-        for row, truth in zip(rows, truths, strict=True):
+        for row, truth in zip(rows, (truths[place] for place in part), strict=True):
             if row.distribution is not None:
                 found.append((truth, row.index, row.index == truth, row.distribution[truth]))
             progress()
@@ -199,18 +223,40 @@ def audit(
             np.array(probs, np.float32),
         )
 
+    def race(trial: Trial) -> Finding:
+        run = changed(classifier, trial)
+        then: list[Answers] = []
+        for part in parts:
+            then.append(answers(run, part, truths))
+            so_far = joined(now[: len(then)])
+            found = compared(trial, so_far, joined(then), tried=len(tried))
+            if found.plainly_worse and len(then) < len(parts):
+                for _ in chain.from_iterable(parts[len(then) :]):
+                    progress()
+                return replace(found, dropped=True)
+        return found
+
     tried = trials(classifier)
-    now = answers(classifier, truths)
+    now = [answers(classifier, part, truths) for part in parts]
     names = classifier.class_names
-    order = find_order(dealt(now.truths.tolist(), now.labels.tolist(), len(names)), names)
+    whole = joined(now)
+    order = find_order(dealt(whole.truths.tolist(), whole.labels.tolist(), len(names)), names)
     if order is not None:  # what spoils a network that is always wrong would look like a mend
         log.warning("the class names seem to be in the wrong order: the audit takes the better one")
         truths = [order.classes.index(names[truth]) for truth in truths]
-        now = answers(classifier, truths)
+        now = [answers(classifier, part, truths) for part in parts]
     as_it_is = Trial("as it is", "", classifier.preprocess, classifier.decoder.upright)
-    yield compared(as_it_is, now, now, tried=len(tried))
-    for trial in tried:
-        yield compared(trial, now, answers(changed(classifier, trial), truths), tried=len(tried))
+    yield compared(as_it_is, joined(now), joined(now), tried=len(tried))
+    yield from map(race, tried)
+
+
+def looks(truths: Sequence[int]) -> list[list[int]]:
+    """Places of the images up to each look, of all classes alike, and of the others."""
+    parts: list[list[int]] = []
+    for size in (*LOOKS, len(truths)):
+        earlier = set(chain.from_iterable(parts))
+        parts.append([place for place in sample(truths, size) if place not in earlier])
+    return [part for part in parts if part] or [[]]
 
 
 def changed(classifier: Classifier, trial: Trial) -> Classifier:

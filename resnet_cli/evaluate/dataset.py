@@ -16,6 +16,10 @@ from resnet_cli.truth import Labelled, Lookup, read_labels
 SHOWN = 12  # names of a side in a message
 
 
+class UnmatchedError(InputError):
+    """Labels that are not classes of a checkpoint."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """Pictures whose class is known, in the order in which they are scored."""
@@ -126,7 +130,7 @@ def match(
         The index of each, and what to say about it.
 
     Raises:
-        InputError: labels that name no class, or several.
+        UnmatchedError: labels that name no class, or several.
     """
     lookup = Lookup(names)
     labels = list(dict.fromkeys(labels))
@@ -138,7 +142,7 @@ def match(
         )
     unknown = [label for label in labels if len(meant[label]) != 1]
     if unknown:
-        raise InputError(both_sides(place, unknown, meant, names))
+        raise UnmatchedError(both_sides(place, unknown, meant, names))
     index = {label: indices[0] for label, indices in meant.items()}
     notes = [*by_number(index, names), *by_likeness(index, names)]
     twice = [

@@ -4,18 +4,19 @@ from collections.abc import Iterator, Sequence
 
 from resnet_cli.evaluate.audit import Finding
 from resnet_cli.evaluate.compare import SURE, Comparison, Pair
-from resnet_cli.evaluate.layout import NAME, cut_start, figure, probability, table, whole
+from resnet_cli.evaluate.layout import NAME, figure, probability, table, whole
 from resnet_cli.evaluate.text import of_all, order_lines, percent, unreadable
-from resnet_cli.text import printable
+from resnet_cli.text import cut_start, printable
 
 
 def audit_lines(findings: Sequence[Finding]) -> Iterator[str]:
     """The table of an audit, and what follows from it."""
     yield f"preprocessing audit on {findings[0].top1.images:,} images, one change at a time"
-    yield from table([AUDIT_TITLES, *map(audit_cells, findings)])
+    yield from table([AUDIT_TITLES, *(audit_cells(each) for each in findings if not each.dropped)])
+    yield from (dropped(found) for found in findings if found.dropped)
     yield (
-        f"p: that chance alone parts it from the first line, times the {len(findings) - 1} changes "
-        "tried"
+        "p: probability of such a difference by chance, corrected for "
+        f"{len(findings) - 1} comparisons"
     )
     yield audit_verdict(findings)
 
@@ -37,15 +38,25 @@ def audit_cells(found: Finding) -> list[str]:
     ]
 
 
+def dropped(found: Finding) -> str:
+    """Say why a change was not tried on all images."""
+    images, right = found.top1.images, found.top1.right
+    instead = whole((right - found.gained + found.lost) / images)
+    return (
+        f"{found.name}: plainly worse after {images} images (top-1 {whole(found.top1.value)} "
+        f"instead of {instead}; less sure of {found.less_sure})"
+    )
+
+
 def audit_verdict(findings: Sequence[Finding]) -> str:
     """Which flags to give, if any."""
     better = [found for found in findings if found.better]
     if not better:
-        return "no change is surely and far better than the preprocessing as it is"
+        return "no alternative is clearly better"
     best = max(better, key=lambda found: (found.top1.right, -(found.loss or 0.0)))
     now = findings[0]
     return (
-        f"far better with {best.flags}  ({best.name}): top-1 {whole(best.top1.value)} instead of "
+        f"clearly better with {best.flags}  ({best.name}): top-1 {whole(best.top1.value)} instead of "
         f"{whole(now.top1.value)}, loss {figure(best.loss)} instead of {figure(now.loss)}"
     )
 

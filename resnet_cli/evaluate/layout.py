@@ -36,11 +36,6 @@ def short(name: str, most: int = NAME) -> str:
     return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
 
 
-def cut_start(path: str, most: int) -> str:
-    """The end of a long path, which tells files apart."""
-    return path if len(path) <= most else f"…{path[1 - most :]}"
-
-
 def whole(value: float | None) -> str:
     """A share as a percentage."""
     return "-" if value is None else f"{100 * value:.1f} %"

@@ -10,12 +10,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from resnet_cli.evaluate import Evaluation
 from resnet_cli.evaluate.calibration import Bin
-from resnet_cli.text import printable
-from resnet_cli.writers.lettering import cut_end, lettered
+from resnet_cli.text import cut_middle, printable
+from resnet_cli.writers.lettering import lettered
 
 INK, QUIET, LINES = "#1f2328", "#6e7781", "#d9dee3"
 EMPTY = "#f3f1ee"  # the row of a class without images
@@ -28,6 +31,8 @@ MOST_CLASSES = 100  # of a matrix that can be read
 MOST_CONFUSED = 50  # of them, where there are more
 MOST_COUNTS = 30  # classes, up to which each cell has its count
 LETTERS = 28  # of a class name
+BESIDE = 1.45  # inches to the right of a matrix, for what its colours mean
+TICKS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the bar of shades
 GAMMA = 0.5  # of the shades: a share of one in fifty can be seen
 
 Draw = Callable[[Evaluation, str], Figure]
@@ -62,19 +67,35 @@ class Measures:
         return self.classes * self.between([1.1, 0.55, 0.36, 0.155])
 
     @property
+    def words(self) -> float:
+        """Inches that the longest name takes."""
+        return self.longest * self.points * 0.0085
+
+    @property
+    def turned(self) -> bool:
+        """Whether the names below the matrix stand upright, as they are wider than a cell."""
+        return self.words > self.side / self.classes
+
+    @property
     def margin(self) -> float:
-        """Inches for the names, to the left and below."""
-        return 0.45 + self.longest * self.points * 0.0085
+        """Inches for the names to the left."""
+        return 0.45 + self.words
+
+    @property
+    def foot(self) -> float:
+        """Inches for the names below."""
+        return 0.45 + (self.words if self.turned else 0.25)
 
     def figure(self) -> tuple[Figure, Axes, Axes]:
         """An empty figure, its axes for the matrix and for the bar of shades."""
-        width = max(self.side + self.margin + 1.3, 5.6)
-        height = self.side + self.margin + 0.85
+        width = max(self.side + self.margin + BESIDE, 5.6)
+        height = self.side + self.foot + 0.85
         figure = Figure(figsize=(width, height), facecolor="white")
-        left, bottom = self.margin / width, self.margin / height
+        left, bottom = self.margin / width, self.foot / height
         matrix = figure.add_axes((left, bottom, self.side / width, self.side / height))
-        beside = left + (self.side + 0.2) / width
-        bar = figure.add_axes((beside, bottom, 0.14 / width, min(self.side, 3.0) / height))
+        beside, tall = left + (self.side + 0.2) / width, min(self.side, 3.0) / height
+        top = bottom + self.side / height
+        bar = figure.add_axes((beside, top - tall, 0.14 / width, tall))
         return figure, matrix, bar
 
 
@@ -96,10 +117,24 @@ def confusion(evaluation: Evaluation, caption: str) -> Figure:
     grid(axes, measures)
     if len(shown) <= MOST_COUNTS:
         write_counts(axes, counts, shares, measures.points)
-    figure.colorbar(picture, cax=bar).set_label("share of the true class", color=QUIET, size=8)
-    bar.tick_params(labelsize=7, color=QUIET)
+    explain(figure, bar, picture, grey=bool((support == 0).any()))
     titles(figure, title(evaluation, len(shown)), caption)
     return figure
+
+
+def explain(figure: Figure, bar: Axes, picture: AxesImage, *, grey: bool) -> None:
+    """Say what the shades mean, and the rows of classes without images if there are any."""
+    shades = figure.colorbar(picture, cax=bar, ticks=TICKS, format=PercentFormatter(1, 0, " %"))
+    shades.set_label("share of the row's images", color=QUIET, size=8)
+    shades.outline.set_edgecolor(LINES)
+    bar.tick_params(labelsize=7, color=LINES, labelcolor=QUIET)
+    if grey:
+        bar.legend(
+            handles=[Patch(facecolor=EMPTY, edgecolor=LINES, label="no images\nof this class")],
+            loc="upper left", bbox_to_anchor=(0, -0.04), bbox_transform=bar.transAxes,
+            borderpad=0, borderaxespad=0, handlelength=1.3, handletextpad=0.6,
+            frameon=False, fontsize=7, labelcolor=QUIET,
+        )  # fmt: skip
 
 
 def name_axes(axes: Axes, names: Sequence[str], measures: Measures) -> None:
@@ -107,7 +142,7 @@ def name_axes(axes: Axes, names: Sequence[str], measures: Measures) -> None:
     axes.set_facecolor(EMPTY)
     places = range(len(names))
     style = lettered("".join(names), {"size": measures.points, "color": INK})
-    axes.set_xticks(places, names, rotation=90, **style)
+    axes.set_xticks(places, names, rotation=90 if measures.turned else 0, **style)
     axes.set_yticks(places, names, **style)
     axes.tick_params(length=0)
     axes.set_xlabel("predicted", color=QUIET)
@@ -171,8 +206,8 @@ def write_counts(
 
 
 def label(name: str) -> str:
-    """A class name that leaves room for the cells."""
-    return cut_end(printable(name), LETTERS)
+    """A class name that leaves room for the cells; similar names often differ at the end."""
+    return cut_middle(printable(name), LETTERS)
 
 
 def calibration(evaluation: Evaluation, caption: str) -> Figure:
@@ -189,7 +224,10 @@ def calibration(evaluation: Evaluation, caption: str) -> Figure:
     upper.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--", label="perfect")
     upper.set(xlim=(0, 1), ylim=(0, 1))
     upper.set_ylabel("share that is right", color=QUIET)
-    upper.legend(frameon=False, loc="upper left", fontsize=8)
+    upper.legend(
+        frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, fontsize=8,
+        borderaxespad=0.2, columnspacing=1.6,
+    )  # fmt: skip
     lower.bar(
         [each.low for each in evaluation.bins],
         [each.images for each in evaluation.bins],

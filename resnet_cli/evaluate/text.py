@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from resnet_cli.evaluate import Evaluation, Scorecard, Subset
 from resnet_cli.evaluate.confusion import ClassRow
-from resnet_cli.evaluate.layout import OF_TWO, columns, cut_start, figure, short, table, whole
+from resnet_cli.evaluate.layout import OF_TWO, columns, figure, short, table, whole
 from resnet_cli.evaluate.order import Order
 from resnet_cli.evaluate.statistics import Share
-from resnet_cli.text import amount, printable
+from resnet_cli.text import amount, cut_start, printable
 
 MOST_CLASSES = 30  # of a table on a terminal; of more only the worst
 WORST = 20
@@ -147,7 +147,7 @@ def mistakes(evaluation: Evaluation, width: int) -> Iterator[str]:
         yield from ["", "most confidently wrong"]
         for row in evaluation.mistakes[:SHOWN]:
             label, truth = short(row.label, OF_TWO), short(row.truth, OF_TWO)
-            start = f"  {row.prob:.3f}  {label}, is {truth}  "
+            start = f"  predicted {label} ({row.prob:.3f}), actually {truth}  "
             yield start + cut_start(printable(row.path), max(12, width - columns(start)))
 
 

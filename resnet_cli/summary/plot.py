@@ -71,7 +71,7 @@ QUIET, FAINT, RULE = "#656d76", "#8c959f", "#d8dee4"
 FONT: dict[str, Any] = {"family": FAMILY, "parse_math": False}
 TITLE_STYLE: dict[str, Any] = {"size": 19, "weight": "bold", "color": INK}
 SUBTITLE_STYLE: dict[str, Any] = {"size": 10.5, "color": QUIET}
-HEADING_STYLE: dict[str, Any] = {"size": 8.5, "color": FAINT}
+HEADING_STYLE: dict[str, Any] = {"size": 8.5, "color": QUIET}
 REMARK_STYLE: dict[str, Any] = {"size": 8, "color": QUIET}
 
 SHORTCUTS: dict[str, dict[str, Any]] = {

@@ -2,28 +2,29 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import count, takewhile
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL.Image import Image
 
 from resnet_cli.records import UNCERTAIN, Prediction
-from resnet_cli.text import printable
+from resnet_cli.text import cut_end, printable
 from resnet_cli.writers.durable.disk import whole_file
 from resnet_cli.writers.judge import Judge, Verdict
-from resnet_cli.writers.lettering import DOTS_PER_INCH, Style, cut_end, cut_start, fit, lettered
+from resnet_cli.writers.lettering import DOTS_PER_INCH, Style, fit, lettered
 from resnet_cli.writers.options import Options, Write
 from resnet_cli.writers.pages import numbered
+from resnet_cli.writers.vector import SETTINGS, pdf_document, save_svg
 
 log = logging.getLogger("resnet_cli")
 
@@ -32,6 +33,7 @@ TILE = 1.6  # inches, square: a thumbnail in full
 TEXT = 0.36  # inches under a tile, for its label and name
 MARGIN = 0.12  # inches around a tile
 FOOT = 0.3  # inches for the caption
+LEAST_COLUMNS = 2  # of a page with a single row, so that there is room for the caption
 
 INK, QUIET, EMPTY = "#1f2328", "#646d76", "#f3f1ee"
 RIGHT, WRONG = "#1a7f37", "#c01c1c"
@@ -45,6 +47,7 @@ ERROR_STYLE: Style = {"size": 6.5, "color": WRONG, "ha": "center", "va": "center
 LABEL_BASE, NAME_BASE = -11, -20  # points below a tile
 CAPTION_BASES = (0.17, 0.06)  # inches above the foot of the page
 ERROR_LINES, ERROR_WIDTH = 7, 26  # of a reason inside a tile, in lines and characters
+TRUTH_LETTERS = 24  # of the true label, which leave room for a name beside it
 FRAME = 1.6  # points
 
 Show = Callable[[Figure], None]
@@ -56,13 +59,18 @@ def image_writer(path: Path, options: Options) -> Iterator[Write]:
     """Write a picture a page: ``grid.png``, or ``grid-1.png``, ``grid-2.png`` … of several."""
     pages = 0
 
+    is_svg = path.suffix.lower() == ".svg"
+
     def save(figure: Figure) -> None:
         nonlocal pages
         pages += 1
         if pages == 2:
             path.rename(numbered(path, 1))
         with whole_file(path if pages == 1 else numbered(path, pages)) as file:
-            figure.savefig(file, format=path.suffix[1:].lower(), dpi=DOTS_PER_INCH)
+            if is_svg:
+                save_svg(figure, file, DOTS_PER_INCH)
+            else:
+                figure.savefig(file, format="png", dpi=DOTS_PER_INCH)
 
     with pages_of(options, save) as write:
         yield write
@@ -81,18 +89,29 @@ def tell(path: Path, pages: int) -> None:
 
 @contextmanager
 def pdf_writer(path: Path, options: Options) -> Iterator[Write]:
-    """Write all pages to one document, with fonts as publishers want them."""
-    with whole_file(path) as file, rc_context({"pdf.fonttype": 42}), PdfPages(file) as document:
-        save = partial(document.savefig, dpi=DOTS_PER_INCH)
-        with pages_of(options, save) as write:
+    """Write all pages to one document."""
+    with whole_file(path) as file, pdf_document(file) as document:
+        save = partial(document.add, dots_per_inch=DOTS_PER_INCH)
+        with pages_of(options, save, settings=SETTINGS) as write:
             yield write
 
 
 @contextmanager
 def pages_of(
-    options: Options, save: Show, *, new_figure: Callable[..., Figure] = Figure
+    options: Options,
+    save: Show,
+    *,
+    new_figure: Callable[..., Figure] = Figure,
+    settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Write]:
-    """Collect predictions until a page is full, and hand each page to ``save``."""
+    """Collect predictions until a page is full, and hand each page to ``save``.
+
+    Args:
+        options: how the pages are laid out.
+        save: takes each page.
+        new_figure: makes an empty page.
+        settings: of matplotlib, while a page is drawn and saved.
+    """
     judge = Judge.of(options)
     tiles: list[Tile] = []
     page = 0
@@ -100,9 +119,10 @@ def pages_of(
     def flush() -> None:
         nonlocal page
         page += 1
-        figure = new_figure(figsize=page_size(options, len(tiles)), facecolor="white")
+        size = page_size(options, len(tiles), alone=page == 1)
+        figure = new_figure(figsize=size, facecolor="white")
         shown, tiles[:] = tiles[:], []  # first, as a page that cannot be drawn is not tried again
-        with warnings.catch_warnings():  # of letters that no font here has
+        with warnings.catch_warnings(), rc_context(settings):  # of letters that no font here has
             warnings.filterwarnings("ignore", "Glyph", UserWarning)
             draw_page(figure, shown, options, page)
             save(figure)
@@ -117,10 +137,13 @@ def pages_of(
         flush()
 
 
-def page_size(options: Options, tiles: int) -> tuple[float, float]:
-    """Width and height in inches; the last page ends below its last row."""
+def page_size(options: Options, tiles: int, *, alone: bool) -> tuple[float, float]:
+    """Width and height in inches; the last page ends below its last row, a single one beside it."""
     rows = min(options.grid_rows, -(-tiles // options.grid_columns))
-    width = options.grid_columns * (TILE + MARGIN) + MARGIN
+    columns = (
+        min(options.grid_columns, max(tiles, LEAST_COLUMNS)) if alone else options.grid_columns
+    )
+    width = columns * (TILE + MARGIN) + MARGIN
     return width, rows * (TILE + TEXT + MARGIN) + MARGIN + FOOT
 
 
@@ -135,6 +158,7 @@ def draw_page(figure: Figure, tiles: list[Tile], options: Options, page: int) ->
             figure.add_axes((left / width, bottom / height, TILE / width, TILE / height)),
             prediction,
             verdict,
+            options,
         )
     first = (page - 1) * options.grid_rows * options.grid_columns
     lines = (options.caption, f"page {page}  ·  {census(tiles, first)}")
@@ -158,7 +182,7 @@ def census(tiles: list[Tile], first: int) -> str:
     )
 
 
-def draw_tile(axes: Axes, prediction: Prediction, verdict: Verdict) -> None:
+def draw_tile(axes: Axes, prediction: Prediction, verdict: Verdict, options: Options) -> None:
     """Draw one picture, or the reason why there is none, with its label and name below."""
     axes.set(xticks=[], yticks=[], facecolor=EMPTY)
     axes.spines[:].set_visible(False)
@@ -171,10 +195,11 @@ def draw_tile(axes: Axes, prediction: Prediction, verdict: Verdict) -> None:
         below(axes, "ERROR", LABEL_BASE, LABEL_STYLE | {"color": WRONG})
     else:
         draw_label(axes, prediction, verdict)
-    truth = f"is {printable(verdict.truth or '')}  ·  " if verdict.right is False else ""
-    path = printable(str(prediction.path))
-    name = fit(lambda n: cut_end(truth, 24) + cut_start(path, n), len(path), NAME_STYLE, TILE)
-    below(axes, name, NAME_BASE, NAME_STYLE)
+    actually = f"actually {printable(verdict.truth or '')}" if verdict.right is False else ""
+    truth = f"{cut_end(actually, TRUTH_LETTERS)}  ·  " if actually else ""
+    name = partial(options.name, prediction.path)
+    longest = len(printable(str(prediction.path)))
+    below(axes, fit(lambda n: truth + name(n), longest, NAME_STYLE, TILE), NAME_BASE, NAME_STYLE)
 
 
 def draw_label(axes: Axes, prediction: Prediction, verdict: Verdict) -> None:

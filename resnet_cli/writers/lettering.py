@@ -69,13 +69,3 @@ def fit(cut: Callable[[int], str], longest: int, style: Style, inches: float) ->
     if width(longest) <= inches:
         return cut(longest)
     return cut(bisect_right(range(1, longest), inches, key=width))
-
-
-def cut_end(words: str, width: int) -> str:
-    """Shorten a long label at its end."""
-    return words if len(words) <= width else f"{words[: width - 1].rstrip()}…"
-
-
-def cut_start(path: str, width: int) -> str:
-    """Shorten a long path at its start, as its end tells files apart."""
-    return path if len(path) <= width else f"…{path[1 - width :]}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from resnet_cli.records import Prediction
 from resnet_cli.writers.dialect import COMMA, Dialect
+from resnet_cli.writers.names import end_of_path
 from resnet_cli.writers.rows import Layout
 from resnet_cli.writers.saved import Saved
 
@@ -29,6 +30,7 @@ class Options:
     overwrite: bool = False  # files may be there already
     saved: Saved | None = None  # rows that are there already, to go on after
     truth: Callable[[Path], str | None] = unknown  # the true label of a picture
+    name: Callable[[Path, int], str] = end_of_path  # of an image, in at most so many characters
     record: Callable[[], Mapping[str, Any]] = dict  # of the run so far, as in FILE.run.json
     report_limit: int = 10_000  # pictures in a report
     decides: bool = False  # there is a column for the decision

@@ -23,6 +23,7 @@ def page(
     style, script = asset("report.css"), asset("report.js")
     data = {
         "names": {index: printable(name) for index, name in names.items()},
+        "images": counts.images,
         "labels": [(printable(label), count) for label, count in counts.labels.most_common()],
         "histogram": counts.histogram,
     }

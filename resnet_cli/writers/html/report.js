@@ -17,15 +17,17 @@ for (const [position, row] of rows.entries()) {
   row.top = row.scores.length ? row.scores[0][1] : null;
   row.margin = row.scores.length > 1 ? row.top - row.scores[1][1] : row.top;
   row.time = row.ms ? row.ms[0] + row.ms[1] + row.ms[2] : null;
-  row.name = row.path.slice(row.path.lastIndexOf("/") + 1);
   row.label = row.error ? "error" : nameOf(row.scores[0][0]);
   row.title = row.uncertain ? `${UNCERTAIN} (${row.label})` : row.label;
+  row.bin = row.top === null ? null : Math.min(BINS - 1, Math.floor(BINS * row.top));
   row.found = [row.path, row.title, row.truth ?? ""].join("\n").toLowerCase();
 }
 
 function nameOf(index) {
   return data.names[index] ?? `class ${index}`;
 }
+
+const grouped = new Intl.NumberFormat("en").format; // thousands by commas
 
 function probability(value) {
   return value.toFixed(3);
@@ -40,6 +42,86 @@ function make(tag, attributes = {}, ...children) {
   element.append(...children);
   return element;
 }
+
+// ---------------------------------------------------------------- names that tell images apart
+
+/** Name each row by as much of the end of its path as tells all paths apart. */
+function nameRows() {
+  const paths = new Map(rows.map((row) => [row.path, row.path.split("/")]));
+  let depth = 1;
+  while (tails(paths, depth).size < paths.size) depth++;
+  const shared = sharedFolders(paths, depth);
+  for (const row of rows) row.name = collapsed(paths.get(row.path).slice(-depth), shared);
+}
+
+function tails(paths, depth) {
+  return new Set([...paths.values()].map((parts) => parts.slice(-depth).join("/")));
+}
+
+/** Places, counted from the end, of folders that are the same in all paths. */
+function sharedFolders(paths, depth) {
+  const shared = new Set();
+  for (let place = 2; place < depth; place++) {
+    const folders = new Set([...paths.values()].map((parts) => parts.at(-place)));
+    if (folders.size === 1) shared.add(place);
+  }
+  return shared;
+}
+
+/** Join the parts of a path, with an ellipsis for the folders that tell nothing. */
+function collapsed(parts, shared) {
+  const said = parts.map((part, n) => (shared.has(parts.length - n) ? "…" : part));
+  return said.filter((part, n) => part !== "…" || said[n - 1] !== "…").join("/");
+}
+
+/** How many characters, of whole words and numbers, all names begin and end with. */
+function commonEnds(names) {
+  const first = names[0] ?? "";
+  const shortest = names.reduce((least, name) => Math.min(least, name.length), first.length);
+  const agree = (at) => names.every((name) => name.at(at) === first.at(at));
+  let [before, after] = [0, 0];
+  if (new Set(names).size < 2) return { before, after };
+  while (before < shortest && agree(before)) before++;
+  while (before > 0 && WORD.test(first[before - 1])) before--;
+  while (after < shortest - before && agree(-1 - after)) after++;
+  while (after > 0 && WORD.test(first.at(-after))) after--;
+  return { before, after };
+}
+
+const WORD = /[a-z0-9]/i;
+
+/** Shorten a name to so many characters; what all names begin and end with goes first. */
+function shortened(name, most, { before, after }) {
+  if (name.length <= most) return name;
+  const middle = name.slice(before, name.length - after);
+  const room = most - middle.length;
+  if (room < 2) return cutMiddle(middle, most);
+  const head = Math.min(before, Math.max(Math.floor(room / 2), room - after));
+  const tail = Math.min(after, room - head);
+  const start = before > head ? `${name.slice(0, head - 1)}…` : name.slice(0, before);
+  const end = name.slice(name.length - after);
+  return start + middle + (after > tail ? `…${end.slice(end.length - tail + 1)}` : end);
+}
+
+function cutMiddle(words, most) {
+  if (words.length <= most) return words;
+  const head = Math.floor((most - 1) / 2);
+  return `${words.slice(0, head)}…${words.slice(words.length - (most - 1 - head))}`;
+}
+
+const pen = document.createElement("canvas").getContext("2d");
+
+/** The longest form of a name that is not wider than a tile; the font is that of a file name. */
+function fitted(name, width) {
+  const wide = (words) => pen.measureText(words).width > width;
+  let most = name.length;
+  if (wide(name)) most = Math.ceil((most * width) / pen.measureText(name).width) + 1;
+  while (most > 8 && wide(shortened(name, most, ends))) most--;
+  return shortened(name, most, ends);
+}
+
+nameRows();
+const ends = commonEnds(rows.map((row) => row.name));
 
 // ---------------------------------------------------------------- what is shown, in which order
 
@@ -71,32 +153,49 @@ const ORDERS = {
 const chosen = new Set(); // labels
 let shown = rows;
 
-function update() {
+let order = "input"; // of rows
+
+/** What each of the four filters asks of a row. */
+function filters() {
   const words = byId("search").value.trim().toLowerCase();
-  const low = Number(byId("low").value || 0);
-  const high = Number(byId("high").value || 1);
+  const [low, high] = [Number(byId("low").value || 0), Number(byId("high").value || 1)];
   const anyScore = low <= 0 && high >= 1; // then errors are shown as well
-  const kind = KINDS[document.querySelector("#kinds input:checked").value];
-  shown = rows.filter(
-    (row) =>
-      kind(row) &&
-      row.found.includes(words) &&
-      (chosen.size === 0 || chosen.has(row.label)) &&
-      (anyScore || (row.top !== null && row.top >= low && inside(row.top, high))),
-  );
-  shown.sort(ORDERS[byId("sort").value]);
-  const total = rows.length.toLocaleString("en");
-  byId("count").textContent =
-    shown.length === rows.length
-      ? `${total} ${rows.length === 1 ? "picture" : "pictures"}`
-      : `${shown.length.toLocaleString("en")} of ${total} pictures`;
+  return {
+    search: (row) => row.found.includes(words),
+    kind: KINDS[document.querySelector("#kinds input:checked").value],
+    labels: (row) => chosen.size === 0 || chosen.has(row.label),
+    range: (row) => anyScore || (row.top !== null && row.top >= low && inside(row.top, high)),
+  };
+}
+
+/** Those rows that fit all filters, and for each filter with counts those that fit all others. */
+function sift() {
+  const { search, kind, labels, range } = filters();
+  const fits = { all: [], kind: [], labels: [], range: [] };
+  for (const row of rows) {
+    if (!search(row)) continue;
+    const [ofKind, labelled, inRange] = [kind(row), labels(row), range(row)];
+    if (ofKind && labelled && inRange) fits.all.push(row);
+    if (labelled && inRange) fits.kind.push(row);
+    if (ofKind && inRange) fits.labels.push(row);
+    if (ofKind && labelled) fits.range.push(row);
+  }
+  return fits;
+}
+
+function update() {
+  if (order !== byId("sort").value) {
+    order = byId("sort").value;
+    rows.sort(ORDERS[order]);
+  }
+  const fits = sift();
+  shown = fits.all;
+  const some = shown.length === rows.length ? "" : `${grouped(shown.length)} of `;
+  byId("count").textContent = some + images(rows.length);
   byId("none").hidden = shown.length > 0;
-  for (const bar of byId("labels").children) {
-    bar.setAttribute("aria-pressed", chosen.has(bar.dataset.label));
-  }
-  for (const bar of byId("histogram").children) {
-    bar.setAttribute("aria-pressed", isBin(Number(bar.dataset.bin), low, high));
-  }
+  countKinds(fits.kind);
+  countLabels(fits.labels);
+  countBins(fits.range);
   current = 0;
   const above = gallery.getBoundingClientRect().top;
   if (above < 0) scrollBy({ top: above - 48, behavior: "instant" }); // back to the first of them
@@ -115,17 +214,10 @@ function isBin(bin, low, high) {
 // ---------------------------------------------------------------- histogram and labels
 
 function drawHistogram() {
-  const most = Math.max(1, ...data.histogram);
-  for (const [bin, count] of data.histogram.entries()) {
-    const [low, high] = [(bin / BINS).toFixed(2), ((bin + 1) / BINS).toFixed(2)];
-    const words = `${low} to ${high}: ${count.toLocaleString("en")} pictures`;
-    const bar = make("button", { type: "button", title: words, "aria-label": words });
-    const fill = make("span");
-    // a single picture among thousands is still seen
-    fill.style.height = count ? `max(2px, ${(100 * count) / most}%)` : "0";
-    bar.append(fill);
-    bar.dataset.bin = bin;
-    bar.disabled = count === 0;
+  for (let bin = 0; bin < BINS; bin++) {
+    const [low, high] = [bin / BINS, (bin + 1) / BINS].map((edge) => edge.toFixed(2));
+    const bar = make("button", { type: "button" }, make("span"));
+    bar.dataset.words = `${low} to ${high}`;
     bar.tabIndex = -1;
     bar.addEventListener("click", () => {
       const pressed = bar.getAttribute("aria-pressed") === "true";
@@ -139,13 +231,12 @@ function drawHistogram() {
 }
 
 function drawLabels() {
-  const most = data.labels.length ? data.labels[0][1] : 1;
   for (const [label, count] of data.labels) {
     const name = make("span", { class: "name", dir: "auto" }, label);
     const fill = make("span", { class: "fill", "aria-hidden": "true" });
-    fill.style.width = `${(100 * count) / most}%`;
-    const number = make("span", { class: "number" }, count.toLocaleString("en"));
-    const bar = make("button", { type: "button", title: label }, fill, name, " ", number);
+    const number = make("span", { class: "number" });
+    const title = label + inAll(count);
+    const bar = make("button", { type: "button", title }, fill, name, " ", number);
     bar.dataset.label = label;
     bar.tabIndex = -1;
     bar.addEventListener("click", () => {
@@ -157,9 +248,66 @@ function drawLabels() {
   rove(byId("labels"));
 }
 
+// Each count is that of the tiles that a click would show: of rows that fit all other filters.
+
+function countKinds(fitting) {
+  for (const input of document.querySelectorAll("#kinds input")) {
+    const count = fitting.filter(KINDS[input.value]).length;
+    input.parentElement.querySelector(".number").textContent = grouped(count);
+    input.parentElement.classList.toggle("zero", count === 0);
+  }
+}
+
+function countLabels(fitting) {
+  const counts = countBy(fitting, (row) => row.label);
+  const bars = [...byId("labels").children];
+  const most = bars.reduce((most, bar) => Math.max(most, counts.get(bar.dataset.label) ?? 0), 1);
+  for (const bar of bars) {
+    const count = counts.get(bar.dataset.label) ?? 0;
+    bar.setAttribute("aria-pressed", chosen.has(bar.dataset.label));
+    const told = `${count} of ${most}`;
+    if (bar.dataset.told === told) continue; // to write a thousand of them anew would be felt
+    bar.dataset.told = told;
+    const [fill, , number] = bar.children;
+    number.textContent = grouped(count);
+    fill.style.width = `${(100 * count) / most}%`;
+    bar.classList.toggle("zero", count === 0);
+  }
+}
+
+function countBins(fitting) {
+  const counts = countBy(fitting, (row) => row.bin);
+  const [low, high] = [Number(byId("low").value || 0), Number(byId("high").value || 1)];
+  const bars = [...byId("histogram").children];
+  const most = Math.max(1, ...bars.map((_, bin) => counts.get(bin) ?? 0));
+  for (const [bin, bar] of bars.entries()) {
+    const count = counts.get(bin) ?? 0;
+    bar.title = `${bar.dataset.words}: ${images(count)}${inAll(data.histogram[bin])}`;
+    bar.setAttribute("aria-label", bar.title);
+    bar.setAttribute("aria-pressed", isBin(bin, low, high));
+    // a single image among thousands is still seen
+    bar.firstChild.style.height = count ? `max(2px, ${(100 * count) / most}%)` : "0";
+  }
+}
+
+/** How many the whole run has, where this page holds a sample of it. */
+function inAll(count) {
+  return rows.length < data.images ? ` (${images(count)} in the whole run)` : "";
+}
+
+function images(count) {
+  return `${grouped(count)} ${count === 1 ? "picture" : "pictures"}`;
+}
+
+function countBy(fitting, key) {
+  const counts = new Map();
+  for (const row of fitting) counts.set(key(row), (counts.get(key(row)) ?? 0) + 1);
+  return counts;
+}
+
 /** Make a group of buttons one stop of the Tab key, in which arrow keys move. */
 function rove(group) {
-  const bars = [...group.children].filter((bar) => !bar.disabled);
+  const bars = [...group.children];
   const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
   if (bars.length) bars[0].tabIndex = 0;
   group.addEventListener("keydown", (event) => {
@@ -177,6 +325,7 @@ function rove(group) {
 
 const gallery = byId("gallery");
 const tiles = new Map(); // position among those shown -> tile
+let tileWidth = 0; // pixels
 let current = 0; // position of the tile that the keyboard is on
 
 function picture(row) {
@@ -198,9 +347,15 @@ function scoreBar(row) {
 
 function mark(row) {
   if (row.right === undefined) return "";
-  const [sign, words] = row.right ? ["✓", "right"] : ["✗", `wrong, it is ${row.truth}`];
-  const kind = row.right ? "mark right" : "mark wrong";
-  return make("span", { class: kind, role: "img", "aria-label": words, title: words }, sign);
+  const [sign, words] = row.right ? ["✓", "right"] : ["✗", "wrong"];
+  const attributes = { class: `mark ${words}`, role: "img", "aria-label": words, title: words };
+  return make("span", attributes, sign);
+}
+
+function truth(row) {
+  if (row.right !== false) return "";
+  const words = `actually ${row.truth}`;
+  return make("span", { class: "truth", title: words }, words);
 }
 
 function stateOf(row) {
@@ -216,14 +371,21 @@ function makeTile(position) {
   const button = make(
     "button",
     { type: "button", class: `tile ${stateOf(row)}`, "aria-haspopup": "dialog", tabindex: "-1" },
-    make("span", { class: "frame" }, picture(row)),
+    make("span", { class: "frame" }, picture(row), truth(row)),
     scoreBar(row),
     make("span", { class: "line" }, mark(row), label, " ", value),
-    make("span", { class: "file", title: row.path }, row.name),
+    make("span", { class: "file", title: row.path }, fitted(row.name, tileWidth)),
   );
   button.addEventListener("click", () => open(position));
   button.addEventListener("focus", () => move(position));
   return make("li", { "aria-posinset": position + 1, "aria-setsize": shown.length }, button);
+}
+
+/** Take width and font of a file name from the page, for ``fitted``. */
+function measureTiles() {
+  const style = getComputedStyle(gallery);
+  tileWidth = parseFloat(style.gridTemplateColumns);
+  pen.font = `12px ${style.fontFamily}`;
 }
 
 function columns() {
@@ -248,6 +410,7 @@ function range() {
 }
 
 function render() {
+  measureTiles();
   const [from, to] = range();
   for (const [position, tile] of tiles) {
     if (position < from || position >= to) {
@@ -327,7 +490,7 @@ function open(position) {
 
 function show(row) {
   byId("position").textContent =
-    `${(at + 1).toLocaleString("en")} of ${shown.length.toLocaleString("en")}`;
+    `${grouped(at + 1)} of ${grouped(shown.length)}`;
   const value = row.top === null ? "" : probability(row.top);
   byId("told").textContent = `${row.title} ${value}, ${row.name}`;
   byId("previous").setAttribute("aria-disabled", at === 0); // keeps the keyboard's place
@@ -349,7 +512,9 @@ function verdict(row) {
   if (row.error) return row.error;
   const words = [];
   if (row.right === true) words.push("✓ right");
-  if (row.right === false) words.push(`✗ wrong: it is ${row.truth}`);
+  if (row.right === false) {
+    words.push(`✗ predicted ${row.label} (${probability(row.top)}), actually ${row.truth}`);
+  }
   if (row.uncertain) words.push("under the threshold");
   return words.join(" · ");
 }

@@ -1,0 +1,101 @@
+"""Short names: as much of a path as tells the images of a run apart. The report's are in report.js.
+
+``cam1/IMG_0000.JPEG`` where each camera has a file of that name, else ``IMG_0000.JPEG``.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from os.path import commonprefix
+from pathlib import Path
+from string import ascii_letters, digits
+
+from resnet_cli.text import cut_end, cut_middle, cut_start, printable
+
+GAP = "…"
+
+
+def end_of_path(path: Path, most: int) -> str:
+    """Show as much of the end of a path as there is room for, where other paths are unknown."""
+    return cut_start(printable(str(path)), most)
+
+
+def names_for(paths: Iterable[str]) -> Callable[[Path, int], str]:
+    """Return what names the images of a run: short names, if all paths are known beforehand."""
+    return ShortNames(paths) if isinstance(paths, Sequence) else end_of_path
+
+
+class ShortNames:
+    """Names for the images of a run; nothing is computed before the first name is asked for."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        """Keep the paths of all images, of which some may be the same."""
+        self.paths = paths
+
+    def __call__(self, path: Path, most: int) -> str:
+        """Return the name of one image in at most ``most`` characters, 2 or more."""
+        return shortened(self.whole(str(path)), most, *self.ends)
+
+    def whole(self, path: str) -> str:
+        """Return the name of one image, however long."""
+        parts = path.split(os.sep)[-self.depth :]
+        said = [GAP if len(parts) - n in self.shared else part for n, part in enumerate(parts)]
+        return printable(
+            os.sep.join(part for n, part in enumerate(said) if not part == GAP == said[n - 1])
+        )
+
+    @cached_property
+    def depth(self) -> int:
+        """The fewest parts of the end of each path that tell all paths apart."""
+        paths, depth = set(self.paths), 1
+        while len({tail(path, depth) for path in paths}) < len(paths):
+            depth += 1
+        return depth
+
+    @cached_property
+    def shared(self) -> frozenset[int]:
+        """Places, counted from the end, of folders between that are the same in all paths."""
+        return frozenset(
+            place
+            for place in range(2, self.depth)
+            if len({tail(path, place).split(os.sep)[0] for path in self.paths}) == 1
+        )
+
+    @cached_property
+    def ends(self) -> tuple[int, int]:
+        """How many characters, of whole words and numbers, all names begin and end with."""
+        names = {self.whole(path) for path in self.paths}
+        if len(names) < 2:
+            return 0, 0
+        before = words_of(commonprefix(list(names)))
+        after = words_of(commonprefix([name[::-1] for name in names]))
+        return before, min(after, min(map(len, names)) - before)
+
+
+def tail(path: str, depth: int) -> str:
+    """Return the last parts of a path."""
+    return os.sep.join(path.rsplit(os.sep, depth)[-depth:])
+
+
+def words_of(start: str) -> int:
+    """Count the characters of a common start, without a word or number that is cut in two."""
+    return len(start.rstrip(ascii_letters + digits))
+
+
+def shortened(name: str, most: int, before: int, after: int) -> str:
+    """Shorten a name; what all names begin and end with goes first.
+
+    Args:
+        name: of one of several images.
+        most: characters that there is room for.
+        before: characters that all names begin with.
+        after: characters that all names end with.
+    """
+    if len(name) <= most:
+        return name
+    end = len(name) - after
+    room = most - (end - before)
+    if room < 2:  # not even for two ellipses
+        return cut_middle(name[before:end], most)
+    head = min(before, max(room // 2, room - after))
+    return cut_end(name[:before], head) + name[before:end] + cut_start(name[end:], room - head)
