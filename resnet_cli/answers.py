@@ -55,6 +55,7 @@ class Answers:
                     forward_ms=forward_ms,
                     batch_size=size,
                     error=sample.error,
+                    warning=sample.warning,
                     warm_up=batch.warm_up,
                     thumbnail=sample.thumbnail,
                     distribution=distribution,

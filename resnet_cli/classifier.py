@@ -27,9 +27,10 @@ from resnet_cli.images import MOST_PIXELS, Decoder
 from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.loader import Loader
 from resnet_cli.pipeline import chunked, stream
-from resnet_cli.preprocess import Preprocess
+from resnet_cli.preprocess import IMAGE_CHANNELS, Preprocess
 from resnet_cli.processes import placed
 from resnet_cli.records import Batch, Prediction
+from resnet_cli.text import amount
 
 log = logging.getLogger("resnet_cli")
 
@@ -69,6 +70,7 @@ class Classifier:
         srgb: bool = False,
         background: str | None = None,
         max_pixels: int | None = None,
+        bands: Sequence[int] | None = None,
         state_key: str | None = None,
         ema: bool = True,
         dilated: bool = False,
@@ -92,6 +94,8 @@ class Classifier:
             background: colour to lay transparent pictures over; None drops alpha.
             max_pixels: of a picture; a larger one is an error. None is Pillow's limit. A larger
                 limit is Pillow's from then on, for the whole process.
+            bands: which bands of an image feed the network, from 1, as many as it has input
+                channels. None takes red, green and blue, or the first ones.
             state_key: which weights of a file that holds several.
             ema: prefer averaged weights where there are some.
             dilated: layer3 and layer4 of the network dilate instead of striding.
@@ -125,6 +129,7 @@ class Classifier:
             srgb=srgb,
             background=background,
             max_pixels=max_pixels,
+            bands=bands,
         )
 
     @classmethod
@@ -142,6 +147,7 @@ class Classifier:
         srgb: bool = False,
         background: str | None = None,
         max_pixels: int | None = None,
+        bands: Sequence[int] | None = None,
     ) -> "Classifier":
         """Make a checkpoint that is loaded ready to run; the arguments are those of ``load``.
 
@@ -174,6 +180,8 @@ class Classifier:
                 srgb=srgb,
                 background=background,
                 max_pixels=MOST_PIXELS if max_pixels is None else max_pixels,
+                bands=bands_for(checkpoint.in_channels, bands),
+                assumed=bands is None,
             ),
             class_names=outcomes(checkpoint),
             precision=precision,
@@ -196,6 +204,7 @@ class Classifier:
             "icc": "srgb" if self.decoder.srgb else "ignore",
             "background": self.decoder.background,
             "max_pixels": self.decoder.max_pixels,
+            "bands": self.decoder.bands,
             "device": device_name(self.backend.device),
             "precision": self.precision,
             "compiled": self.compiled,
@@ -307,6 +316,22 @@ def chosen(
             f"{wanted.std}: one number a channel"
         )
     return wanted, source if wanted == recorded else "as given"
+
+
+def bands_for(in_channels: int, bands: Sequence[int] | None) -> tuple[int, ...] | None:
+    """Return the bands that feed a network; None for the usual colours of an image.
+
+    Raises:
+        SettingError: not as many as the network has input channels.
+    """
+    if bands is None:
+        return None if in_channels in IMAGE_CHANNELS else tuple(range(1, in_channels + 1))
+    if len(bands) != in_channels:
+        raise SettingError(
+            f"cannot feed {amount(in_channels, 'input channel')} with {amount(len(bands), 'band')} "
+            f"({', '.join(map(str, bands))}): name as many bands as the network has input channels"
+        )
+    return tuple(bands)
 
 
 def check_settings(

@@ -14,10 +14,10 @@ from resnet_cli.budget import Allowance, Bound, Budget, Turn, default_total
 from resnet_cli.errors import ImageError
 from resnet_cli.images import Decoder, Room, thumbnail, type_of_pixels
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.records import Batch, Sample
+from resnet_cli.records import Batch, InMemory, Sample
 
-Decode = Callable[[Path, Room], type_of_pixels]
-"""File -> pixels, once there is room for them in memory."""
+Decode = Callable[[Path | InMemory, Room], type_of_pixels]
+"""File, or what stands for one -> pixels, once there is room for them in memory."""
 
 THUMBNAIL_SIDE = 256  # pixels; what a tile of the grid shows at most
 
@@ -79,24 +79,25 @@ class Loader:
         samples = []
         filled = 0
         for path in paths:
-            sample = self.sample(Path(path), pixels[filled])
+            sample = self.sample(path, pixels[filled])
             samples.append(sample)
             filled += sample.error is None
         warm_up = not getattr(self.seen, "before", False)
         self.seen.before = True
         return Batch(tuple(samples), pixels[:filled], warm_up)
 
-    def sample(self, path: Path, room: Tensor) -> Sample:
+    def sample(self, source: str, room: Tensor) -> Sample:
         """Decode and preprocess one image into ``room`` [C, H, W], and time both.
 
         Waiting until there is memory for it counts for neither.
         """
+        path = Path(source)
         if path in self.refused:
             return Sample(path, error=self.refused[path])
         begun = perf_counter()
         with closing(Turn(self.budget)) as turn:
             try:
-                image = self.decode(path, turn)
+                image = self.decode(source if isinstance(source, InMemory) else path, turn)
             except ImageError as error:
                 return Sample(path, error=str(error))
             decoded = perf_counter()
@@ -109,4 +110,5 @@ class Loader:
             decode_ms=1000 * (decoded - begun - turn.waited),
             preprocess_ms=1000 * (done - decoded),
             thumbnail=small,
+            warning="; ".join(turn.warnings) or None,
         )

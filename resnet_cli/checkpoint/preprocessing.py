@@ -36,7 +36,7 @@ def find_preprocess(examined: Examination, tree: Any, location: Location) -> tup
     if examined.weights.layout.name == "msra":
         return MSRA, "of Detectron's ResNets"
     default, channels = PRESETS["imagenet-v1"], examined.found.in_channels
-    kept = find_statistics(tree, channels) if channels in (1, 3) else None
+    kept = find_statistics(tree, channels)
     if kept is not None:
         found, where = kept
         source = f"imagenet-v1 with the mean and std in the checkpoint, under {where}"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.records import Prediction, Score
+from resnet_cli.records import WARNING, Prediction, Score
 
 Row = dict[str, Any]
 
@@ -45,7 +45,7 @@ def cells(prediction: Prediction, topk: int) -> list[Any]:
         row += (score.label, score.index, score.prob)
     row += (None, None, None) * (topk - len(prediction.scores))
     row += times(prediction)
-    row += (prediction.batch_size, prediction.error)
+    row += (prediction.batch_size, prediction.remark)
     return row
 
 
@@ -65,7 +65,7 @@ def nested(prediction: Prediction) -> Row:
         ],
         **dict(zip(TIMES, times(prediction), strict=True)),
         "batch_size": prediction.batch_size,
-        "error": prediction.error,
+        "error": prediction.remark,
     }
 
 
@@ -129,7 +129,13 @@ def whole(row: Row, scores: list[Score], error: str | None) -> Prediction:
         forward_ms=number(row, "forward_ms"),
         batch_size=None if row.get("batch_size") is None else int(row["batch_size"]),
         error=None if row["status"] == "ok" else error or "",
+        warning=warning_in(error) if row["status"] == "ok" else None,
     )
+
+
+def warning_in(remark: str | None) -> str | None:
+    """Return the warning of a row that is ok."""
+    return remark.removeprefix(WARNING) if remark and remark.startswith(WARNING) else None
 
 
 def number(row: Row, name: str) -> float | None:
