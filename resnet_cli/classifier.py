@@ -24,8 +24,9 @@ from resnet_cli.devices import (
 )
 from resnet_cli.errors import ImageError, SettingError
 from resnet_cli.images import MOST_PIXELS, Decoder
-from resnet_cli.inputs import Inputs, find_inputs
+from resnet_cli.inputs import Inputs
 from resnet_cli.loader import Loader
+from resnet_cli.memory import Source, inputs_of
 from resnet_cli.pipeline import chunked, stream
 from resnet_cli.preprocess import IMAGE_CHANNELS, Preprocess
 from resnet_cli.processes import placed
@@ -35,8 +36,6 @@ from resnet_cli.text import amount
 log = logging.getLogger("resnet_cli")
 
 IMAGENET_COLOURS = (Preprocess().mean, Preprocess().std)
-
-Source = str | Path | Sequence[str | Path] | Inputs
 
 
 @dataclass(frozen=True)
@@ -229,8 +228,16 @@ class Classifier:
     ) -> Generator[Prediction]:
         """Classify images as a stream, in input order.
 
+        Images in memory are named ``image-0``, ``image-1`` … by their places among all that is
+        given. A list is checked at the call; any other iterable is read as the run goes, as far
+        ahead as the workers need. Paths and bytes are decoded by the workers, a Pillow image that
+        is not loaded yet as it is taken.
+
         Args:
-            source: a folder, a file, a glob, ``@list.txt``, several of them, or their ``Inputs``.
+            source: a folder, a file, a glob, ``@list.txt``, a Pillow image, the bytes of an image
+                file, a uint8 array [H, W, C] with 3 channels (RGB, not BGR), 4 (RGB and alpha) or
+                1, an array [H, W], an array of several images [N, H, W, C], or an iterable of any
+                of these; or ``Inputs``.
             topk: classes kept for an image, at most the number there are.
             threshold: a best probability under it makes the label ``uncertain``.
             batch_size: images in one pass; None chooses for the device and the number of images.
@@ -244,30 +251,36 @@ class Classifier:
 
         Raises:
             InputError: nothing to classify.
+            SettingError: a value that does not fit, or an array of another type or shape.
             ImageError: an unreadable image, with ``on_error="fail"``.
         """
         check_settings(topk, threshold, batch_size, workers, on_error)
-        inputs = source if isinstance(source, Inputs) else find_inputs(listed(source))
+        inputs = inputs_of(source, self.decoder.bands)
         threads = workers or available_cores()
         size = batch_size or self.default_batch_size(inputs.total, threads)
         wanted = Wanted(self.topk(topk), threshold, distribution)
-        loader, device = self.loader(thumbnails=thumbnails), self.backend.device
+        loader = self.loader(thumbnails=thumbnails)
+        rows = self.rows(inputs, loader, wanted, size=size, workers=threads)
+        return stopping(rows) if on_error == "fail" else rows
+
+    def rows(
+        self, inputs: Inputs, loader: Loader, wanted: Wanted, *, size: int, workers: int
+    ) -> Generator[Prediction]:
+        """Classify inputs in batches of ``size``."""
+        device = self.backend.device
         with (
-            placed(loader, device=device, workers=threads, size=size, total=inputs.total) as load,
+            placed(loader, device=device, workers=workers, size=size, total=inputs.total) as load,
             closing(
                 stream(
                     chunked(inputs.paths, size),
                     load,
                     partial(self.launch, wanted=wanted),
-                    workers=threads,
+                    workers=workers,
                     on_cpu=device.type == "cpu",
                 )
             ) as predictions,
         ):
-            for prediction in predictions:
-                yield prediction
-                if prediction.error is not None and on_error == "fail":
-                    raise ImageError(f"stopped at {prediction.path}: {prediction.error}")
+            yield from predictions
 
     def default_batch_size(self, total: int | None, workers: int) -> int:
         """Images in one pass: as many as pay, yet the same work for each worker."""
@@ -293,6 +306,19 @@ class Classifier:
         passes = self.backend.launch(batch.pixels, kept) if len(batch.pixels) else []
         answers = Answers(self.class_names, self.precision, wanted)
         return lambda: answers.rows(batch, [wait() for wait in passes])
+
+
+def stopping(rows: Generator[Prediction]) -> Generator[Prediction]:
+    """Yield rows up to the first error.
+
+    Raises:
+        ImageError: after the row of an image that could not be read.
+    """
+    with closing(rows):
+        for row in rows:
+            yield row
+            if row.error is not None:
+                raise ImageError(f"stopped at {row.path}: {row.error}")
 
 
 def chosen(
@@ -359,8 +385,3 @@ def outcomes(checkpoint: Checkpoint) -> tuple[str, ...]:
     """
     names = checkpoint.classes.names
     return (f"not {names[0]}", names[0]) if len(names) == 1 else names
-
-
-def listed(source: str | Path | Sequence[str | Path]) -> list[str]:
-    """One input or several, as text."""
-    return [str(source)] if isinstance(source, str | Path) else [str(one) for one in source]

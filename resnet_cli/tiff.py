@@ -4,17 +4,12 @@ The tags are read by Pillow and the values laid out by NumPy. Compressed strips 
 unpacked by the libtiff inside Pillow, each wrapped as an image of plain bytes.
 """
 
-import struct
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from io import BytesIO
 from typing import Any, BinaryIO
 
-import numpy as np
 import numpy.typing as npt
-from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from resnet_cli.errors import ImageError
 

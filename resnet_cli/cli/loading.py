@@ -216,7 +216,8 @@ def with_load(command: Command, options: Sequence[Command], load: Callable[..., 
 LOAD_NAMES = (
     "checkpoint", "model", "weights", "classes", "state_key", "ema", "dilation",
     "trust_checkpoint", "device", "precision",
-    "compile", "preset", "exact", "exif", "icc", "background", "max_pixels", "bands", *PREPROCESS_FIELDS,
+    "compile", "preset", "exact", "exif", "icc", "background", "max_pixels",
+    "bands", *PREPROCESS_FIELDS,
 )  # fmt: skip
 
 

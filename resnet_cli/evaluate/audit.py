@@ -18,7 +18,7 @@ from resnet_cli.evaluate.calibration import SMALLEST
 from resnet_cli.evaluate.order import dealt, find_order
 from resnet_cli.evaluate.statistics import Share, mcnemar, share
 from resnet_cli.inputs import Inputs
-from resnet_cli.preprocess import IMAGE_CHANNELS, CAFFE, Preprocess
+from resnet_cli.preprocess import CAFFE, IMAGE_CHANNELS, Preprocess
 
 log = logging.getLogger("resnet_cli")
 
