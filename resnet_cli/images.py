@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from resnet_cli.errors import ImageError, SettingError, describe
 from resnet_cli.files import ENDLESS, Room, opened
 from resnet_cli.heif import open_image
 from resnet_cli.identify import HEAD, identify
+from resnet_cli.overheard import during
 from resnet_cli.png import without_texts
 from resnet_cli.records import InMemory
 from resnet_cli.scans import check_scans
@@ -140,7 +142,7 @@ class Decoder:
         with header_of(file) as header:
             self.check(header)
             room.claim(size + need(header))
-            pixels = self.fast(file, header, size)
+            pixels = self.fast(file, header, size, room)
         if pixels is not None:
             return pixels
         file.seek(0)
@@ -203,21 +205,18 @@ class Decoder:
         plain = self.mode == "RGB" and not (self.exact or self.bands or odd)
         return fast_jpeg is not None and header.format == "JPEG" and plain
 
-    def fast(self, file: BinaryIO, header: Image.Image, size: int) -> Tensor | None:
+    def fast(self, file: BinaryIO, header: Image.Image, size: int, room: Room) -> Tensor | None:
         """Decode by torchvision.io, or return None where Pillow must have a try."""
-        if fast_jpeg is None or not self.is_fast(header):
+        if not self.is_fast(header):
             return None
         turned = self.upright and orientation(header) != 1  # one reader of EXIF for both decoders
         file.seek(0)
         encoded = bytearray(file.read(size))  # less than its size if it is cut off meanwhile
         check_scans(encoded)
         data = torch.frombuffer(encoded, dtype=torch.uint8)
-        try:
-            pixels: Tensor = fast_jpeg(
-                data, mode=io.ImageReadMode.RGB, apply_exif_orientation=turned
-            )
-        except (RuntimeError, DeprecationWarning):  # the second where warnings are errors
-            return None
+        pixels, said = during(partial(by_torchvision, data, turned=turned))
+        if said and pixels is not None:
+            room.warn(said)
         return pixels
 
     def decode(self, file: BinaryIO, room: Room) -> type_of_pixels:
@@ -257,6 +256,17 @@ class Decoder:
     def converted(self, image: Image.Image) -> Image.Image:
         """Give a loaded, upright picture the colours that the network wants."""
         return convert(image, self.mode, srgb=self.srgb, background=self.background)
+
+
+def by_torchvision(data: Tensor, *, turned: bool) -> Tensor | None:
+    """Decode a JPEG; None where that fails."""
+    if fast_jpeg is None:
+        return None
+    try:
+        pixels: Tensor = fast_jpeg(data, mode=io.ImageReadMode.RGB, apply_exif_orientation=turned)
+    except (RuntimeError, DeprecationWarning):  # the second where warnings are errors
+        return None
+    return pixels
 
 
 def header_of(file: BinaryIO) -> Image.Image:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from resnet_cli.cli.pipes import discard
 from resnet_cli.cli.quiet import silence_libtiff
+from resnet_cli.overheard import listening
 from resnet_cli.records import Prediction
 from resnet_cli.text import printable
 
@@ -43,6 +44,13 @@ def showing_notes() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
+
+
+@contextmanager
+def showing_notes_of_images() -> Iterator[None]:
+    """Show notes; what native libraries print of an image becomes a warning in its row."""
+    with showing_notes(), listening():
+        yield
 
 
 def note(message: str, label: str = "Note") -> None:
@@ -92,4 +100,5 @@ def result_line(prediction: Prediction, number: int, total: int | None) -> str:
     if prediction.error is not None:
         return printable(f"{start}  ERROR {prediction.error}")
     scores = "  ".join(f"{score.label} {score.prob:.3f}" for score in prediction.scores)
-    return printable(f"{start}  {scores}  {prediction.total_ms:.1f} ms")
+    warning = "" if prediction.warning is None else f"  {prediction.remark}"
+    return printable(f"{start}  {scores}  {prediction.total_ms:.1f} ms{warning}")
