@@ -17,6 +17,8 @@ SIXTEEN_BITS = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 
 DEEP = SIXTEEN_BITS | {"I", "F"}
 
+BITS = 258  # TIFF tag: of a value
+
 SCALES = (  # the largest value, what the values are multiplied by, and what is added to round
     (1, 255.0, 0.5),
     (255, 1.0, 0.0),
@@ -67,6 +69,15 @@ def eight_bits(image: Image.Image) -> Image.Image:
         scaled.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     scaled.info |= {key: image.info[key] for key in ("icc_profile",) if key in image.info}
     return scaled
+
+
+def in_full(image: Image.Image) -> Image.Image:
+    """Spread a loaded TIFF of 12 bits over the 16 that Pillow has for it."""
+    if image.format != "TIFF" or image.mode != "I;16" or image.tag_v2.get(BITS) != (12,):
+        return image
+    deep = Image.fromarray(np.asarray(image) << 4)
+    deep.info = image.info
+    return deep
 
 
 def levels(values: npt.NDArray[Any]) -> Levels:

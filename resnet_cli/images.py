@@ -17,7 +17,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from resnet_cli import strips
 from resnet_cli.bands import channels, joined, taken, tiff_image, tiff_levels, unused
-from resnet_cli.colours import Levels, colour, convert
+from resnet_cli.colours import Levels, colour, convert, in_full
 from resnet_cli.errors import ImageError, SettingError, describe
 from resnet_cli.files import ENDLESS, Room, opened
 from resnet_cli.heif import open_image
@@ -224,7 +224,7 @@ class Decoder:
         with open_image(file) as image:
             by_pillow = orientation(image) if image.format == "TIFF" else 1
             image.load()  # which turns a TIFF upright
-            return self.finished(image, room, by_pillow)
+            return self.finished(in_full(image), room, by_pillow)
 
     def finished(self, image: Image.Image, room: Room, by_pillow: int = 1) -> type_of_pixels:
         """Turn a loaded picture upright, and take the channels that the network wants.

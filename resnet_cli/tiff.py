@@ -22,19 +22,19 @@ STARTS = (b"II*\0", b"MM\0*", b"MM*\0", b"II\0*", b"II+\0", b"MM\0+")  # the las
 REDUCED, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 FILL_ORDER, STRIPS, ORIENTATION, SAMPLES, ROWS, STRIP_BYTES = 266, 273, 274, 277, 278, 279
 PLANAR, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 284, 317, 322, 323, 324, 325
-SUB_IFDS, EXTRA, FORMAT, PROFILE, DNG_VERSION = 330, 338, 339, 34675, 50706
+SUB_IFDS, EXTRA, FORMAT, SUBSAMPLING, PROFILE, DNG_VERSION = 330, 338, 339, 530, 34675, 50706
 
-BYTEWISE = {1: "none", 5: "LZW", 8: "deflate", 32773: "PackBits", 32946: "deflate",
-            34925: "LZMA", 50000: "Zstandard"}  # fmt: skip
-"""Compressions that give back plain bytes."""
+BYTEWISE = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
+"""Compressions that give back plain bytes: none, LZW, deflate, PackBits, LZMA, Zstandard."""
 
 KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}  # sample format: kind of number in NumPy
 WORDS = {"u": "unsigned", "i": "signed", "f": "floating-point"}
 SIZES = {"u": (8, 16, 32, 64), "i": (8, 16, 32, 64), "f": (16, 32, 64)}  # bits
 
-WHITE_IS_ZERO, INKS = 0, 5  # photometric interpretations
+WHITE_IS_ZERO, YCBCR = 0, 6  # photometric interpretations
 COLOURS = {0: 1, 1: 1, 2: 3, 5: 4}  # photometric interpretation: samples that are colours
 MAIN = 4  # samples that Pillow reads right
+OTHERS = {3: "a palette", 6: "YCbCr", 8: "CIELab", 9: "ICCLab", 10: "ITULab"}
 SENSOR = frozenset({32803, 34892})  # photometric interpretations of raw photographs
 ALPHAS = {1: "a", 2: "A"}  # kind of extra sample: letter of Pillow's, small where premultiplied
 
@@ -50,6 +50,7 @@ class Tiff:
 
     tags: Tags
     order: str  # of bytes, "<" or ">"
+    is_big: bool  # BigTIFF
     others: tuple[Tags, ...]  # images inside it
 
     @property
@@ -101,11 +102,16 @@ class Tiff:
     @property
     def is_for_pillow(self) -> bool:
         """Whether Pillow reads it, and right."""
+        photometric, planes = self.number(PHOTOMETRIC, 0), self.in_planes
         if self.kind != "u" or self.bits > 16 or self.samples > MAIN:
             return False
+        if self.is_big and self.order == ">":
+            return False
+        if photometric == YCBCR and self.number(COMPRESSION, 1) == 1:
+            return self.several(SUBSAMPLING) == (1, 1)  # elsewhere two rows share their colours
         if self.bits <= 8:
-            return not (self.in_planes and self.number(COMPRESSION, 1) == 1)
-        return self.samples != 2 and not self.in_planes and not self.white_is_zero
+            return not (planes and self.samples == 2)
+        return self.samples != 2 and not planes and not self.white_is_zero
 
     def number(self, tag: int, default: int | None = None) -> int:
         """Return a number of the tags.
@@ -149,13 +155,16 @@ class Tiff:
         """Say why its values cannot be read, or return None."""
         compression = self.number(COMPRESSION, 1)
         photometric = self.number(PHOTOMETRIC, 0)
-        what = f"{self.bits}-bit {WORDS.get(self.kind, 'unknown')} values"
+        what = (
+            f"is a TIFF of {self.bits or 'different'}-bit {WORDS.get(self.kind, 'unknown')} values"
+        )
         if self.bits not in SIZES.get(self.kind, ()):
-            return f"is a TIFF of {what}: convert it to 8 or 16 bits"
-        if compression not in BYTEWISE or self.number(FILL_ORDER, 1) != 1:
-            return f"is a TIFF of {what} compressed by method {compression}: convert it"
+            return f"{what}: convert it to 8 or 16 bits"
         if photometric not in COLOURS or self.samples < self.colours:
-            return f"is a TIFF of {what} with colours of kind {photometric}: convert it to RGB"
+            colours = OTHERS.get(photometric, f"unknown colours ({photometric})")
+            return f"{what} with {colours}: convert it to RGB"
+        if compression not in BYTEWISE or self.number(FILL_ORDER, 1) != 1:
+            return f"{what}, compressed by method {compression}: save it uncompressed or by deflate"
         return None
 
 
@@ -172,18 +181,25 @@ def read_tiff(file: BinaryIO) -> Tiff | None:
         others = tuple(read_tags(file, header, place)[0] for place in places[:SUB_IMAGES])
     except Exception:  # whatever is damaged, Pillow has a try
         return None
-    found = Tiff(tags, order, others)
+    found = Tiff(tags, order, is_bigtiff(header), others)
     return found if WIDTH in tags and HEIGHT in tags else None
+
+
+def is_bigtiff(header: bytes) -> bool:
+    """Return True for the format with places of 64 bits."""
+    return header[2:4] in (b"+\0", b"\0+")
 
 
 def read_tags(file: BinaryIO, header: bytes, place: int | None = None) -> tuple[Tags, str]:
     """Read the tags of one image, at ``place`` or the first, and the order of its bytes."""
-    is_big = header[2] == 43 or header[3] == 43
-    directory = ImageFileDirectory_v2(header if is_big else header[:8])
+    is_big = is_bigtiff(header)
+    # Pillow knows BigTIFF of one order of bytes alone; the order itself it takes apart from that
+    start = b"II+\0" + header[4:] if is_big else header[:8]
+    directory = ImageFileDirectory_v2(start, prefix=header[:2])
     order = "<" if header[:2] == b"II" else ">"
     if place is None:
-        start = header[8:16] if is_big else header[4:8]
-        place = int.from_bytes(start, "little" if order == "<" else "big")
+        first = header[8:16] if is_big else header[4:8]
+        place = int.from_bytes(first, "little" if order == "<" else "big")
     file.seek(place)
     directory.load(file)
     return dict(directory), order
