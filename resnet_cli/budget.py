@@ -141,7 +141,8 @@ class Turn:
 
     def warn(self, message: str) -> None:
         """Note what is odd about the picture."""
-        self.warnings.append(message)
+        if message not in self.warnings:
+            self.warnings.append(message)
 
     def wait(self, held: ExitStack, wanted: AbstractContextManager[object]) -> None:
         """Wait for something to hold, and count how long that takes."""

@@ -73,7 +73,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
 
 def in_full(image: Image.Image) -> Image.Image:
     """Spread a loaded TIFF of 12 bits over the 16 that Pillow has for it."""
-    if image.format != "TIFF" or image.mode != "I;16" or image.tag_v2.get(BITS) != (12,):
+    if image.format != "TIFF" or image.mode != "I;16" or image.getexif().get(BITS) != 12:
         return image
     deep = Image.fromarray(np.asarray(image) << 4)
     deep.info = image.info

@@ -1,16 +1,30 @@
-"""The file of an image, opened without the dangers of other files."""
+"""The file of an image: opened without the dangers of other files, and why it has no pixels."""
 
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, Protocol
 
-from resnet_cli.errors import ImageError
+from resnet_cli.errors import ImageError, describe
 
 LARGEST_FILE = 1 << 30  # bytes; no picture is larger, and it is read whole
+
+
+REASONS: Mapping[type[Exception], str] = MappingProxyType(
+    {
+        FileNotFoundError: "there is no such file",
+        PermissionError: "permission denied",
+        MemoryError: "there is not enough memory for it",
+    }
+)
+"""What stands in a row, by the kind of error."""
+
+DECODER_ERROR = re.compile(r"decoder error -?\d+")  # by which Pillow means damaged data
 
 
 class Room(Protocol):
@@ -76,3 +90,24 @@ def check_size(size: int) -> None:
         raise ImageError(f"has {size:,} bytes, too many for a picture")
     if not size:
         raise ImageError("the file is empty")
+
+
+def over(pixels: int, limit: int) -> str:
+    """Say that a picture is larger than is allowed, and what sets the limit."""
+    return f"has {pixels:,} pixels, over the limit of {limit:,} (--max-pixels)"
+
+
+def reason(error: Exception) -> str:
+    """Say in a few words why a file has no pixels."""
+    for kind, words in REASONS.items():
+        if isinstance(error, kind):
+            return words
+    match error:
+        case OSError() if error.strerror:
+            return error.strerror
+        case OSError() if DECODER_ERROR.match(str(error)):
+            return f"its data are damaged ({error})"
+        case OSError():
+            return describe(error).partition(": ")[2] or "cannot be decoded"
+        case _:
+            return f"cannot be decoded: {describe(error)}"

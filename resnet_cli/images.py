@@ -1,13 +1,12 @@
 """One image file -> upright pixels, or ImageError."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from types import MappingProxyType
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import torch
 from PIL import Image, UnidentifiedImageError
@@ -18,8 +17,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from resnet_cli import strips
 from resnet_cli.bands import channels, joined, taken, tiff_image, tiff_levels, unused
 from resnet_cli.colours import Levels, colour, convert, in_full
-from resnet_cli.errors import ImageError, SettingError, describe
-from resnet_cli.files import ENDLESS, Room, opened
+from resnet_cli.errors import ImageError, SettingError
+from resnet_cli.files import ENDLESS, Room, opened, over, reason
 from resnet_cli.heif import open_image
 from resnet_cli.identify import HEAD, identify
 from resnet_cli.overheard import during
@@ -28,6 +27,9 @@ from resnet_cli.records import InMemory
 from resnet_cli.scans import check_scans
 from resnet_cli.text import amount
 from resnet_cli.tiff import Tiff, raw_photograph, read_tiff
+from resnet_cli.turning import BACK, TURNS, orientation, turn
+
+Result = TypeVar("Result")
 
 type_of_pixels = Tensor | Image.Image
 
@@ -45,31 +47,6 @@ BYTES_PER_PIXEL = {"JPEG": 14, "JPEG2000": 34, "WEBP": 38}
 OTHER_BYTES_PER_PIXEL = 28  # floating-point TIFF, AVIF and HEIC take the most
 
 JPEGS = frozenset({"JPEG", "MPO"})  # Pillow's formats that its JPEG decoder reads
-
-ORIENTATION = 0x0112  # EXIF tag
-
-REASONS: Mapping[type[Exception], str] = MappingProxyType(
-    {
-        FileNotFoundError: "there is no such file",
-        PermissionError: "permission denied",
-        MemoryError: "there is not enough memory for it",
-    }
-)
-"""What stands in a row, by the kind of error."""
-
-DECODER_ERROR = re.compile(r"decoder error -?\d+")  # by which Pillow means damaged data
-
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-BACK = TURNS | {6: TURNS[8], 8: TURNS[6]}  # the other way
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +127,8 @@ class Decoder:
         if header.format in JPEGS:
             check_scans(encoded)
         # libtiff would map the file itself, and crash if somebody cuts it off meanwhile
-        return self.decode(BytesIO(encoded), room)
+        decode = partial(self.decode, BytesIO(encoded), room)
+        return heard(room, decode) if header.format == "TIFF" else decode()
 
     def read_values(self, file: BinaryIO, tags: Tiff, size: int, room: Room) -> type_of_pixels:
         """Read a TIFF that Pillow does not read right, or some of its bands.
@@ -164,7 +142,8 @@ class Decoder:
         chosen = self.chosen(tags.samples, room)
         bands = chosen or range(1, tags.colours + len(tags.alpha) + 1)
         room.claim(size + strips.need(tags, len(bands)))
-        values = strips.read_values(file, tags, [band - 1 for band in bands])
+        places = [band - 1 for band in bands]
+        values = heard(room, partial(strips.read_values, file, tags, places))
         method = TURNS.get(tags.orientation) if self.upright else None
         if chosen:
             scaled = tiff_levels(values, tags)
@@ -214,10 +193,7 @@ class Decoder:
         encoded = bytearray(file.read(size))  # less than its size if it is cut off meanwhile
         check_scans(encoded)
         data = torch.frombuffer(encoded, dtype=torch.uint8)
-        pixels, said = during(partial(by_torchvision, data, turned=turned))
-        if said and pixels is not None:
-            room.warn(said)
-        return pixels
+        return heard(room, partial(by_torchvision, data, turned=turned))
 
     def decode(self, file: BinaryIO, room: Room) -> type_of_pixels:
         """Decode by Pillow."""
@@ -256,6 +232,14 @@ class Decoder:
     def converted(self, image: Image.Image) -> Image.Image:
         """Give a loaded, upright picture the colours that the network wants."""
         return convert(image, self.mode, srgb=self.srgb, background=self.background)
+
+
+def heard(room: Room, work: Callable[[], Result]) -> Result:
+    """Do some work, and warn of what a native library prints of it."""
+    result, said = during(work)
+    if said:
+        room.warn(said)
+    return result
 
 
 def by_torchvision(data: Tensor, *, turned: bool) -> Tensor | None:
@@ -299,45 +283,6 @@ def need(header: Image.Image) -> int:
     """Bytes of memory that decoding and resizing a picture takes at most, its file left out."""
     each = BYTES_PER_PIXEL.get(header.format or "", OTHER_BYTES_PER_PIXEL)
     return each * header.width * header.height
-
-
-def orientation(image: Image.Image) -> int:
-    """How the pixels are stored, 1 to 8; 1 is upright, and what a damaged EXIF says."""
-    try:
-        value = image.getexif().get(ORIENTATION)
-    except Exception:  # whatever the parser raises, the pixels are there
-        return 1
-    return value if value in TURNS else 1
-
-
-def turn(image: Image.Image, method: Image.Transpose | None) -> Image.Image:
-    """Turn a loaded picture; None leaves it as it is."""
-    if method is None:
-        return image
-    turned = image.transpose(method)
-    turned.info = image.info
-    return turned
-
-
-def over(pixels: int, limit: int) -> str:
-    """Say that a picture is larger than is allowed, and what sets the limit."""
-    return f"has {pixels:,} pixels, over the limit of {limit:,} (--max-pixels)"
-
-
-def reason(error: Exception) -> str:
-    """Say in a few words why a file has no pixels."""
-    for kind, words in REASONS.items():
-        if isinstance(error, kind):
-            return words
-    match error:
-        case OSError() if error.strerror:
-            return error.strerror
-        case OSError() if DECODER_ERROR.match(str(error)):
-            return f"its data are damaged ({error})"
-        case OSError():
-            return describe(error).partition(": ")[2] or "cannot be decoded"
-        case _:
-            return f"cannot be decoded: {describe(error)}"
 
 
 def thumbnail(pixels: type_of_pixels, side: int) -> Image.Image:

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from resnet_cli.budget import Allowance, Bound, Budget, Turn, default_total
 from resnet_cli.errors import ImageError
-from resnet_cli.images import Decoder, Room, thumbnail, type_of_pixels
+from resnet_cli.files import Room
+from resnet_cli.images import Decoder, thumbnail, type_of_pixels
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Batch, InMemory, Sample
 
-Decode = Callable[[Path | InMemory, Room], type_of_pixels]
-"""File, or what stands for one -> pixels, once there is room for them in memory."""
+Decode = Callable[[Path, Room], type_of_pixels]
+"""File -> pixels, once there is room for them in memory."""
 
 THUMBNAIL_SIDE = 256  # pixels; what a tile of the grid shows at most
 
@@ -44,6 +45,7 @@ class Loader:
             thumbnails: make a small picture of each image as well.
         """
         self.decode: Decode = decode
+        self.take = decode  # images that come without a file
         self.preprocess = preprocess
         self.channels = channels
         self.pinned = pinned
@@ -97,7 +99,10 @@ class Loader:
         begun = perf_counter()
         with closing(Turn(self.budget)) as turn:
             try:
-                image = self.decode(source if isinstance(source, InMemory) else path, turn)
+                if isinstance(source, InMemory):
+                    image = self.take(source, turn)
+                else:
+                    image = self.decode(path, turn)
             except ImageError as error:
                 return Sample(path, error=str(error))
             decoded = perf_counter()

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from resnet_cli.errors import SettingError
-from resnet_cli.images import reason
+from resnet_cli.files import reason
 from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.records import InMemory
 
@@ -45,9 +46,8 @@ def inputs_of(source: Source, bands: Sequence[int] | None) -> Inputs:
         return source
     if isinstance(source, np.ndarray) and source.ndim == SEVERAL:
         source = list(source)
-    several = source if isinstance(source, Iterable) else [source]
-    if isinstance(source, PATHS + CONTENTS):
-        several = [source]
+    is_one = isinstance(source, PATHS + CONTENTS) or not isinstance(source, Iterable)
+    several: Any = [source] if is_one else source
     if not isinstance(several, Sequence):
         return Inputs(named(iter(several), bands), None, 0)
     paths = [str(one) for one in several if isinstance(one, PATHS)]

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager, suppress
 from threading import Condition
 from typing import TypeVar
@@ -17,6 +18,10 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 STDERR = 2
+
+MOST_LINES = 2  # of a warning
+
+NAMELESS = "tempfile.tif: "  # what Pillow calls every TIFF
 
 PASS_ON = 'trap "" INT HUP TERM; read _; exec cat "$0"'
 """Wait for the end of a process whose stdin this is, then print what it has left."""
@@ -83,20 +88,20 @@ class Listener:
         return os.fstat(self.file).st_size
 
     def during(self, work: Callable[[], Result]) -> tuple[Result, str]:
-        """Do some work, and return what was printed by it alone."""
+        """Do some work, and return what was printed by it alone; it is done again to tell."""
         with self.turns.shared():
             before = self.size
-            result = work()
+            outcome = attempt(work)
             if self.size == before:
-                return result, ""
+                return outcome.result(), ""
         with self.turns.alone():
             before = self.size
-            result = work()
-            said = os.pread(self.file, self.size - before, before)
-            self.known.update(said.splitlines())
+            outcome = attempt(work)
+            lines = os.pread(self.file, self.size - before, before).splitlines()
+            self.known.update(lines)
             if self.turns.waiting == 1:  # what is left is of no image
                 self.pass_on()
-        return result, "; ".join(said.decode(errors="replace").splitlines())
+        return outcome.result(), in_short(lines)
 
     def pass_on(self) -> None:
         """Print the lines of no image, and forget all."""
@@ -112,6 +117,22 @@ class Listener:
         os.dup2(self.real, STDERR)
         self.pass_on()
         os.close(self.file)
+
+
+def attempt(work: Callable[[], Result]) -> Future[Result]:
+    """Do some work, and keep what it returns or raises."""
+    outcome: Future[Result] = Future()
+    try:
+        outcome.set_result(work())
+    except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
+        outcome.set_exception(error)
+    return outcome
+
+
+def in_short(lines: list[bytes]) -> str:
+    """Join the first lines of what a library printed, of which there may be hundreds."""
+    texts = [line.decode(errors="replace").strip().removeprefix(NAMELESS) for line in lines]
+    return "; ".join(texts[:MOST_LINES]) + ("; …" if len(texts) > MOST_LINES else "")
 
 
 listener: Listener | None = None

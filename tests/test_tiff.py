@@ -80,13 +80,16 @@ def write(path: Path, values: Values, **options: Any) -> Path:
     return path
 
 
-LAYOUTS = [
-    {"planarconfig": planes, "byteorder": order, **compression, **cut, "bigtiff": big}
-    for planes, order, compression, (cut, big) in product(
+PACKED: tuple[dict[str, Any], ...] = ({}, {"compression": "zlib"})
+STRIPS: dict[str, Any] = {"rowsperstrip": 7}
+TILES: dict[str, Any] = {"tile": (16, 32)}
+LAYOUTS: list[dict[str, Any]] = [
+    {"planarconfig": planes, "byteorder": order, "bigtiff": big} | packed | cut
+    for planes, order, packed, (cut, big) in product(
         ("contig", "separate"),
         "<>",
-        ({}, {"compression": "zlib"}),
-        (({"rowsperstrip": 7}, False), ({"tile": (16, 32)}, True)),
+        PACKED,
+        ((STRIPS, False), (TILES, True)),
     )
 ]
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NoReturn
 from tqdm import tqdm
 
 from resnet_cli.cli.pipes import discard
-from resnet_cli.cli.quiet import silence_libtiff
 from resnet_cli.overheard import listening
 from resnet_cli.records import Prediction
 from resnet_cli.text import printable
@@ -32,8 +31,7 @@ class NoteHandler(logging.Handler):
 
 @contextmanager
 def showing_notes() -> Iterator[None]:
-    """Show the library's notes on stderr, and nothing of the libraries below it."""
-    silence_libtiff()
+    """Show the library's notes on stderr."""
     log = logging.getLogger("resnet_cli")
     handler = NoteHandler()
     level = log.level

@@ -22,9 +22,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 from time import perf_counter, process_time
+from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, ImageCms
 
@@ -134,7 +136,7 @@ def deep_tiffs(rgb: Image.Image) -> dict[str, bytes]:
         return {}
     values = np.asarray(rgb)
     bands = np.concatenate([values, values[:, :, ::-1]], 2)
-    kinds: dict[str, tuple[np.ndarray, dict[str, object]]] = {
+    kinds: dict[str, tuple[npt.NDArray[Any], dict[str, Any]]] = {
         "planes": (np.moveaxis(values.astype(np.uint16) * 257, 2, 0), {"planarconfig": "separate"}),
         "floats": (values.astype(np.float32) / 255, {"compression": "zlib", "predictor": False}),
         "tiles": (values.astype(np.float64), {"tile": (16, 16), "bigtiff": True}),
@@ -143,7 +145,8 @@ def deep_tiffs(rgb: Image.Image) -> dict[str, bytes]:
     files = {}
     for name, (array, options) in kinds.items():
         file = BytesIO()
-        imwrite(file, array, **{"photometric": "rgb"} | options)
+        settings: dict[str, Any] = {"photometric": "rgb"} | options
+        imwrite(file, array, **settings)
         files[f"tiff-{name}"] = file.getvalue()
     return files
 
