@@ -58,6 +58,7 @@ class Answers:
                     batch_size=size,
                     error=sample.error,
                     decision=decide(scores, self.wanted.threshold),
+                    warning=sample.warning,
                     warm_up=batch.warm_up,
                     thumbnail=sample.thumbnail,
                     distribution=distribution,

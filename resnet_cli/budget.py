@@ -117,6 +117,7 @@ class Turn:
         """Begin with nothing."""
         self.budget = budget
         self.waited = 0.0  # seconds
+        self.warnings: list[str] = []  # what is odd about it
         self.door = ExitStack()
         self.room = ExitStack()
 
@@ -129,6 +130,11 @@ class Turn:
         """Wait for ``size`` bytes and let the next one open its file."""
         self.wait(self.room, self.budget.claim(size))
         self.door.close()
+
+    def warn(self, message: str) -> None:
+        """Note what is odd about the picture."""
+        if message not in self.warnings:
+            self.warnings.append(message)
 
     def wait(self, held: ExitStack, wanted: AbstractContextManager[object]) -> None:
         """Wait for something to hold, and count how long that takes."""

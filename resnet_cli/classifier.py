@@ -17,19 +17,19 @@ from resnet_cli.checkpoint import Checkpoint, load_checkpoint, locate, sha256
 from resnet_cli.devices import BATCH_SIZES, PRECISIONS, device_name, find_device, has_units
 from resnet_cli.errors import ImageError, SettingError
 from resnet_cli.images import MOST_PIXELS, Decoder
-from resnet_cli.inputs import Inputs, find_inputs
+from resnet_cli.inputs import Inputs
 from resnet_cli.loader import Loader
+from resnet_cli.memory import Source, inputs_of
 from resnet_cli.pipeline import chunked, stream
-from resnet_cli.preprocess import Preprocess
+from resnet_cli.preprocess import IMAGE_CHANNELS, Preprocess
 from resnet_cli.processes import placed
 from resnet_cli.records import Batch, Prediction
 from resnet_cli.system import available_cores
+from resnet_cli.text import amount
 
 log = logging.getLogger("resnet_cli")
 
 IMAGENET_COLOURS = (Preprocess().mean, Preprocess().std)
-
-Source = str | Path | Sequence[str | Path] | Inputs
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Classifier:
         srgb: bool = False,
         background: str | None = None,
         max_pixels: int | None = None,
+        bands: Sequence[int] | None = None,
         state_key: str | None = None,
         ema: bool = True,
         dilated: bool = False,
@@ -86,6 +87,8 @@ class Classifier:
             background: colour to lay transparent pictures over; None drops alpha.
             max_pixels: of a picture; a larger one is an error. None is Pillow's limit. A larger
                 limit is Pillow's from then on, for the whole process.
+            bands: which bands of an image feed the network, from 1, as many as it has input
+                channels. None takes red, green and blue, or the first ones.
             state_key: which weights of a file that holds several.
             ema: prefer averaged weights where there are some.
             dilated: layer3 and layer4 of the network dilate instead of striding.
@@ -119,6 +122,7 @@ class Classifier:
             srgb=srgb,
             background=background,
             max_pixels=max_pixels,
+            bands=bands,
         )
 
     @classmethod
@@ -136,6 +140,7 @@ class Classifier:
         srgb: bool = False,
         background: str | None = None,
         max_pixels: int | None = None,
+        bands: Sequence[int] | None = None,
     ) -> "Classifier":
         """Make a checkpoint that is loaded ready to run; the arguments are those of ``load``.
 
@@ -168,6 +173,8 @@ class Classifier:
                 srgb=srgb,
                 background=background,
                 max_pixels=MOST_PIXELS if max_pixels is None else max_pixels,
+                bands=bands_for(checkpoint.in_channels, bands),
+                assumed=bands is None,
             ),
             class_names=outcomes(checkpoint),
             precision=precision,
@@ -190,6 +197,7 @@ class Classifier:
             "icc": "srgb" if self.decoder.srgb else "ignore",
             "background": self.decoder.background,
             "max_pixels": self.decoder.max_pixels,
+            "bands": self.decoder.bands,
             "device": device_name(self.backend.device),
             "precision": self.precision,
             "compiled": self.compiled,
@@ -214,8 +222,16 @@ class Classifier:
     ) -> Generator[Prediction]:
         """Classify images as a stream, in input order.
 
+        Images in memory are named ``image-0``, ``image-1`` … by their places among all that is
+        given. A list is checked at the call; any other iterable is read as the run goes, as far
+        ahead as the workers need. Paths and bytes are decoded by the workers, a Pillow image that
+        is not loaded yet as it is taken.
+
         Args:
-            source: a folder, a file, a glob, ``@list.txt``, several of them, or their ``Inputs``.
+            source: a folder, a file, a glob, ``@list.txt``, a Pillow image, the bytes of an image
+                file, a uint8 array [H, W, C] with 3 channels (RGB, not BGR), 4 (RGB and alpha) or
+                1, an array [H, W], an array of several images [N, H, W, C], or an iterable of any
+                of these; or ``Inputs``.
             topk: classes kept for an image, at most the number there are.
             threshold: makes ``decision`` the label, or ``uncertain`` where the best probability is
                 under it; None decides nothing.
@@ -230,30 +246,36 @@ class Classifier:
 
         Raises:
             InputError: nothing to classify.
+            SettingError: a value that does not fit, or an array of another type or shape.
             ImageError: an unreadable image, with ``on_error="fail"``.
         """
         check_settings(topk, threshold, batch_size, workers, on_error)
-        inputs = source if isinstance(source, Inputs) else find_inputs(listed(source))
+        inputs = inputs_of(source, self.decoder.bands)
         threads = workers or available_cores()
         size = batch_size or self.default_batch_size(inputs.total, threads)
         wanted = Wanted(self.topk(topk), threshold, distribution)
-        loader, device = self.loader(thumbnails=thumbnails), self.backend.device
+        loader = self.loader(thumbnails=thumbnails)
+        rows = self.rows(inputs, loader, wanted, size=size, workers=threads)
+        return stopping(rows) if on_error == "fail" else rows
+
+    def rows(
+        self, inputs: Inputs, loader: Loader, wanted: Wanted, *, size: int, workers: int
+    ) -> Generator[Prediction]:
+        """Classify inputs in batches of ``size``."""
+        device = self.backend.device
         with (
-            placed(loader, device=device, workers=threads, size=size, total=inputs.total) as load,
+            placed(loader, device=device, workers=workers, size=size, total=inputs.total) as load,
             closing(
                 stream(
                     chunked(inputs.paths, size),
                     load,
                     partial(self.launch, wanted=wanted),
-                    workers=threads,
+                    workers=workers,
                     on_cpu=device.type == "cpu",
                 )
             ) as predictions,
         ):
-            for prediction in predictions:
-                yield prediction
-                if prediction.error is not None and on_error == "fail":
-                    raise ImageError(f"stopped at {prediction.path}: {prediction.error}")
+            yield from predictions
 
     def default_batch_size(self, total: int | None, workers: int) -> int:
         """Images in one pass: as many as pay, yet the same work for each worker."""
@@ -281,6 +303,19 @@ class Classifier:
         return lambda: answers.rows(batch, [wait() for wait in passes])
 
 
+def stopping(rows: Generator[Prediction]) -> Generator[Prediction]:
+    """Yield rows up to the first error.
+
+    Raises:
+        ImageError: after the row of an image that could not be read.
+    """
+    with closing(rows):
+        for row in rows:
+            yield row
+            if row.error is not None:
+                raise ImageError(f"stopped at {row.path}: {row.error}")
+
+
 def chosen(
     preprocess: Preprocess | Callable[[Preprocess], Preprocess] | None, checkpoint: Checkpoint
 ) -> tuple[Preprocess, str]:
@@ -302,6 +337,22 @@ def chosen(
             f"{wanted.std}: one number a channel"
         )
     return wanted, source if wanted == recorded else "as given"
+
+
+def bands_for(in_channels: int, bands: Sequence[int] | None) -> tuple[int, ...] | None:
+    """Return the bands that feed a network; None for the usual colours of an image.
+
+    Raises:
+        SettingError: not as many as the network has input channels.
+    """
+    if bands is None:
+        return None if in_channels in IMAGE_CHANNELS else tuple(range(1, in_channels + 1))
+    if len(bands) != in_channels:
+        raise SettingError(
+            f"cannot feed {amount(in_channels, 'input channel')} with {amount(len(bands), 'band')} "
+            f"({', '.join(map(str, bands))}): name as many bands as the network has input channels"
+        )
+    return tuple(bands)
 
 
 def check_settings(
@@ -333,8 +384,3 @@ def outcomes(checkpoint: Checkpoint) -> tuple[str, ...]:
     """
     names = checkpoint.classes.names
     return (f"not {names[0]}", names[0]) if len(names) == 1 else names
-
-
-def listed(source: str | Path | Sequence[str | Path]) -> list[str]:
-    """One input or several, as text."""
-    return [str(source)] if isinstance(source, str | Path) else [str(one) for one in source]

@@ -9,10 +9,15 @@ from PIL import Image, ImageColor
 
 from resnet_cli.errors import SettingError
 
+Levels = npt.NDArray[np.uint8]
+"""Values of 8 bits a channel."""
+
 SIXTEEN_BITS = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 """Pillow's modes for greys of 16 bits, which ``Image.convert`` clips at 255."""
 
 DEEP = SIXTEEN_BITS | {"I", "F"}
+
+BITS = 258  # TIFF tag: of a value
 
 SCALES = (  # the largest value, what the values are multiplied by, and what is added to round
     (1, 255.0, 0.5),
@@ -58,8 +63,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
     stretch from the least to the largest of the picture. Not-a-number is black.
     """
     values = np.asarray(image)
-    grey = (values >> 8).astype(np.uint8) if image.mode in SIXTEEN_BITS else stretched(values)
-    scaled = Image.fromarray(grey)
+    scaled = Image.fromarray(levels(values))
     clear = image.info.get("transparency")
     if isinstance(clear, int):  # one grey of the deep ones stands for see-through
         scaled.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
@@ -67,8 +71,26 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return scaled
 
 
-def stretched(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Scale int32 or float32 values to 0..255, by the narrowest of ``SCALES`` that holds them."""
+def in_full(image: Image.Image) -> Image.Image:
+    """Spread a loaded TIFF of 12 bits over the 16 that Pillow has for it."""
+    if image.format != "TIFF" or image.mode != "I;16" or image.getexif().get(BITS) != 12:
+        return image
+    deep = Image.fromarray(np.asarray(image) << 4)
+    deep.info = image.info
+    return deep
+
+
+def levels(values: npt.NDArray[Any]) -> Levels:
+    """Scale values of any type to 0..255, all channels by one scale."""
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        return (values >> 8).astype(np.uint8)
+    return stretched(values)
+
+
+def stretched(values: npt.NDArray[Any]) -> Levels:
+    """Scale other numbers to 0..255, by the narrowest of ``SCALES`` that holds them."""
     levels = values.astype(np.float64)  # and then in place: such pictures are large
     sound = np.isfinite(levels)
     low = float(levels.min(where=sound, initial=np.inf))

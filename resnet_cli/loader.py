@@ -12,9 +12,10 @@ from torch import Tensor
 
 from resnet_cli.budget import Allowance, Bound, Budget, Turn, default_total
 from resnet_cli.errors import ImageError
-from resnet_cli.images import Decoder, Room, thumbnail, type_of_pixels
+from resnet_cli.files import Room
+from resnet_cli.images import Decoder, thumbnail, type_of_pixels
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.records import Batch, Sample
+from resnet_cli.records import Batch, InMemory, Sample
 
 Decode = Callable[[Path, Room], type_of_pixels]
 """File -> pixels, once there is room for them in memory."""
@@ -44,6 +45,7 @@ class Loader:
             thumbnails: make a small picture of each image as well.
         """
         self.decode: Decode = decode
+        self.take = decode  # images that come without a file
         self.preprocess = preprocess
         self.channels = channels
         self.pinned = pinned
@@ -79,24 +81,28 @@ class Loader:
         samples = []
         filled = 0
         for path in paths:
-            sample = self.sample(Path(path), pixels[filled])
+            sample = self.sample(path, pixels[filled])
             samples.append(sample)
             filled += sample.error is None
         warm_up = not getattr(self.seen, "before", False)
         self.seen.before = True
         return Batch(tuple(samples), pixels[:filled], warm_up)
 
-    def sample(self, path: Path, room: Tensor) -> Sample:
+    def sample(self, source: str, room: Tensor) -> Sample:
         """Decode and preprocess one image into ``room`` [C, H, W], and time both.
 
         Waiting until there is memory for it counts for neither.
         """
+        path = Path(source)
         if path in self.refused:
             return Sample(path, error=self.refused[path])
         begun = perf_counter()
         with closing(Turn(self.budget)) as turn:
             try:
-                image = self.decode(path, turn)
+                if isinstance(source, InMemory):
+                    image = self.take(source, turn)
+                else:
+                    image = self.decode(path, turn)
             except ImageError as error:
                 return Sample(path, error=str(error))
             decoded = perf_counter()
@@ -109,4 +115,5 @@ class Loader:
             decode_ms=1000 * (decoded - begun - turn.waited),
             preprocess_ms=1000 * (done - decoded),
             thumbnail=small,
+            warning="; ".join(turn.warnings) or None,
         )

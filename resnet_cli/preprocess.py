@@ -18,6 +18,8 @@ INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "nearest-exact")
 COLORS = ("rgb", "bgr")
 SWITCH = (False, True)
 
+IMAGE_CHANNELS = (1, 3)  # of the pictures that are not merely a number of bands
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
@@ -108,6 +110,8 @@ class Preprocess:
         """
         if isinstance(image, Tensor) and self.interpolation != "bilinear":
             # only bilinear gives the same pixels for a tensor as for a picture
+            if len(image) not in IMAGE_CHANNELS:
+                return torch.cat([self(band) for band in image.split(1)])
             image = functional.to_pil_image(image)
         mode = InterpolationMode(self.interpolation)
         size = functional.get_size(image)
@@ -169,12 +173,11 @@ class Preprocess:
         """
         if self.channels == channels:
             return self
-        if channels not in (1, 3):
+        if channels != 1:
             raise SettingError(
-                f"cannot feed a network of {channels} input channels: pictures have 1 or 3"
+                f"cannot normalise {channels} input channels with mean {self.mean}: give mean and "
+                f"std of {channels} numbers each (--mean, --std)"
             )
-        if channels == 3:
-            raise SettingError(f"cannot normalise 3 channels with mean {self.mean}: give 3 numbers")
         return replace(self, mean=GREY_MEAN, std=GREY_STD)
 
 
@@ -240,5 +243,9 @@ def adjust(recorded: Preprocess, *, preset: str | None, given: Mapping[str, Any]
         preset: a name of ``PRESETS``.
         given: fields of ``Preprocess``; None leaves a field as it is.
     """
-    base = recorded if preset is None else PRESETS[preset].with_channels(recorded.channels)
+    base = recorded
+    if preset is not None and recorded.channels in IMAGE_CHANNELS:
+        base = PRESETS[preset].with_channels(recorded.channels)
+    elif preset is not None:  # whose numbers are for red, green and blue
+        base = replace(PRESETS[preset], mean=recorded.mean, std=recorded.std)
     return replace(base, **{name: value for name, value in given.items() if value is not None})

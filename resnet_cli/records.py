@@ -9,10 +9,33 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
+WARNING = "warning: "  # what a remark on an image begins with that was read
+
 UNCERTAIN = "uncertain"  # the decision where the best probability is under the threshold
 
 Distribution = NDArray[np.float32]
 """Probabilities, 0 to 1, one a class."""
+
+
+class InMemory(str):
+    """The name of an image that comes without a file; its content travels with it.
+
+    Attributes:
+        content: a loaded image, bands uint8 [H, W, bands], the bytes of a file, or, as text, the
+            reason why there are no pixels.
+    """
+
+    content: Image | NDArray[np.uint8] | bytes | str
+
+    def __new__(cls, name: str, content: Image | NDArray[np.uint8] | bytes | str) -> "InMemory":
+        """Name an image."""
+        named = super().__new__(cls, name)
+        named.content = content
+        return named
+
+    def __getnewargs__(self) -> tuple[str, Image | NDArray[np.uint8] | bytes | str]:  # type: ignore[override]
+        """Say what a copy in another process is made of."""
+        return str(self), self.content
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +56,7 @@ class Sample:
     preprocess_ms: float | None = None
     error: str | None = None
     thumbnail: Image | None = None
+    warning: str | None = None  # what is odd about an image that was read
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +80,7 @@ class Prediction:
     batch_size: int | None = None  # images that went through the network together
     error: str | None = None
     decision: str | None = None  # the label, or ``uncertain``; None where nothing was to decide
+    warning: str | None = None  # what is odd about an image that was read
     warm_up: bool = False
     thumbnail: Image | None = None  # only when asked for
     # [classes] by index, only when asked for
@@ -65,6 +90,11 @@ class Prediction:
     def status(self) -> str:
         """``ok`` or ``error``."""
         return "error" if self.error is not None else "ok"
+
+    @property
+    def remark(self) -> str | None:
+        """What the column ``error`` says: the error, or a warning of a row that is ``ok``."""
+        return self.error if self.warning is None else f"{WARNING}{self.warning}"
 
     @property
     def label(self) -> str | None:

@@ -38,6 +38,7 @@ class Tally:
     workers: int  # threads that decode
     on_cpu: bool  # the network runs on the workers' own cores
     errors: int = 0
+    warnings: int = 0  # images that were read, and something is odd about them
     everything: Means = field(default_factory=Means)
     settled: Means = field(default_factory=Means)  # each worker's first pass left out
 
@@ -46,6 +47,7 @@ class Tally:
         if prediction.error is not None:
             self.errors += 1
             return
+        self.warnings += prediction.warning is not None
         self.everything.add(prediction)
         if not prediction.warm_up:
             self.settled.add(prediction)

@@ -14,7 +14,8 @@ from conftest import picture
 from resnet_cli import budget
 from resnet_cli.budget import LARGE_FILE, Budget, Turn
 from resnet_cli.errors import ImageError
-from resnet_cli.images import Decoder, Room
+from resnet_cli.files import Room
+from resnet_cli.images import Decoder
 from resnet_cli.loader import Loader
 from resnet_cli.preprocess import Preprocess
 
@@ -151,6 +152,9 @@ class Asked(Room):
 
     def claim(self, size: int) -> None:
         self.asked.append(("claim", size))
+
+    def warn(self, message: str) -> None:
+        raise AssertionError(message)
 
 
 @pytest.mark.parametrize(("name", "each"), [

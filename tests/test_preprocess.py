@@ -154,16 +154,14 @@ def test_a_normalisation_of_one_channel_that_is_recorded_stays() -> None:
 
 
 @pytest.mark.parametrize("channels", [2, 4, 9])
-def test_pictures_have_one_channel_or_three(channels: int) -> None:
-    with pytest.raises(SettingError, match=rf"{channels} input channels.* 1 or 3"):
+def test_other_channels_need_numbers_of_their_own(channels: int) -> None:
+    with pytest.raises(SettingError, match=rf"{channels} input channels.* {channels} numbers"):
         Preprocess().with_channels(channels)
 
 
 def test_one_mean_for_three_channels_is_refused_for_what_it_is() -> None:
-    with pytest.raises(SettingError, match=r"(?i)mean") as refused:
+    with pytest.raises(SettingError, match=r"(?i)mean .* 3 numbers"):
         Preprocess(mean=(0.5,), std=(0.5,)).with_channels(3)
-
-    assert "pictures have 1 or 3" not in str(refused.value)  # three is what pictures have
 
 
 @pytest.mark.parametrize("weights", PUBLISHED, ids=str)

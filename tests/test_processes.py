@@ -21,7 +21,8 @@ from resnet_cli.budget import Allowance, Budget
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ProcessError
 from resnet_cli.evaluate.compare import SharedLoader, predict_all
-from resnet_cli.images import ENDLESS, Decoder, Room, type_of_pixels
+from resnet_cli.files import ENDLESS, Room
+from resnet_cli.images import Decoder, type_of_pixels
 from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.loader import Decode, Loader
 from resnet_cli.pipeline import chunked, stream

@@ -41,7 +41,7 @@ def find_preprocess(examined: Examination, tree: Any, location: Location) -> tup
     if transforms is not None:
         return transforms, reason
     unless = f"; {reason}" if reason else ""
-    kept = find_statistics(tree, channels) if channels in (1, 3) else None
+    kept = find_statistics(tree, channels)
     if kept is not None:
         found, where = kept
         source = f"imagenet-v1 with the mean and std in the checkpoint, under {where}{unless}"

@@ -199,14 +199,14 @@ def benchmark(
     from resnet_cli.benchmark.sweep import as_they_run
     from resnet_cli.benchmark.timing import Effort
     from resnet_cli.cli.sweep import check_outputs, run
-    from resnet_cli.cli.terminal import showing_notes
+    from resnet_cli.cli.terminal import showing_notes_of_images
     from resnet_cli.devices import find_device
     from resnet_cli.sieve import Sieve
     from resnet_cli.system import available_cores
 
     check_outputs(outputs, overwrite=overwrite)
     earlier = None if compare is None else read_benchmark(compare)
-    with showing_notes():
+    with showing_notes_of_images():
         found = find_device(device)
         settings = Settings(
             device=found,

@@ -180,7 +180,7 @@ def evaluate(
     from resnet_cli.cli.rescoring import rescore
     from resnet_cli.cli.rivals import compare
     from resnet_cli.cli.scoring import Settings, score
-    from resnet_cli.cli.terminal import bar_wanted, showing_notes
+    from resnet_cli.cli.terminal import bar_wanted, showing_notes_of_images
     from resnet_cli.writers import Dialect
 
     files = Files(
@@ -196,7 +196,7 @@ def evaluate(
         report_limit=report_limit, grid_size=grid_size, on_error=on_error, verify=verify,
         audit_images=audit_images if audit else 0,
     )  # fmt: skip
-    with showing_notes():
+    with showing_notes_of_images():
         if predictions is not None:
             context = click.get_current_context()
             if context.get_parameter_source("checkpoint") is click.core.ParameterSource.COMMANDLINE:

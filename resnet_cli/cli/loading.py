@@ -48,6 +48,14 @@ def numbers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
         raise click.BadParameter(f"{value!r} is not like 0.485,0.456,0.406") from None
 
 
+def band_numbers(_: click.Context, __: click.Parameter, value: str | None) -> list[int] | None:
+    """Read numbers of bands with commas between them."""
+    parts = [] if value is None else value.split(",")
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise click.BadParameter(f"{value!r} is not like 4,3,2")
+    return [int(part) for part in parts] or None
+
+
 checkpoint_option, checkpoints_option = (
     click.option(
         "-c",
@@ -169,6 +177,12 @@ LOAD_OPTIONS = (
         show_default="178956970, Pillow's limit",
         help="Refuse a picture of more pixels before memory is taken for it.",
     ),
+    click.option(
+        "--bands", callback=band_numbers, metavar="R,G,B",
+        show_default="the colours, of more than four bands the first ones",
+        help="Which bands of each image feed the network, counted from 1: as many as it has input "
+        "channels.",
+    ),
 )  # fmt: skip
 
 
@@ -202,7 +216,8 @@ def with_load(command: Command, options: Sequence[Command], load: Callable[..., 
 LOAD_NAMES = (
     "checkpoint", "model", "weights", "classes", "state_key", "ema", "dilation",
     "trust_checkpoint", "device", "precision",
-    "compile", "preset", "exact", "exif", "icc", "background", "max_pixels", *PREPROCESS_FIELDS,
+    "compile", "preset", "exact", "exif", "icc", "background", "max_pixels",
+    "bands", *PREPROCESS_FIELDS,
 )  # fmt: skip
 
 

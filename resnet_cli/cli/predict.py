@@ -121,7 +121,7 @@ def predict(
     """
     from resnet_cli.cli.destinations import Destinations
     from resnet_cli.cli.run import describe, find, run, verified
-    from resnet_cli.cli.terminal import bar_wanted, showing_notes
+    from resnet_cli.cli.terminal import bar_wanted, showing_notes_of_images
     from resnet_cli.truth import folder_truth
     from resnet_cli.writers import Dialect, Options, check_outputs
 
@@ -136,7 +136,7 @@ def predict(
         from resnet_cli.writers.window import check_display
 
         check_display()
-    with showing_notes():
+    with showing_notes_of_images():
         found = find(inputs, [*outputs, *grids], hidden=hidden, exclude=exclude)
         classifier = load(progress=bar_wanted(progress))
         describe(classifier)

@@ -226,6 +226,8 @@ def report(classifier: Classifier, tally: Tally, seconds: float) -> None:
         f"{tally.images / seconds:.1f} images/s",
         err=True,
     )
+    if tally.warnings:
+        note(f"{amount(tally.warnings, 'image')} with a warning: see the rows")
     if tally.images:
         means = ", ".join(f"{stage} {ms:.2f} ms" for stage, ms in tally.means().items())
         click.echo(f"per image: {means}: {tally.limit(seconds)}", err=True)

@@ -98,7 +98,8 @@ def end(number: int) -> NoReturn:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if number != signal.SIGTERM:
-        for stream in (1, 2):
-            if stat.S_ISCHR(os.fstat(stream).st_mode):
-                discard(stream)  # a terminal that is gone fails whatever is written to it
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # none of the system's
+                if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+                    discard(stream.fileno())  # a terminal that is gone fails all that is written
     sys.exit(128 + number)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from tqdm import tqdm
 
 from resnet_cli.cli.pipes import discard
-from resnet_cli.cli.quiet import silence_libtiff
+from resnet_cli.overheard import listening
 from resnet_cli.records import UNCERTAIN, Prediction
 from resnet_cli.text import printable
 
@@ -31,8 +31,7 @@ class NoteHandler(logging.Handler):
 
 @contextmanager
 def showing_notes() -> Iterator[None]:
-    """Show the library's notes on stderr, and nothing of the libraries below it."""
-    silence_libtiff()
+    """Show the library's notes on stderr."""
     log = logging.getLogger("resnet_cli")
     handler = NoteHandler()
     level = log.level
@@ -43,6 +42,13 @@ def showing_notes() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
+
+
+@contextmanager
+def showing_notes_of_images() -> Iterator[None]:
+    """Show notes; what native libraries print of an image becomes a warning in its row."""
+    with showing_notes(), listening():
+        yield
 
 
 def note(message: str, label: str = "Note") -> None:
@@ -99,4 +105,6 @@ def result_line(prediction: Prediction, number: int, total: int | None) -> str:
         return printable(f"{start}  ERROR {prediction.error}")
     first, *others = [f"{score.label} {score.prob:.3f}" for score in prediction.scores]
     best = f"{UNCERTAIN} ({first})" if prediction.uncertain else first
-    return printable("  ".join([start, best, *others, f"{prediction.total_ms:.1f} ms"]))
+    warning = [] if prediction.warning is None else [prediction.remark or ""]
+    time = f"{prediction.total_ms:.1f} ms"
+    return printable("  ".join([start, best, *others, time, *warning]))

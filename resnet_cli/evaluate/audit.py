@@ -22,7 +22,7 @@ from resnet_cli.evaluate.calibration import SMALLEST
 from resnet_cli.evaluate.order import dealt, find_order
 from resnet_cli.evaluate.statistics import Share, mcnemar, share
 from resnet_cli.inputs import Inputs
-from resnet_cli.preprocess import CAFFE, Preprocess
+from resnet_cli.preprocess import CAFFE, IMAGE_CHANNELS, Preprocess
 
 log = logging.getLogger("resnet_cli")
 
@@ -145,8 +145,9 @@ def plain(now: Preprocess, resize: int, crop: int) -> Preprocess:
 
 def scales(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
     """Other means and deviations."""
-    usual = Preprocess().with_channels(now.channels)
-    yield scaled("ImageNet's mean and std", now, usual.mean, usual.std, upright)
+    if now.channels in IMAGE_CHANNELS:
+        usual = Preprocess().with_channels(now.channels)
+        yield scaled("ImageNet's mean and std", now, usual.mean, usual.std, upright)
     for name, (mean, std) in BY_CHANNELS.items():
         yield scaled(name, now, (mean,) * now.channels, (std,) * now.channels, upright)
 

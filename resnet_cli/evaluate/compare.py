@@ -15,7 +15,8 @@ from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ImageError
 from resnet_cli.evaluate import TOP, Evaluation, Scorecard
 from resnet_cli.evaluate.statistics import Share, mcnemar, share
-from resnet_cli.images import Decoder, Room, type_of_pixels
+from resnet_cli.files import Room
+from resnet_cli.images import Decoder, type_of_pixels
 from resnet_cli.inputs import Inputs
 from resnet_cli.loader import Loader
 from resnet_cli.pipeline import chunked, stream

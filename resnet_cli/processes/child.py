@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar, overload
 
 import torch
 
+from resnet_cli.overheard import listen_alone, pass_on
 from resnet_cli.processes.packing import Packer
 
 Loaded = TypeVar("Loaded")
@@ -107,11 +108,13 @@ class Child(Generic[Loaded]):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         torch.set_num_threads(1)
+        listen_alone()
         with suppress(EOFError, ConnectionError):
             while (paths := connection.recv()) is not None:
                 packed = Packer(self.memory, pinned=self.pinned)
                 packed.dump(load(Watched(paths, self.place)))
                 self.place[0] = NONE
+                pass_on()
                 connection.send((packed.data.getvalue(), packed.ends))
 
 

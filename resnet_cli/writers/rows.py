@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.records import UNCERTAIN, Prediction, Score
+from resnet_cli.records import UNCERTAIN, WARNING, Prediction, Score
 
 Row = dict[str, Any]
 
@@ -73,7 +73,7 @@ def cells(prediction: Prediction, layout: Layout) -> list[Any]:
         row += (score.label, score.index, score.prob)
     row += (None, None, None) * (layout.topk - max(1, len(prediction.scores)))
     row += times(prediction)
-    row += (prediction.batch_size, prediction.error)
+    row += (prediction.batch_size, prediction.remark)
     return row
 
 
@@ -97,7 +97,7 @@ def nested(prediction: Prediction, layout: Layout) -> Row:
         **({"decision": prediction.decision} if layout.decides else {}),
         **dict(zip(TIMES, times(prediction), strict=True)),
         "batch_size": prediction.batch_size,
-        "error": prediction.error,
+        "error": prediction.remark,
     }
 
 
@@ -164,8 +164,15 @@ def whole(row: Row, scores: list[Score], text: Callable[[str], str] = str) -> Pr
         forward_ms=number(row, "forward_ms"),
         batch_size=None if row.get("batch_size") is None else int(row["batch_size"]),
         error=text(row.get("error") or "") if failed else None,
+        warning=None if failed else warning_in(row.get("error"), text),
         decision=decision(row, scores, text),
     )
+
+
+def warning_in(remark: str | None, text: Callable[[str], str]) -> str | None:
+    """Return the warning of a row that is ok."""
+    said = text(remark or "")
+    return said.removeprefix(WARNING) if said.startswith(WARNING) else None
 
 
 def is_error(status: object, *, classes: int) -> bool:

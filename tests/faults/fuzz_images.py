@@ -22,9 +22,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 from time import perf_counter, process_time
+from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, ImageCms
 
@@ -44,6 +46,7 @@ DECODERS = (  # every path through the code
     Decoder(max_pixels=20_000_000),
     Decoder(exact=True, srgb=True, background="white", max_pixels=20_000_000),
     Decoder("L", upright=False, max_pixels=20_000_000),
+    Decoder(bands=(1, 1, 1, 1), max_pixels=20_000_000),
 )
 
 
@@ -106,7 +109,7 @@ def pictures() -> dict[str, bytes]:
     }
     for compression in ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "jpeg"):
         files[f"tiff-{compression}"] = saved(rgb, "TIFF", compression=compression, **tags)
-    return files | maybe(rgb)
+    return files | deep_tiffs(rgb) | maybe(rgb)
 
 
 def lab(rgb: Image.Image) -> Image.Image:
@@ -122,6 +125,30 @@ def psd(rgb: Image.Image) -> bytes:
     size = rgb.height.to_bytes(4, "big") + rgb.width.to_bytes(4, "big")
     header = b"8BPS" + bytes([0, 1]) + bytes(6) + bytes([0, 3]) + size + bytes([0, 8, 0, 3])
     return header + bytes(12) + bytes(2) + b"".join(c.tobytes() for c in rgb.split())
+
+
+def deep_tiffs(rgb: Image.Image) -> dict[str, bytes]:
+    """TIFFs that are read without Pillow."""
+    try:
+        from tifffile import imwrite
+    except ImportError:
+        click.echo("no tifffile here", err=True)
+        return {}
+    values = np.asarray(rgb)
+    bands = np.concatenate([values, values[:, :, ::-1]], 2)
+    kinds: dict[str, tuple[npt.NDArray[Any], dict[str, Any]]] = {
+        "planes": (np.moveaxis(values.astype(np.uint16) * 257, 2, 0), {"planarconfig": "separate"}),
+        "floats": (values.astype(np.float32) / 255, {"compression": "zlib", "predictor": False}),
+        "tiles": (values.astype(np.float64), {"tile": (16, 16), "bigtiff": True}),
+        "bands": (bands, {"photometric": "minisblack", "compression": "zlib"}),
+    }
+    files = {}
+    for name, (array, options) in kinds.items():
+        file = BytesIO()
+        settings: dict[str, Any] = {"photometric": "rgb"} | options
+        imwrite(file, array, **settings)
+        files[f"tiff-{name}"] = file.getvalue()
+    return files
 
 
 def maybe(rgb: Image.Image) -> dict[str, bytes]:
