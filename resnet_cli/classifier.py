@@ -22,7 +22,7 @@ from resnet_cli.devices import (
     find_device,
     has_units,
 )
-from resnet_cli.errors import ImageError, SettingError
+from resnet_cli.errors import ImageError, OptionError
 from resnet_cli.images import MOST_PIXELS, Decoder
 from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.loader import Loader
@@ -149,9 +149,7 @@ class Classifier:
             SettingError: a value that does not fit.
         """
         if precision not in PRECISIONS:
-            raise SettingError(
-                f"cannot use precision {precision!r}: one of {', '.join(PRECISIONS)}"
-            )
+            raise OptionError(f"cannot use precision {precision!r}: one of {', '.join(PRECISIONS)}")
         if not has_units(device, precision):
             log.warning(
                 "%s on this processor would be emulated, slower than fp32: using fp32", precision
@@ -292,7 +290,7 @@ def chosen(
     """The preprocessing of a run and where it comes from.
 
     Raises:
-        SettingError: it has not one mean for each input channel of the network.
+        OptionError: it has not one mean for each input channel of the network.
     """
     recorded, source = checkpoint.preprocess, checkpoint.preprocess_source
     if preprocess is None or isinstance(preprocess, Preprocess):
@@ -302,7 +300,7 @@ def chosen(
     if (wanted.mean, wanted.std) in ((recorded.mean, recorded.std), IMAGENET_COLOURS):
         wanted = wanted.with_channels(checkpoint.in_channels)  # nobody chose these for this network
     if wanted.channels != checkpoint.in_channels:
-        raise SettingError(
+        raise OptionError(
             f"cannot normalise {checkpoint.in_channels} channels with mean {wanted.mean} and std "
             f"{wanted.std}: one number a channel"
         )
@@ -315,16 +313,16 @@ def check_settings(
     """Refuse what ``predict`` cannot do.
 
     Raises:
-        SettingError: names the value and what would be right.
+        OptionError: names the value and what would be right.
     """
     counts = {"topk": topk, "batch_size": batch_size, "workers": workers}
     for name, value in counts.items():
         if value is not None and value < 1:
-            raise SettingError(f"cannot use {name}={value}: 1 or more")
+            raise OptionError(f"cannot use {name}={value}: 1 or more")
     if not 0 <= threshold <= 1:
-        raise SettingError(f"cannot use threshold={threshold}: a probability, 0 to 1")
+        raise OptionError(f"cannot use threshold={threshold}: a probability, 0 to 1")
     if on_error not in ("skip", "fail"):
-        raise SettingError(f"cannot use on_error={on_error!r}: skip or fail")
+        raise OptionError(f"cannot use on_error={on_error!r}: skip or fail")
 
 
 def outcomes(checkpoint: Checkpoint) -> tuple[str, ...]:

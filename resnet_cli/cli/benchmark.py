@@ -5,7 +5,15 @@ from pathlib import Path
 
 import click
 
-from resnet_cli.cli.options import POSITIVE, debug_option, progress_option
+from resnet_cli.cli.options import (
+    OUTPUT,
+    POSITIVE,
+    Command,
+    compile_each_option,
+    debug_option,
+    device_option,
+    progress_option,
+)
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -56,14 +64,9 @@ def as_shown(text: str) -> float:
     return float(f"{float(text):g}") + 0.0  # which makes nothing of the sign of zero
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("subject", metavar="[MODEL or CHECKPOINT]", default="resnet18")
-@click.option(
-    "--device",
-    metavar="NAME",
-    default="auto",
-    help="Where the network runs: auto, cpu, cuda, cuda:1, mps.",
-)
+@device_option
 @click.option(
     "-b",
     "--batch-size",
@@ -81,11 +84,7 @@ def as_shown(text: str) -> float:
     default="fp32",
     help="Arithmetic of the network, fp32, bf16, fp16: each of them is measured.",
 )
-@click.option(
-    "--compile/--no-compile",
-    default=False,
-    help="Run through torch.compile, anew for each batch size.",
-)
+@compile_each_option
 @click.option(
     "-j",
     "--workers",
@@ -141,7 +140,7 @@ def as_shown(text: str) -> float:
     "-o",
     "--output",
     "outputs",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     multiple=True,
     show_default="none",
     help="Write .json, .csv or a .png plot; repeatable.",

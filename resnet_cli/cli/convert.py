@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from resnet_cli.cli.options import (
+    Command,
     classes_option,
     debug_option,
     dilation_option,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from resnet_cli.checkpoint import Checkpoint
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
 @click.argument("output", type=click.Path(path_type=Path))
 @classes_option

@@ -8,8 +8,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-import click
-
+from resnet_cli.cli.pipes import echo
 from resnet_cli.cli.terminal import let_go, result_line
 from resnet_cli.records import Prediction
 from resnet_cli.writers import ILLUSTRATED, Options, Write, open_writer, saying
@@ -131,6 +130,6 @@ def lines(earlier: int, total: int | None) -> Write:
     def write(prediction: Prediction) -> None:
         nonlocal number
         number += 1
-        click.echo(result_line(prediction, number, total))
+        echo(result_line(prediction, number, total))
 
     return write

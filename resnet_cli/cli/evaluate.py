@@ -6,8 +6,10 @@ import click
 
 from resnet_cli.cli.loading import LoadAll, loads_classifiers
 from resnet_cli.cli.options import (
+    OUTPUT,
     POSITIVE,
     SOME_UNREADABLE,
+    Command,
     batch_size_option,
     debug_option,
     grid_option,
@@ -21,7 +23,7 @@ from resnet_cli.cli.options import (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", metavar="[DIR]", required=False)
 @loads_classifiers
 @click.option(
@@ -42,14 +44,14 @@ from resnet_cli.cli.options import (
     "-o",
     "--output",
     "outputs",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     multiple=True,
     metavar="FILE",
     help="Every figure as .json, or the table of all classes as .csv; repeatable.  [default: none]",
 )
 @click.option(
     "--confusion",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     multiple=True,
     metavar="FILE",
     help="Confusion matrix as .png, .pdf or .svg (of more than 100 classes the most confused), or "
@@ -57,7 +59,7 @@ from resnet_cli.cli.options import (
 )
 @click.option(
     "--calibration",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     multiple=True,
     metavar="FILE",
     help="Reliability diagram as .png, .pdf or .svg, or its bins as .csv; repeatable.  "
@@ -65,13 +67,13 @@ from resnet_cli.cli.options import (
 )
 @click.option(
     "--mistakes",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     metavar="FILE",
     help="A row for each wrong image, as .csv.  [default: none]",
 )
 @click.option(
     "--report",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     metavar="FILE",
     help="All images with truth and prediction, as .html to look through.  [default: none]",
 )

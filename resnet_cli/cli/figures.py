@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
-from resnet_cli.errors import OutputError
+from resnet_cli.cli.pipes import echo
+from resnet_cli.errors import OutputNameError
 from resnet_cli.evaluate import Evaluation
 from resnet_cli.evaluate.formats import TABLES, as_csv, as_json
 from resnet_cli.writers import GRIDS, check_new, check_outputs, saying
@@ -42,11 +41,11 @@ class Files:
             if path is None:
                 continue
             if path.suffix.lower() not in suffixes:
-                raise OutputError(
+                raise OutputNameError(
                     f"cannot write {path}: the suffix must be one of {', '.join(suffixes)}"
                 )
             if path.resolve() in taken:
-                raise OutputError(f"cannot write {path} twice: name each output once")
+                raise OutputNameError(f"cannot write {path} twice: name each output once")
             taken.add(path.resolve())
             check_new(path, overwrite=self.overwrite)
         check_outputs((), grids=self.grids, overwrite=self.overwrite)
@@ -99,4 +98,4 @@ def show(lines: Iterable[str]) -> None:
     """Print results."""
     with saying("standard output"):
         for line in lines:
-            click.echo(line)
+            echo(line)

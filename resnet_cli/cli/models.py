@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from resnet_cli.cli.options import debug_option
+from resnet_cli.cli.options import Command, debug_option
+from resnet_cli.cli.pipes import echo
 
 if TYPE_CHECKING:
     from resnet_cli.summary.catalogue import Model
@@ -17,7 +18,7 @@ HEADER = ("model", "parameters", "GMACs", "weights", "acc@1", "acc@5", "preset",
 LEFT = frozenset({"model", "weights", "preset", ""})  # columns of words; numbers go right
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--all", "everything", is_flag=True, help="All of torchvision's classifiers.")
 @click.option(
     "--format",
@@ -38,17 +39,17 @@ def models(everything: bool, text_format: str) -> None:
 
     found = catalogue(everything=everything)
     if text_format == "json":
-        click.echo(json.dumps([asdict(model) for model in found], indent=2))
+        echo(json.dumps([asdict(model) for model in found], indent=2))
         return
     rows = [HEADER, *(row for model in found for row in lines(model))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    click.echo(aligned(HEADER, widths))
+    echo(aligned(HEADER, widths))
     for group, members in groupby(found, key=lambda model: model.group):
         if everything:
-            click.echo(f"\n{group}")
+            echo(f"\n{group}")
         for model in members:
             for row in lines(model):
-                click.echo(aligned(row, widths))
+                echo(aligned(row, widths))
 
 
 def lines(model: "Model") -> Iterator[tuple[str, ...]]:

@@ -1,12 +1,63 @@
 """Options that commands share, and how their values are read."""
 
+import re
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import click
+
+from resnet_cli.cli.environment import keep_compiled, lend_temporary_folder
 
 POSITIVE = click.IntRange(min=1)
 
 SOME_UNREADABLE = 3  # exit status of a run that met pictures it could not read
+
+
+DEVICES = re.compile(r"auto|(cpu|cuda|mps)(:\d+)?")
+
+
+class Command(click.Command):
+    """A command that takes no file in silence where it was given two."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments.
+
+        Raises:
+            UsageError: an option that names one file is repeated.
+        """
+        *_, order = self.make_parser(ctx).parse_args([*args])
+        for option, times in Counter(order).items():
+            if times > 1 and not option.multiple and names_a_file(option):
+                raise click.UsageError(
+                    f"{max(option.opts, key=len)} was given {times} times: name one", ctx
+                )
+        return super().parse_args(ctx, args)
+
+
+def names_a_file(option: click.Parameter) -> bool:
+    """Return True if the value of an option is, or may be, a file."""
+    return isinstance(option.type, click.Path) or "FILE" in (option.metavar or "")
+
+
+class OutputPath(click.Path):
+    """A file to write, whose folder may have to hold temporary files as well."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Turn text into a path."""
+        path = super().convert(value, param, ctx)
+        lend_temporary_folder(path.parent)
+        return path
+
+
+OUTPUT = OutputPath(path_type=Path)
+
+
+def device_name(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Refuse a name that no device has before anything is looked for."""
+    if not DEVICES.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is not one of auto, cpu, cuda, cuda:1, mps")
+    return value
 
 
 def rows_and_columns(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
@@ -94,6 +145,30 @@ trust_option = click.option(
     "it; says first what that is.",
 )
 
+device_option = click.option(
+    "--device",
+    metavar="NAME",
+    callback=device_name,
+    default="auto",
+    help="Where the network runs: auto, cpu, cuda, cuda:1, mps.",
+)
+
+compile_option, compile_each_option = (
+    click.option("--compile/--no-compile", callback=keep_compiled, default=False, help=meaning)
+    for meaning in (
+        "Run through torch.compile: faster, in bf16 on the CPU a little less exact. Takes a minute "
+        "the first time, seconds later, and on the CPU a C++ compiler.",
+        "Run through torch.compile, again for each batch size.",
+    )
+)
+
+quiet_option = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Write nothing to stdout, only the files of -o and the like.",
+)
+
 preset_option = click.option(
     "--preset",
     type=click.Choice(["imagenet-v1", "imagenet-v2"]),
@@ -123,7 +198,7 @@ workers_option = click.option(
 grid_option = click.option(
     "--grid",
     "grids",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     multiple=True,
     help="Pictures with their predictions, as .png, .pdf or .svg; pages are numbered when there "
     "are several. Repeatable.  [default: none]",

@@ -6,8 +6,10 @@ import click
 
 from resnet_cli.cli.loading import Load, loads_classifier
 from resnet_cli.cli.options import (
+    OUTPUT,
     POSITIVE,
     SOME_UNREADABLE,
+    Command,
     batch_size_option,
     debug_option,
     grid_option,
@@ -21,14 +23,14 @@ from resnet_cli.cli.options import (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @loads_classifier
 @click.option(
     "-o",
     "--output",
     "outputs",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     multiple=True,
     help="Results file, repeatable; the suffix is the format: .csv .jsonl .json .parquet, "
     ".html for a report to look through in a browser, .png .pdf .svg for the grid.  "

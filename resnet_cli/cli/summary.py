@@ -5,12 +5,13 @@ from pathlib import Path
 
 import click
 
-from resnet_cli.cli.options import POSITIVE, debug_option, height_and_width
+from resnet_cli.cli.options import OUTPUT, POSITIVE, Command, debug_option, height_and_width
+from resnet_cli.cli.pipes import echo
 
 WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("subject", metavar="[MODEL or CHECKPOINT]", default="resnet18")
 @click.option(
     "--view",
@@ -28,7 +29,7 @@ WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 @click.option("--dilation", is_flag=True, help="Dilate the last two stages instead of striding.")
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     show_default="none",
     help="Draw the stages: .png .pdf .svg.",
 )
@@ -59,7 +60,7 @@ WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     show_default="none",
     help="Write to a file instead of stdout: .txt .json .csv .md.",
 )
@@ -106,6 +107,6 @@ def summary(
         output.write_text(FORMATS[wanted](result), encoding="utf-8")
     elif wanted == "table":
         width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
-        click.echo(table(result, width), nl=False)
+        echo(table(result, width), nl=False)
     else:
-        click.echo(FORMATS[wanted](result), nl=False)
+        echo(FORMATS[wanted](result), nl=False)
