@@ -15,6 +15,7 @@ from resnet_cli.cli.convert import convert
 from resnet_cli.cli.environment import usable_environment
 from resnet_cli.cli.evaluate import evaluate
 from resnet_cli.cli.inspect import inspect
+from resnet_cli.cli.misplaced import command_for
 from resnet_cli.cli.models import models
 from resnet_cli.cli.pipes import discard, open_streams
 from resnet_cli.cli.predict import predict
@@ -45,6 +46,18 @@ class Cli(click.Group):
             click.echo(f"Error: cannot write standard output: {one_line(error)}", err=True)
             discard(sys.stdout.fileno())
             sys.exit(1)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one takes the input or checkpoint in its place."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            hint = command_for(args[0])
+            if hint is None:
+                raise
+            raise click.UsageError(f"No such command {args[0]!r}: {hint}", ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn what the user can mend, and signals, into a status."""

@@ -5,15 +5,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import click
-
 from resnet_cli.classifier import IMAGENET_COLOURS, Classifier
 from resnet_cli.cli.destinations import Destinations
 from resnet_cli.cli.record import Record
 from resnet_cli.cli.signals import unbroken
-from resnet_cli.cli.terminal import above_the_bar, note, progress_bar
+from resnet_cli.cli.terminal import above_the_bar, note, progress_bar, tell
 from resnet_cli.devices import available_cores, device_name
-from resnet_cli.errors import UserError
+from resnet_cli.errors import ImageError, UserError
 from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.records import Prediction
 from resnet_cli.tally import Tally
@@ -64,11 +62,7 @@ def run(
     threads = workers or available_cores()
     tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
     record = Record(classifier, tally, destinations.options.topk, settings["threshold"])
-    files = destinations.files if destinations.resume else ()
-    plan = Plan([resumed(path, record.decisive) for path in files])
-    left = plan.remaining(found)
-    if destinations.resume:
-        explain(destinations.files, plan, left)
+    plan, left = planned(found, destinations, record)
     predictions = classifier.predict(
         left,
         topk=destinations.topk,
@@ -78,13 +72,16 @@ def run(
     )
     earlier = 0 if found.total is None or left.total is None else found.total - left.total
     on = way_on(destinations.paths, overwrite=destinations.options.overwrite)
+    opened: list[Output] = []
     with (
         saying_how_far(tally, found.total, earlier=earlier, on=on),
+        saying_what_is_held(opened),
         recorded(record, record.stop) as begin,
         destinations.telling(record).open(plan.saved) as (outputs, drawings),
         progress_bar(found.total, progress, initial=earlier) as bar,
         closing(predictions),
     ):
+        opened += outputs
         begin(outputs)
         writes = [*drawings, destinations.to_stdout(earlier, found.total)]
         for prediction in predictions:
@@ -97,7 +94,24 @@ def run(
     if found.total is None:
         say_vanished(plan)
     report(classifier, tally, record.seconds)
-    return tally.errors + errors_before(outputs, tally.errors)
+    errors = tally.errors + errors_before(outputs, tally.errors)
+    if errors:
+        note(f"{amount(errors, 'error')}: {destinations.errors_listed}")
+    return errors
+
+
+def planned(found: Inputs, destinations: Destinations, record: Record) -> tuple[Plan, Inputs]:
+    """Find out what is left to do where files are resumed, and say it.
+
+    Raises:
+        UserError: a file cannot be resumed.
+    """
+    files = destinations.files if destinations.resume else ()
+    plan = Plan([resumed(path, record.decisive) for path in files])
+    left = plan.remaining(found)
+    if destinations.resume:
+        explain(destinations.files, plan, left)
+    return plan, left
 
 
 def keep(prediction: Prediction, tally: Tally, outputs: Sequence[Output], plan: Plan) -> None:
@@ -134,6 +148,17 @@ def saying_how_far(
     except (KeyboardInterrupt, SystemExit):
         pictures = "pictures" if total is None else f"of {total:,} pictures"
         note(f"stopped after {earlier + tally.images:,} {pictures}{on}")
+        raise
+
+
+@contextmanager
+def saying_what_is_held(outputs: Sequence[Output]) -> Iterator[None]:
+    """Say how many rows each file has when a signal or an unreadable image ends a run."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, ImageError):
+        for output in outputs:
+            note(f"{output.path} holds {amount(output.saved.rows + output.rows, 'row')}")
         raise
 
 
@@ -194,15 +219,14 @@ def describe(classifier: Classifier) -> None:
 def report(classifier: Classifier, tally: Tally, seconds: float) -> None:
     """Say how long it took and what limited it."""
     device = device_name(classifier.backend.device)
-    click.echo(
+    tell(
         f"{device}, {classifier.precision}, {amount(tally.workers, 'worker')}: "
         f"{amount(tally.images, 'image')}, {amount(tally.errors, 'error')} in {seconds:.2f} s: "
-        f"{tally.images / seconds:.1f} images/s",
-        err=True,
+        f"{tally.images / seconds:.1f} images/s"
     )
     if tally.images:
         means = ", ".join(f"{stage} {ms:.2f} ms" for stage, ms in tally.means().items())
-        click.echo(f"per image: {means}: {tally.limit(seconds)}", err=True)
+        tell(f"per image: {means}: {tally.limit(seconds)}")
 
 
 def verified(classifier: Classifier, found: Inputs, count: int) -> Inputs:

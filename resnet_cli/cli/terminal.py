@@ -47,7 +47,12 @@ def showing_notes() -> Iterator[None]:
 
 def note(message: str, label: str = "Note") -> None:
     """Print a note on stderr, above the bar if there is one."""
-    tqdm.write(printable(f"{label}: {message}"), file=sys.stderr)
+    tell(printable(f"{label}: {message}"))
+
+
+def tell(line: str) -> None:
+    """Print a line on stderr, above the bar if there is one."""
+    tqdm.write(line, file=sys.stderr)
 
 
 def let_go() -> None:
