@@ -1,6 +1,7 @@
 """``resnet-cli evaluate``: how good a checkpoint is on labelled pictures."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,10 +18,15 @@ from resnet_cli.cli.options import (
     on_error_option,
     overwrite_option,
     progress_option,
+    quiet_option,
     show_option,
     verify_option,
     workers_option,
 )
+
+if TYPE_CHECKING:
+    from resnet_cli.cli.figures import Files
+    from resnet_cli.cli.scoring import Settings
 
 
 @click.command(cls=Command)
@@ -68,8 +74,9 @@ from resnet_cli.cli.options import (
 @click.option(
     "--mistakes",
     type=OUTPUT,
+    multiple=True,
     metavar="FILE",
-    help="A row for each wrong image, as .csv.  [default: none]",
+    help="A row for each wrong image, as .csv; repeatable.  [default: none]",
 )
 @click.option(
     "--report",
@@ -125,6 +132,7 @@ from resnet_cli.cli.options import (
 @grid_size_option
 @show_option
 @overwrite_option
+@quiet_option
 @on_error_option
 @verify_option
 @progress_option
@@ -137,7 +145,7 @@ def evaluate(
     outputs: tuple[Path, ...],
     confusion: tuple[Path, ...],
     calibration: tuple[Path, ...],
-    mistakes: Path | None,
+    mistakes: tuple[Path, ...],
     report: Path | None,
     report_limit: int,
     audit: bool,
@@ -151,6 +159,7 @@ def evaluate(
     grid_size: tuple[int, int],
     show: bool,
     overwrite: bool,
+    quiet: bool,
     on_error: str,
     verify: int,
     progress: str,
@@ -162,15 +171,16 @@ def evaluate(
     by itself; --audit finds a preprocessing that is not that of training.
     """
     from resnet_cli.cli.figures import Files
-    from resnet_cli.cli.rescoring import rescore
-    from resnet_cli.cli.rivals import compare
-    from resnet_cli.cli.scoring import Settings, score
-    from resnet_cli.cli.terminal import bar_wanted, showing_notes
+    from resnet_cli.cli.pipes import muted
+    from resnet_cli.cli.scoring import Settings
+    from resnet_cli.cli.terminal import showing_notes
 
     files = Files(
         outputs=outputs, confusion=confusion, calibration=calibration, mistakes=mistakes,
         report=report, grids=grids, show=show, overwrite=overwrite,
     )  # fmt: skip
+    if quiet and not files.any:
+        raise click.UsageError("--quiet leaves no output: name a file with -o")
     files.check()
     settings = Settings(
         folder=folder, labels=labels, stdout_format=stdout_format, topk=topk,
@@ -178,17 +188,42 @@ def evaluate(
         report_limit=report_limit, grid_size=grid_size, on_error=on_error, verify=verify,
         audit_images=audit_images if audit else 0,
     )  # fmt: skip
-    with showing_notes():
-        if predictions is not None:
-            context = click.get_current_context()
-            if context.get_parameter_source("checkpoint") is click.core.ParameterSource.COMMANDLINE:
-                raise click.UsageError("--predictions runs no network: leave -c out")
-            classes = context.params["classes"]
-            errors = rescore(predictions, classes, files, settings)
+    with showing_notes(), muted(stdout=quiet):
+        if predictions is None:
+            errors = run_networks(load, files, settings)
         else:
-            if folder is None:
-                raise click.UsageError("Missing argument 'DIR': a folder of labelled pictures.")
-            classifiers = load(progress=bar_wanted(progress))
-            errors = (score if len(classifiers) == 1 else compare)(classifiers, files, settings)
+            errors = run_none(predictions, files, settings)
     if errors:
         raise click.exceptions.Exit(SOME_UNREADABLE)
+
+
+def run_networks(load: LoadAll, files: "Files", settings: "Settings") -> int:
+    """Evaluate one checkpoint, or compare several.
+
+    Returns:
+        How many images could not be read.
+    """
+    from resnet_cli.cli.misplaced import refuse_checkpoints
+    from resnet_cli.cli.rivals import compare
+    from resnet_cli.cli.scoring import score
+    from resnet_cli.cli.terminal import bar_wanted
+
+    if settings.folder is None:
+        raise click.UsageError("Missing argument 'DIR': a folder of labelled images.")
+    refuse_checkpoints([settings.folder])
+    classifiers = load(progress=bar_wanted(settings.progress))
+    return (score if len(classifiers) == 1 else compare)(classifiers, files, settings)
+
+
+def run_none(predictions: Path, files: "Files", settings: "Settings") -> int:
+    """Evaluate saved rows.
+
+    Returns:
+        How many images could not be read.
+    """
+    from resnet_cli.cli.rescoring import rescore
+
+    context = click.get_current_context()
+    if context.get_parameter_source("checkpoint") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--predictions runs no network: leave -c out")
+    return rescore(predictions, context.params["classes"], files, settings)

@@ -21,7 +21,7 @@ class Files:
     outputs: tuple[Path, ...]
     confusion: tuple[Path, ...]
     calibration: tuple[Path, ...]
-    mistakes: Path | None
+    mistakes: tuple[Path, ...]
     report: Path | None
     grids: tuple[Path, ...]
     show: bool  # windows with the pages of the grid
@@ -32,7 +32,7 @@ class Files:
         wanted = [
             *((path, FIGURES) for path in self.outputs),
             *((path, PICTURES) for path in self.confusion + self.calibration),
-            (self.mistakes, (".csv",)),
+            *((path, (".csv",)) for path in self.mistakes),
             (self.report, (".html",)),
             *((path, GRIDS) for path in self.grids),
         ]
@@ -53,6 +53,12 @@ class Files:
             from resnet_cli.writers.window import check_display
 
             check_display()
+
+    @property
+    def any(self) -> bool:
+        """Return True if there is an output beside stdout."""
+        tables = self.outputs + self.confusion + self.calibration + self.mistakes
+        return bool(tables) or self.want_thumbnails
 
     @property
     def illustrated(self) -> list[Path]:

@@ -2,7 +2,10 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from io import BufferedWriter, FileIO, TextIOWrapper
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -59,6 +62,16 @@ def forgive_stderr() -> None:
             errors="backslashreplace",
             line_buffering=True,
         )
+
+
+@contextmanager
+def muted(*, stdout: bool) -> Iterator[None]:
+    """Drop what is printed on stdout meanwhile, if that is wanted."""
+    with ExitStack() as stack:
+        if stdout:
+            nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+            stack.enter_context(redirect_stdout(nowhere))
+        yield
 
 
 def echo(text: str, *, nl: bool = True) -> None:

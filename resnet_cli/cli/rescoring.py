@@ -8,13 +8,11 @@ import click
 
 from resnet_cli.checkpoint.classes import read_given
 from resnet_cli.cli.figures import Files
-from resnet_cli.cli.scoring import Settings, publish
+from resnet_cli.cli.scoring import Settings, open_mistakes, publish
 from resnet_cli.cli.terminal import note, progress_bar
 from resnet_cli.evaluate import Evaluation, Scorecard
-from resnet_cli.evaluate.mistakes import mistakes_writer
 from resnet_cli.evaluate.saved import Saved, Truth, open_saved, truth_by_folder, truth_by_table
 from resnet_cli.text import first_few
-from resnet_cli.writers import saying
 
 
 def rescore(predictions: Path, classes: Sequence[str], files: Files, settings: Settings) -> int:
@@ -55,12 +53,7 @@ def scored(saved: Saved, truth: Truth, files: Files, settings: Settings) -> tupl
     scorecard = Scorecard(saved.names, threshold=settings.threshold)
     unknown = 0
     with ExitStack() as stack:
-        write = None
-        if files.mistakes is not None:
-            with saying(files.mistakes):
-                write = stack.enter_context(
-                    mistakes_writer(files.mistakes, saved.names, overwrite=files.overwrite)
-                )
+        writes = [open_mistakes(path, saved.names, files, stack) for path in files.mistakes]
         bar = stack.enter_context(progress_bar(None, settings.progress))
         for row in saved.rows():
             index = truth(row.path)
@@ -69,6 +62,6 @@ def scored(saved: Saved, truth: Truth, files: Files, settings: Settings) -> tupl
                 unknown += 1
                 continue
             scorecard.add(row, index)
-            if write is not None:
+            for write in writes:
                 write(row, index)
     return scorecard.evaluation(), unknown

@@ -125,7 +125,7 @@ def scored(
         thumbnails=files.want_thumbnails,
         distribution=True,
     )
-    kept = f": {files.mistakes} has the mistakes among them" if files.mistakes else ""
+    kept = f": {files.mistakes[0]} has the mistakes among them" if files.mistakes else ""
     with ExitStack() as stack:
         stack.enter_context(saying_how_far(tally, total, on=kept))
         writes = list(writers(dataset, files, settings, record, stack))
@@ -144,17 +144,21 @@ def scored(
     return scorecard.evaluation(), record
 
 
+def open_mistakes(
+    path: Path, names: Sequence[str], files: Files, stack: ExitStack
+) -> Callable[[Prediction, int], None]:
+    """Open a table of mistakes for as long as the stack is."""
+    with saying(path):
+        return stack.enter_context(mistakes_writer(path, names, overwrite=files.overwrite))
+
+
 def writers(
     dataset: Dataset, files: Files, settings: Settings, record: Record, stack: ExitStack
 ) -> Iterator[Callable[[Prediction, int], None]]:
     """Open what is written as the run goes."""
     names = record.classifier.class_names
-    if files.mistakes is not None:
-        with saying(files.mistakes):
-            write_mistake = stack.enter_context(
-                mistakes_writer(files.mistakes, names, overwrite=files.overwrite)
-            )
-        yield write_mistake
+    for path in files.mistakes:
+        yield open_mistakes(path, names, files, stack)
     truths = {
         Path(path): names[truth] for path, truth in zip(dataset.paths, dataset.truths, strict=True)
     }
