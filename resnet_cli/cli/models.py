@@ -32,8 +32,8 @@ def models(everything: bool, text_format: str) -> None:
     """List the models known by name, with their published weights.
 
     Parameters, multiply-adds (GMACs), accuracies on ImageNet's validation set in percent, the
-    preset they hold for (resize/crop in pixels) and the size of the download in MB, all from
-    torchvision's own metadata; cached weights are in the torch hub cache already.
+    preset they hold for (resize/crop in pixels) and the size of the download in MB (10^6 bytes),
+    all from torchvision's own metadata; cached weights are in the torch hub cache already.
     """
     from resnet_cli.summary.catalogue import catalogue
 

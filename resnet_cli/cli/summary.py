@@ -86,8 +86,9 @@ def summary(
     CHECKPOINT is a file, shown with its own head or as the backbone that it is, or a .prototxt of
     Caffe. Without either it is resnet18.
     """
+    from resnet_cli.cli.terminal import say_left_out
     from resnet_cli.summary import Changes, find_subject, summarise
-    from resnet_cli.summary.formats import FORMATS, choose_format, table
+    from resnet_cli.summary.formats import FORMATS, choose_format, left_out, table
     from resnet_cli.writers import check_new
 
     wanted = choose_format(text_format, output)
@@ -108,5 +109,6 @@ def summary(
     elif wanted == "table":
         width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
         echo(table(result, width), nl=False)
+        say_left_out(left_out(result, width), width)
     else:
         echo(FORMATS[wanted](result), nl=False)

@@ -14,7 +14,7 @@ from resnet_cli.benchmark.sweep import measure
 from resnet_cli.benchmark.verdict import Options, verdict
 from resnet_cli.checkpoint import Checkpoint
 from resnet_cli.cli.pipes import echo
-from resnet_cli.cli.terminal import above_the_bar, note, progress_bar
+from resnet_cli.cli.terminal import above_the_bar, note, progress_bar, say_left_out
 from resnet_cli.convolution import saves
 from resnet_cli.devices import PRECISIONS, available_cores, has_units
 from resnet_cli.errors import OutputError, OutputNameError
@@ -92,8 +92,9 @@ def run(
         f"torch {where['torch']}"
     )
     now = {"environment": where, "settings": settings.record()}
-    for difference in () if earlier is None else differences(now, checkpoint.model, earlier):
-        note(f"not the same, {difference}", "Warning")
+    different = [] if earlier is None else [*differences(now, checkpoint.model, earlier)]
+    if different:
+        note(f"not the same, {'; '.join(different)}", "Warning")
     rows: list[Row] = []
     try:
         show(rows, checkpoint, settings, earlier, progress)
@@ -117,8 +118,9 @@ def show(
     """Measure row after row into ``rows``."""
     before = None if earlier is None else measured(earlier)
     width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
-    shown = columns(settings.percentiles, before, width)
+    shown, left_out = columns(settings.percentiles, before, width)
     echo(header(shown))
+    say_left_out(left_out, width)
     with progress_bar(settings.total, progress, unit="row") as bar:
         for row in measure(checkpoint, settings):
             rows.append(row)

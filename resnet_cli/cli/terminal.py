@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, NoReturn
 
@@ -53,6 +53,15 @@ def note(message: str, label: str = "Note") -> None:
 def tell(line: str) -> None:
     """Print a line on stderr, above the bar if there is one."""
     tqdm.write(line, file=sys.stderr)
+
+
+def say_left_out(titles: Sequence[str], width: int) -> None:
+    """Say which columns a table lacks, and how to see them."""
+    if titles:
+        note(
+            f"{width} columns have no room for {', '.join(titles)}: widen the terminal, or write "
+            "all of it with -o FILE.csv"
+        )
 
 
 def let_go() -> None:

@@ -132,6 +132,12 @@ def fitting(summary: Summary, width: int | None) -> list[Column]:
     return columns
 
 
+def left_out(summary: Summary, width: int) -> list[str]:
+    """Name the columns that a line of this width has no room for."""
+    shown = fitting(summary, width)
+    return [column.title for column in COLUMNS[summary.view] if column not in shown]
+
+
 def aligned(texts: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
     """One line of a table."""
     cells = [
