@@ -121,7 +121,7 @@ def predict(
     from resnet_cli.cli.destinations import Destinations
     from resnet_cli.cli.misplaced import refuse_checkpoints
     from resnet_cli.cli.rehearsal import rehearse
-    from resnet_cli.cli.run import describe, find, run, verified
+    from resnet_cli.cli.run import describe, find, run, suggest_names, verified
     from resnet_cli.cli.terminal import bar_wanted, showing_notes
     from resnet_cli.truth import folder_truth
     from resnet_cli.writers import Options, check_outputs
@@ -130,15 +130,13 @@ def predict(
         resume=resume, overwrite=overwrite, outputs=outputs, silent=quiet and not (grids or show)
     )
     check_outputs(outputs, grids=grids, overwrite=overwrite, resume=resume)
-    if show:
-        from resnet_cli.writers.window import check_display
-
-        check_display()
+    check_window(show=show)
     with showing_notes():
         refuse_checkpoints(inputs)
         found = find(inputs, [*outputs, *grids])
         classifier = load(progress=bar_wanted(progress))
         describe(classifier)
+        suggest_names(classifier, found)
         if verify:
             found = verified(classifier, found, verify)
         caption = f"{classifier.checkpoint.path.name}  ·  {classifier.checkpoint.model}"
@@ -178,3 +176,11 @@ def check_usage(*, resume: bool, overwrite: bool, outputs: tuple[Path, ...], sil
         raise click.UsageError("--resume continues the files of -o: name them")
     if silent and not outputs:
         raise click.UsageError("--quiet leaves no output: name a file with -o")
+
+
+def check_window(*, show: bool) -> None:
+    """Refuse ``--show`` where no window can be opened."""
+    if show:
+        from resnet_cli.writers.window import check_display
+
+        check_display()

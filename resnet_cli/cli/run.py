@@ -1,5 +1,6 @@
 """One run of ``predict``: results to stdout and files, a report of it to stderr."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from resnet_cli.verification import verify
 from resnet_cli.writers import RESUMABLE
 from resnet_cli.writers.durable.outputs import Output, recorded, resumed
 from resnet_cli.writers.durable.plan import Plan
+
+MOST_SUGGESTED = 20  # class names
 
 
 def find(inputs: Sequence[str], files: Sequence[Path]) -> Inputs:
@@ -214,6 +217,17 @@ def describe(classifier: Classifier) -> None:
     usual = (preprocess.mean, preprocess.std) == IMAGENET_COLOURS
     settings = preprocess.words if usual else f"{preprocess.words}, {preprocess.numbers}"
     note(f"preprocessing: {settings} ({classifier.preprocess_source})")
+
+
+def suggest_names(classifier: Classifier, found: Inputs) -> None:
+    """Suggest the names of the images' folders as class names, where there are no others."""
+    classes = classifier.checkpoint.classes
+    if not classes.made_up or found.total is None:
+        return
+    folders = {Path(path).absolute().parent.name for path in found.paths}
+    if len(folders) == len(classes.names) <= MOST_SUGGESTED and not any("," in n for n in folders):
+        names = shlex.quote(",".join(sorted(folders)))
+        note(f"--classes {names} may fit (the names of the folders; check the order)")
 
 
 def report(classifier: Classifier, tally: Tally, seconds: float) -> None:
