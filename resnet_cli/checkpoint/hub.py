@@ -82,7 +82,13 @@ def download(url: str, path: Path, checksum: str, *, progress: bool) -> None:
     Raises:
         CheckpointError: no network, or another file than was published.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot download {url}: {path.parent} cannot be created ({error.strerror}): set "
+            "TORCH_HOME to a folder that can be written, or name a checkpoint with -c"
+        ) from error
     try:
         torch.hub.download_url_to_file(url, str(path), checksum, progress)
     except URLError as error:

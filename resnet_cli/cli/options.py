@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from resnet_cli.cli.environment import keep_compiled, lend_temporary_folder
+from resnet_cli.errors import DeviceNameError
 
 POSITIVE = click.IntRange(min=1)
 
@@ -54,9 +55,13 @@ OUTPUT = OutputPath(path_type=Path)
 
 
 def device_name(_: click.Context, __: click.Parameter, value: str) -> str:
-    """Refuse a name that no device has before anything is looked for."""
+    """Refuse a name that no device has before anything is looked for.
+
+    Raises:
+        DeviceNameError: names those that there are.
+    """
     if not DEVICES.fullmatch(value):
-        raise click.BadParameter(f"{value!r} is not one of auto, cpu, cuda, cuda:1, mps")
+        raise DeviceNameError(f"cannot use device {value!r}: one of auto, cpu, cuda, cuda:1, mps")
     return value
 
 

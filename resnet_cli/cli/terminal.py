@@ -59,8 +59,8 @@ def say_left_out(titles: Sequence[str], width: int) -> None:
     """Say which columns a table lacks, and how to see them."""
     if titles:
         note(
-            f"{width} columns have no room for {', '.join(titles)}: widen the terminal, or write "
-            "all of it with -o FILE.csv"
+            f"the terminal, {width} wide, has no room for {', '.join(titles)}: widen it, or "
+            "write everything with -o FILE.csv"
         )
 
 
