@@ -7,13 +7,13 @@
         print(prediction.path, prediction.label, prediction.prob)
 
 The names below are imported on first use (PEP 562), so that ``resnet-cli --help`` need not wait
-for torch.
+for torch. Here nothing is imported at all: until ``__main__`` runs, an interrupt is a traceback.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as of typing
 if TYPE_CHECKING:
+    from typing import Any
+
     from resnet_cli.classifier import Classifier
     from resnet_cli.errors import UserError
     from resnet_cli.preprocess import Preprocess
@@ -30,7 +30,9 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -15,7 +15,7 @@ from resnet_cli.answers import Answers, Wanted
 from resnet_cli.backend import Backend, CudaBackend
 from resnet_cli.checkpoint import Checkpoint, load_checkpoint, locate, sha256
 from resnet_cli.devices import BATCH_SIZES, PRECISIONS, device_name, find_device, has_units
-from resnet_cli.errors import ImageError, SettingError
+from resnet_cli.errors import ImageError, OptionError, SettingError
 from resnet_cli.images import MOST_PIXELS, Decoder
 from resnet_cli.inputs import Inputs
 from resnet_cli.loader import Loader
@@ -148,9 +148,7 @@ class Classifier:
             SettingError: a value that does not fit.
         """
         if precision not in PRECISIONS:
-            raise SettingError(
-                f"cannot use precision {precision!r}: one of {', '.join(PRECISIONS)}"
-            )
+            raise OptionError(f"cannot use precision {precision!r}: one of {', '.join(PRECISIONS)}")
         if not has_units(device, precision):
             log.warning(
                 "%s on this processor would be emulated, slower than fp32: using fp32", precision
@@ -322,7 +320,7 @@ def chosen(
     """The preprocessing of a run and where it comes from.
 
     Raises:
-        SettingError: it has not one mean for each input channel of the network.
+        OptionError: it has not one mean for each input channel of the network.
     """
     recorded, source = checkpoint.preprocess, checkpoint.preprocess_source
     if preprocess is None or isinstance(preprocess, Preprocess):
@@ -332,7 +330,7 @@ def chosen(
     if (wanted.mean, wanted.std) in ((recorded.mean, recorded.std), IMAGENET_COLOURS):
         wanted = wanted.with_channels(checkpoint.in_channels)  # nobody chose these for this network
     if wanted.channels != checkpoint.in_channels:
-        raise SettingError(
+        raise OptionError(
             f"cannot normalise {checkpoint.in_channels} channels with mean {wanted.mean} and std "
             f"{wanted.std}: one number a channel"
         )
@@ -365,16 +363,16 @@ def check_settings(
     """Refuse what ``predict`` cannot do.
 
     Raises:
-        SettingError: names the value and what would be right.
+        OptionError: names the value and what would be right.
     """
     counts = {"topk": topk, "batch_size": batch_size, "workers": workers}
     for name, value in counts.items():
         if value is not None and value < 1:
-            raise SettingError(f"cannot use {name}={value}: 1 or more")
+            raise OptionError(f"cannot use {name}={value}: 1 or more")
     if threshold is not None and not 0 <= threshold <= 1:
-        raise SettingError(f"threshold must be a probability, 0 to 1, got {threshold}")
+        raise OptionError(f"threshold must be a probability, 0 to 1, got {threshold}")
     if on_error not in ("skip", "fail"):
-        raise SettingError(f"cannot use on_error={on_error!r}: skip or fail")
+        raise OptionError(f"cannot use on_error={on_error!r}: skip or fail")
 
 
 def outcomes(checkpoint: Checkpoint) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageColor
 
-from resnet_cli.errors import SettingError
+from resnet_cli.errors import OptionError
 
 Levels = npt.NDArray[np.uint8]
 """Values of 8 bits a channel."""
@@ -154,12 +154,12 @@ def colour(name: str) -> tuple[int, int, int]:
     """Red, green and blue, 0 to 255 each, of a name or ``#rrggbb``.
 
     Raises:
-        SettingError: it names no colour, or one that shines through.
+        OptionError: it names no colour, or one that shines through.
     """
     try:
         red, green, blue, *alpha = ImageColor.getrgb(name)
     except ValueError:
         alpha = [0]
     if alpha:
-        raise SettingError(f"cannot use background {name!r}: a name such as white, or #rrggbb")
+        raise OptionError(f"cannot use background {name!r}: a name such as white, or #rrggbb")
     return red, green, blue

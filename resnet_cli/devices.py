@@ -2,7 +2,7 @@
 
 import torch
 
-from resnet_cli.errors import DeviceError, describe
+from resnet_cli.errors import DeviceError, DeviceNameError, describe
 from resnet_cli.system import cpu_instructions
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -26,13 +26,14 @@ def find_device(name: str) -> torch.device:
 
     Raises:
         DeviceError: no such device here.
+        DeviceNameError: no device has this name.
     """
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         known = accelerator is not None and accelerator.type in BATCH_SIZES
         return accelerator if accelerator is not None and known else torch.device("cpu")
     if name.partition(":")[0] not in BATCH_SIZES:
-        raise DeviceError(f"cannot use device {name!r}: one of auto, cpu, cuda, cuda:1, mps")
+        raise DeviceNameError(f"cannot use device {name!r}: one of auto, cpu, cuda, cuda:1, mps")
     if name == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("cannot use device 'mps': there is no Apple GPU here: try auto")
     try:

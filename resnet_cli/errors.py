@@ -3,18 +3,25 @@
 * UserError
   * CheckpointError
   * DeviceError
+    * DeviceNameError
   * ImageError
   * InputError
   * OutputError
+    * OutputNameError
   * ProcessError
   * SettingError
+    * OptionError
 
 ``OSError`` is shown in the same way. Any other exception is a bug and keeps its traceback.
+
+Those below the second level are wrong usage: no file and no machine would make them right.
 """
 
 
 class UserError(Exception):
     """The message names what failed, on what, and what would be right."""
+
+    status = 1  # exit status of a command that ends with it
 
 
 class CheckpointError(UserError):
@@ -23,6 +30,12 @@ class CheckpointError(UserError):
 
 class DeviceError(UserError):
     """A device that does not exist, or that this PyTorch cannot use."""
+
+
+class DeviceNameError(DeviceError):
+    """A name that no device has."""
+
+    status = 2
 
 
 class ImageError(UserError):
@@ -37,12 +50,24 @@ class OutputError(UserError):
     """A result file that cannot or must not be written."""
 
 
+class OutputNameError(OutputError):
+    """An output named with a suffix that has no format, or named twice."""
+
+    status = 2
+
+
 class ProcessError(UserError):
     """A process of this program that ended before its work was done."""
 
 
 class SettingError(UserError):
     """A value of an option, or of a recorded setting, that is not possible."""
+
+
+class OptionError(SettingError):
+    """A value of an option that is wrong whatever the files hold."""
+
+    status = 2
 
 
 def describe(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from resnet_cli.errors import SettingError
+from resnet_cli.errors import OptionError, SettingError
 
 LARGEST_SIZE = 8192  # pixels of a side, far more than any ResNet was trained with
 
@@ -53,9 +53,9 @@ class Preprocess:
         ):
             if value not in allowed:
                 words = ", ".join(map(str, allowed))
-                raise SettingError(f"cannot use {name} {value!r}: one of {words}")
+                raise OptionError(f"cannot use {name} {value!r}: one of {words}")
         if not all(isinstance(size, int) for size in (self.resize_size, self.crop_size)):
-            raise SettingError(
+            raise OptionError(
                 f"cannot resize to {self.resize_size} and crop {self.crop_size}: whole pixels"
             )
         if (
@@ -63,16 +63,16 @@ class Preprocess:
             or not all(map(isfinite, self.mean + self.std))
             or min(self.std, default=0) <= 0
         ):
-            raise SettingError(
+            raise OptionError(
                 f"cannot normalise with mean {self.mean} and std {self.std}: "
                 "one number a channel each, std above 0"
             )
         if self.resize_size > LARGEST_SIZE:
-            raise SettingError(
+            raise OptionError(
                 f"cannot resize to {self.resize_size} pixels: {LARGEST_SIZE} at the most"
             )
         if not 0 < self.crop_size <= self.resize_size:
-            raise SettingError(
+            raise OptionError(
                 f"cannot crop {self.crop_size} pixels out of {self.resize_size}, the edge would be "
                 f"black: set the crop (--img-size) to {self.resize_size} or less, or the resize "
                 f"size to {self.crop_size} or more"
@@ -162,6 +162,8 @@ class Preprocess:
             )
         try:
             return cls(**record)
+        except OptionError as error:
+            raise SettingError(str(error)) from error  # it is a file's, and not an option's
         except (TypeError, ValueError) as error:
             raise SettingError(f"cannot obey the recorded preprocessing: {dict(record)}") from error
 

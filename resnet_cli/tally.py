@@ -61,6 +61,18 @@ class Tally:
         """Mean milliseconds of each stage, warm-up left out where there is anything else."""
         return (self.settled if self.settled.images else self.everything).milliseconds()
 
+    def pace(self, forward_ms: float) -> float:
+        """Estimate the seconds that each image of a long run takes.
+
+        Args:
+            forward_ms: mean of the network, once it is warm.
+        """
+        means = self.everything.milliseconds()
+        decoding = (means["decode"] + means["preprocess"]) / self.workers
+        if self.on_cpu:
+            return (decoding + forward_ms / self.workers) / 1000
+        return max(decoding, forward_ms) / 1000
+
     def limit(self, seconds: float) -> str:
         """Which stage limits a run of so many seconds, and what would help."""
         if not self.everything.images:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 SHOWN = 4  # of a long list
 
+MINUTE, HOUR = 60, 3600  # seconds
+
 
 def printable(text: str) -> str:
     """Spell out control characters and broken bytes, which could take over a terminal."""
@@ -17,6 +19,16 @@ def printable(text: str) -> str:
 def first_few(names: Sequence[str]) -> str:
     """The beginning of a list of names, and whether there are more."""
     return ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
+
+
+def duration(seconds: float) -> str:
+    """Spell a duration in its two largest units: 45 s, 3 min 20 s, 2 h 5 min."""
+    whole = max(1, round(seconds))
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE} s"
+    return f"{whole // HOUR:,} h {whole % HOUR // MINUTE} min"
 
 
 def amount(count: int, noun: str, plural: str | None = None) -> str:

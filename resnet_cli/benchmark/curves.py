@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import log2
 
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import (
     FixedLocator,
     LogLocator,
@@ -18,6 +19,7 @@ from resnet_cli.benchmark.series import PALE, SMALL, Series, rate_text
 TICKS = 12  # on the axis of batch sizes, at most
 FINE = 1000  # times the lowest latency, below which its axis has more than powers of ten
 HEADROOM = 1.12  # over the highest curve, for its number
+HALO = 3.0  # points of white around a number
 CLEAR = 0.07  # of the height, between two numbers over one batch size
 LOWEST, STEP = 0.035, 0.055  # of the height: where marks for a lack of memory stand
 
@@ -44,27 +46,30 @@ def numbers(axes: Axes, series: Sequence[Series]) -> None:
     """The number of the best point of each curve where there is room, and the marks of noise."""
     top = axes.get_ylim()[1]
     taken: set[tuple[int, int]] = set()  # batch sizes, and heights in steps
+    rows = sorted((row for one in series for row in one.measured), key=speed)
+    highest = {row.batch_size: row for row in rows}
     for one in sorted(series, key=lambda one: -max(map(speed, one.measured), default=0.0)):
         best = max(one.measured, key=speed, default=None)
         for row in one.measured:
-            side = 1 if one.is_alone else -1  # over the curve, or under it
-            step = round(speed(row) / top / CLEAR) + side
+            over = row is highest[row.batch_size]  # where no other curve is
+            step = round(speed(row) / top / CLEAR) + (1 if over else -1)
             places = {(row.batch_size, near) for near in (step - 1, step, step + 1)}
             if (row is best or row.status == "noisy") and step > 0 and not places & taken:
                 taken.add((row.batch_size, step))
-                number(axes, row, one, is_best=row is best)
+                number(axes, row, one.colour, is_best=row is best, over=over)
 
 
-def number(axes: Axes, row: Row, one: Series, *, is_best: bool) -> None:
-    """The number of a point, or only the mark of a noisy one."""
+def number(axes: Axes, row: Row, colour: str, *, is_best: bool, over: bool) -> None:
+    """The number of a point, or only the mark of a noisy one, legible where a curve crosses it."""
     axes.annotate(
         rate_text(row) if is_best else "~",
         (row.batch_size, speed(row)),
         textcoords="offset points",
-        xytext=(0, 7 if one.is_alone else -8),
+        xytext=(0, 7 if over else -8),
         ha="center",
-        va="bottom" if one.is_alone else "top",
-        color=one.colour,
+        va="bottom" if over else "top",
+        color=colour,
+        path_effects=[withStroke(linewidth=HALO, foreground="white")],
         fontsize=SMALL,
         fontweight="bold" if is_best else "normal",
     )

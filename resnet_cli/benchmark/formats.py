@@ -46,15 +46,15 @@ RATE = Column("images/s", lambda row: number(row.images_per_second) + noise(row)
 
 COSTS = (
     Column("GFLOP/s", lambda row: number(row.gflops)),
-    Column("peak", lambda row: "" if row.peak_share is None else f"{row.peak_share:.0%}"),
+    Column("peak", lambda row: peak_text(row), 5),
     Column("MB", lambda row: f"{(row.peak_memory_bytes or 0) / 1e6:.0f}", 5),
 )
 
 
 def columns(
     percentiles: Sequence[float], before: Mapping[Key, Mapping[str, Any]] | None, width: int
-) -> list[Column]:
-    """The columns of a table.
+) -> tuple[list[Column], list[str]]:
+    """The columns of a table, and the titles of those that it has no room for.
 
     Args:
         percentiles: of the latency.
@@ -67,10 +67,12 @@ def columns(
     ]
     ratios = [] if before is None else [Column("ratio", partial(ratio, before=before))]
     found = [*SETTINGS, RATE, *latencies, *COSTS, *ratios]
+    left_out = []
     for title in DROPPED:
         if len(GAP.join(column.aligned("") for column in found)) > width:
             found = [column for column in found if column.title != title]
-    return found
+            left_out.append(title)
+    return found, left_out
 
 
 def header(columns: Sequence[Column]) -> str:
@@ -96,6 +98,13 @@ def number(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.0f}" if value >= 1000 else f"{value:.1f}"
+
+
+def peak_text(row: Row) -> str:
+    """A share of the machine's peak, marked where it is more than all of it."""
+    if row.peak_share is None:
+        return ""
+    return f"{row.peak_share:.0%}" + "~" * (row.peak_share > 1)
 
 
 def noise(row: Row) -> str:

@@ -25,6 +25,8 @@ log = logging.getLogger("resnet_cli")
 
 WIDE = 0.25  # spread from which a row is not to be trusted
 
+FASTER = 1.02  # times the network alone, beyond which more work cannot be done in less time
+
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 """What torch's allocators say; that of the CPU has no class of its own for it."""
 
@@ -56,15 +58,27 @@ def measure(checkpoint: Checkpoint, settings: Settings) -> Iterator[Row]:
     """
     sweep = Sweep(checkpoint, settings, cost_of_an_image(checkpoint, settings.img_size))
     for precision, batch in product(settings.precisions, settings.batch_sizes):
-        failed: Row | None = None
+        alone: Row | None = None  # the network without photographs before it
         for mode in settings.modes:
             row = sweep.row(mode, precision, batch)
-            if failed is None:
-                row = sweep.measured(row)
-                failed = row if row.images_per_second is None else None
-            else:  # what does not fit alone does not fit with photographs before it
-                row = replace(row, status=failed.status, error=failed.error)
+            if alone is None:
+                row = alone = sweep.measured(row)
+            elif alone.images_per_second is None:  # what does not fit alone does not fit here
+                row = replace(row, status=alone.status, error=alone.error)
+            else:
+                row = doubted(sweep.measured(row), alone.images_per_second)
             yield row
+
+
+def doubted(row: Row, alone: float) -> Row:
+    """Mark a row that is faster than the network alone: something disturbed one of the two.
+
+    Args:
+        row: end to end.
+        alone: images per second of the network in the same setting.
+    """
+    impossible = (row.images_per_second or 0.0) > FASTER * alone
+    return replace(row, status="noisy") if impossible else row
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from resnet_cli.checkpoint import Checkpoint
 from resnet_cli.checkpoint.selfmade import MARK, as_metadata, record_of
 from resnet_cli.checkpoint.soundness import complaint
-from resnet_cli.errors import CheckpointError, OutputError, describe
+from resnet_cli.errors import CheckpointError, OutputError, OutputNameError, describe
 
 Save = Callable[[Mapping[str, Tensor], Mapping[str, Any], Path], None]
 
@@ -57,7 +57,9 @@ def saver(output: Path) -> Save:
     """
     save = SAVERS.get(output.suffix.lower())
     if save is None:
-        raise OutputError(f"cannot write {output}: the suffix must be one of {', '.join(SAVERS)}")
+        raise OutputNameError(
+            f"cannot write {output}: the suffix must be one of {', '.join(SAVERS)}"
+        )
     return save
 
 

@@ -9,7 +9,7 @@ import torch
 from torchvision.models import Weights, WeightsEnum, get_model_weights
 
 from resnet_cli.architectures import ARCHITECTURES
-from resnet_cli.errors import CheckpointError, SettingError, describe
+from resnet_cli.errors import CheckpointError, OptionError, describe
 from resnet_cli.preprocess import Preprocess
 
 DEFAULT_MODEL = "resnet18"
@@ -25,18 +25,18 @@ def find_published(model: str | None, name: str) -> WeightsEnum:
         name: ``DEFAULT``, ``IMAGENET1K_V1`` or ``ResNet50_Weights.IMAGENET1K_V2``.
 
     Raises:
-        SettingError: there are no such weights.
+        OptionError: there are no such weights.
     """
     enum, _, entry = name.rpartition(".")
     tables = {published(known).__name__: known for known in ARCHITECTURES}
     if enum and enum not in tables:
-        raise SettingError(f"cannot find the weights {name}: one of {', '.join(tables)}")
+        raise OptionError(f"cannot find the weights {name}: one of {', '.join(tables)}")
     of_model = tables.get(enum, model or DEFAULT_MODEL)
     if model is not None and model != of_model:
-        raise SettingError(f"cannot load {name} into {model}: they are weights of {of_model}")
+        raise OptionError(f"cannot load {name} into {model}: they are weights of {of_model}")
     table = published(of_model)
     if entry not in table.__members__:
-        raise SettingError(
+        raise OptionError(
             f"cannot find the weights {entry} of {of_model}: one of {', '.join(table.__members__)}"
         )
     return table[entry]
@@ -46,10 +46,10 @@ def published(model: str) -> type[WeightsEnum]:
     """The weights of one of the ten ResNets.
 
     Raises:
-        SettingError: it is none of them.
+        OptionError: it is none of them.
     """
     if model not in ARCHITECTURES:
-        raise SettingError(f"cannot find the model {model!r}: one of {', '.join(ARCHITECTURES)}")
+        raise OptionError(f"cannot find the model {model!r}: one of {', '.join(ARCHITECTURES)}")
     table: type[WeightsEnum] = get_model_weights(model)
     return table
 
@@ -82,7 +82,13 @@ def download(url: str, path: Path, checksum: str, *, progress: bool) -> None:
     Raises:
         CheckpointError: no network, or another file than was published.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot download {url}: {path.parent} cannot be created ({error.strerror}): set "
+            "TORCH_HOME to a folder that can be written, or name a checkpoint with -c"
+        ) from error
     try:
         torch.hub.download_url_to_file(url, str(path), checksum, progress)
     except URLError as error:

@@ -6,8 +6,9 @@ from pathlib import Path
 from torchvision.models import WeightsEnum
 
 from resnet_cli.checkpoint.folders import SUFFIXES
+from resnet_cli.checkpoint.formats import FORMATS, HEAD
 from resnet_cli.checkpoint.hub import fetch, find_published
-from resnet_cli.errors import CheckpointError
+from resnet_cli.errors import CheckpointError, OptionError
 
 FOLDER = Path("checkpoints")
 
@@ -36,6 +37,8 @@ def locate(
         CheckpointError: several in ``./checkpoints``, a missing file, or a failed download.
         SettingError: there is no such model or weights.
     """
+    if model is not None and Path(model).suffix.lower() in SUFFIXES:
+        raise OptionError(f"{model} is a checkpoint, not the name of a model: use -c {model}")
     if given is not None:
         if weights is not None:
             raise CheckpointError(f"two sources of weights: {given} and {weights}: name one")
@@ -49,6 +52,15 @@ def locate(
     if model is None and weights is None:
         reason += f", as there is no checkpoint in ./{FOLDER}"
     return Location(fetch(published, progress=progress), f"{published}, {reason}", published)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Return True if a file has the suffix and the first bytes of a checkpoint."""
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    return any(recognises(head) for recognises, _ in FORMATS)
 
 
 def the_only_one() -> Path | None:

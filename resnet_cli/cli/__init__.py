@@ -6,15 +6,16 @@ import sys
 import traceback
 import warnings
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from resnet_cli.cli.benchmark import benchmark
 from resnet_cli.cli.convert import convert
+from resnet_cli.cli.environment import usable_environment
 from resnet_cli.cli.evaluate import evaluate
 from resnet_cli.cli.inspect import inspect
+from resnet_cli.cli.misplaced import command_for
 from resnet_cli.cli.models import models
 from resnet_cli.cli.pipes import discard, open_streams
 from resnet_cli.cli.predict import predict
@@ -32,6 +33,7 @@ class Cli(click.Group):
 
     def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
         """Read the command line; click calls an interrupt or a closed pipe meanwhile a failure."""
+        open_streams()
         try:
             return super().make_context(*arguments, **settings)
         except KeyboardInterrupt:
@@ -45,18 +47,31 @@ class Cli(click.Group):
             discard(sys.stdout.fileno())
             sys.exit(1)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one takes the input or checkpoint in its place."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            hint = command_for(args[0])
+            if hint is None:
+                raise
+            raise click.UsageError(f"No such command {args[0]!r}: {hint}", ctx) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn what the user can mend, and signals, into a status."""
-        open_streams()
         catch_signals()
-        keep_compiled()
         # Pillow warns of odd metadata in pictures that it reads all the same, torch of formats
         # that it will read no more
         warnings.filterwarnings("ignore", module=r"(PIL|torch)\b")
         # ... and its compiler of CUDA tools that nobody here asked for
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+        # ... and matplotlib of a cache folder that it cannot write, and does without
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         try:
-            return super().invoke(ctx)
+            with usable_environment():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo("Interrupted", err=True)
             ctx.exit(INTERRUPTED)
@@ -81,7 +96,9 @@ def fail(ctx: click.Context, error: Exception) -> NoReturn:
     """Show an error as one line, under its traceback when ``--debug`` was given."""
     if ctx.meta.get("debug"):
         traceback.print_exception(error)
-    raise click.ClickException(printable(one_line(error))) from error
+    shown = click.ClickException(printable(one_line(error)))
+    shown.exit_code = error.status if isinstance(error, UserError) else UserError.status
+    raise shown from error
 
 
 def one_line(error: Exception) -> str:
@@ -91,17 +108,6 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).splitlines())
-
-
-def keep_compiled() -> None:
-    """Keep what ``--compile`` makes beside the weights that torch keeps.
-
-    torch's own place for it is a temporary folder, gone after a restart; it is settled when torch
-    is imported, which is after this.
-    """
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    home = os.environ.get("TORCH_HOME") or Path(cache) / "torch"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(home) / "inductor"))
 
 
 def show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:

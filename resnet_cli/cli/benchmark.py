@@ -6,8 +6,11 @@ from pathlib import Path
 import click
 
 from resnet_cli.cli.options import (
+    OUTPUT,
     POSITIVE,
+    compile_each_option,
     debug_option,
+    device_option,
     exclude_option,
     hidden_option,
     progress_option,
@@ -65,12 +68,7 @@ def as_shown(text: str) -> float:
 
 @click.command(cls=Command)
 @click.argument("subject", metavar="[MODEL or CHECKPOINT]", default="resnet18")
-@click.option(
-    "--device",
-    metavar="NAME",
-    default="auto",
-    help="Where the network runs: auto, cpu, cuda, cuda:1, mps.",
-)
+@device_option
 @click.option(
     "-b",
     "--batch-size",
@@ -88,11 +86,7 @@ def as_shown(text: str) -> float:
     default="fp32",
     help="Arithmetic of the network, fp32, bf16, fp16: each of them is measured.",
 )
-@click.option(
-    "--compile/--no-compile",
-    default=False,
-    help="Run through torch.compile, anew for each batch size.",
-)
+@compile_each_option
 @click.option(
     "-j",
     "--workers",
@@ -150,7 +144,7 @@ def as_shown(text: str) -> float:
     "-o",
     "--output",
     "outputs",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     multiple=True,
     show_default="none",
     help="Write .json, .csv or a .png plot; repeatable.",

@@ -78,6 +78,9 @@ def convert(
     note(f"{loaded.path} ({loaded.format}): {', '.join([loaded.model, *loaded.whereabouts])}")
     for sentence in described(loaded):
         note(sentence)
+    if loaded.head and loaded.classes.made_up:
+        names = first_few(loaded.classes.names)
+        note(f"no class names in {output}: labels will be {names}: give --classes", "Warning")
     note(f"wrote {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 

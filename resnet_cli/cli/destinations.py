@@ -1,5 +1,7 @@
 """Where the results of one run go: files, pictures, a window, stdout."""
 
+import codecs
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -8,19 +10,28 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-import click
-
+from resnet_cli.cli.pipes import echo
 from resnet_cli.cli.terminal import let_go, result_line
 from resnet_cli.records import Prediction
-from resnet_cli.writers import ILLUSTRATED, Options, Write, open_writer, saying
+from resnet_cli.writers import ILLUSTRATED, RESUMABLE, Options, Write, open_writer, saying
 from resnet_cli.writers.csv import csv_rows
 from resnet_cli.writers.durable.outputs import Output
 from resnet_cli.writers.json import jsonl_rows
 from resnet_cli.writers.names import names_for
 from resnet_cli.writers.saved import Saved
 
-TABLES = {"csv": (csv_rows, "surrogateescape"), "jsonl": (jsonl_rows, "backslashreplace")}
+TABLES = {"csv": (csv_rows, "surrogateescape"), "jsonl": (jsonl_rows, "jsonescape")}
 """Formats of stdout that files have too: what writes a row, and how broken names are encoded."""
+
+
+def escaped_for_json(error: UnicodeError) -> tuple[str, int]:
+    """Escape what an encoding lacks as JSON does, whose escapes are not those of Python."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+codecs.register_error("jsonescape", escaped_for_json)
 
 REPORT_CLASSES = 5  # of an image
 
@@ -35,6 +46,7 @@ class Destinations:
     stdout_format: str
     options: Options
     resume: bool = False  # go on after what the files hold
+    quiet: bool = False  # nothing goes to stdout
 
     @property
     def want_thumbnails(self) -> bool:
@@ -68,6 +80,20 @@ class Destinations:
         """Every file."""
         return (*self.files, *self.grids)
 
+    @property
+    def errors_listed(self) -> str:
+        """Say where the images that could not be read are listed."""
+        tables = [path for path in self.files if path.suffix.lower() in RESUMABLE]
+        pages = [path for path in self.files if path.suffix.lower() == ".html"]
+        if tables:
+            return f"see the rows with status error in {tables[0]}"
+        if pages:
+            return f"see {pages[0]}"
+        if self.quiet:
+            return "listed in no file: add -o FILE.csv"
+        what = "lines with ERROR" if self.stdout_format == "lines" else "rows with status error"
+        return f"see the {what} on stdout"
+
     @contextmanager
     def open(self, saved: Sequence[Saved]) -> Iterator[tuple[list[Output], list[Write]]]:
         """Open the result files, to go on after ``saved`` if there is any, and what draws."""
@@ -98,6 +124,8 @@ class Destinations:
             earlier: images that results were written for before.
             total: of all images, as far as it is known.
         """
+        if self.quiet:
+            return lambda _: None
         writes: list[Write] = []  # one, as soon as it has written its header
 
         def write_or_say(prediction: Prediction) -> None:
@@ -127,10 +155,16 @@ class Destinations:
             return lines(earlier, total)
         rows, errors = TABLES[self.stdout_format]
         if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors=errors)
+            whole = errors == "jsonescape" or is_utf8(sys.stdout)
+            sys.stdout.reconfigure(errors=errors if whole else "backslashreplace")
             if self.options.dialect.bom and self.stdout_format == "csv":
                 sys.stdout.reconfigure(encoding="utf-8")  # which is what the mark says
         return rows(sys.stdout, self.options)
+
+
+def is_utf8(stream: TextIOWrapper) -> bool:
+    """Return True if a stream can encode every character, and any byte of a broken name."""
+    return codecs.lookup(stream.encoding).name == "utf-8"
 
 
 def lines(earlier: int, total: int | None) -> Write:
@@ -140,6 +174,6 @@ def lines(earlier: int, total: int | None) -> Write:
     def write(prediction: Prediction) -> None:
         nonlocal number
         number += 1
-        click.echo(result_line(prediction, number, total))
+        echo(result_line(prediction, number, total))
 
     return write

@@ -1,11 +1,13 @@
 """``resnet-cli evaluate``: how good a checkpoint is on labelled pictures."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from resnet_cli.cli.loading import LoadAll, loads_classifiers
 from resnet_cli.cli.options import (
+    OUTPUT,
     POSITIVE,
     SOME_UNREADABLE,
     batch_size_option,
@@ -19,11 +21,16 @@ from resnet_cli.cli.options import (
     on_error_option,
     overwrite_option,
     progress_option,
+    quiet_option,
     show_option,
     verify_option,
     workers_option,
 )
 from resnet_cli.cli.sections import Command
+
+if TYPE_CHECKING:
+    from resnet_cli.cli.figures import Files
+    from resnet_cli.cli.scoring import Settings
 
 
 @click.command(cls=Command)
@@ -51,14 +58,14 @@ from resnet_cli.cli.sections import Command
     "-o",
     "--output",
     "outputs",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     multiple=True,
     metavar="FILE",
     help="Every figure as .json, or the table of all classes as .csv; repeatable.  [default: none]",
 )
 @click.option(
     "--confusion",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     multiple=True,
     metavar="FILE",
     help="Confusion matrix as .png, .pdf or .svg (of more than 100 classes the most confused), or "
@@ -66,7 +73,7 @@ from resnet_cli.cli.sections import Command
 )
 @click.option(
     "--calibration",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     multiple=True,
     metavar="FILE",
     help="Reliability diagram as .png, .pdf or .svg, or its bins as .csv; repeatable.  "
@@ -74,13 +81,14 @@ from resnet_cli.cli.sections import Command
 )
 @click.option(
     "--mistakes",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
+    multiple=True,
     metavar="FILE",
-    help="A row for each wrong image, as .csv.  [default: none]",
+    help="A row for each wrong image, as .csv; repeatable.  [default: none]",
 )
 @click.option(
     "--report",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     metavar="FILE",
     help="All images with truth and prediction, as .html to look through; of several checkpoints "
     "FILE-1.html, FILE-2.html, one for each.  [default: none]",
@@ -136,6 +144,7 @@ from resnet_cli.cli.sections import Command
 @csv_separator_option
 @csv_bom_option
 @overwrite_option
+@quiet_option
 @on_error_option
 @verify_option
 @progress_option
@@ -150,7 +159,7 @@ def evaluate(
     outputs: tuple[Path, ...],
     confusion: tuple[Path, ...],
     calibration: tuple[Path, ...],
-    mistakes: Path | None,
+    mistakes: tuple[Path, ...],
     report: Path | None,
     report_limit: int,
     audit: bool,
@@ -166,6 +175,7 @@ def evaluate(
     csv_separator: str,
     csv_bom: bool,
     overwrite: bool,
+    quiet: bool,
     on_error: str,
     verify: int,
     progress: str,
@@ -177,10 +187,9 @@ def evaluate(
     by itself; --audit finds a preprocessing that is not that of training.
     """
     from resnet_cli.cli.figures import Files
-    from resnet_cli.cli.rescoring import rescore
-    from resnet_cli.cli.rivals import compare
-    from resnet_cli.cli.scoring import Settings, score
-    from resnet_cli.cli.terminal import bar_wanted, showing_notes_of_images
+    from resnet_cli.cli.pipes import muted
+    from resnet_cli.cli.scoring import Settings
+    from resnet_cli.cli.terminal import showing_notes_of_images
     from resnet_cli.writers import Dialect
 
     files = Files(
@@ -188,6 +197,8 @@ def evaluate(
         report=report, grids=grids, show=show, overwrite=overwrite,
         dialect=Dialect(csv_separator, csv_bom),
     )  # fmt: skip
+    if quiet and not files.any:
+        raise click.UsageError("--quiet leaves no output: name a file with -o")
     files.check()
     settings = Settings(
         folder=folder, labels=labels, exclude=exclude, hidden=hidden,
@@ -196,17 +207,42 @@ def evaluate(
         report_limit=report_limit, grid_size=grid_size, on_error=on_error, verify=verify,
         audit_images=audit_images if audit else 0,
     )  # fmt: skip
-    with showing_notes_of_images():
-        if predictions is not None:
-            context = click.get_current_context()
-            if context.get_parameter_source("checkpoint") is click.core.ParameterSource.COMMANDLINE:
-                raise click.UsageError("--predictions runs no network: leave -c out")
-            classes = context.params["classes"]
-            errors = rescore(predictions, classes, files, settings)
+    with showing_notes_of_images(), muted(stdout=quiet):
+        if predictions is None:
+            errors = run_networks(load, files, settings)
         else:
-            if folder is None:
-                raise click.UsageError("Missing argument 'DIR': a folder of labelled pictures.")
-            classifiers = load(progress=bar_wanted(progress))
-            errors = (score if len(classifiers) == 1 else compare)(classifiers, files, settings)
+            errors = run_none(predictions, files, settings)
     if errors:
         raise click.exceptions.Exit(SOME_UNREADABLE)
+
+
+def run_networks(load: LoadAll, files: "Files", settings: "Settings") -> int:
+    """Evaluate one checkpoint, or compare several.
+
+    Returns:
+        How many images could not be read.
+    """
+    from resnet_cli.cli.misplaced import refuse_checkpoints
+    from resnet_cli.cli.rivals import compare
+    from resnet_cli.cli.scoring import score
+    from resnet_cli.cli.terminal import bar_wanted
+
+    if settings.folder is None:
+        raise click.UsageError("Missing argument 'DIR': a folder of labelled images.")
+    refuse_checkpoints([settings.folder])
+    classifiers = load(progress=bar_wanted(settings.progress))
+    return (score if len(classifiers) == 1 else compare)(classifiers, files, settings)
+
+
+def run_none(predictions: Path, files: "Files", settings: "Settings") -> int:
+    """Evaluate saved rows.
+
+    Returns:
+        How many images could not be read.
+    """
+    from resnet_cli.cli.rescoring import rescore
+
+    context = click.get_current_context()
+    if context.get_parameter_source("checkpoint") is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--predictions runs no network: leave -c out")
+    return rescore(predictions, context.params["classes"], files, settings)

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
-from resnet_cli.errors import OutputError
+from resnet_cli.cli.pipes import echo
+from resnet_cli.errors import OutputNameError
 from resnet_cli.evaluate import Evaluation
 from resnet_cli.evaluate.formats import TABLES, as_csv, as_json
 from resnet_cli.writers import GRIDS, check_new, check_outputs, saying
@@ -23,7 +22,7 @@ class Files:
     outputs: tuple[Path, ...]
     confusion: tuple[Path, ...]
     calibration: tuple[Path, ...]
-    mistakes: Path | None
+    mistakes: tuple[Path, ...]
     report: Path | None
     grids: tuple[Path, ...]
     show: bool  # windows with the pages of the grid
@@ -35,7 +34,7 @@ class Files:
         wanted = [
             *((path, FIGURES) for path in self.outputs),
             *((path, PICTURES) for path in self.confusion + self.calibration),
-            (self.mistakes, (".csv",)),
+            *((path, (".csv",)) for path in self.mistakes),
             (self.report, (".html",)),
             *((path, GRIDS) for path in self.grids),
         ]
@@ -44,11 +43,11 @@ class Files:
             if path is None:
                 continue
             if path.suffix.lower() not in suffixes:
-                raise OutputError(
+                raise OutputNameError(
                     f"cannot write {path}: the suffix must be one of {', '.join(suffixes)}"
                 )
             if path.resolve() in taken:
-                raise OutputError(f"cannot write {path} twice: name each output once")
+                raise OutputNameError(f"cannot write {path} twice: name each output once")
             taken.add(path.resolve())
             check_new(path, overwrite=self.overwrite)
         check_outputs((), grids=self.grids, overwrite=self.overwrite)
@@ -56,6 +55,12 @@ class Files:
             from resnet_cli.writers.window import check_display
 
             check_display()
+
+    @property
+    def any(self) -> bool:
+        """Return True if there is an output beside stdout."""
+        tables = self.outputs + self.confusion + self.calibration + self.mistakes
+        return bool(tables) or self.want_thumbnails
 
     @property
     def illustrated(self) -> list[Path]:
@@ -100,4 +105,4 @@ def show(lines: Iterable[str]) -> None:
     """Print results."""
     with saying("standard output"):
         for line in lines:
-            click.echo(line)
+            echo(line)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from resnet_cli.cli.options import debug_option, ema_option, state_key_option
+from resnet_cli.cli.pipes import echo
 from resnet_cli.cli.sections import Command
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import first_few, printable
@@ -40,9 +41,9 @@ def inspect(checkpoint: Path, state_key: str | None, ema: bool, text_format: str
     found = inspect_checkpoint(checkpoint, state_key=state_key, ema=ema)
     record = found.record()
     if text_format == "json":
-        click.echo(json.dumps(record, indent=2))
+        echo(json.dumps(record, indent=2))
     else:
-        click.echo(table(record))
+        echo(table(record))
     if found.error is not None:
         raise CheckpointError(found.error)
 

@@ -12,6 +12,8 @@ from resnet_cli.cli.ahead import read_ahead
 from resnet_cli.cli.options import (
     POSITIVE,
     classes_option,
+    compile_option,
+    device_option,
     dilation_option,
     ema_option,
     preset_option,
@@ -91,24 +93,14 @@ LOAD_OPTIONS = (
     ema_option,
     dilation_option,
     trust_option,
-    click.option(
-        "--device",
-        metavar="NAME",
-        default="auto",
-        help="Where the network runs: auto, cpu, cuda, cuda:1, mps.",
-    ),
+    device_option,
     click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16", "fp16"]),
         default="fp32",
         help="Arithmetic of the network.",
     ),
-    click.option(
-        "--compile/--no-compile",
-        default=False,
-        help="Run through torch.compile: faster, in bf16 on the CPU a little less exact. Takes a "
-        "minute the first time, seconds later, and on the CPU a C++ compiler.",
-    ),
+    compile_option,
     preset_option,
     click.option(
         "--resize-size", type=POSITIVE, metavar="N", show_default="of the preset",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from resnet_cli.cli.options import debug_option
+from resnet_cli.cli.pipes import echo
 from resnet_cli.cli.sections import Command
 
 if TYPE_CHECKING:
@@ -32,24 +33,24 @@ def models(everything: bool, text_format: str) -> None:
     """List the models known by name, with their published weights.
 
     Parameters, multiply-adds (GMACs), accuracies on ImageNet's validation set in percent, the
-    preset they hold for (resize/crop in pixels) and the size of the download in MB, all from
-    torchvision's own metadata; cached weights are in the torch hub cache already.
+    preset they hold for (resize/crop in pixels) and the size of the download in MB (10^6 bytes),
+    all from torchvision's own metadata; cached weights are in the torch hub cache already.
     """
     from resnet_cli.summary.catalogue import catalogue
 
     found = catalogue(everything=everything)
     if text_format == "json":
-        click.echo(json.dumps([asdict(model) for model in found], indent=2))
+        echo(json.dumps([asdict(model) for model in found], indent=2))
         return
     rows = [HEADER, *(row for model in found for row in lines(model))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    click.echo(aligned(HEADER, widths))
+    echo(aligned(HEADER, widths))
     for group, members in groupby(found, key=lambda model: model.group):
         if everything:
-            click.echo(f"\n{group}")
+            echo(f"\n{group}")
         for model in members:
             for row in lines(model):
-                click.echo(aligned(row, widths))
+                echo(aligned(row, widths))
 
 
 def lines(model: "Model") -> Iterator[tuple[str, ...]]:

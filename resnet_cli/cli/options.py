@@ -2,8 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import click
+
+from resnet_cli.cli.environment import keep_compiled, lend_temporary_folder
+from resnet_cli.errors import DeviceNameError
 
 POSITIVE = click.IntRange(min=1)
 
@@ -11,6 +15,33 @@ SEPARATOR = re.compile(r"""[^\w\s"'+.=@-]""")
 """A character that neither quotes text nor stands in numbers, formulas and names of columns."""
 
 SOME_UNREADABLE = 3  # exit status of a run that met pictures it could not read
+
+
+DEVICES = re.compile(r"auto|(cpu|cuda|mps)(:\d+)?")
+
+
+class OutputPath(click.Path):
+    """A file to write, whose folder may have to hold temporary files as well."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Turn text into a path."""
+        path = super().convert(value, param, ctx)
+        lend_temporary_folder(path.parent)
+        return path
+
+
+OUTPUT = OutputPath(path_type=Path)
+
+
+def device_name(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Refuse a name that no device has before anything is looked for.
+
+    Raises:
+        DeviceNameError: names those that there are.
+    """
+    if not DEVICES.fullmatch(value):
+        raise DeviceNameError(f"cannot use device {value!r}: one of auto, cpu, cuda, cuda:1, mps")
+    return value
 
 
 def rows_and_columns(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
@@ -106,6 +137,30 @@ trust_option = click.option(
     "it; says first what that is.",
 )
 
+device_option = click.option(
+    "--device",
+    metavar="NAME",
+    callback=device_name,
+    default="auto",
+    help="Where the network runs: auto, cpu, cuda, cuda:1, mps.",
+)
+
+compile_option, compile_each_option = (
+    click.option("--compile/--no-compile", callback=keep_compiled, default=False, help=meaning)
+    for meaning in (
+        "Run through torch.compile: faster, in bf16 on the CPU a little less exact. Takes a minute "
+        "the first time, seconds later, and on the CPU a C++ compiler.",
+        "Run through torch.compile, again for each batch size.",
+    )
+)
+
+quiet_option = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Write nothing to stdout, only the files of -o and the like.",
+)
+
 preset_option = click.option(
     "--preset",
     type=click.Choice(["imagenet-v1", "imagenet-v2"]),
@@ -152,7 +207,7 @@ exclude_option = click.option(
 grid_option = click.option(
     "--grid",
     "grids",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     multiple=True,
     help="Pictures with their predictions, as .png, .pdf or .svg; pages are numbered when there "
     "are several. Repeatable.  [default: none]",

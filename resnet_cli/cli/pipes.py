@@ -1,7 +1,17 @@
-"""What happens to standard streams that nobody reads, or that are not there."""
+"""Standard streams that are closed, full, or of an encoding that lacks most characters."""
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from io import BufferedWriter, FileIO, TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 def discard(stream: int) -> None:
@@ -12,9 +22,10 @@ def discard(stream: int) -> None:
 
 
 def open_streams() -> None:
-    """Let streams that were closed before the start (``>&-``) lead nowhere.
+    """Make the standard streams ready for whatever is written to them.
 
-    Otherwise the next files to be opened get their numbers, and what a library prints ends in them.
+    Streams that were closed before the start (``>&-``) lead nowhere. Otherwise the next files to be
+    opened get their numbers, and what a library prints ends in them.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
@@ -23,3 +34,46 @@ def open_streams() -> None:
         sys.stdout = os.fdopen(1, "w", encoding="utf-8")
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", encoding="utf-8")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    forgive_stderr()
+
+
+class Forgiving(FileIO):
+    """A file that drops what it cannot write."""
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Write, or pretend to."""
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def forgive_stderr() -> None:
+    """Let a run go on when stderr, which holds no results, cannot be written: a full disk, say."""
+    stream = sys.stderr
+    if stream is not sys.__stderr__ or not isinstance(stream, TextIOWrapper):
+        return  # another program's
+    if type(getattr(stream.buffer, "raw", stream.buffer)) is FileIO:  # and no Windows console
+        sys.stderr = TextIOWrapper(
+            BufferedWriter(Forgiving(stream.fileno(), "w", closefd=False)),
+            encoding=stream.encoding,
+            errors="backslashreplace",
+            line_buffering=True,
+        )
+
+
+@contextmanager
+def muted(*, stdout: bool) -> Iterator[None]:
+    """Drop what is printed on stdout meanwhile, if that is wanted."""
+    with ExitStack() as stack:
+        if stdout:
+            nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+            stack.enter_context(redirect_stdout(nowhere))
+        yield
+
+
+def echo(text: str, *, nl: bool = True) -> None:
+    """Print results on stdout, in its own encoding: click would write UTF-8 where it is ASCII."""
+    click.echo(text, file=sys.stdout, nl=nl)

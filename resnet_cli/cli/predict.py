@@ -6,6 +6,7 @@ import click
 
 from resnet_cli.cli.loading import Load, loads_classifier
 from resnet_cli.cli.options import (
+    OUTPUT,
     POSITIVE,
     SOME_UNREADABLE,
     batch_size_option,
@@ -19,6 +20,7 @@ from resnet_cli.cli.options import (
     on_error_option,
     overwrite_option,
     progress_option,
+    quiet_option,
     show_option,
     verify_option,
     workers_option,
@@ -35,7 +37,7 @@ from resnet_cli.cli.sections import Command
     "-o",
     "--output",
     "outputs",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     multiple=True,
     help="Results file, repeatable; the suffix is the format: .csv .jsonl .json .parquet, "
     ".html for a report to look through in a browser, .png .pdf .svg for the grid.  "
@@ -86,6 +88,13 @@ from resnet_cli.cli.sections import Command
 @csv_separator_option
 @csv_bom_option
 @overwrite_option
+@quiet_option
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Count the images, classify 20 of them, say how long all would take and where the "
+    "results would go; write nothing.",
+)
 @on_error_option
 @verify_option
 @progress_option
@@ -109,6 +118,8 @@ def predict(
     csv_separator: str,
     csv_bom: bool,
     overwrite: bool,
+    quiet: bool,
+    dry_run: bool,
     on_error: str,
     verify: int,
     progress: str,
@@ -120,26 +131,24 @@ def predict(
     in input order; a file that cannot be read has an error row, and the exit status is then 3.
     """
     from resnet_cli.cli.destinations import Destinations
-    from resnet_cli.cli.run import describe, find, run, verified
+    from resnet_cli.cli.misplaced import refuse_checkpoints
+    from resnet_cli.cli.rehearsal import rehearse
+    from resnet_cli.cli.run import describe, find, run, suggest_names, verified
     from resnet_cli.cli.terminal import bar_wanted, showing_notes_of_images
     from resnet_cli.truth import folder_truth
     from resnet_cli.writers import Dialect, Options, check_outputs
 
-    if resume and overwrite:
-        raise click.UsageError(
-            "--resume goes on with the files of -o, --overwrite starts them anew: choose one"
-        )
-    if resume and not outputs:
-        raise click.UsageError("--resume goes on with the files of -o: name them")
+    check_usage(
+        resume=resume, overwrite=overwrite, outputs=outputs, silent=quiet and not (grids or show)
+    )
     check_outputs(outputs, grids=grids, overwrite=overwrite, resume=resume)
-    if show:
-        from resnet_cli.writers.window import check_display
-
-        check_display()
+    check_window(show=show)
     with showing_notes_of_images():
+        refuse_checkpoints(inputs)
         found = find(inputs, [*outputs, *grids], hidden=hidden, exclude=exclude)
         classifier = load(progress=bar_wanted(progress))
         describe(classifier)
+        suggest_names(classifier, found)
         if verify:
             found = verified(classifier, found, verify)
         caption = f"{classifier.checkpoint.path.name}  ·  {classifier.checkpoint.model}"
@@ -153,10 +162,10 @@ def predict(
             truth=folder_truth(classifier.class_names),
             report_limit=report_limit,
         )
-        errors = run(
+        errors = (rehearse if dry_run else run)(
             classifier,
             found,
-            Destinations(outputs, grids, show, stdout_format, options, resume),
+            Destinations(outputs, grids, show, stdout_format, options, resume, quiet),
             workers=workers,
             progress=progress,
             threshold=threshold,
@@ -165,3 +174,27 @@ def predict(
         )
     if errors:
         raise click.exceptions.Exit(SOME_UNREADABLE)
+
+
+def check_usage(*, resume: bool, overwrite: bool, outputs: tuple[Path, ...], silent: bool) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        UsageError: names them.
+    """
+    if resume and overwrite:
+        raise click.UsageError(
+            "--resume continues the files of -o, --overwrite replaces them: choose one"
+        )
+    if resume and not outputs:
+        raise click.UsageError("--resume continues the files of -o: name them")
+    if silent and not outputs:
+        raise click.UsageError("--quiet leaves no output: name a file with -o")
+
+
+def check_window(*, show: bool) -> None:
+    """Refuse ``--show`` where no window can be opened."""
+    if show:
+        from resnet_cli.writers.window import check_display
+
+        check_display()

@@ -1,20 +1,19 @@
 """One run of ``predict``: results to stdout and files, a report of it to stderr."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
-
 from resnet_cli.classifier import IMAGENET_COLOURS, Classifier
 from resnet_cli.cli.destinations import Destinations
 from resnet_cli.cli.record import Record
 from resnet_cli.cli.signals import unbroken
-from resnet_cli.cli.terminal import above_the_bar, note, progress_bar
+from resnet_cli.cli.terminal import above_the_bar, note, progress_bar, tell
 from resnet_cli.devices import device_name
-from resnet_cli.errors import UserError
+from resnet_cli.errors import ImageError, UserError
 from resnet_cli.fingerprint import Fingerprint
 from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.records import Prediction
@@ -26,6 +25,8 @@ from resnet_cli.verification import verify
 from resnet_cli.writers import RESUMABLE
 from resnet_cli.writers.durable.outputs import Output, recorded, resumed
 from resnet_cli.writers.durable.plan import Plan
+
+MOST_SUGGESTED = 20  # class names
 
 
 def find(
@@ -69,10 +70,7 @@ def run(
     tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
     record = Record(classifier, tally, destinations.options.topk, settings["threshold"])
     found = pinned(found, record.inputs)
-    plan = Plan(resumed(destinations.resumed, record.decisive))
-    left = plan.remaining(found)
-    if destinations.resume:
-        explain(destinations.files, plan, left)
+    plan, left = planned(found, destinations, record)
     predictions = classifier.predict(
         left,
         topk=destinations.topk,
@@ -82,13 +80,16 @@ def run(
     )
     earlier = 0 if found.total is None or left.total is None else found.total - left.total
     on = way_on(destinations.paths, overwrite=destinations.options.overwrite)
+    opened: list[Output] = []
     with (
         saying_how_far(tally, found.total, earlier=earlier, on=on),
+        saying_what_is_held(opened),
         recorded(record, record.stop) as begin,
         destinations.telling(record, found.paths).open(plan.saved) as (outputs, drawings),
         progress_bar(found.total, progress, initial=earlier) as bar,
         closing(predictions),
     ):
+        opened += outputs
         begin(outputs)
         writes = [*drawings, destinations.to_stdout(earlier, found.total)]
         for prediction in predictions:
@@ -99,11 +100,29 @@ def run(
             bar.update()
         record.finish()
     if found.total is None:
-        say_vanished(plan)
-        for sentence in found.notes:  # which is the first time that all of them are known
-            note(sentence)
+        say_of_stream(found, plan)
     report(classifier, tally, record.seconds)
-    return tally.errors + errors_before(outputs, tally.errors)
+    return say_errors(tally.errors + errors_before(outputs, tally.errors), destinations)
+
+
+def say_errors(errors: int, destinations: Destinations) -> int:
+    """Say where the error rows are listed, and return how many there are."""
+    if errors:
+        note(f"{amount(errors, 'error')}: {destinations.errors_listed}")
+    return errors
+
+
+def planned(found: Inputs, destinations: Destinations, record: Record) -> tuple[Plan, Inputs]:
+    """Find out what is left to do where files are resumed, and say it.
+
+    Raises:
+        UserError: a file cannot be resumed.
+    """
+    plan = Plan(resumed(destinations.resumed, record.decisive))
+    left = plan.remaining(found)
+    if destinations.resume:
+        explain(destinations.files, plan, left)
+    return plan, left
 
 
 def pinned(found: Inputs, fingerprint: Fingerprint) -> Inputs:
@@ -146,6 +165,17 @@ def saying_how_far(
     except (KeyboardInterrupt, SystemExit):
         pictures = "pictures" if total is None else f"of {total:,} pictures"
         note(f"stopped after {earlier + tally.images:,} {pictures}{on}")
+        raise
+
+
+@contextmanager
+def saying_what_is_held(outputs: Sequence[Output]) -> Iterator[None]:
+    """Say how many rows each file has when a signal or an unreadable image ends a run."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, ImageError):
+        for output in outputs:
+            note(f"{output.path} holds {amount(output.saved.rows + output.rows, 'row')}")
         raise
 
 
@@ -195,6 +225,13 @@ def refuse_foreign(files: Sequence[Path], plan: Plan) -> None:
         )
 
 
+def say_of_stream(found: Inputs, plan: Plan) -> None:
+    """Say what is known of a stream only once it has ended."""
+    say_vanished(plan)
+    for sentence in found.notes:
+        note(sentence)
+
+
 def say_vanished(plan: Plan) -> None:
     """Say how many rows are of pictures that are gone."""
     if plan.vanished:
@@ -217,20 +254,30 @@ def describe(classifier: Classifier) -> None:
     note(f"preprocessing: {settings} ({classifier.preprocess_source})")
 
 
+def suggest_names(classifier: Classifier, found: Inputs) -> None:
+    """Suggest the names of the images' folders as class names, where there are no others."""
+    classes = classifier.checkpoint.classes
+    if not classes.made_up or found.total is None:
+        return
+    folders = {Path(path).absolute().parent.name for path in found.paths}
+    if len(folders) == len(classes.names) <= MOST_SUGGESTED and not any("," in n for n in folders):
+        names = shlex.quote(",".join(sorted(folders)))
+        note(f"--classes {names} may fit (the names of the folders; check the order)")
+
+
 def report(classifier: Classifier, tally: Tally, seconds: float) -> None:
     """Say how long it took and what limited it."""
     device = device_name(classifier.backend.device)
-    click.echo(
+    tell(
         f"{device}, {classifier.precision}, {amount(tally.workers, 'worker')}: "
         f"{amount(tally.images, 'image')}, {amount(tally.errors, 'error')} in {seconds:.2f} s: "
-        f"{tally.images / seconds:.1f} images/s",
-        err=True,
+        f"{tally.images / seconds:.1f} images/s"
     )
     if tally.warnings:
         note(f"{amount(tally.warnings, 'image')} with a warning: see the rows")
     if tally.images:
         means = ", ".join(f"{stage} {ms:.2f} ms" for stage, ms in tally.means().items())
-        click.echo(f"per image: {means}: {tally.limit(seconds)}", err=True)
+        tell(f"per image: {means}: {tally.limit(seconds)}")
 
 
 def verified(classifier: Classifier, found: Inputs, count: int) -> Inputs:

@@ -8,13 +8,11 @@ from shutil import get_terminal_size
 from time import perf_counter
 from typing import Any
 
-import click
-
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli.figures import Files, show
 from resnet_cli.cli.record import Record
 from resnet_cli.cli.run import describe, pinned, report, saying_how_far, verified
-from resnet_cli.cli.terminal import note, progress_bar
+from resnet_cli.cli.terminal import note, progress_bar, tell
 from resnet_cli.evaluate import Evaluation, Scorecard
 from resnet_cli.evaluate.audit import Finding, audit, sample, trials
 from resnet_cli.evaluate.dataset import Dataset, by_folder, by_table
@@ -101,10 +99,9 @@ def alike(record: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
 
 def say_times(audit_seconds: float, evaluation_seconds: float) -> None:
     """Say how long each part of a run with an audit took."""
-    click.echo(
+    tell(
         f"{audit_seconds + evaluation_seconds:.2f} s in all: audit {audit_seconds:.2f} s, "
-        f"evaluation {evaluation_seconds:.2f} s",
-        err=True,
+        f"evaluation {evaluation_seconds:.2f} s"
     )
 
 
@@ -151,7 +148,7 @@ def scored(
         thumbnails=files.want_thumbnails,
         distribution=True,
     )
-    kept = f": {files.mistakes} has the mistakes among them" if files.mistakes else ""
+    kept = f": {files.mistakes[0]} has the mistakes among them" if files.mistakes else ""
     with ExitStack() as stack:
         stack.enter_context(saying_how_far(tally, total, on=kept))
         options = replace(
@@ -200,18 +197,22 @@ def telling(
     return lambda: {**record(), "evaluation": shares(scorecard)}
 
 
+def open_mistakes(
+    path: Path, names: Sequence[str], files: Files, stack: ExitStack
+) -> Callable[[Prediction, int], None]:
+    """Open a table of mistakes for as long as the stack is."""
+    with saying(path):
+        return stack.enter_context(
+            mistakes_writer(path, names, overwrite=files.overwrite, dialect=files.dialect)
+        )
+
+
 def writers(
     names: Sequence[str], files: Files, options: Options, stack: ExitStack
 ) -> Iterator[Callable[[Prediction, int], None]]:
     """Open what is written as the run goes."""
-    if files.mistakes is not None:
-        with saying(files.mistakes):
-            write_mistake = stack.enter_context(
-                mistakes_writer(
-                    files.mistakes, names, overwrite=files.overwrite, dialect=files.dialect
-                )
-            )
-        yield write_mistake
+    for path in files.mistakes:
+        yield open_mistakes(path, names, files, stack)
     drawings = [open_writer(path, options) for path in files.illustrated]
     if files.show:
         from resnet_cli.writers.window import window_writer

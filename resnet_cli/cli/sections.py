@@ -1,5 +1,7 @@
 """The sections and examples of each command's help, and the command that shows them."""
 
+from collections import Counter
+
 import click
 
 SECTIONS = {
@@ -54,7 +56,21 @@ EXAMPLES = {
 
 
 class Command(click.Command):
-    """A command whose options stand in sections and whose help ends with examples."""
+    """A command whose help has sections and examples, and that takes a file for an option once."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments.
+
+        Raises:
+            UsageError: an option that names one file is repeated.
+        """
+        *_, order = self.make_parser(ctx).parse_args([*args])
+        for option, times in Counter(order).items():
+            if times > 1 and not option.multiple and names_a_file(option):
+                raise click.UsageError(
+                    f"{max(option.opts, key=len)} was given {times} times: name one", ctx
+                )
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options of each section, in the order of ``SECTIONS``."""
@@ -74,3 +90,8 @@ class Command(click.Command):
         with formatter.section("Examples"):
             for example in EXAMPLES[str(self.name)]:
                 formatter.write_text(example)
+
+
+def names_a_file(option: click.Parameter) -> bool:
+    """Return True if the value of an option is, or may be, a file."""
+    return isinstance(option.type, click.Path) or "FILE" in (option.metavar or "")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from resnet_cli.cli.options import POSITIVE, debug_option, height_and_width
+from resnet_cli.cli.options import OUTPUT, POSITIVE, debug_option, height_and_width
+from resnet_cli.cli.pipes import echo
 from resnet_cli.cli.sections import Command
 
 WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
@@ -29,7 +30,7 @@ WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 @click.option("--dilation", is_flag=True, help="Dilate the last two stages instead of striding.")
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     show_default="none",
     help="Draw the stages: .png .pdf .svg.",
 )
@@ -60,7 +61,7 @@ WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=OUTPUT,
     show_default="none",
     help="Write to a file instead of stdout: .txt .json .csv .md.",
 )
@@ -86,8 +87,9 @@ def summary(
     CHECKPOINT is a file, shown with its own head or as the backbone that it is, or a .prototxt of
     Caffe. Without either it is resnet18.
     """
+    from resnet_cli.cli.terminal import say_left_out
     from resnet_cli.summary import Changes, find_subject, summarise
-    from resnet_cli.summary.formats import FORMATS, choose_format, table
+    from resnet_cli.summary.formats import FORMATS, choose_format, left_out, table
     from resnet_cli.writers import check_new
 
     wanted = choose_format(text_format, output)
@@ -107,6 +109,7 @@ def summary(
         output.write_text(FORMATS[wanted](result), encoding="utf-8")
     elif wanted == "table":
         width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
-        click.echo(table(result, width), nl=False)
+        echo(table(result, width), nl=False)
+        say_left_out(left_out(result, width), width)
     else:
-        click.echo(FORMATS[wanted](result), nl=False)
+        echo(FORMATS[wanted](result), nl=False)

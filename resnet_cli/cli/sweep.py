@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from resnet_cli.benchmark import Benchmark, Row, Settings
 from resnet_cli.benchmark.compare import differences, measured
 from resnet_cli.benchmark.environment import environment
@@ -15,10 +13,11 @@ from resnet_cli.benchmark.formats import as_csv, as_json, columns, header, row_l
 from resnet_cli.benchmark.sweep import measure
 from resnet_cli.benchmark.verdict import Options, verdict
 from resnet_cli.checkpoint import Checkpoint
-from resnet_cli.cli.terminal import above_the_bar, note, progress_bar
+from resnet_cli.cli.pipes import echo
+from resnet_cli.cli.terminal import above_the_bar, note, progress_bar, say_left_out
 from resnet_cli.convolution import saves
 from resnet_cli.devices import PRECISIONS, has_units
-from resnet_cli.errors import OutputError
+from resnet_cli.errors import OutputError, OutputNameError
 from resnet_cli.fusion import fusable
 from resnet_cli.system import available_cores
 from resnet_cli.text import amount
@@ -60,9 +59,11 @@ def check_outputs(outputs: Sequence[Path], *, overwrite: bool) -> None:
     taken: set[Path] = set()
     for path in outputs:
         if path.suffix.lower() not in FILES:
-            raise OutputError(f"cannot write {path}: the suffix must be one of {', '.join(FILES)}")
+            raise OutputNameError(
+                f"cannot write {path}: the suffix must be one of {', '.join(FILES)}"
+            )
         if path.resolve() in taken:
-            raise OutputError(f"cannot write {path} twice: name each output once")
+            raise OutputNameError(f"cannot write {path} twice: name each output once")
         taken.add(path.resolve())
         check_new(path, overwrite=overwrite)
 
@@ -92,8 +93,9 @@ def run(
         f"torch {where['torch']}"
     )
     now = {"environment": where, "settings": settings.record()}
-    for difference in () if earlier is None else differences(now, checkpoint.model, earlier):
-        note(f"not the same, {difference}", "Warning")
+    different = [] if earlier is None else [*differences(now, checkpoint.model, earlier)]
+    if different:
+        note(f"not the same, {'; '.join(different)}", "Warning")
     rows: list[Row] = []
     try:
         show(rows, checkpoint, settings, earlier, progress)
@@ -104,7 +106,7 @@ def run(
         said = conclusion(rows, settings)
         if rows:
             write(Benchmark(**now, rows=tuple(rows), verdict=said), outputs)
-    click.echo(said)
+    echo(said)
 
 
 def show(
@@ -117,13 +119,14 @@ def show(
     """Measure row after row into ``rows``."""
     before = None if earlier is None else measured(earlier)
     width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
-    shown = columns(settings.percentiles, before, width)
-    click.echo(header(shown))
+    shown, left_out = columns(settings.percentiles, before, width)
+    echo(header(shown))
+    say_left_out(left_out, width)
     with progress_bar(settings.total, progress, unit="row") as bar:
         for row in measure(checkpoint, settings):
             rows.append(row)
             with above_the_bar():
-                click.echo(row_line(shown, row))
+                echo(row_line(shown, row))
             bar.update()
 
 

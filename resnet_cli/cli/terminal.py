@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, NoReturn
 
@@ -53,7 +53,21 @@ def showing_notes_of_images() -> Iterator[None]:
 
 def note(message: str, label: str = "Note") -> None:
     """Print a note on stderr, above the bar if there is one."""
-    tqdm.write(printable(f"{label}: {message}"), file=sys.stderr)
+    tell(printable(f"{label}: {message}"))
+
+
+def tell(line: str) -> None:
+    """Print a line on stderr, above the bar if there is one."""
+    tqdm.write(line, file=sys.stderr)
+
+
+def say_left_out(titles: Sequence[str], width: int) -> None:
+    """Say which columns a table lacks, and how to see them."""
+    if titles:
+        note(
+            f"the terminal, {width} wide, has no room for {', '.join(titles)}: widen it, or "
+            "write everything with -o FILE.csv"
+        )
 
 
 def let_go() -> None:

@@ -22,6 +22,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 OTHERS = "others"
 
+MB, MIB = 10**6, 2**20  # bytes; torchvision's metadata count in the latter
+
 
 @dataclass(frozen=True, slots=True)
 class WeightsEntry:
@@ -32,7 +34,7 @@ class WeightsEntry:
     acc5: float
     resize_size: int  # pixels, of the preset they were evaluated with
     crop_size: int
-    megabytes: float  # of the download
+    megabytes: float  # 10^6 bytes, of the download
     cached: bool  # whether the file is in the torch hub cache
     gmacs: float  # at that crop
 
@@ -83,7 +85,7 @@ def describe_weights(weights: WeightsEnum) -> WeightsEntry:
         acc5=accuracy["acc@5"],
         resize_size=transforms.resize_size[0],
         crop_size=transforms.crop_size[0],
-        megabytes=weights.meta["_file_size"],
+        megabytes=round(weights.meta["_file_size"] * MIB / MB, 3),
         cached=file.exists(),
         gmacs=weights.meta["_ops"],
     )

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.errors import OutputError
+from resnet_cli.errors import OutputNameError
 from resnet_cli.summary import Summary
 from resnet_cli.summary.views import Row
 
@@ -132,6 +132,12 @@ def fitting(summary: Summary, width: int | None) -> list[Column]:
     return columns
 
 
+def left_out(summary: Summary, width: int) -> list[str]:
+    """Name the columns that a line of this width has no room for."""
+    shown = fitting(summary, width)
+    return [column.title for column in COLUMNS[summary.view] if column not in shown]
+
+
 def aligned(texts: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
     """One line of a table."""
     cells = [
@@ -242,7 +248,7 @@ def choose_format(asked: str | None, output: Path | None) -> str:
     if asked is not None or output is None:
         return asked or "table"
     if output.suffix.lower() not in SUFFIXES:
-        raise OutputError(
+        raise OutputNameError(
             f"cannot write {output}: the suffix must be one of {', '.join(SUFFIXES)}, "
             "or --format must say the format"
         )

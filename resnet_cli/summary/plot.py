@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 
-from resnet_cli.errors import OutputError
+from resnet_cli.errors import OutputNameError
 from resnet_cli.summary import Summary
 from resnet_cli.summary.columns import (
     BRACKET,
@@ -96,7 +96,9 @@ def plot(stages: Summary, blocks: Summary, path: Path) -> None:
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise OutputError(f"cannot write {path}: the suffix must be one of {', '.join(SUFFIXES)}")
+        raise OutputNameError(
+            f"cannot write {path}: the suffix must be one of {', '.join(SUFFIXES)}"
+        )
     with rc_context(SETTINGS):
         draw(stages, blocks).savefig(path, dpi=DOTS_PER_INCH, **SUFFIXES[suffix])
 

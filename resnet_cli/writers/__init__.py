@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from importlib import import_module
 from pathlib import Path
 
-from resnet_cli.errors import OutputError
+from resnet_cli.errors import OutputError, OutputNameError
 from resnet_cli.records import Prediction
 from resnet_cli.writers.dialect import Dialect
 from resnet_cli.writers.durable.advice import (
@@ -113,15 +113,15 @@ def check_outputs(
     taken: set[Path] = set()
     for path, suffixes in wanted:
         if path.suffix.lower() not in suffixes:
-            raise OutputError(
+            raise OutputNameError(
                 f"cannot write {path}: the suffix must be one of {', '.join(suffixes)}"
             )
         places = {path.resolve(), manifest_path(path).resolve()}
         if places & taken:
-            raise OutputError(f"cannot write {path} twice: name each output once")
+            raise OutputNameError(f"cannot write {path} twice: name each output once")
         taken |= places
         if resume and not is_resumable(path):
-            raise OutputError(
+            raise OutputNameError(
                 f"cannot resume {path}: --resume goes on with {', '.join(RESUMABLE)}: leave it "
                 "out, or start anew with --overwrite"
             )
