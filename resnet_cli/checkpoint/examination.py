@@ -2,12 +2,13 @@
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from resnet_cli.architectures import PLAIN, Variant
+from resnet_cli.checkpoint.beside import in_words
 from resnet_cli.checkpoint.configs import Config, find_config
 from resnet_cli.checkpoint.formats import Contents
 from resnet_cli.checkpoint.globals import OTHER_NAMES
@@ -31,6 +32,10 @@ HARMLESS = frozenset(
      "types", "uuid"}
 )  # fmt: skip
 """Modules of the standard library whose objects people keep in checkpoints."""
+
+MULTI_LABEL = (
+    "multi-label: each probability is the output's own sigmoid; they do not sum to 1"
+)
 
 CAFFE_STYLE = re.compile(r"""\bstyle\W{1,5}caffe\b""")
 """In the configuration that OpenMMLab's libraries keep in a checkpoint."""
@@ -65,6 +70,14 @@ class Examination:
         return f"{start}head.fc.weight" in self.weights.tensors
 
     @property
+    def activation(self) -> str:
+        """What makes probabilities of the outputs: ``softmax``, or ``sigmoid`` for each alone."""
+        said = {self.record.get("activation"), self.found.end, self.config.activation} - {None}
+        if self.found.num_classes == 1:
+            return "sigmoid"
+        return "sigmoid" if "sigmoid" in said else "softmax"
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What was taken for granted, in words."""
         variant, found = self.found.variant, []
@@ -84,7 +97,24 @@ class Examination:
             found.append("the max pool rounds up and does not pad, as Caffe's")
         if any(variant.dilated):
             found.append("layers " + dilated_layers(variant) + " dilate instead of striding")
+        found += beside_notes(self.found, self.weights.prefix)
+        if self.activation == "sigmoid" and self.found.num_classes > 1:
+            found.append(MULTI_LABEL)
         return tuple(found)
+
+
+def beside_notes(found: Found, prefix: str) -> Iterator[str]:
+    """Yield what became of the tensors beside a network, in words."""
+    applied = found.applied
+    if applied.exponent is not None:
+        name, exponent = applied.exponent
+        value = f"{float(exponent):.4g}" if len(exponent) == 1 else "one a channel"
+        yield f"the last pool is a generalised mean, exponent {value} ({name})"
+    if applied.temperature is not None and found.head:
+        name, value = applied.temperature
+        yield f"the outputs are divided by the temperature {value:.4g} ({name})"
+    if found.unused:
+        yield f"unused: {in_words(found.unused, prefix)}"
 
 
 def dilated_layers(variant: Variant) -> str:

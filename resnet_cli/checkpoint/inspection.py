@@ -39,6 +39,8 @@ class Inspection:
     classes: tuple[str, ...] | None = None
     classes_source: str | None = None
     preprocess: Mapping[str, Any] | None = None
+    preprocess_source: str | None = None
+    activation: str | None = None  # softmax, or sigmoid for each output alone
     parameters: int | None = None
     dtype: str | None = None
     unsafe_globals: tuple[str, ...] = ()  # what unpickling would import, besides tensors
@@ -95,10 +97,11 @@ def described(examined: Examination, contents: Contents, path: Path) -> dict[str
     warnings, error = list(warn(examined, contents)), None
     names: ClassNames | None = None
     preprocess: Preprocess | None = None
+    source: str | None = None
     with suppressed(warnings):
-        preprocess = find_preprocess(examined, contents.tree, Location(path, ""))[0]
+        preprocess, source = find_preprocess(examined, contents.tree, Location(path, ""))
     if preprocess is not None and preprocess.channels != found.in_channels:
-        preprocess = None  # nothing is known of other channels than those of pictures
+        preprocess = source = None  # nothing is known of other channels than those of pictures
     if found.head:
         with suppressed(warnings):
             names = find_classes(None, contents, path, found.num_classes)
@@ -116,6 +119,8 @@ def described(examined: Examination, contents: Contents, path: Path) -> dict[str
         "classes": names and names.names,
         "classes_source": names and names.source,
         "preprocess": preprocess and preprocess.record(),
+        "preprocess_source": source,
+        "activation": examined.activation if found.head else None,
         "parameters": parameters(found),
         "dtype": dtypes(found.state),
         "warnings": tuple(warnings),
@@ -157,8 +162,6 @@ def warn(examined: Examination, contents: Contents) -> Iterator[str]:
             yield sentence
     if sentence := untrained(found.state):
         yield sentence
-    if found.unused:
-        yield f"unused: {listed(found.unused)}"
     if found.head and (found.pretext or found.projects):
         yield "its head seems to be for learning without labels: it may not tell classes apart"
     titles = [weights.title for weights in candidates(contents.tree)]

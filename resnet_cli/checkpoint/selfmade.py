@@ -13,7 +13,7 @@ from resnet_cli.errors import CheckpointError
 
 MARK = "resnet-cli"  # under "written_by"
 
-KEYS = ("model", "classes", "preprocess", "variant", "head")
+KEYS = ("model", "classes", "preprocess", "variant", "head", "activation")
 
 SHARED = ("model", "classes", "preprocess")  # what others may write in the same form
 

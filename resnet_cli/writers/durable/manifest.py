@@ -13,6 +13,9 @@ from resnet_cli.writers.durable.disk import whole_file
 FREE = frozenset({"checkpoint.path", "classes_source", "preprocess_source", "device", "compiled"})
 """What may differ when a run goes on with the rows of another: it decides no row."""
 
+BEFORE: Mapping[str, Any] = {"multi_label": False}
+"""What held for the runs of earlier versions, which did not record it."""
+
 SHOWN = 16  # characters of a value that differs
 
 
@@ -60,7 +63,7 @@ def check_same(output: Path, record: Mapping[str, Any]) -> None:
         raise OutputError(
             f"cannot resume {output}: {path} does not say what made it ({error}): {anew[3:]}"
         ) from error
-    found = list(differences({name: before.get(name) for name in record}, record))
+    found = list(differences({name: before.get(name, BEFORE.get(name)) for name in record}, record))
     if found:
         raise OutputError(
             f"cannot resume {output}: it was made with other settings: {'; '.join(found)}: use "
