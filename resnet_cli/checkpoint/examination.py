@@ -72,10 +72,8 @@ class Examination:
     @property
     def activation(self) -> str:
         """What makes probabilities of the outputs: ``softmax``, or ``sigmoid`` for each alone."""
-        said = {self.record.get("activation"), self.found.end, self.config.activation} - {None}
-        if self.found.num_classes == 1:
-            return "sigmoid"
-        return "sigmoid" if "sigmoid" in said else "softmax"
+        said = (self.record.get("activation"), self.found.end, self.config.activation)
+        return "sigmoid" if "sigmoid" in said or self.found.num_classes == 1 else "softmax"
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -39,8 +39,6 @@ class Inspection:
     classes: tuple[str, ...] | None = None
     classes_source: str | None = None
     preprocess: Mapping[str, Any] | None = None
-    preprocess_source: str | None = None
-    activation: str | None = None  # softmax, or sigmoid for each output alone
     parameters: int | None = None
     dtype: str | None = None
     unsafe_globals: tuple[str, ...] = ()  # what unpickling would import, besides tensors
@@ -97,11 +95,10 @@ def described(examined: Examination, contents: Contents, path: Path) -> dict[str
     warnings, error = list(warn(examined, contents)), None
     names: ClassNames | None = None
     preprocess: Preprocess | None = None
-    source: str | None = None
     with suppressed(warnings):
-        preprocess, source = find_preprocess(examined, contents.tree, Location(path, ""))
+        preprocess = find_preprocess(examined, contents.tree, Location(path, ""))[0]
     if preprocess is not None and preprocess.channels != found.in_channels:
-        preprocess = source = None  # nothing is known of other channels than those of pictures
+        preprocess = None  # nothing is known of other channels than those of pictures
     if found.head:
         with suppressed(warnings):
             names = find_classes(None, contents, path, found.num_classes)
@@ -119,8 +116,6 @@ def described(examined: Examination, contents: Contents, path: Path) -> dict[str
         "classes": names and names.names,
         "classes_source": names and names.source,
         "preprocess": preprocess and preprocess.record(),
-        "preprocess_source": source,
-        "activation": examined.activation if found.head else None,
         "parameters": parameters(found),
         "dtype": dtypes(found.state),
         "warnings": tuple(warnings),
@@ -157,6 +152,8 @@ def warn(examined: Examination, contents: Contents) -> Iterator[str]:
     """Yield what a careful user would want to know."""
     found = examined.found
     yield from examined.notes
+    if (inside := found.applied.normalisation) is not None:
+        yield f"it normalises pixels itself: mean and std are {inside.where}"
     for name, tensor in found.state.items():
         if sentence := complaint(name, tensor):
             yield sentence

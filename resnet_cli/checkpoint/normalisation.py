@@ -200,5 +200,5 @@ def laid_over(
     changes: dict[str, Any] = {"mean": inside.mean, "std": inside.std}
     if inside.color:
         changes["color"] = inside.color
-    own = f"mean and std from {inside.where} in the checkpoint"
-    return replace(base, **changes), f"{source}; {own}"
+    around = source.removesuffix(", as none is recorded")
+    return replace(base, **changes), f"{around}; mean and std from {inside.where} in the checkpoint"

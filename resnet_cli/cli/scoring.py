@@ -24,6 +24,11 @@ from resnet_cli.records import Prediction
 from resnet_cli.tally import Tally
 from resnet_cli.writers import Options, Write, open_writer, saying
 
+ONE_OF_SEVERAL = (
+    "multi-label: an image counts as right where the likeliest label is its class; no loss and no "
+    "calibration, as its other labels are unknown"
+)
+
 MOST_TOLD = 10  # pictures that cannot be read, each in a line; all are counted
 
 
@@ -65,6 +70,8 @@ def score(classifiers: Sequence[Classifier], files: Files, settings: Settings) -
     dataset = labelled(settings, classifier.class_names)
     for sentence in dataset.notes:
         note(sentence)
+    if classifier.checkpoint.is_multi_label:
+        note(ONE_OF_SEVERAL)
     if settings.verify:
         verified(classifier, dataset.inputs, settings.verify)
     findings = audited(classifier, dataset, settings) if settings.audit_images else []
@@ -113,7 +120,8 @@ def scored(
     threads = settings.workers or available_cores()
     tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
     record = Record(classifier, tally, settings.topk, settings.threshold)
-    scorecard = Scorecard(names, threshold=settings.threshold)
+    multi_label = classifier.checkpoint.is_multi_label
+    scorecard = Scorecard(names, threshold=settings.threshold, multi_label=multi_label)
     total = len(dataset.paths)
     predictions = classifier.predict(
         dataset.inputs,

@@ -90,14 +90,19 @@ def mistake(prediction: Prediction, truth: int, names: Sequence[str]) -> Mistake
 class Scorecard:
     """The fold: what is kept of the images seen so far, in bounded memory."""
 
-    def __init__(self, names: Sequence[str], *, threshold: float = 0.0) -> None:
+    def __init__(
+        self, names: Sequence[str], *, threshold: float = 0.0, multi_label: bool = False
+    ) -> None:
         """Begin with no image.
 
         Args:
             names: class names, one an output.
             threshold: best probability, 0 to 1, below which an image is set aside.
+            multi_label: the probabilities of an image are each their own: the true class is known
+                and no other is known to be false, so there is no loss and no calibration.
         """
         self.names = names
+        self.multi_label = multi_label
         self.threshold = threshold
         size = len(names)
         # by turns in each class, so that what one half suggests the other can judge
@@ -149,7 +154,7 @@ class Scorecard:
         """Work out every figure."""
         matrix = self.halves[0] + self.halves[1]
         rows = class_rows(matrix, self.names)
-        complete = self.images > 0 and self.losses == self.images
+        complete = self.images > 0 and self.losses == self.images and not self.multi_label
         ranked = len(self.names) > TOP and self.ranked == self.images
         kept = Kept(
             self.threshold, share(self.kept, self.images), share(self.kept_right, self.kept)
@@ -161,7 +166,7 @@ class Scorecard:
             top5=share(self.in_top, self.images) if ranked else None,
             loss=self.loss / self.images if complete else None,
             means=means(rows),
-            ece=self.reliability.error() if self.images else None,
+            ece=self.reliability.error() if self.images and not self.multi_label else None,
             temperature=self.log_probs.temperature() if complete else None,
             kept=kept if self.threshold else None,
             order=find_order(self.halves, self.names) if self.images else None,

@@ -65,7 +65,14 @@ class Ledger:
         """Begin with no image."""
         names = [classifier.class_names for classifier in classifiers]
         self.checkpoints = tuple(str(each.checkpoint.path) for each in classifiers)
-        self.scorecards = [Scorecard(each, threshold=threshold) for each in names]
+        self.scorecards = [
+            Scorecard(
+                each.class_names,
+                threshold=threshold,
+                multi_label=each.checkpoint.is_multi_label,
+            )
+            for each in classifiers
+        ]
         self.common = common_numbers(names)
         pairs = list(combinations(range(len(classifiers)), 2))
         self.agree = dict.fromkeys(pairs, 0)
