@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from math import isfinite
-from os.path import commonprefix
 
 import torch
 from torch import Tensor
@@ -38,7 +38,8 @@ class Kind:
 
     def holds(self, name: str, tensor: Tensor) -> bool:
         """Whether a tensor is of this kind."""
-        return re.fullmatch(rf"(?:.*\.)?(?:{self.pattern})", name) is not None and self.fits(tensor)
+        found = re.fullmatch(rf"(?:.*\.)?(?:{self.pattern})", name)
+        return found is not None and not tensor.is_meta and self.fits(tensor)
 
 
 LOSS = r"\w*(?:criterion|loss)\w*"
@@ -177,14 +178,11 @@ class Beside:
             if self.is_branch(name):
                 continue
             if name in between or tensor.shape == (features,) or ON_THE_WAY.search(name):
-                place = "it seems to lie between the layers that are used"
-            elif takes_pixels(tensor, channels, is_first=name in before):
-                place = "it seems to lie before the first convolution"
-            elif is_decisive(name, tensor):
-                place = "it seems to scale or shift the outputs"
-            else:
-                continue
-            raise CheckpointError(f"its {name} would change predictions, and is unknown here: {place}")
+                raise takes_part(name, "lie between the layers that are used")
+            if takes_pixels(tensor, channels, is_first=name in before):
+                raise takes_part(name, "lie before the first convolution")
+            if is_decisive(name, tensor):
+                raise takes_part(name, "scale or shift the outputs")
 
 
 def sort_out(weights: Weights, others: Mapping[str, Tensor], channels: int) -> Beside:
@@ -219,6 +217,13 @@ def sort_out(weights: Weights, others: Mapping[str, Tensor], channels: int) -> B
     return Beside(weights, own, applied, {n: t for n, t in rest.items() if n not in applied.names})
 
 
+def takes_part(name: str, seems: str) -> CheckpointError:
+    """Build the error for a tensor that would change predictions in a way unknown here."""
+    return CheckpointError(
+        f"its {name} would change predictions, and is not known here: it seems to {seems}"
+    )
+
+
 def is_harmless(name: str, tensor: Tensor) -> bool:
     """Return whether a tensor changes no prediction, by its name and shape."""
     return any(kind.holds(name, tensor) for kind in HARMLESS)
@@ -241,10 +246,9 @@ def is_in(name: str, modules: tuple[str, ...]) -> bool:
 
 def takes_pixels(tensor: Tensor, channels: int, *, is_first: bool) -> bool:
     """Return whether a tensor may belong to what prepares pixels for the first convolution."""
-    flat = tensor.numel() == channels > 1
-    return flat and tensor.ndim in (3, 4) or (
-        is_first and (flat or (tensor.ndim == 4 and tensor.shape[0] == channels))
-    )
+    if tensor.numel() == channels > 1 and (is_first or tensor.ndim in (3, 4)):
+        return True
+    return is_first and tensor.ndim == 4 and tensor.shape[0] == channels
 
 
 def roots(weights: Weights) -> tuple[str, ...]:
@@ -260,13 +264,23 @@ def others_in(weights: Weights) -> tuple[str, ...]:
 
     A module around such a network is left out whole, up to what it shares with ours.
     """
-    found = []
-    for _, prefix in prefixes(weights.tensors):
-        shared = commonprefix([prefix, weights.prefix]).rpartition(".")[0]
-        start = f"{shared}." if shared else ""
-        if not weights.prefix.startswith(prefix):
-            found.append(start + prefix.removeprefix(start).partition(".")[0] + ".")
-    return tuple(dict.fromkeys(found))
+    others = (prefix for _, prefix in prefixes(weights.tensors))
+    return tuple(
+        dict.fromkeys(
+            f"{outermost(prefix, weights.prefix)}."
+            for prefix in others
+            if not weights.prefix.startswith(prefix)
+        )
+    )
+
+
+def outermost(name: str, prefix: str) -> str:
+    """Return the outermost module around a name that is not around a backbone as well."""
+    words, ours = name.split("."), prefix.split(".")
+    shared = sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(words, ours, strict=False))
+    )
+    return ".".join(words[: shared + 1])
 
 
 def around_backbone(
@@ -297,7 +311,7 @@ def find_temperature(tensors: Mapping[str, Tensor]) -> tuple[str, float] | None:
         if TEMPERATURE.holds(name, tensor) and not INNER.search(name) and not BRANCHES.search(name)
     }
     if len(set(found.values())) > 1:
-        raise CheckpointError(f"it has several temperatures ({', '.join(found)}): which one counts?")
+        raise CheckpointError(f"it has several temperatures: {', '.join(found)}")
     for name, value in found.items():
         if not isfinite(value) or value <= 0:
             raise CheckpointError(f"its {name} is {value:g}: no temperature that divides logits")
@@ -320,7 +334,7 @@ def find_exponent(
     }
     found = {**fixed, **{n: t for n, t in tensors.items() if EXPONENT.holds(n, t)}}
     if len(found) > 1:
-        raise CheckpointError(f"it has several pools with exponents ({', '.join(found)})")
+        raise CheckpointError(f"it has several pools with exponents: {', '.join(found)}")
     for name, tensor in found.items():
         exponent = tensor.detach().float().flatten()
         if not bool((exponent.isfinite() & (exponent > 0)).all()):
@@ -333,9 +347,7 @@ def in_words(unused: Iterable[str], prefix: str) -> str:
     """Name tensors: alone in full, several of a module by it."""
     groups: dict[str, list[str]] = {}
     for name in unused:
-        shared = commonprefix([name, prefix]).rpartition(".")[0]
-        start = f"{shared}." if shared else ""
-        groups.setdefault(start + name.removeprefix(start).partition(".")[0], []).append(name)
+        groups.setdefault(outermost(name, prefix), []).append(name)
     return first_few(
         [
             names[0] if len(names) == 1 else f"{group} ({amount(len(names), 'tensor')})"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_cli.architectures import PLAIN, Variant
-from resnet_cli.checkpoint.beside import in_words
+from resnet_cli.checkpoint.beside import TEMPERATURE, in_words
 from resnet_cli.checkpoint.configs import Config, find_config
 from resnet_cli.checkpoint.formats import Contents
 from resnet_cli.checkpoint.globals import OTHER_NAMES
@@ -33,9 +33,7 @@ HARMLESS = frozenset(
 )  # fmt: skip
 """Modules of the standard library whose objects people keep in checkpoints."""
 
-MULTI_LABEL = (
-    "multi-label: each probability is the output's own sigmoid; they do not sum to 1"
-)
+MULTI_LABEL = "multi-label: each probability is the output's own sigmoid; they do not sum to 1"
 
 CAFFE_STYLE = re.compile(r"""\bstyle\W{1,5}caffe\b""")
 """In the configuration that OpenMMLab's libraries keep in a checkpoint."""
@@ -143,6 +141,7 @@ def examine(
         config = find_config(path)
         refuse_other_pools(contents.tree)
         default = variant_from(record.get("variant")) or config.variant or styled(contents.tree)
+        weights = with_temperature(weights, contents.tree)
         weights, found = with_head(weights, contents.tree, default=default, dilated=dilated)
         require_recorded(record, found.architecture.name, found.head)
         refuse_other_strides(weights, found)
@@ -155,6 +154,16 @@ def examine(
     except SettingError as error:  # a variant that its network has not
         raise CheckpointError(f"cannot load {path}: {error}") from error
     return Examination(weights, found, config, record, default is not None)
+
+
+def with_temperature(weights: Weights, tree: Any) -> Weights:
+    """The weights with a temperature that stands beside their dict, in the dict around it."""
+    around, _, key = weights.state_key.rpartition(".")
+    if not key:
+        return weights
+    found = tensors_in(dict(containers(tree)).get(around))
+    near = {name: one for name, one in found.items() if TEMPERATURE.holds(name, one)}
+    return replace(weights, tensors={**weights.tensors, **near})
 
 
 def with_head(

@@ -86,24 +86,21 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     """
     backbone, others = weights.backbone()
     detected = detect(backbone)
+    told = default or weights.layout.default
     beside = sort_out(weights, others, detected.in_channels)
     applied = beside.applied
     head = head_of(weights, beside.rest, detected)
-    ours, around = parts_of(outside(weights.parts, head.root), weights.prefix, weights.layout)
     end = find_end(weights.parts, head) if head.layers else None
     require_known_code(weights.parts, head, beside, end)
-    told = default or weights.layout.default
-    told = replace(told, dilated=DILATED) if dilated else told
-    variant = variant_of(detected.architecture, ours, without_ends(around), told)
+    ours, around = parts_of(outside(weights.parts, head.root), weights.prefix, weights.layout)
+    usual = replace(told, dilated=DILATED) if dilated else told
+    variant = variant_of(detected.architecture, ours, without_ends(around), usual)
     variant = replace(variant, **pools(head, applied, detected.features))
     complete = {**completed(backbone, weights, ours), **learned(head, applied)}
     pretext = next(filter(PRETEXTS.search, weights.tensors), None)
     unused = beside.unused(head.names)
     if head.layers and not pretext:
-        require_end(head, detected.features, beside, unused)
-        beside.require_idle(
-            unused, head.names, features=detected.features, channels=detected.in_channels
-        )
+        require_end(head, detected, beside, unused)
     build_another = partial(
         build,
         detected.architecture.name,
@@ -177,12 +174,15 @@ def learned(head: FoundHead, applied: Applied) -> dict[str, Tensor]:
     return state
 
 
-def require_end(head: FoundHead, features: int, beside: Beside, unused: Mapping[str, Tensor]) -> None:
-    """Refuse half a head: a layer behind the one that was found, in front of it, or its rival.
+def require_end(
+    head: FoundHead, detected: Detected, beside: Beside, unused: Mapping[str, Tensor]
+) -> None:
+    """Refuse half a network: a layer behind the head that was found, before it, or its rival.
 
     Raises:
         CheckpointError: names the layer.
     """
+    features, channels = detected.features, detected.in_channels
     outputs = [layer.size_out for layer in head.layers if layer.size_out]
     for name, tensor in unused.items():
         is_layer = tensor.ndim == 2 or (tensor.ndim == 4 and tensor.shape[2:] == (1, 1))
@@ -190,13 +190,12 @@ def require_end(head: FoundHead, features: int, beside: Beside, unused: Mapping[
             continue
         size_out, size_in = tensor.shape[:2]
         rivals = size_in == features and size_out in {1, outputs[-1]}
-        if size_in in outputs or (
-            (rivals or size_out == features) and not beside.is_branch(name)
-        ):
+        if size_in in outputs or ((rivals or size_out == features) and not beside.is_branch(name)):
             raise CheckpointError(
                 f"its head does not end with {head.root}: {name} is behind it or beside it, and "
                 "how the two belong together is not in the file"
             )
+    beside.require_idle(unused, head.names, features=features, channels=channels)
 
 
 def is_under(name: str, root: str) -> bool:

@@ -55,7 +55,7 @@ class Normalisation:
 
     @property
     def color(self) -> str | None:
-        """``bgr`` where the mean is ImageNet's in that order; None where nothing tells the order."""
+        """``bgr`` where the mean is ImageNet's in that order; None where nothing tells."""
         near = len(self.mean) == 3 and all(
             abs(one - other) < NEAR for one, other in zip(self.mean, BGR, strict=True)
         )
@@ -108,7 +108,7 @@ def numbers_of(
 def one_a_channel(value: Any, channels: int) -> Numbers | None:
     """The numbers of a tensor or a list, if there is one a channel or one for all."""
     if isinstance(value, Tensor):
-        if value.is_complex() or value.numel() not in (1, channels) or value.ndim > 4:
+        if value.is_meta or value.numel() not in (1, channels) or value.ndim > 4:
             return None
         value = value.flatten().tolist()
     numbers = value if isinstance(value, list | tuple) else (value,)
@@ -164,7 +164,7 @@ DEVIATIONS: Mapping[str, Callable[[Numbers], Numbers]] = {
 
 def on_scale_of_one(mean: Numbers, std: Numbers) -> tuple[Numbers, Numbers] | None:
     """Mean and deviation of values from 0 to 1, also where they are of values from 0 to 255."""
-    if 0 <= min(mean) and max(mean) <= 1 and max(std) <= 1:
+    if min(mean) >= 0 and max(*mean, *std) <= 1:
         return mean, std
     of_bytes = min(mean) >= DARKEST or max(mean) == 0
     if of_bytes and min(std) >= 1 and max(*mean, *std) <= 255:
@@ -188,7 +188,9 @@ def require_no_normaliser(parts: Mapping[str, Part], prefix: str) -> None:
     """
     for name, part in parts.items():
         if NORMALISERS.fullmatch(part.kind) and closeness(name, prefix) >= 0:
-            raise CheckpointError(f"its {name} is a {part.kind}: what it computes is not known here")
+            raise CheckpointError(
+                f"its {name} is a {part.kind}: what it computes is not known here"
+            )
 
 
 def laid_over(

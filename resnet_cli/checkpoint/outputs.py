@@ -57,13 +57,26 @@ def find_end(parts: Mapping[str, Part], head: FoundHead) -> str | None:
 def ends(parts: Mapping[str, Part], head: FoundHead) -> Iterator[tuple[str, str]]:
     """Yield the modules behind a head that only turn its outputs into probabilities."""
     for name, part in parts.items():
-        if contains(name, head.last) and (end := FUNCTIONS.get(part.settings.get("returns", ""))):
+        if contains(name, head.last) and (end := FUNCTIONS.get(returned(part))):
             yield name, end
         parent = name.rpartition(".")[0]
         inside = head.root and is_in(name, (head.root,))
-        if part.kind in ENDS and not inside and contains(parent, head.last):
-            if parts[parent].kind not in ORDERED or is_behind(name, head.last, parts):
-                yield name, ENDS[part.kind]
+        if part.kind not in ENDS or inside or not contains(parent, head.last):
+            continue
+        if parts[parent].kind not in ORDERED or is_behind(name, head.last, parts):
+            yield name, ENDS[part.kind]
+
+
+def called(part: Part) -> list[str]:
+    """Return the operators that the code of a module calls, where its file has that."""
+    calls = part.settings.get("calls")
+    return [name for name in calls if isinstance(name, str)] if isinstance(calls, tuple) else []
+
+
+def returned(part: Part) -> str:
+    """Return the operator whose value the code of a module gives back, or nothing."""
+    name = part.settings.get("returns")
+    return name if isinstance(name, str) else ""
 
 
 def contains(module: str, name: str) -> bool:
@@ -94,9 +107,9 @@ def require_known_code(
     for name, part in parts.items():
         if is_in(name, beside.own) or (head.root and is_in(name, (head.root,))):
             continue
-        calls = Counter(part.settings.get("calls", ()))
+        calls = Counter(called(part))
         if end and part.kind not in ENDS:
-            calls -= Counter([part.settings.get("returns", "")])
+            calls -= Counter([returned(part)])
         strange = calls.keys() & TELLING - explained
         if strange and part.kind not in ENDS:
             raise CheckpointError(

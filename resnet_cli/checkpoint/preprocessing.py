@@ -28,7 +28,8 @@ def find_preprocess(examined: Examination, tree: Any, location: Location) -> tup
     Returns:
         The settings, and where they are from, in words.
     """
-    return laid_over(*around_network(examined, tree, location), examined.found.applied.normalisation)
+    inside = examined.found.applied.normalisation
+    return laid_over(*around_network(examined, tree, location), inside)
 
 
 def around_network(examined: Examination, tree: Any, location: Location) -> tuple[Preprocess, str]:
