@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from resnet_cli.architectures import PLAIN, Variant
-from resnet_cli.checkpoint.beside import TEMPERATURE, in_words
+from resnet_cli.checkpoint.beside import in_words
 from resnet_cli.checkpoint.configs import Config, find_config
 from resnet_cli.checkpoint.formats import Contents
 from resnet_cli.checkpoint.globals import OTHER_NAMES
+from resnet_cli.checkpoint.kinds import TEMPERATURE
 from resnet_cli.checkpoint.network import Found, find_network
 from resnet_cli.checkpoint.selfmade import parts_from, recorded, require_recorded, variant_from
 from resnet_cli.checkpoint.strangers import stranger

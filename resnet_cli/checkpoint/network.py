@@ -11,7 +11,7 @@ from torchvision.models import ResNet
 
 from resnet_cli.architectures import DILATED, Architecture, Head, Variant, build
 from resnet_cli.checkpoint.activations import ENDS
-from resnet_cli.checkpoint.beside import GENERALISED, Applied, Beside, sort_out
+from resnet_cli.checkpoint.beside import Applied, Beside, sort_out
 from resnet_cli.checkpoint.detect import Detected, detect
 from resnet_cli.checkpoint.facts import (
     parts_of,
@@ -23,6 +23,7 @@ from resnet_cli.checkpoint.facts import (
     with_usual_eps,
 )
 from resnet_cli.checkpoint.heads import FoundHead, find_head
+from resnet_cli.checkpoint.kinds import GENERALISED
 from resnet_cli.checkpoint.outputs import divided, find_end, require_known_code
 from resnet_cli.checkpoint.tree import Part
 from resnet_cli.checkpoint.weights import Weights
@@ -189,8 +190,11 @@ def require_end(
         if not is_layer or not tensor.is_floating_point():
             continue
         size_out, size_in = tensor.shape[:2]
-        rivals = size_in == features and size_out in {1, outputs[-1]}
-        if size_in in outputs or ((rivals or size_out == features) and not beside.is_branch(name)):
+        second = beside.is_branch(name) or (
+            re.fullmatch(rf"{re.escape(head.root)}_?\d+\.weight", name) is not None
+            and size_out not in {1, features, outputs[-1]}
+        )
+        if size_in in outputs or (features in (size_in, size_out) and not second):
             raise CheckpointError(
                 f"its head does not end with {head.root}: {name} is behind it or beside it, and "
                 "how the two belong together is not in the file"
