@@ -197,7 +197,7 @@ def test_the_given_mean_goes_first(network: ResNet) -> None:
     classifier = Classifier.load(path, preprocess=lambda own: adjust(own, preset=None, given=given))
 
     assert classifier.preprocess.mean == (0.1, 0.2, 0.3)
-    assert classifier.preprocess.std == (0.2, 0.2, 0.2)
+    assert classifier.preprocess.std == pytest.approx((0.2, 0.2, 0.2))
 
 
 @pytest.mark.parametrize("name", ["temperature", "T", "scaler.temp"])
