@@ -71,6 +71,7 @@ class Variant:
     ceil_pool: bool = False  # the max pool rounds sizes up and does not pad, as Caffe's does
     dilated: tuple[bool, bool, bool] = (False, False, False)  # layer2, 3, 4, in place of strides
     concat_pool: bool = False  # the largest value of each channel beside the average, as fastai's
+    exponents: int = 0  # of a generalised mean in place of the average: one, or one a channel
 
 
 PLAIN = Variant()
@@ -137,6 +138,22 @@ class ConcatPool(nn.Module):
         )
 
 
+class GeneralisedMean(nn.Module):
+    """The last pool of image retrieval: a mean of powers (GeM), https://arxiv.org/abs/1711.02512."""
+
+    SMALLEST = 1e-6  # of a feature, as its authors' code has it
+
+    def __init__(self, exponents: int) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.empty(exponents))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [N, C, H, W] to [N, C, 1, 1], in float32 inside: powers leave the range of fp16."""
+        exponent = self.p.view(1, -1, 1, 1)
+        powers = features.float().clamp(min=self.SMALLEST).pow(exponent)
+        return powers.mean((2, 3), keepdim=True).pow(1 / exponent).to(features.dtype)
+
+
 class WithoutWeights(TorchFunctionMode):
     """Puts what layers allocate for their weights on the meta device, and does not fill it.
 
@@ -197,6 +214,8 @@ def build(
             network.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         if head is not None:
             network.fc = module_of_head(head)
+        if variant.exponents:
+            network.avgpool = GeneralisedMean(variant.exponents)
     arrange(network, variant)
     return network.eval()
 

@@ -1,9 +1,9 @@
 """The network as it runs: device, precision, folded batch norm, memory format, compile."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from time import perf_counter
 
 import torch
@@ -43,6 +43,7 @@ class Backend:
         preprocess: Preprocess,
         *,
         device: torch.device,
+        activation: str = "softmax",
         precision: str = "fp32",
         compiled: bool = False,
     ) -> None:
@@ -52,10 +53,12 @@ class Backend:
             network: in evaluation mode, on the CPU, in fp32; it is changed in place.
             preprocess: for its normalisation.
             device: from ``find_device``.
+            activation: what makes probabilities of the outputs, of ``ACTIVATIONS``.
             precision: ``fp32``, ``bf16`` or ``fp16``; normalisation and softmax stay in fp32.
             compiled: run through ``torch.compile``.
         """
         self.device = device
+        self.activation = activation
         self.limit: int | None = None
         self.dtype = PRECISIONS[precision]
         ready = fold(network, device, self.dtype)
@@ -123,7 +126,7 @@ class Backend:
     @torch.inference_mode()
     def top(self, pixels: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Probabilities and indices [N, k] of the best classes, computed on the device."""
-        best = probabilities(self.network(pixels)).topk(k)
+        best = probabilities(self.network(pixels), self.activation).topk(k)
         return best.values, best.indices
 
 
@@ -183,11 +186,22 @@ def unpack(packed: Tensor) -> tuple[Tensor, Tensor]:
     return packed[0].view(torch.float32), packed[1].long()
 
 
-def probabilities(logits: Tensor) -> Tensor:
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "softmax": partial(torch.softmax, dim=1),  # one class an image
+    "sigmoid": torch.sigmoid,  # any number of labels an image: each output for itself
+}
+"""What makes probabilities of logits [N, C]."""
+
+
+def probabilities(logits: Tensor, activation: str) -> Tensor:
     """Turn logits [N, C] into probabilities.
 
     A single output is a sigmoid, the probability of index 1: it becomes two columns.
+
+    Args:
+        logits: of the network.
+        activation: of ``ACTIVATIONS``.
     """
     if logits.shape[1] != 1:
-        return logits.softmax(dim=1)
+        return ACTIVATIONS[activation](logits)
     return torch.cat([(-logits).sigmoid(), logits.sigmoid()], dim=1)

@@ -162,7 +162,12 @@ class Classifier:
             preprocess=settings,
             preprocess_source=source,
             backend=make(
-                checkpoint.network(), settings, device=device, precision=precision, compiled=compile
+                checkpoint.network(),
+                settings,
+                device=device,
+                activation=checkpoint.activation,
+                precision=precision,
+                compiled=compile,
             ),
             decoder=Decoder(
                 mode="L" if checkpoint.in_channels == 1 else "RGB",
@@ -188,6 +193,7 @@ class Classifier:
             "model": self.checkpoint.model,
             "classes": list(self.class_names),
             "classes_source": self.checkpoint.classes.source,
+            "multi_label": self.checkpoint.is_multi_label,
             "preprocess": self.preprocess.record(),
             "preprocess_source": self.preprocess_source,
             "exif": "apply" if self.decoder.upright else "ignore",

@@ -49,6 +49,7 @@ def fold(network: ResNet, device: torch.device, dtype: torch.dtype) -> ResNet:
             shortcut = getattr(module, "downsample", None)
             if shortcut is not None:
                 module.downsample = nn.Sequential(folded(*shortcut))
+    network.avgpool = network.avgpool.to(device)  # one that learns stays in fp32
     network.fc = copy.deepcopy(network.fc).to(device, dtype)
     return network
 

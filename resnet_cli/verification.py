@@ -39,7 +39,8 @@ def verify(classifier: Classifier, paths: Sequence[str]) -> Verification:
         if row.error is not None:
             continue
         with torch.inference_mode():
-            plain = probabilities(network(preprocess.normalise(pixels)))[0].tolist()
+            logits = network(preprocess.normalise(pixels))
+            plain = probabilities(logits, classifier.checkpoint.activation)[0].tolist()
         count += 1
         largest = max(largest, *(abs(plain[score.index] - score.prob) for score in row.scores))
         if plain[row.scores[0].index] < max(plain):

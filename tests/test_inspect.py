@@ -342,14 +342,15 @@ def test_statistics_of_a_network_that_saw_one_batch_are_not_warned_of(run: Run) 
 
 def test_unused_keys_are_warned_of(run: Run) -> None:
     extra = {
-        "criterion.weight": torch.ones(3),
+        "extra.weight": torch.ones(7),
+        "criterion.weight": torch.ones(3),  # of a loss, which no prediction takes
         "model.bn1.total_ops": torch.zeros(1),  # of a profiler, which nobody misses
         "n_averaged": torch.tensor(3),  # of an average
     }
     found = inspected(run, saved({"state_dict": {**prefixed(tiny(), "model."), **extra}}))
 
     (warning,) = found["warnings"]
-    assert warning == "unused: criterion.weight"
+    assert warning == "unused: extra.weight"
 
 
 def test_optimizer_state_is_no_cause_for_a_warning(run: Run) -> None:

@@ -50,6 +50,7 @@ def random_checkpoint(name: str) -> Checkpoint:
         preprocess=PRESETS["imagenet-v1"],
         preprocess_source="imagenet-v1",
         notes=(),
+        activation="softmax",
         state=network.state_dict(),
         blanks=iter(partial(build, name, num_classes=OUTPUTS), None),
     )

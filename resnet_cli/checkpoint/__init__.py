@@ -27,6 +27,10 @@ from resnet_cli.preprocess import Preprocess
 __all__ = ["Checkpoint", "Location", "load_checkpoint", "locate", "sha256"]
 
 
+OWNED = ("fc.", "avgpool.")
+"""Tensors that a network has in memory of its own: nothing copies them later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A network that is known, with its weights, before it runs anywhere."""
@@ -47,12 +51,18 @@ class Checkpoint:
     preprocess: Preprocess
     preprocess_source: str  # in words
     notes: tuple[str, ...]  # what was taken for granted, in words
+    activation: str  # what makes probabilities of the outputs: one of ACTIVATIONS in backend
     # under torchvision's names, still mapped from the file
     state: dict[str, Tensor] = field(repr=False)
     blanks: Iterator[ResNet] = field(repr=False)  # each a new one, on the meta device
 
     # sizes and times of the files when they were read
     stamps: tuple[tuple[int, int], ...] = field(default=(), repr=False)
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether each of several outputs has a probability of its own."""
+        return self.activation == "sigmoid" and self.num_classes > 1
 
     @property
     def whereabouts(self) -> list[str]:
@@ -91,7 +101,7 @@ class Checkpoint:
         self.require_untouched()
         network = next(self.blanks)
         state = {
-            name: tensor.to(torch.float32, copy=name.startswith("fc."))
+            name: tensor.to(torch.float32, copy=name.startswith(OWNED))
             if tensor.is_floating_point()
             else tensor
             for name, tensor in self.state.items()
@@ -170,6 +180,7 @@ def load_checkpoint(
         preprocess=preprocess,
         preprocess_source=preprocess_source,
         notes=examined.notes,
+        activation=examined.activation,
         state=found.state,
         blanks=chain([found.blank], iter(found.build, None)),
         stamps=before,

@@ -29,12 +29,19 @@ DO_NOTHING = frozenset(
 )  # fmt: skip
 """Parts of a head that change nothing in evaluation, or that their tensors describe."""
 
+IDLE = frozenset({"Dropout", "Dropout1d", "Dropout2d", "AlphaDropout", "Identity", "Flatten"})
+"""Those of them that change nothing anywhere."""
+
 ORDERED = frozenset({"Sequential", "LinBnDrop"})
 """Modules that compute what is in them one after the other."""
 
-ENDS = frozenset({"Softmax", "LogSoftmax"})
-SIGMOID = ("Sigmoid", 1)  # with how many outputs
-"""What only turns logits into probabilities, which is done to them anyway."""
+ENDS = {
+    "Softmax": "softmax",
+    "LogSoftmax": "softmax",
+    "Sigmoid": "sigmoid",
+    "LogSigmoid": "sigmoid",
+}
+"""Classes at the end that only turn logits into probabilities: what does so here in their place."""
 
 
 def span(found: Sequence[str], root: str, backbone: str, parts: Mapping[str, Part]) -> list[str]:
@@ -95,10 +102,9 @@ def steps(
             [(name, with_eps(layer, parts.get(name))) for name, layer in found]
         )
         return
-    outputs = max((layer.size_out for layer in known.values()), default=0)
+    end = end_among(names, parts)
     for name in names:
-        part, layer = parts[name], known.get(name)
-        is_end = name == names[-1] and (part.kind in ENDS or (part.kind, outputs) == SIGMOID)
+        part, layer, is_end = parts[name], known.get(name), name == end
         if layer is not None:
             yield name, with_eps(layer, part)
         elif part.kind in ACTIVATION_KINDS and not is_end:
@@ -106,6 +112,16 @@ def steps(
             yield name, Layer(ACTIVATION_KINDS[part.kind])
         elif part.kind not in DO_NOTHING and not is_end:
             raise CheckpointError(f"its head has a {part.kind}, which is not known here")
+
+
+def end_among(names: Sequence[str], parts: Mapping[str, Part]) -> str | None:
+    """The module that turns the outputs of a head into probabilities: the last that computes."""
+    for name in reversed(names):
+        if parts[name].kind in ENDS:
+            return name
+        if parts[name].kind not in IDLE:
+            return None
+    return None
 
 
 def follows_file(names: Sequence[str], root: str, parts: Mapping[str, Part]) -> bool:

@@ -26,6 +26,9 @@ PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of its filters, as transformers writes them."""
 
+PROBLEMS = {"single_label_classification": "softmax", "multi_label_classification": "sigmoid"}
+"""What transformers calls the kinds of classification, and what each makes of the outputs."""
+
 HARMLESS = frozenset(
     {"in_chans", "num_classes", "drop_rate", "drop_path_rate", "pretrained", "global_pool"}
 )
@@ -42,6 +45,7 @@ class Config:
     variant: Variant | None = None
     preprocess: Preprocess | None = None
     source: str = ""  # of the preprocessing, in words
+    activation: str | None = None  # what makes probabilities of the outputs: softmax or sigmoid
 
 
 def find_config(path: Path) -> Config:
@@ -136,13 +140,18 @@ def of_transformers(config: Mapping[str, Any], path: Path) -> Config:
     ):
         if config.get(key, usual) != usual:
             raise CheckpointError(f"its {key} is {config[key]}, torchvision's {usual}")
+    problem = config.get("problem_type") or "single_label_classification"
+    if problem not in PROBLEMS:
+        raise CheckpointError(f"its problem_type is {problem}: no classes to tell apart")
+    activation = PROBLEMS[problem]
     variant = Variant(stride_in_1x1=bool(config.get("downsample_in_bottleneck", False)))
     for name in PROCESSORS:
         record = read_object(path.with_name(name))
         record = record.get("image_processor", record)
         if "image_mean" in record or "do_normalize" in record:
-            return Config("transformers", variant, processed(record), f"of {name}")
-    return Config("transformers", variant)
+            prepared = processed(record)
+            return Config("transformers", variant, prepared, f"of {name}", activation)
+    return Config("transformers", variant, activation=activation)
 
 
 def processed(record: Mapping[str, Any]) -> Preprocess:

@@ -102,6 +102,7 @@ def description(checkpoint: Checkpoint) -> dict[str, Any]:
         "model": checkpoint.model,
         **names,
         "preprocess": checkpoint.preprocess.record(),
+        **({"activation": checkpoint.activation} if checkpoint.is_multi_label else {}),
         # what was only assumed is assumed of the new file as well
         **record_of(() if checkpoint.assumed else checkpoint.head, checkpoint.variant),
     }

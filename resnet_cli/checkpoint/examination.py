@@ -2,15 +2,17 @@
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from resnet_cli.architectures import PLAIN, Variant
+from resnet_cli.checkpoint.beside import in_words
 from resnet_cli.checkpoint.configs import Config, find_config
 from resnet_cli.checkpoint.formats import Contents
 from resnet_cli.checkpoint.globals import OTHER_NAMES
+from resnet_cli.checkpoint.kinds import TEMPERATURE
 from resnet_cli.checkpoint.modules import with_modules
 from resnet_cli.checkpoint.network import Found, find_network
 from resnet_cli.checkpoint.selfmade import parts_from, recorded, require_recorded, variant_from
@@ -32,6 +34,8 @@ HARMLESS = frozenset(
      "types", "uuid"}
 )  # fmt: skip
 """Modules of the standard library whose objects people keep in checkpoints."""
+
+MULTI_LABEL = "multi-label: each probability is the output's own sigmoid; they do not sum to 1"
 
 CAFFE_STYLE = re.compile(r"""\bstyle\W{1,5}caffe\b""")
 """In the configuration that OpenMMLab's libraries keep in a checkpoint."""
@@ -66,6 +70,12 @@ class Examination:
         return f"{start}head.fc.weight" in self.weights.tensors
 
     @property
+    def activation(self) -> str:
+        """What makes probabilities of the outputs: ``softmax``, or ``sigmoid`` for each alone."""
+        said = (self.record.get("activation"), self.found.end, self.config.activation)
+        return "sigmoid" if "sigmoid" in said or self.found.num_classes == 1 else "softmax"
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What was taken for granted, in words."""
         variant, found = self.found.variant, []
@@ -85,7 +95,24 @@ class Examination:
             found.append("the max pool rounds up and does not pad, as Caffe's")
         if any(variant.dilated):
             found.append("layers " + dilated_layers(variant) + " dilate instead of striding")
+        found += beside_notes(self.found, self.weights.prefix)
+        if self.activation == "sigmoid" and self.found.num_classes > 1:
+            found.append(MULTI_LABEL)
         return tuple(found)
+
+
+def beside_notes(found: Found, prefix: str) -> Iterator[str]:
+    """Yield what became of the tensors beside a network, in words."""
+    applied = found.applied
+    if applied.exponent is not None:
+        name, exponent = applied.exponent
+        value = f"{float(exponent):.4g}" if len(exponent) == 1 else "one a channel"
+        yield f"the last pool is a generalised mean, exponent {value} ({name})"
+    if applied.temperature is not None and found.head:
+        name, value = applied.temperature
+        yield f"the outputs are divided by the temperature {value:.4g} ({name})"
+    if found.unused:
+        yield f"unused: {in_words(found.unused, prefix)}"
 
 
 def dilated_layers(variant: Variant) -> str:
@@ -117,6 +144,7 @@ def examine(
         config = find_config(path)
         refuse_other_pools(contents.tree)
         default = variant_from(record.get("variant")) or config.variant or styled(contents.tree)
+        weights = with_temperature(weights, contents.tree)
         weights, found = with_head(weights, contents.tree, default=default, dilated=dilated)
         require_recorded(record, found.architecture.name, found.head)
         refuse_other_strides(weights, found)
@@ -129,6 +157,16 @@ def examine(
     except SettingError as error:  # a variant that its network has not
         raise CheckpointError(f"cannot load {path}: {error}") from error
     return Examination(weights, found, config, record, default is not None)
+
+
+def with_temperature(weights: Weights, tree: Any) -> Weights:
+    """The weights with a temperature that stands beside their dict, in the dict around it."""
+    around, _, key = weights.state_key.rpartition(".")
+    if not key:
+        return weights
+    found = tensors_in(dict(containers(tree)).get(around))
+    near = {name: one for name, one in found.items() if TEMPERATURE.holds(name, one)}
+    return replace(weights, tensors={**weights.tensors, **near})
 
 
 def with_head(

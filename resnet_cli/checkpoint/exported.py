@@ -19,20 +19,35 @@ DEFAULTS: Mapping[str, Any] = {"stride": 1, "padding": 0, "dilation": 1, "ceil_m
 """Of torch's operators; the graph leaves out what was not given."""
 
 
+PASSED_ON = frozenset({"dropout", "flatten", "view", "reshape", "squeeze", "alias", "contiguous"})
+"""Operators that hand on the values they are given."""
+
+
 def parts_of(model: Mapping[str, Any]) -> dict[str, Part]:
     """The modules of an exported network by name; a pool without weights under its node's name.
+
+    The network itself, under no name, has the operators of all, and the last one.
 
     Args:
         model: the description in the archive.
     """
     module = model["graph_module"]
     names = dict(parameters(module["signature"]["input_specs"]))
-    return {
+    nodes = module["graph"]["nodes"]
+    calls = [operator(node) for node in nodes]
+    last = next((name for name in reversed(calls) if name not in PASSED_ON), "")
+    whole = Part("ExportedProgram", {"calls": tuple(dict.fromkeys(calls)), "returns": last})
+    return {"": whole} | {
         name: part
-        for node in module["graph"]["nodes"]
+        for node in nodes
         if node["target"] in WANTED
         for name, part in [described(node, names)]
     }
+
+
+def operator(node: Mapping[str, Any]) -> str:
+    """The bare name of what a node computes: ``relu`` of ``torch.ops.aten.relu_.default``."""
+    return str(node["target"]).removeprefix("torch.ops.aten.").partition(".")[0].strip("_")
 
 
 def parameters(specs: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:

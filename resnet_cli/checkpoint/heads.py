@@ -8,7 +8,14 @@ from itertools import pairwise
 from torch import Tensor
 
 from resnet_cli.architectures import Head, Layer
-from resnet_cli.checkpoint.activations import ORDERED, follows_file, span, steps
+from resnet_cli.checkpoint.activations import (
+    ENDS,
+    ORDERED,
+    end_among,
+    follows_file,
+    span,
+    steps,
+)
 from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
 
@@ -25,6 +32,8 @@ class FoundHead:
     state: Mapping[str, Tensor] = field(repr=False)  # under fc
     names: frozenset[str]  # full names of the tensors that it is made of
     assumed: bool = False  # whether the activations are a convention, not a fact of the file
+    last: str = ""  # full name of its last layer
+    end: str | None = None  # softmax or sigmoid, where one is part of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +202,11 @@ def describe(found: list[Parameters], backbone: str, parts: Mapping[str, Part]) 
     names = frozenset(f"{one.name}.{key}" for one in found for key in one.tensors)
     told = follows_file(inside, root, parts)
     assumed = not told and any(layer.kind == "relu" for layer in layers)
-    return FoundHead(root, layers, state, names, assumed)
+    last = [name for name, _ in listed if name in states][-1]
+    end = end_among(inside, parts) if told else None
+    return FoundHead(
+        root, layers, state, names, assumed, last, ENDS[parts[end].kind] if end else None
+    )
 
 
 def is_sequential(name: str, parts: Mapping[str, Part]) -> bool:

@@ -152,13 +152,13 @@ def warn(examined: Examination, contents: Contents) -> Iterator[str]:
     """Yield what a careful user would want to know."""
     found = examined.found
     yield from examined.notes
+    if (inside := found.applied.normalisation) is not None:
+        yield f"it normalises pixels itself: mean and std are {inside.where}"
     for name, tensor in found.state.items():
         if sentence := complaint(name, tensor):
             yield sentence
     if sentence := untrained(found.state):
         yield sentence
-    if found.unused:
-        yield f"unused: {listed(found.unused)}"
     if found.head and (found.pretext or found.projects):
         yield "its head seems to be for learning without labels: it may not tell classes apart"
     titles = [weights.title for weights in candidates(contents.tree)]

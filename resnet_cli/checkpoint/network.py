@@ -4,11 +4,14 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 from torchvision.models import ResNet
 
 from resnet_cli.architectures import DILATED, Architecture, Head, Variant, build
+from resnet_cli.checkpoint.activations import ENDS
+from resnet_cli.checkpoint.beside import Applied, Beside, sort_out
 from resnet_cli.checkpoint.detect import Detected, detect
 from resnet_cli.checkpoint.facts import (
     parts_of,
@@ -20,12 +23,12 @@ from resnet_cli.checkpoint.facts import (
     with_usual_eps,
 )
 from resnet_cli.checkpoint.heads import FoundHead, find_head
+from resnet_cli.checkpoint.kinds import GENERALISED
+from resnet_cli.checkpoint.outputs import divided, find_end, require_known_code
 from resnet_cli.checkpoint.tree import Part
-from resnet_cli.checkpoint.weights import Weights, prefixes
+from resnet_cli.checkpoint.weights import Weights
 from resnet_cli.errors import CheckpointError
-
-COUNTERS = re.compile(r"(.*\.)?(num_batches_tracked|total_ops|total_params|n_averaged)")
-"""Tensors that change no prediction: of batch norm, of two profilers, of an average."""
+from resnet_cli.text import amount
 
 PRETEXTS = re.compile(
     r"(^|\.)(queue|queue_ptr|encoder_[qk]|base_encoder|momentum_encoder|predictor|projector"
@@ -47,7 +50,9 @@ class Found:
     assumed: bool  # whether the activations of the head are a convention
     variant: Variant
     state: dict[str, Tensor] = field(repr=False)  # under torchvision's names
-    unused: tuple[str, ...]  # tensors of the container that belong to something else
+    applied: Applied  # what beside backbone and head is used
+    end: str | None  # softmax or sigmoid, where the file says how its outputs end
+    unused: tuple[str, ...]  # tensors of the container that nothing uses and nothing explains
     pretext: str | None  # a name that only networks have which learned without labels
     blank: ResNet = field(repr=False)  # without weights
     build: Callable[[], ResNet] = field(repr=False)  # another such
@@ -82,21 +87,21 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     """
     backbone, others = weights.backbone()
     detected = detect(backbone)
-    head = head_of(weights, others, detected)
-    around = {name: part for name, part in weights.parts.items() if not is_under(name, head.root)}
-    ours, beside = parts_of(around, weights.prefix, weights.layout)
     told = default or weights.layout.default
-    told = replace(told, dilated=DILATED) if dilated else told
-    variant = variant_of(detected.architecture, ours, beside, told)
-    sizes = [layer.size_in for layer in head.layers if layer.size_in]
-    doubled = sizes[:1] == [2 * detected.features]
-    variant = replace(variant, concat_pool=doubled)
-    complete = {**completed(backbone, weights, ours), **head.state}
+    beside = sort_out(weights, others, detected.in_channels)
+    applied = beside.applied
+    head = head_of(weights, beside.rest, detected)
+    end = find_end(weights.parts, head) if head.layers else None
+    require_known_code(weights.parts, head, beside, end)
+    ours, around = parts_of(outside(weights.parts, head.root), weights.prefix, weights.layout)
+    usual = replace(told, dilated=DILATED) if dilated else told
+    variant = variant_of(detected.architecture, ours, without_ends(around), usual)
+    variant = replace(variant, **pools(head, applied, detected.features))
+    complete = {**completed(backbone, weights, ours), **learned(head, applied)}
     pretext = next(filter(PRETEXTS.search, weights.tensors), None)
-    around_head = {name: others[name] for name in others if name not in head.names}
-    unused = [name for name in others if name not in head.names and not COUNTERS.fullmatch(name)]
+    unused = beside.unused(head.names)
     if head.layers and not pretext:
-        require_end(head, detected.features, elsewhere(weights, around_head))
+        require_end(head, detected, beside, unused)
     build_another = partial(
         build,
         detected.architecture.name,
@@ -108,7 +113,7 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     require_same(blank, ours)
     names = list(blank.state_dict()) if head.layers else backbone_names(blank)
     # what learns without labels has more than one network in it
-    strangers = [] if pretext else [n for n in unused if n.startswith(weights.prefix)]
+    strangers = [] if pretext else beside.strangers(unused)
     require_whole(detected.architecture.name, names, complete)
     require_fit(blank, names, complete, strangers)
     return Found(
@@ -118,6 +123,8 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
         assumed=head.assumed,
         variant=variant,
         state=complete,
+        applied=applied,
+        end=end,
         unused=tuple(unused),
         pretext=pretext,
         blank=blank,
@@ -125,26 +132,74 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     )
 
 
-def elsewhere(weights: Weights, others: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors that are of no other network in the same container."""
-    twins = [prefix for _, prefix in prefixes(weights.tensors) if prefix != weights.prefix]
-    return {name: t for name, t in others.items() if not name.startswith(tuple(twins))}
+def outside(parts: Mapping[str, Part], root: str) -> dict[str, Part]:
+    """The parts of a network without those of its head."""
+    return {name: part for name, part in parts.items() if not is_under(name, root)}
 
 
-def require_end(head: FoundHead, features: int, others: Mapping[str, Tensor]) -> None:
-    """Refuse half a head: a layer behind the one that was found, or beside it.
+def without_ends(around: Mapping[str, Part]) -> dict[str, Part]:
+    """The parts around a backbone without what is read off them elsewhere: ends, and last pools."""
+    return {
+        name: part
+        for name, part in around.items()
+        if "." in name or not (part.kind in ENDS or GENERALISED.search(part.kind))
+    }
+
+
+def pools(head: FoundHead, applied: Applied, features: int) -> dict[str, Any]:
+    """Fields of a variant that say how features are pooled.
+
+    Raises:
+        CheckpointError: in a way that is not known here.
+    """
+    sizes = [layer.size_in for layer in head.layers if layer.size_in]
+    doubled = sizes[:1] == [2 * features]
+    if applied.exponent is None:
+        return {"concat_pool": doubled}
+    name, exponent = applied.exponent
+    if doubled or len(exponent) not in (1, features):
+        raise CheckpointError(
+            f"its last pool has {amount(len(exponent), 'exponent')} ({name}): a generalised mean "
+            f"of {features} features has one, or one for each"
+        )
+    return {"exponents": len(exponent)}
+
+
+def learned(head: FoundHead, applied: Applied) -> dict[str, Tensor]:
+    """The tensors behind a backbone: those of its head, and the exponent of its last pool."""
+    state = dict(head.state)
+    if head.layers and applied.temperature is not None:
+        state = divided(head, applied.temperature)
+    if applied.exponent is not None:
+        state["avgpool.p"] = applied.exponent[1]
+    return state
+
+
+def require_end(
+    head: FoundHead, detected: Detected, beside: Beside, unused: Mapping[str, Tensor]
+) -> None:
+    """Refuse half a network: a layer behind the head that was found, before it, or its rival.
 
     Raises:
         CheckpointError: names the layer.
     """
-    outputs = {layer.size_out for layer in head.layers if layer.size_out}
-    for name, tensor in others.items():
+    features, channels = detected.features, detected.in_channels
+    outputs = [layer.size_out for layer in head.layers if layer.size_out]
+    for name, tensor in unused.items():
         is_layer = tensor.ndim == 2 or (tensor.ndim == 4 and tensor.shape[2:] == (1, 1))
-        if is_layer and tensor.is_floating_point() and tensor.shape[1] in {features, *outputs}:
+        if not is_layer or not tensor.is_floating_point():
+            continue
+        size_out, size_in = tensor.shape[:2]
+        second = beside.is_branch(name) or (
+            re.fullmatch(rf"{re.escape(head.root)}_?\d+\.weight", name) is not None
+            and size_out not in {1, features, outputs[-1]}
+        )
+        if size_in in outputs or (features in (size_in, size_out) and not second):
             raise CheckpointError(
                 f"its head does not end with {head.root}: {name} is behind it or beside it, and "
                 "how the two belong together is not in the file"
             )
+    beside.require_idle(unused, head.names, features=features, channels=channels)
 
 
 def is_under(name: str, root: str) -> bool:

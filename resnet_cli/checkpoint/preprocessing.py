@@ -8,6 +8,7 @@ from typing import Any
 from resnet_cli.checkpoint.examination import Examination
 from resnet_cli.checkpoint.hub import preprocess_of
 from resnet_cli.checkpoint.locate import Location
+from resnet_cli.checkpoint.normalisation import laid_over
 from resnet_cli.checkpoint.statistics import find_statistics
 from resnet_cli.checkpoint.transforms import find_transforms
 from resnet_cli.errors import SettingError
@@ -16,6 +17,24 @@ from resnet_cli.preprocess import CAFFE, MSRA, PRESETS, Preprocess
 
 def find_preprocess(examined: Examination, tree: Any, location: Location) -> tuple[Preprocess, str]:
     """What the checkpoint or the published weights record, else ``imagenet-v1``.
+
+    The mean and deviation of a network that normalises by itself go before all others: what it
+    was fed is not normalised.
+
+    Args:
+        examined: what is in the file.
+        tree: all that is in it.
+        location: of the file.
+
+    Returns:
+        The settings, and where they are from, in words.
+    """
+    inside = examined.found.applied.normalisation
+    return laid_over(*around_network(examined, tree, location), inside)
+
+
+def around_network(examined: Examination, tree: Any, location: Location) -> tuple[Preprocess, str]:
+    """The same, but for what the network does by itself.
 
     Args:
         examined: what is in the file.

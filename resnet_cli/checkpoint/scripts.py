@@ -11,6 +11,10 @@ POOL = re.compile(rf"\(\w+, {SIDES}, {SIDES}, {SIDES}, {SIDES}(?:, (True|False))
 NORM = re.compile(r"batch_norm\([^()]*?, ([\d.]+(?:e-\d+)?)(?:, (?:True|False))?,? ?\)")
 
 
+CALL = re.compile(r"\b(?:torch|ops\.\w+)\.([a-z]\w*)\(")
+RETURN = re.compile(r"\n\s+return ([^\n]*)")
+
+
 def code_file(path: str) -> str:
     """The file in an archive that defines a class, ``__torch__.torch.nn.modules.conv.Conv2d``."""
     return "code/" + path.rpartition(".")[0].replace(".", "/") + ".py"
@@ -23,7 +27,19 @@ def settings_in(code: str, kind: str) -> dict[str, Any]:
         match = pattern.search(body) if kind.startswith(ending) else None
         if match:
             return read(match)
-    return {}
+    return of_calls(body.partition("def forward(")[2].partition("\n  def ")[0])
+
+
+def of_calls(forward: str) -> dict[str, Any]:
+    """Operators that the code of a module calls itself, and the one whose value it returns."""
+    calls = tuple(dict.fromkeys(name.rstrip("_") for name in CALL.findall(forward)))
+    if not calls:
+        return {}
+    returned = RETURN.findall(forward)
+    value = returned[-1] if returned else ""
+    assigned = re.findall(rf"\n\s+{re.escape(value)} = ([^\n]*)", forward) if value else []
+    last = CALL.match(assigned[-1] if assigned else value)
+    return {"calls": calls, "returns": last[1].rstrip("_") if last else ""}
 
 
 def of_convolution(match: re.Match[str]) -> dict[str, Any]:

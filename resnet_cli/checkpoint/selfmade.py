@@ -13,7 +13,7 @@ from resnet_cli.errors import CheckpointError
 
 MARK = "resnet-cli"  # under "written_by"
 
-KEYS = ("model", "classes", "preprocess", "variant", "head")
+KEYS = ("model", "classes", "preprocess", "variant", "head", "activation")
 
 SHARED = ("model", "classes", "preprocess")  # what others may write in the same form
 
@@ -108,6 +108,8 @@ def require_recorded(record: Mapping[str, Any], model: str, head: Head) -> None:
     """
     if "head" not in record:  # written by another program
         return
+    if record["activation"] not in (None, "softmax", "sigmoid"):
+        raise CheckpointError(f"its recorded activation is unknown here: {record['activation']}")
     if record["model"] not in (None, model):
         raise CheckpointError(
             f"its record says {record['model']}, its tensors are of a {model}: was it edited?"

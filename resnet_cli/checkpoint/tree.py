@@ -1,7 +1,7 @@
 """What a file holds: tensors in plain containers, and stand-ins for objects of any other class."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ LONGEST = 1000  # characters of a path of keys, further than any honest file nes
 MOST_SLOTS = 100  # attributes of an object that keeps them in two places
 MOST_INSIDE = 300_000  # things in objects, which may have them in common; 20,000 in a ResNet-152
 PART = 40  # things in a module
+MOST_LISTED = 16  # of a list among the settings of a module: a number a channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +163,7 @@ def members(module: Foreign) -> tuple[list[tuple[str, Tensor]], list[tuple[str, 
     attributes = module.attributes
     if "_modules" in attributes:
         tables = [as_mapping(attributes.get(f"_{kind}")) for kind in ("parameters", "buffers")]
-        transient = attributes.get("_non_persistent_buffers_set")
-        transient = transient if isinstance(transient, set | list | tuple) else ()
+        transient = untold(attributes)
         inside = {key: value for table in tables for key, value in table.items()}
         inside = {key: value for key, value in inside.items() if key not in transient}
         inside |= as_mapping(attributes["_modules"])
@@ -176,13 +176,29 @@ def members(module: Foreign) -> tuple[list[tuple[str, Tensor]], list[tuple[str, 
 
 
 def settings_of(module: Foreign) -> dict[str, Any]:
-    """Numbers, words and sizes among the attributes of a module."""
+    """Numbers, words, sizes and short lists among the attributes of a module.
+
+    Tensors too that are in no state dict: of its own ``__dict__``, and buffers that are not saved.
+    """
+    attributes = module.attributes
     own = {
         key: value
-        for key, value in module.attributes.items()
+        for key, value in attributes.items()
         if isinstance(value, bool | int | float | str | tuple)
+        or (isinstance(value, list) and len(value) <= MOST_LISTED)
     }
-    return {**module.settings, **own}
+    loose: dict[str, Any] = {}
+    if "_modules" in attributes:
+        transient = as_mapping(attributes.get("_buffers")) if untold(attributes) else {}
+        kept = {key: value for key, value in transient.items() if key in untold(attributes)}
+        loose = {**tensors_in(attributes), **tensors_in(kept)}
+    return {**module.settings, **own, **loose}
+
+
+def untold(attributes: Mapping[str, Any]) -> Collection[Any]:
+    """The names of buffers of a module that no state dict has."""
+    names = attributes.get("_non_persistent_buffers_set")
+    return names if isinstance(names, set | list | tuple) else ()
 
 
 INTERNALS = frozenset({"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"})

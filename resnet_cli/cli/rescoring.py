@@ -9,7 +9,7 @@ import click
 
 from resnet_cli.checkpoint.classes import read_given
 from resnet_cli.cli.figures import Files
-from resnet_cli.cli.scoring import Settings, layout, publish, telling, writers
+from resnet_cli.cli.scoring import ONE_OF_SEVERAL, Settings, layout, publish, telling, writers
 from resnet_cli.cli.terminal import note, progress_bar
 from resnet_cli.evaluate import Evaluation, Scorecard
 from resnet_cli.evaluate.illustrated import illustrated
@@ -47,7 +47,9 @@ def rescore(predictions: Path, classes: Sequence[str], files: Files, settings: S
     evaluation, unknown = scored(saved, truth, files, settings)
     if unknown:
         note(f"{unknown:,} rows without a class are left out")
-    if evaluation.images and evaluation.loss is None:
+    if saved.is_multi_label:
+        note(ONE_OF_SEVERAL)
+    elif evaluation.images and evaluation.loss is None:
         top5 = ", top-5" if evaluation.top5 is None and len(saved.names) > 5 else ""
         note(f"the rows do not hold every class (-k): no loss, no temperature{top5}")
     figures = {**evaluation.record(), "audit": None, "run": saved.record}
@@ -57,7 +59,12 @@ def rescore(predictions: Path, classes: Sequence[str], files: Files, settings: S
 
 def scored(saved: Saved, truth: Truth, files: Files, settings: Settings) -> tuple[Evaluation, int]:
     """Score every row whose class is known, and count the others."""
-    scorecard = Scorecard(saved.names, threshold=settings.threshold, present=saved.present(truth))
+    scorecard = Scorecard(
+        saved.names,
+        threshold=settings.threshold,
+        present=saved.present(truth),
+        multi_label=saved.is_multi_label,
+    )
     unknown = unseen = 0
     with ExitStack() as stack:
         options = laid_out(saved, truth, files, settings, scorecard)

@@ -27,6 +27,11 @@ from resnet_cli.tally import Tally
 from resnet_cli.writers import Options, Write, open_writer, saying
 from resnet_cli.writers.names import names_for
 
+ONE_OF_SEVERAL = (
+    "multi-label: an image counts as right where the likeliest label is its class; no loss and no "
+    "calibration, as its other labels are unknown"
+)
+
 MOST_TOLD = 10  # pictures that cannot be read, each in a line; all are counted
 
 
@@ -71,6 +76,8 @@ def score(classifiers: Sequence[Classifier], files: Files, settings: Settings) -
     dataset = labelled(settings, classifier.class_names)
     for sentence in dataset.notes:
         note(sentence)
+    if classifier.checkpoint.is_multi_label:
+        note(ONE_OF_SEVERAL)
     if settings.verify:
         verified(classifier, dataset.inputs, settings.verify)
     begin = perf_counter()
@@ -136,7 +143,12 @@ def scored(
     threads = settings.workers or available_cores()
     tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
     record = Record(classifier, tally, settings.topk, settings.threshold)
-    scorecard = Scorecard(names, threshold=settings.threshold, present=dataset.present)
+    scorecard = Scorecard(
+        names,
+        threshold=settings.threshold,
+        present=dataset.present,
+        multi_label=classifier.checkpoint.is_multi_label,
+    )
     total = len(dataset.paths)
     predictions = classifier.predict(
         pinned(dataset.inputs, record.inputs),

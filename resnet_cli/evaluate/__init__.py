@@ -115,6 +115,7 @@ class Scorecard:
         *,
         threshold: float | None = None,
         present: Collection[int] = (),
+        multi_label: bool = False,
     ) -> None:
         """Begin with no image.
 
@@ -122,8 +123,11 @@ class Scorecard:
             names: class names, one an output.
             threshold: best probability, 0 to 1, below which an image is set aside; None keeps all.
             present: the classes that have images, where they are known.
+            multi_label: the probabilities of an image are each their own: the true class is known
+                and no other is known to be false, so there is no loss and no calibration.
         """
         self.names = names
+        self.multi_label = multi_label
         self.threshold = threshold
         self.present = frozenset(present)
         self.in_subset = self.right_in_subset = 0
@@ -199,7 +203,7 @@ class Scorecard:
         """Work out every figure."""
         matrix = self.halves[0] + self.halves[1]
         rows = class_rows(matrix, self.names)
-        complete = self.images > 0 and self.losses == self.images
+        complete = self.images > 0 and self.losses == self.images and not self.multi_label
         ranked = len(self.names) > TOP and self.ranked == self.images
         return Evaluation(
             images=self.images,
@@ -209,7 +213,7 @@ class Scorecard:
             subset=self.subset(),
             loss=self.loss / self.images if complete else None,
             means=means(rows),
-            ece=self.reliability.error() if self.images else None,
+            ece=self.reliability.error() if self.images and not self.multi_label else None,
             temperature=self.log_probs.temperature() if complete else None,
             kept=self.kept_share(),
             order=find_order(self.halves, self.names) if self.images else None,

@@ -79,8 +79,13 @@ class Ledger:
         names = [classifier.class_names for classifier in classifiers]
         self.checkpoints = tuple(str(each.checkpoint.path) for each in classifiers)
         self.scorecards = [
-            Scorecard(each, threshold=threshold, present=classes)
-            for each, classes in zip(names, present or [()] * len(names), strict=True)
+            Scorecard(
+                each.class_names,
+                threshold=threshold,
+                present=classes,
+                multi_label=each.checkpoint.is_multi_label,
+            )
+            for each, classes in zip(classifiers, present or [()] * len(classifiers), strict=True)
         ]
         self.common = common_numbers(names)
         pairs = list(combinations(range(len(classifiers)), 2))

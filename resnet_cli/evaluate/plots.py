@@ -269,7 +269,7 @@ def plain(all_axes: Sequence[Axes]) -> None:
 
 def verdict(evaluation: Evaluation) -> str:
     """Calibration error and the temperature that would mend it."""
-    words = f"Calibration error {evaluation.ece or 0.0:.3f}"
+    words = f"Calibration error {'unknown' if evaluation.ece is None else f'{evaluation.ece:.3f}'}"
     found = evaluation.temperature
     if found is None or found.at_bound:
         return words

@@ -28,6 +28,11 @@ class Saved:
     base: Path  # the folder that the paths of its rows are seen from
     record: Mapping[str, Any] | None  # of the run that made it
 
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether the probabilities of a row are each their own."""
+        return bool((self.record or {}).get("multi_label"))
+
     def rows(self) -> Generator[Prediction]:
         """Yield its rows; one that holds every class gets its distribution.
 

@@ -13,6 +13,9 @@ from resnet_cli.writers.rows import Layout
 FREE = frozenset({"checkpoint.path", "classes_source", "preprocess_source", "device", "compiled"})
 """What may differ when a run goes on with the rows of another: it decides no row."""
 
+BEFORE: Mapping[str, Any] = {"multi_label": False}
+"""What held for the runs of earlier versions, which did not record it."""
+
 SHOWN = 16  # characters of a value that differs
 
 
@@ -73,7 +76,8 @@ def check_same(output: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
     Raises:
         ResumeError: names every setting that differs.
     """
-    found = list(differences({name: before.get(name) for name in now}, now))
+    recorded = {name: before.get(name, BEFORE.get(name)) for name in now}
+    found = list(differences(recorded, now))
     if found:
         raise ResumeError(
             output,
