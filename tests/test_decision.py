@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 
 from conftest import Run
-from resnet_cli.records import Prediction, Score
+from resnet_cli.records import Prediction, Score, decide
 from resnet_cli.writers import Options, open_writer
 from resnet_cli.writers.readers import read_rows
 
@@ -113,6 +113,16 @@ def test_lines_show_label_and_decision(predict: Run, photos: Path) -> None:
     assert len(lines) == 10
     for line in lines:
         assert re.search(r"  uncertain \([abc] 0\.\d{3}\)  [abc] 0\.\d{3}  \d+\.\d ms$", line)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "decision"), [(None, None), (0.5, "a"), (0.5000001, "uncertain"), (0.0, "a")]
+)
+def test_a_probability_that_reaches_the_threshold_decides(
+    threshold: float | None, decision: str | None
+) -> None:
+    assert decide([Score("a", 0, 0.5)], threshold) == decision
+    assert decide([], threshold) is None
 
 
 ODD = [
