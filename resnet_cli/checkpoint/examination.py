@@ -67,7 +67,7 @@ class Examination:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was taken for granted, in words."""
-        variant, found = self.found.variant, []
+        variant, found = self.found.variant, list(self.weights.notes)
         if self.found.assumed:
             found.append("the activations of the head are not in the file: taken for ReLU")
         bottlenecks = self.found.architecture.block == "Bottleneck"

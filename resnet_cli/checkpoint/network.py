@@ -19,9 +19,10 @@ from resnet_cli.checkpoint.facts import (
     with_statistics,
     with_usual_eps,
 )
+from resnet_cli.checkpoint.harmless import is_bookkeeping
 from resnet_cli.checkpoint.heads import FoundHead, find_head
 from resnet_cli.checkpoint.tree import Part
-from resnet_cli.checkpoint.weights import Weights, prefixes
+from resnet_cli.checkpoint.weights import Weights
 from resnet_cli.errors import CheckpointError
 
 COUNTERS = re.compile(r"(.*\.)?(num_batches_tracked|total_ops|total_params|n_averaged)")
@@ -30,7 +31,7 @@ COUNTERS = re.compile(r"(.*\.)?(num_batches_tracked|total_ops|total_params|n_ave
 PRETEXTS = re.compile(
     r"(^|\.)(queue|queue_ptr|encoder_[qk]|base_encoder|momentum_encoder|predictor|projector"
     r"|projection_head|projection|prototypes|online_network|target_network|online_encoder"
-    r"|target_encoder|teacher|student)(\.|$)"
+    r"|target_encoder)(\.|$)|(^|\.)last_layer\.weight$"
 )
 """Names beside networks that learned without labels: what they have for a head tells no classes."""
 
@@ -88,15 +89,13 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     told = default or weights.layout.default
     told = replace(told, dilated=DILATED) if dilated else told
     variant = variant_of(detected.architecture, ours, beside, told)
-    sizes = [layer.size_in for layer in head.layers if layer.size_in]
-    doubled = sizes[:1] == [2 * detected.features]
-    variant = replace(variant, concat_pool=doubled)
+    variant = replace(variant, concat_pool=takes_both_pools(weights, head, detected.features))
     complete = {**completed(backbone, weights, ours), **head.state}
-    pretext = next(filter(PRETEXTS.search, weights.tensors), None)
+    pretext = pretext_of(weights, sizes_out(head.layers))
     around_head = {name: others[name] for name in others if name not in head.names}
     unused = [name for name in others if name not in head.names and not COUNTERS.fullmatch(name)]
     if head.layers and not pretext:
-        require_end(head, detected.features, elsewhere(weights, around_head))
+        require_end(head, detected.features, around_head)
     build_another = partial(
         build,
         detected.architecture.name,
@@ -108,7 +107,8 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     require_same(blank, ours)
     names = list(blank.state_dict()) if head.layers else backbone_names(blank)
     # what learns without labels has more than one network in it
-    strangers = [] if pretext else [n for n in unused if n.startswith(weights.prefix)]
+    beside_it = [n for n in unused if n.startswith(weights.prefix) and not is_bookkeeping(n)]
+    strangers = [] if pretext else beside_it
     require_whole(detected.architecture.name, names, complete)
     require_fit(blank, names, complete, strangers)
     return Found(
@@ -125,10 +125,20 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     )
 
 
-def elsewhere(weights: Weights, others: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors that are of no other network in the same container."""
-    twins = [prefix for _, prefix in prefixes(weights.tensors) if prefix != weights.prefix]
-    return {name: t for name, t in others.items() if not name.startswith(tuple(twins))}
+def sizes_out(head: Head) -> set[int]:
+    """Numbers that come out of the layers of a head."""
+    return {layer.size_out for layer in head if layer.size_out}
+
+
+def pretext_of(weights: Weights, sizes: set[int]) -> str | None:
+    """Return the first name that says that a network learned without labels, or None."""
+    for name in filter(PRETEXTS.search, weights.tensors):
+        layer, _, own = name.rpartition(".")
+        biased = layer.endswith("last_layer") and f"{layer}.bias" in weights.tensors
+        queue = own.startswith("queue") and not sizes & set(weights.tensors[name].shape)
+        if not biased and not queue:
+            return name
+    return None
 
 
 def require_end(head: FoundHead, features: int, others: Mapping[str, Tensor]) -> None:
@@ -137,14 +147,30 @@ def require_end(head: FoundHead, features: int, others: Mapping[str, Tensor]) ->
     Raises:
         CheckpointError: names the layer.
     """
-    outputs = {layer.size_out for layer in head.layers if layer.size_out}
+    outputs = sizes_out(head.layers)
     for name, tensor in others.items():
+        if is_bookkeeping(name):
+            continue
         is_layer = tensor.ndim == 2 or (tensor.ndim == 4 and tensor.shape[2:] == (1, 1))
         if is_layer and tensor.is_floating_point() and tensor.shape[1] in {features, *outputs}:
             raise CheckpointError(
                 f"its head does not end with {head.root}: {name} is behind it or beside it, and "
                 "how the two belong together is not in the file"
             )
+
+
+def takes_both_pools(weights: Weights, head: FoundHead, features: int) -> bool:
+    """Whether a head takes the maxima of the features beside their averages.
+
+    Raises:
+        CheckpointError: it takes the features of two networks.
+    """
+    sizes = [layer.size_in for layer in head.layers if layer.size_in]
+    doubled = sizes[:1] == [2 * features]
+    if doubled and weights.twins and not f"{head.root}.".startswith(weights.prefix):
+        both = f"{weights.prefix[:-1]} and {weights.twins[0][:-1]}"
+        raise CheckpointError(f"its head {head.root} takes the features of two networks, {both}")
+    return doubled
 
 
 def is_under(name: str, root: str) -> bool:
