@@ -149,7 +149,7 @@ def require_end(head: FoundHead, features: int, others: Mapping[str, Tensor]) ->
     """
     outputs = sizes_out(head.layers)
     for name, tensor in others.items():
-        if is_bookkeeping(name):
+        if is_bookkeeping(name) and not name.endswith("weight"):
             continue
         is_layer = tensor.ndim == 2 or (tensor.ndim == 4 and tensor.shape[2:] == (1, 1))
         if is_layer and tensor.is_floating_point() and tensor.shape[1] in {features, *outputs}:

@@ -135,7 +135,11 @@ def weight_normed(direction: Tensor, length: Tensor) -> Tensor:
     if list(sides) != wanted or len(own) > 1:
         raise ValueError("lengths of no dimension")
     others = [index for index in range(direction.ndim) if index not in own]
-    return direction * (length / torch.linalg.vector_norm(direction, dim=others, keepdim=True))
+    # no dimensions would be taken for all of them
+    norm = (
+        torch.linalg.vector_norm(direction, dim=others, keepdim=True) if others else abs(direction)
+    )
+    return direction * (length / norm)
 
 
 def spectrally_normed(weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
