@@ -353,7 +353,7 @@ def test_a_whole_network_is_computed_from_its_parts(network: ResNet) -> None:
 def test_converted_weights_are_plain(run: Run, network: ResNet) -> None:
     prune_all(network)
     saved(network.state_dict())
-    result = run("convert", "-c", "model.pth", "-o", "out.pth", "--classes", "a,b,c")
+    result = run("convert", "model.pth", "out.pth", "--classes", "a,b,c")
     plain = copy.deepcopy(network)
     for layer in layers(plain):
         prune.remove(layer, "weight")
