@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from resnet_cli.checkpoint.kinds import (
+    BOOKKEEPING,
     BRANCHES,
     DECISIVE,
     EXPONENT,
@@ -20,7 +21,7 @@ from resnet_cli.checkpoint.kinds import (
 )
 from resnet_cli.checkpoint.normalisation import Normalisation, find_normalisation
 from resnet_cli.checkpoint.tree import Part
-from resnet_cli.checkpoint.weights import Weights, prefixes
+from resnet_cli.checkpoint.weights import Weights
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import amount, first_few
 
@@ -69,7 +70,8 @@ class Beside:
     def is_branch(self, name: str) -> bool:
         """Return whether a tensor is of a second branch, by its name."""
         inner = name.removeprefix(self.weights.prefix)
-        return not is_in(name, self.own) and BRANCHES.search(inner) is not None
+        known = BRANCHES.search(inner) is not None or is_bookkeeping(inner)
+        return known and not is_in(name, self.own)
 
     def require_idle(
         self, unused: Mapping[str, Tensor], head: Collection[str], *, features: int, channels: int
@@ -109,17 +111,16 @@ def sort_out(weights: Weights, others: Mapping[str, Tensor], channels: int) -> B
         CheckpointError: what changes predictions in a way that the file does not tell.
     """
     own = roots(weights)
-    twins = others_in(weights)
     rest = {
         name: tensor
         for name, tensor in others.items()
-        if not name.startswith(twins) and (is_of_norm(name) or not is_harmless(name, tensor))
+        if is_of_norm(name) or not is_harmless(name, tensor)
     }
     outside = {name: tensor for name, tensor in rest.items() if not is_in(name, own)}
     parts = {
         name: part
         for name, part in weights.parts.items()
-        if not is_in(name, own) and not f"{name}.".startswith(twins)
+        if not is_in(name, own) and not f"{name}.".startswith(weights.twins)
     }
     applied = Applied(
         find_normalisation(outside, parts, prefix=weights.prefix, channels=channels),
@@ -139,6 +140,11 @@ def takes_part(name: str, seems: str) -> CheckpointError:
 def is_harmless(name: str, tensor: Tensor) -> bool:
     """Return whether a tensor changes no prediction, by its name and shape."""
     return any(kind.holds(name, tensor) for kind in HARMLESS)
+
+
+def is_bookkeeping(name: str) -> bool:
+    """Return whether a tensor is there for training or its figures alone, by its name."""
+    return BOOKKEEPING.fullmatch(name) is not None
 
 
 def is_of_norm(name: str) -> bool:
@@ -169,21 +175,6 @@ def roots(weights: Weights) -> tuple[str, ...]:
     inside = (n.removeprefix(prefix) for n in weights.tensors if n.startswith(prefix))
     ours = (name for name in inside if translate(name) is not None)
     return tuple(dict.fromkeys(prefix + name.partition(".")[0] for name in ours))
-
-
-def others_in(weights: Weights) -> tuple[str, ...]:
-    """Return what the names of the other networks in a container begin with.
-
-    A module around such a network is left out whole, up to what it shares with ours.
-    """
-    others = (prefix for _, prefix in prefixes(weights.tensors))
-    return tuple(
-        dict.fromkeys(
-            f"{outermost(prefix, weights.prefix)}."
-            for prefix in others
-            if not weights.prefix.startswith(prefix)
-        )
-    )
 
 
 def outermost(name: str, prefix: str) -> str:

@@ -17,6 +17,7 @@ from resnet_cli.checkpoint.modules import with_modules
 from resnet_cli.checkpoint.network import Found, find_network
 from resnet_cli.checkpoint.selfmade import parts_from, recorded, require_recorded, variant_from
 from resnet_cli.checkpoint.strangers import stranger
+from resnet_cli.checkpoint.subclasses import unread
 from resnet_cli.checkpoint.tree import Foreign, containers, items, plain, tensors_in
 from resnet_cli.checkpoint.weights import Weights, find_weights, with_siblings
 from resnet_cli.errors import CheckpointError, SettingError
@@ -78,7 +79,7 @@ class Examination:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was taken for granted, in words."""
-        variant, found = self.found.variant, []
+        variant, found = self.found.variant, list(self.weights.notes)
         if self.found.assumed:
             found.append("the activations of the head are not in the file: taken for ReLU")
         bottlenecks = self.found.architecture.block == "Bottleneck"
@@ -149,7 +150,7 @@ def examine(
         require_recorded(record, found.architecture.name, found.head)
         refuse_other_strides(weights, found)
     except CheckpointError as error:
-        clause = what_else(contents.tree) if state_key is None else None
+        clause = what_else(contents.tree) if state_key is None else unread(contents.tree)
         reason = f"it is {clause}" if clause else str(error)
         if contents.imports and not clause:
             reason += f" ({unrun(contents.imports, hidden=not holds_tensors(contents.tree))})"
@@ -277,5 +278,7 @@ def what_else(tree: Any) -> str | None:
         kinds.add(tree.path)
     if "torch._utils._rebuild_qtensor" in kinds:
         return "quantised: save the float weights that it was made from"
+    if clause := unread(tree):
+        return clause
     keys = [key for key, _ in items(tree)] if isinstance(tree, Mapping) else []
     return stranger(fullest, kinds, keys)

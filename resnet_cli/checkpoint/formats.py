@@ -20,6 +20,7 @@ from resnet_cli.checkpoint.globals import PickleError
 from resnet_cli.checkpoint.pickles import Reading
 from resnet_cli.checkpoint.prototxt import apply_prototxt
 from resnet_cli.checkpoint.strangers import nature, nature_of_zip
+from resnet_cli.checkpoint.subclasses import sharded
 from resnet_cli.checkpoint.torchfiles import NoCheckpointError, read_archive, read_stream
 from resnet_cli.errors import CheckpointError, describe
 
@@ -151,7 +152,8 @@ def read_zip(path: Path) -> Contents:
         except NoCheckpointError as error:
             raise CheckpointError(nature_of_zip(archive.names) or str(error)) from error
         except DAMAGES as error:
-            raise UnreadableError(DAMAGED, "pickle-zip", reading.imports) from error
+            message = sharded(reading.imports) or DAMAGED
+            raise UnreadableError(message, "pickle-zip", reading.imports) from error
     return Contents(kind, tree, imports=tuple(sorted(reading.imports)))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from resnet_cli.checkpoint.tree import Foreign
-from resnet_cli.checkpoint.values import Array, ArrayType, Stored, scalar
+from resnet_cli.checkpoint.values import Array, ArrayType, Distributed, Stored, scalar
 from resnet_cli.errors import CheckpointError
 
 MOST_ALIKE = 16  # keys of one hash, all of which have to be compared
@@ -155,14 +155,23 @@ def first(value: Any, *_: Any) -> Any:
     return value
 
 
-def from_type(function: Any, _: Any, args: Any, __: Any = None) -> Any:
+def from_type(function: Any, kind: Any, args: Any, state: Any = None) -> Any:
     """``torch._tensor._rebuild_from_type_v2``: a tensor of a class of its own."""
-    return function(*args) if isinstance(function, Known) else Foreign(function, *args)
+    if isinstance(function, Known):
+        return function(*args)
+    made = kind(*args) if is_stand_in(kind) else Foreign(function, *args)
+    made.state = state
+    return made
+
+
+def is_stand_in(kind: Any) -> bool:
+    """Whether something stands for a class."""
+    return isinstance(kind, type) and issubclass(kind, Foreign)
 
 
 def remake(kind: Any, _: Any, state: Any) -> Foreign:
     """``copyreg._reconstructor``: an object of a class that extends a list or a dict."""
-    made = kind() if isinstance(kind, type) and issubclass(kind, Foreign) else Foreign(kind)
+    made = kind() if is_stand_in(kind) else Foreign(kind)
     if isinstance(state, dict):
         made.entries.update(ordered_dict(state))
     elif isinstance(state, list | tuple | set | frozenset):
@@ -184,6 +193,7 @@ TENSOR_NAMES: Mapping[str, Any] = {
     "torch._utils._rebuild_tensor_v3": Known(rebuild_tensor_v3),
     "torch._utils._rebuild_parameter": Known(first),
     "torch._utils._rebuild_parameter_with_state": Known(first),
+    "torch._tensor._rebuild_from_type": Known(from_type),
     "torch._tensor._rebuild_from_type_v2": Known(from_type),
     "torch.nn.parameter.Parameter": Known(first),
     "torch.storage._load_from_bytes": None,  # the machine's own
@@ -206,6 +216,10 @@ OTHER_NAMES: Mapping[str, Any] = {
     "builtins.tuple": Known(of_items(CalledTuple)),
     "builtins.frozenset": Known(of_items(CalledSet)),
     "builtins.bytes": Known(byte_array),
+    **{
+        f"torch.distributed.{module}.DTensor": Distributed
+        for module in ("tensor", "tensor._api", "tensor.api", "_tensor", "_tensor.api")
+    },
     "numpy.ndarray": Array,
     "numpy.dtype": ArrayType,
     **{

@@ -96,6 +96,14 @@ BRANCHES = re.compile(
 )
 """Words in the names of a second branch, which takes features and leaves the first as it is."""
 
+BOOKKEEPING = re.compile(
+    r"(?:.*[._])?(?:cent(?:er|re)s?|cent(?:er|re)_?loss|conf_?mat(?:rix)?|confusion(?:_?matrix)?"
+    r"|(?:memory|feature|feat)s?_?(?:bank|queue)?|bank|queues?(?:_ptr|_labels)?|metrics?"
+    r"|loss(?:es)?|criterion)(?:[._].*)?",
+    re.IGNORECASE,
+)
+"""Names of the centres and weights of losses, of metrics, and of banks of features; anywhere."""
+
 ON_THE_WAY = re.compile(
     r"(?:^|[._])(?:se|senet|\w*attn\w*|\w*attention\w*|cbam|bam|eca|gem|stn|locali[sz]ation"
     r"|neck|bnneck|adapter\w*|gates?|\w*pool(?:ing)?|stem)(?:[._]|$)",

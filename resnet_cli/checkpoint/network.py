@@ -11,7 +11,7 @@ from torchvision.models import ResNet
 
 from resnet_cli.architectures import DILATED, Architecture, Head, Variant, build
 from resnet_cli.checkpoint.activations import ENDS
-from resnet_cli.checkpoint.beside import Applied, Beside, sort_out
+from resnet_cli.checkpoint.beside import Applied, Beside, is_bookkeeping, sort_out
 from resnet_cli.checkpoint.detect import Detected, detect
 from resnet_cli.checkpoint.facts import (
     parts_of,
@@ -33,7 +33,7 @@ from resnet_cli.text import amount
 PRETEXTS = re.compile(
     r"(^|\.)(queue|queue_ptr|encoder_[qk]|base_encoder|momentum_encoder|predictor|projector"
     r"|projection_head|projection|prototypes|online_network|target_network|online_encoder"
-    r"|target_encoder|teacher|student)(\.|$)"
+    r"|target_encoder)(\.|$)|(^|\.)last_layer\.weight$"
 )
 """Names beside networks that learned without labels: what they have for a head tells no classes."""
 
@@ -96,9 +96,9 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     ours, around = parts_of(outside(weights.parts, head.root), weights.prefix, weights.layout)
     usual = replace(told, dilated=DILATED) if dilated else told
     variant = variant_of(detected.architecture, ours, without_ends(around), usual)
-    variant = replace(variant, **pools(head, applied, detected.features))
+    variant = replace(variant, **pools(weights, head, applied, detected.features))
     complete = {**completed(backbone, weights, ours), **learned(head, applied)}
-    pretext = next(filter(PRETEXTS.search, weights.tensors), None)
+    pretext = pretext_of(weights, sizes_out(head.layers))
     unused = beside.unused(head.names)
     if head.layers and not pretext:
         require_end(head, detected, beside, unused)
@@ -137,6 +137,22 @@ def outside(parts: Mapping[str, Part], root: str) -> dict[str, Part]:
     return {name: part for name, part in parts.items() if not is_under(name, root)}
 
 
+def sizes_out(head: Head) -> set[int]:
+    """Numbers that come out of the layers of a head."""
+    return {layer.size_out for layer in head if layer.size_out}
+
+
+def pretext_of(weights: Weights, sizes: set[int]) -> str | None:
+    """Return the first name that says that a network learned without labels, or None."""
+    for name in filter(PRETEXTS.search, weights.tensors):
+        layer, _, own = name.rpartition(".")
+        biased = layer.endswith("last_layer") and f"{layer}.bias" in weights.tensors
+        queue = own.startswith("queue") and not sizes & set(weights.tensors[name].shape)
+        if not biased and not queue:
+            return name
+    return None
+
+
 def without_ends(around: Mapping[str, Part]) -> dict[str, Part]:
     """The parts around a backbone without what is read off them elsewhere: ends, and last pools."""
     return {
@@ -146,14 +162,13 @@ def without_ends(around: Mapping[str, Part]) -> dict[str, Part]:
     }
 
 
-def pools(head: FoundHead, applied: Applied, features: int) -> dict[str, Any]:
+def pools(weights: Weights, head: FoundHead, applied: Applied, features: int) -> dict[str, Any]:
     """Fields of a variant that say how features are pooled.
 
     Raises:
         CheckpointError: in a way that is not known here.
     """
-    sizes = [layer.size_in for layer in head.layers if layer.size_in]
-    doubled = sizes[:1] == [2 * features]
+    doubled = takes_both_pools(weights, head, features)
     if applied.exponent is None:
         return {"concat_pool": doubled}
     name, exponent = applied.exponent
@@ -186,6 +201,8 @@ def require_end(
     features, channels = detected.features, detected.in_channels
     outputs = [layer.size_out for layer in head.layers if layer.size_out]
     for name, tensor in unused.items():
+        if is_bookkeeping(name) and not name.endswith("weight"):
+            continue
         is_layer = tensor.ndim == 2 or (tensor.ndim == 4 and tensor.shape[2:] == (1, 1))
         if not is_layer or not tensor.is_floating_point():
             continue
@@ -200,6 +217,20 @@ def require_end(
                 "how the two belong together is not in the file"
             )
     beside.require_idle(unused, head.names, features=features, channels=channels)
+
+
+def takes_both_pools(weights: Weights, head: FoundHead, features: int) -> bool:
+    """Whether a head takes the maxima of the features beside their averages.
+
+    Raises:
+        CheckpointError: it takes the features of two networks.
+    """
+    sizes = [layer.size_in for layer in head.layers if layer.size_in]
+    doubled = sizes[:1] == [2 * features]
+    if doubled and weights.twins and not f"{head.root}.".startswith(weights.prefix):
+        both = f"{weights.prefix[:-1]} and {weights.twins[0][:-1]}"
+        raise CheckpointError(f"its head {head.root} takes the features of two networks, {both}")
+    return doubled
 
 
 def is_under(name: str, root: str) -> bool:

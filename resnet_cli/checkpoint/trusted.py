@@ -12,7 +12,7 @@ from torch import nn
 
 from resnet_cli.checkpoint.formats import Contents, UnreadableError, read_contents
 from resnet_cli.checkpoint.torchfiles import MAGIC
-from resnet_cli.checkpoint.tree import Part, StateDict
+from resnet_cli.checkpoint.tree import Foreign, Part, StateDict
 from resnet_cli.errors import CheckpointError, describe
 
 log = logging.getLogger("resnet_cli")
@@ -69,7 +69,11 @@ def as_tree(value: Any, depth: int = 0) -> Any:
     """A loaded object as a tree of plain containers."""
     if isinstance(value, nn.Module):
         parts = {name: part_of(module) for name, module in value.named_modules()}
-        return StateDict(value.state_dict(), parts, dict(extras_of(value, depth + 1)))
+        tensors = {name: as_tree(tensor) for name, tensor in value.state_dict().items()}
+        plain = {name: one for name, one in tensors.items() if isinstance(one, torch.Tensor)}
+        return StateDict(plain, parts, dict(extras_of(value, depth + 1)))
+    if isinstance(value, torch.Tensor):
+        return as_plain(value)
     if depth > 8:
         return value
     if isinstance(value, Mapping):
@@ -87,6 +91,20 @@ def extras_of(network: nn.Module, depth: int) -> Iterator[tuple[str, Any]]:
         for key, value in vars(module).items():
             if not key.startswith("_") and not isinstance(value, nn.Module | torch.Tensor):
                 yield f"{name}.{key}".strip("."), as_tree(value, depth)
+
+
+def as_plain(value: torch.Tensor) -> Any:
+    """A tensor of plain numbers; a stand-in for any other, as reading the file alone gives."""
+    kind = type(value)
+    local = getattr(value, "_local_tensor", None)  # of a DTensor
+    if local is not None and local.shape == value.shape and "Partial" not in repr(value.placements):
+        return local
+    dispatched = kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    form = "nested" if value.is_nested else str(value.layout)
+    if not dispatched and form == "torch.strided":
+        return value
+    path = f"{kind.__module__}.{kind.__qualname__}" if dispatched else form
+    return type("StandIn", (Foreign,), {"path": path})()
 
 
 def part_of(module: nn.Module) -> Part:

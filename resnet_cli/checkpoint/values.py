@@ -116,6 +116,28 @@ class Stored(Foreign):
         return torch.frombuffer(part, dtype=self.dtype)
 
 
+class Distributed(Foreign):
+    """Stands in for a ``DTensor``, which each process keeps its own part of."""
+
+    path = "torch.distributed.tensor.DTensor"
+
+    def tensor(self) -> Tensor | None:
+        """The tensor where this process had all of it; None where it had a part, or a summand."""
+        local, spec = (self.attributes.get(name) for name in ("_local_tensor", "_spec"))
+        whole = self.args[2:3]  # as _rebuild_wrapper_subclass takes it
+        if not isinstance(local, Stored) or not whole or whole[0] != local.size:
+            return None
+        placements = spec.attributes.get("placements") if isinstance(spec, Foreign) else None
+        if not isinstance(placements, tuple | list) or any(map(is_summand, placements)):
+            return None
+        return local.tensor()
+
+
+def is_summand(placement: Any) -> bool:
+    """Whether parts of a DTensor have to be added up, or nobody knows what to do with them."""
+    return not isinstance(placement, Foreign) or "Partial" in placement.kind
+
+
 class ArrayType(Foreign):
     """Stands in for ``numpy.dtype``."""
 

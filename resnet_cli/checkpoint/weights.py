@@ -1,15 +1,16 @@
 """Where in a file the weights are: found by content, whatever the keys around them are called."""
 
 import logging
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
 from torch import Tensor
 
+from resnet_cli.checkpoint.choice import Role, best_of, role_of
 from resnet_cli.checkpoint.layouts import LAYOUTS, Layout, with_dots
+from resnet_cli.checkpoint.parametrized import computed, plain_name, without_profilers
 from resnet_cli.checkpoint.tree import (
     Foreign,
     Part,
@@ -19,6 +20,13 @@ from resnet_cli.checkpoint.tree import (
     plain,
     tensors_in,
 )
+from resnet_cli.checkpoint.wrappers import (
+    common,
+    prefix_of,
+    unwrapped,
+    unwrapped_parts,
+    unwrapped_tensors,
+)
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import first_few
 
@@ -27,8 +35,6 @@ log = logging.getLogger("resnet_cli")
 FEWEST = 50  # tensors by which a ResNet is known that lacks its landmark; a resnet18 has 102
 
 VOWELS = ("a", "e", "i", "o")
-
-EMA = re.compile(r"(?<![a-z])ema(?![a-z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,8 @@ class Weights:
     prefix: str  # that was taken off each name, such as "module."
     tensors: Mapping[str, Tensor] = field(repr=False)  # of the whole container, full names
     parts: Mapping[str, Part] = field(repr=False)  # what the file says of modules, full names
+    notes: tuple[str, ...] = ()  # how its tensors were computed, in words
+    twins: tuple[str, ...] = ()  # prefixes of other networks in the container, which are left out
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -53,11 +61,22 @@ class Weights:
         return self.names[0] or "the top level"
 
     @property
-    def is_average(self) -> bool:
-        """Whether the keys, or a counter of averages beside them, speak of a moving average."""
-        if EMA.search(self.names[0].lower()) is not None:
-            return True
-        return self.prefix.startswith("module.") and "n_averaged" in self.tensors
+    def identity(self) -> tuple[int, ...]:
+        """The same for weights that the file has once, and under several names."""
+        first = (t for name, t in self.tensors.items() if name.startswith(self.prefix))
+        return tuple(tensor.data_ptr() for tensor in first)
+
+    @property
+    def role(self) -> Role:
+        """What they are beside other weights of the file."""
+        outer, inside, _ = self.prefix.partition("module.")
+        if inside and f"{outer}n_averaged" in self.tensors:  # of torch's AveragedModel
+            return Role.AVERAGE
+        return role_of(self.names[0])
+
+    def is_called(self, key: str) -> bool:
+        """Whether ``--state-key`` may call these weights so, or the module that they are in."""
+        return any(f"{name}.".startswith(f"{key}.") for name in self.names)
 
     def backbone(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Tensors of the backbone under torchvision's names, and all others under full names.
@@ -88,25 +107,105 @@ def find_weights(tree: Any, *, state_key: str | None, ema: bool) -> Weights:
         ema: prefer an exponential moving average where there is one.
 
     Raises:
-        CheckpointError: none, or none under ``state_key``; the message names what there is.
+        CheckpointError: none, none under ``state_key``, or several that nothing tells apart; the
+            message names what there is.
     """
     found = list(candidates(tree))
     if not found:
         raise CheckpointError(incomplete(tree) or f"no ResNet in it: {inventory(tree)}")
     if state_key is not None:
-        chosen = [weights for weights in found if state_key in weights.names]
+        named = [weights for weights in found if state_key in weights.names]
+        chosen = named or [weights for weights in found if weights.is_called(state_key)]
         if not chosen:
             raise CheckpointError(f"no weights under {state_key!r}: there are {listed(found)}")
-        return chosen[0]
-    # OpenMMLab's hook swaps the two in the file: what stands under "ema" goes on with training
-    swapped = isinstance(tree, Mapping) and {"ema_state_dict", "message_hub"} <= tree.keys()
-    averages = [weights for weights in found if weights.is_average != swapped]
-    others = [weights for weights in found if weights.is_average == swapped]
-    first, second = (averages, others) if ema else (others, averages)
-    weights = (first or second)[0]
+        return complete(preferred(chosen, tree, ema=ema), found)
+    weights = preferred(found, tree, ema=ema)
     if len(found) > 1:
-        log.info("several weights (%s): took %s", listed(found), weights.title)
-    return weights
+        log.info(
+            "several weights (%s): took %s; --state-key takes others", listed(found), weights.title
+        )
+    return complete(weights, found)
+
+
+def preferred(found: Sequence[Weights], tree: Any, *, ema: bool) -> Weights:
+    """Choose among weights by their names.
+
+    Raises:
+        CheckpointError: the names do not tell which.
+    """
+    different: dict[tuple[int, ...], Weights] = {}
+    for weights in found:
+        different.setdefault(weights.identity, weights)
+    found = list(different.values())
+    roles = [weights.role for weights in found]
+    # OpenMMLab's hook swaps the two in the file: what stands under "ema" goes on with training
+    if isinstance(tree, Mapping) and {"ema_state_dict", "message_hub"} <= tree.keys():
+        roles = [SWAPPED.get(role, role) for role in roles]
+    return found[best_of([weights.names[0] for weights in found], roles, ema=ema)]
+
+
+SWAPPED = {Role.AVERAGE: Role.PLAIN, Role.PLAIN: Role.AVERAGE}
+
+
+def complete(weights: Weights, found: Sequence[Weights]) -> Weights:
+    """Bring chosen weights into the form of the network, with what they lack from the others.
+
+    Raises:
+        CheckpointError: tensors that have no such form.
+    """
+    whole = settled(weights)
+    if weights.role != Role.AVERAGE or any(map(is_statistic, whole.tensors)):
+        return whole
+    for other in found:
+        statistics = {
+            f"{weights.prefix}{name.removeprefix(other.prefix)}": tensor
+            for name, tensor in unwrapped_tensors(other.tensors, other.prefix).items()
+            if is_statistic(name) and name.startswith(other.prefix)
+        }
+        if other.role != Role.AVERAGE and statistics:
+            note = f"the average has no batch-norm statistics: taken from {other.title}"
+            return replace(
+                whole,
+                tensors={**whole.tensors, **statistics},
+                notes=(*whole.notes, note),
+            )
+    return whole
+
+
+def is_statistic(name: str) -> bool:
+    """Whether a tensor is a statistic of a batch norm, which averages of parameters leave out."""
+    return name.endswith((".running_mean", ".running_var"))
+
+
+def settled(weights: Weights) -> Weights:
+    """Give tensors the names and the form that they have in a network without wrappers.
+
+    Other networks in the container are left out.
+
+    Raises:
+        CheckpointError: tensors that have no such form.
+    """
+    tensors = unwrapped_tensors(without_profilers(weights.tensors), weights.prefix)
+    twins = tuple(dict.fromkeys(twins_of(tensors, weights.prefix)))
+    alone = {name: t for name, t in tensors.items() if not is_of(name, twins, weights.prefix)}
+    plain_ones, notes = computed(alone)
+    parts = unwrapped_parts(weights.parts, weights.prefix)
+    return replace(weights, tensors=plain_ones, parts=parts, notes=notes, twins=twins)
+
+
+def twins_of(tensors: Mapping[str, Tensor], prefix: str) -> Iterator[str]:
+    """Yield the modules that hold other networks than that of a prefix."""
+    for _, other in prefixes(tensors):
+        if other != prefix:
+            shared = common(other, prefix)
+            own = other.removeprefix(shared).partition(".")[0]
+            yield f"{shared}{own}." if own else shared
+
+
+def is_of(name: str, twins: tuple[str, ...], prefix: str) -> bool:
+    """Whether a tensor is in one of the modules, and not in a network that is in them."""
+    inside = [twin for twin in twins if name.startswith(twin)]
+    return any(len(twin) > len(prefix) or not name.startswith(prefix) for twin in inside)
 
 
 def with_siblings(weights: Weights, tree: Any) -> Weights | None:
@@ -123,7 +222,7 @@ def with_siblings(weights: Weights, tree: Any) -> Weights | None:
         for name, container in inside
         for inner, tensor in tensors_in(container).items()
     }
-    if not key or len(tensors) == len(weights.tensors):
+    if not key or all(name == key or not tensors_in(container) for name, container in inside):
         return None
     parts = {
         f"{name}.{inner}".removesuffix("."): part  # the outermost module has no name of its own
@@ -132,7 +231,8 @@ def with_siblings(weights: Weights, tree: Any) -> Weights | None:
         for inner, part in container.parts.items()
     }
     prefix = f"{key}.{weights.prefix}"
-    return replace(weights, state_key=around, prefix=prefix, tensors=tensors, parts=parts)
+    wider = replace(weights, state_key=around, prefix=prefix, tensors=tensors, parts=parts)
+    return settled(wider)
 
 
 def listed(found: list[Weights]) -> str:
@@ -149,17 +249,16 @@ def candidates(tree: Any) -> Iterator[Weights]:
             yield Weights(layout, path, prefix, tensors, parts)
 
 
-def prefixes(tensors: Mapping[str, Tensor]) -> Iterator[tuple[Layout, str]]:
+def prefixes(tensors: Mapping[str, Tensor]) -> list[tuple[Layout, str]]:
     """What stands before the landmark of a layout in the names of ``tensors``."""
-    for name, layout in product(tensors, LAYOUTS):
-        prefix = before(name, layout.landmark)
-        if prefix is not None and (layout.stem is None or prefix + layout.stem in tensors):
-            yield layout, prefix
-
-
-def before(name: str, ending: str) -> str | None:
-    """The modules around that a name begins with; None where it does not end so."""
-    return name.removesuffix(ending) if name == ending or name.endswith(f".{ending}") else None
+    plain_names = {plain_name(name): None for name in tensors}
+    short = {unwrapped(name) for name in plain_names}
+    found: dict[tuple[str, str], tuple[Layout, str]] = {}
+    for name, layout in product(plain_names, LAYOUTS):
+        prefix = prefix_of(name, layout.landmark)
+        if prefix is not None and (layout.stem is None or unwrapped(prefix + layout.stem) in short):
+            found[layout.landmark, prefix] = layout, prefix
+    return list(found.values())
 
 
 def incomplete(tree: Any) -> str | None:
@@ -167,9 +266,10 @@ def incomplete(tree: Any) -> str | None:
     for _, container in containers(tree):
         tensors = tensors_in(container)
         for name, layout in product(tensors, LAYOUTS):
-            prefix = before(name, layout.landmark.replace("conv1", "conv2"))
+            prefix = prefix_of(plain_name(name), layout.landmark.replace("conv1", "conv2"))
             if prefix is not None:
-                inside = (n.removeprefix(prefix) for n in tensors if n.startswith(prefix))
+                plain_names = map(plain_name, unwrapped_tensors(tensors, prefix))
+                inside = (n.removeprefix(prefix) for n in plain_names if n.startswith(prefix))
                 if sum(layout.translate(n) is not None for n in inside) > FEWEST:
                     return f"it is not whole: {prefix}{layout.landmark} is missing"
                 break  # a file may claim to hold ever so many
