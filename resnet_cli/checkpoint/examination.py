@@ -110,8 +110,8 @@ def beside_notes(found: Found, prefix: str) -> Iterator[str]:
         value = f"{float(exponent):.4g}" if len(exponent) == 1 else "one a channel"
         yield f"the last pool is a generalised mean, exponent {value} ({name})"
     if applied.temperature is not None and found.head:
-        name, value = applied.temperature
-        yield f"the outputs are divided by the temperature {value:.4g} ({name})"
+        name, divisor = applied.temperature
+        yield f"the outputs are divided by the temperature {divisor:.4g} ({name})"
     if found.unused:
         yield f"unused: {in_words(found.unused, prefix)}"
 

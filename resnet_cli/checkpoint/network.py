@@ -37,6 +37,9 @@ PRETEXTS = re.compile(
 )
 """Names beside networks that learned without labels: what they have for a head tells no classes."""
 
+SECOND = re.compile(r"(?:.*\.)?(?:fc|classifier|head|cls|linear)_?[2-9]\.weight")
+"""Names of another head beside the first, where it has another number of outputs."""
+
 PROJECTED = (64, 128, 256)  # numbers that contrastive learning compares pictures by
 
 
@@ -208,8 +211,7 @@ def require_end(
             continue
         size_out, size_in = tensor.shape[:2]
         second = beside.is_branch(name) or (
-            re.fullmatch(rf"{re.escape(head.root)}_?\d+\.weight", name) is not None
-            and size_out not in {1, features, outputs[-1]}
+            SECOND.fullmatch(name) is not None and size_out not in {1, features, outputs[-1]}
         )
         if size_in in outputs or (features in (size_in, size_out) and not second):
             raise CheckpointError(

@@ -144,7 +144,7 @@ def pair_of(module: str, values: Mapping[str, Numbers], channels: int) -> Iterat
         return
     mean, other = means[0], others[0]
     std = DEVIATIONS[divisor(other) or "std"](values[other]) if min(values[other]) > 0 else None
-    scaled = std and on_scale_of_one(values[mean], std)
+    scaled = None if std is None else on_scale_of_one(values[mean], std)
     if len(means) + len(others) > 2 or scaled is None:
         raise CheckpointError(
             f"its {start}{mean} and {start}{other} seem to normalise pixels: numbers of no known "
