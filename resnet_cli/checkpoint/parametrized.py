@@ -20,6 +20,8 @@ from resnet_cli.text import first_few
 State = Mapping[str, Tensor]
 Compute = Callable[..., Tensor]
 
+MOST = 1 << 29  # numbers in parts of weights; a wide ResNet-101 and its masks have half of them
+
 PROFILERS = re.compile(
     r"(?:.*\.)?(?:total_(?:ops|params)|__(?:flops|params|macs)__|input_shape|output_shape"
     r"|parameter_quantity|inference_memory|MAdd|duration|Flops|Memory)"
@@ -65,8 +67,11 @@ def computed(tensors: State) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         words.
 
     Raises:
-        CheckpointError: parts that do not belong together, or a form that is not known.
+        CheckpointError: parts that do not belong together, more of them than any network has, or a
+            form that is not known.
     """
+    if sum(t.numel() for name, t in tensors.items() if LEFT.fullmatch(name)) > MOST:
+        raise CheckpointError("it has more masks and norms than any ResNet")
     state, notes = dict(tensors), []
     for form in FORMS:
         state, names = joined(state, form)

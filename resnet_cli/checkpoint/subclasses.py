@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from resnet_cli.checkpoint.tree import Foreign, containers, items
+from resnet_cli.errors import CheckpointError
 
 FULL = (
     "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))"
@@ -30,10 +31,17 @@ def unread(tree: Any) -> str | None:
     """Name the form of the weights in a file that cannot be read as tensors; None for no such."""
     for _, container in containers(tree):
         for name, value in items(container):
-            is_weight = name.rpartition(".")[2] in ENDS and isinstance(value, Foreign)
-            if is_weight and value.tensor() is None:
+            if name.rpartition(".")[2] in ENDS and isinstance(value, Foreign) and is_unread(value):
                 return clause_of(value)
     return None
+
+
+def is_unread(value: Foreign) -> bool:
+    """Whether something stands for no tensor; one that is damaged is one."""
+    try:
+        return value.tensor() is None
+    except CheckpointError:
+        return False
 
 
 def sharded(imports: Collection[str]) -> str | None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 from torch import Tensor
@@ -33,6 +33,8 @@ from resnet_cli.text import first_few
 log = logging.getLogger("resnet_cli")
 
 FEWEST = 50  # tensors by which a ResNet is known that lacks its landmark; a resnet18 has 102
+
+MOST = 100  # networks in a file that are told apart
 
 VOWELS = ("a", "e", "i", "o")
 
@@ -110,7 +112,7 @@ def find_weights(tree: Any, *, state_key: str | None, ema: bool) -> Weights:
         CheckpointError: none, none under ``state_key``, or several that nothing tells apart; the
             message names what there is.
     """
-    found = list(candidates(tree))
+    found = list(islice(candidates(tree), MOST))
     if not found:
         raise CheckpointError(incomplete(tree) or f"no ResNet in it: {inventory(tree)}")
     if state_key is not None:
@@ -195,7 +197,7 @@ def settled(weights: Weights) -> Weights:
 
 def twins_of(tensors: Mapping[str, Tensor], prefix: str) -> Iterator[str]:
     """Yield the modules that hold other networks than that of a prefix."""
-    for _, other in prefixes(tensors):
+    for _, other in prefixes(tensors)[:MOST]:
         if other != prefix:
             shared = common(other, prefix)
             own = other.removeprefix(shared).partition(".")[0]

@@ -1,6 +1,7 @@
 """Modules that wrap others, and the names that they put into those of tensors."""
 
 from collections.abc import Mapping
+from os.path import commonprefix
 
 from torch import Tensor
 
@@ -50,9 +51,8 @@ def shortened(name: str, prefix: str) -> str:
 
 def common(name: str, prefix: str) -> str:
     """Return the modules that a name and a prefix begin with."""
-    while not name.startswith(prefix):
-        prefix = prefix[: prefix[:-1].rfind(".") + 1]
-    return prefix
+    shared = commonprefix([name, prefix])  # noqa: RUF071 - cut at a dot in the next line
+    return shared[: shared.rfind(".") + 1]
 
 
 def unwrapped_tensors(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
