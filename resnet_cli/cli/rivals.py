@@ -11,7 +11,7 @@ from resnet_cli.cli.figures import Files, show, write
 from resnet_cli.cli.run import describe, verified
 from resnet_cli.cli.scoring import Settings, labelled
 from resnet_cli.cli.terminal import note, progress_bar
-from resnet_cli.errors import ImageError
+from resnet_cli.errors import ImageError, InputError
 from resnet_cli.evaluate.compare import Comparison, Ledger, predict_all
 from resnet_cli.evaluate.dataset import Dataset
 from resnet_cli.evaluate.findings import comparison_lines
@@ -27,7 +27,7 @@ def compare(classifiers: Sequence[Classifier], files: Files, settings: Settings)
     refuse(files, settings)
     for classifier in classifiers:
         describe(classifier)
-    datasets = [labelled(settings, classifier.class_names) for classifier in classifiers]
+    datasets = [labelled_for(classifier, settings) for classifier in classifiers]
     for sentence in dict.fromkeys(chain.from_iterable(each.notes for each in datasets)):
         note(sentence)
     for classifier in classifiers if settings.verify else ():
@@ -41,6 +41,18 @@ def compare(classifiers: Sequence[Classifier], files: Files, settings: Settings)
     else:
         show(comparison_lines(comparison))
     return comparison.evaluations[0].errors
+
+
+def labelled_for(classifier: Classifier, settings: Settings) -> Dataset:
+    """Match the true classes to those of one checkpoint of several.
+
+    Raises:
+        InputError: they do not match; the message names the checkpoint.
+    """
+    try:
+        return labelled(settings, classifier.class_names)
+    except InputError as error:
+        raise InputError(f"{classifier.checkpoint.path}: {error}") from error
 
 
 def refuse(files: Files, settings: Settings) -> None:
