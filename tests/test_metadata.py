@@ -72,7 +72,7 @@ def test_names_set_on_a_pickled_network_are_read(key: str, value: Any, around: b
 def test_the_transforms_on_a_network_are_its_preprocessing() -> None:
     net = network()
     steps = transforms.Compose([*SIZED, transforms.Normalize(*ImageNet)])
-    net.transforms = steps  # type: ignore[assignment]
+    net.transforms = steps
     torch.save({"epoch": 3, "model": net}, "model.pth")
     image = picture(Path("a.png"), size=(120, 90))
 
@@ -135,7 +135,7 @@ def test_a_step_that_is_unknown_is_named(step: Any, said: str) -> None:
 @pytest.mark.parametrize("prefix", ["", "net."])
 def test_a_head_beside_the_weights_says_its_activations(act: nn.Module, prefix: str) -> None:
     net = network()
-    net.fc = nn.Sequential(nn.Linear(512, 9), act, nn.Dropout(), nn.Linear(9, 4))  # type: ignore[assignment]
+    net.fc = nn.Sequential(nn.Linear(512, 9), act, nn.Dropout(), nn.Linear(9, 4))
     with torch.no_grad():
         for parameter in net.fc.parameters():
             parameter.mul_(4)
@@ -166,7 +166,7 @@ def test_two_heads_that_differ_are_refused() -> None:
 
 
 @pytest.mark.parametrize("key", ["idx2label", "label2id", "idx2class", "label_map",
-                                 "categories", "class_to_id", "class_index", "Class-Dict"])  # fmt: skip
+                                 "categories", "class_to_id", "Class-Dict"])  # fmt: skip
 @pytest.mark.parametrize("value", [{"ants": 0, "bees": 1}, {0: "ants", 1: "bees"}], ids=str)
 def test_names_are_found_under_more_keys(key: str, value: Any) -> None:
     found = opened(saved({"state_dict": tiny(num_classes=2), "meta": {key: value}}))
@@ -437,7 +437,7 @@ class Own(nn.Module):
 
 def test_trust_is_not_offered_where_every_tensor_was_read(run: Run) -> None:
     net = network()
-    net.fc = Own()  # type: ignore[assignment]
+    net.fc = Own()
     torch.save(net, "model.pth")
     said = run("inspect", "model.pth").stderr
 
