@@ -12,7 +12,7 @@ from torchvision.models import ResNet
 
 from resnet_cli.architectures import Head, Variant
 from resnet_cli.checkpoint.classes import ClassNames, find_classes
-from resnet_cli.checkpoint.examination import examine
+from resnet_cli.checkpoint.examination import examine, without_head
 from resnet_cli.checkpoint.folders import weights_in
 from resnet_cli.checkpoint.formats import read_contents
 from resnet_cli.checkpoint.hub import sha256
@@ -161,7 +161,13 @@ def load_checkpoint(
         names = ClassNames((), "it has no head", made_up=True)
     else:
         told = classes is not None or state_key is not None
-        names = find_classes(classes, contents, path, require_head(found, path, told=told))
+        if not found.head:
+            raise CheckpointError(
+                f"cannot load {path}: {without_head(found, contents.tree)}: it cannot tell classes "
+                "apart"
+            )
+        require_labels(found, path, told=told)
+        names = find_classes(classes, contents, path, found.num_classes)
     preprocess, preprocess_source = find_preprocess(examined, contents.tree, location)
     return Checkpoint(
         path=path,
@@ -200,8 +206,8 @@ def require_model(found: Found, model: str | None, path: Path) -> None:
         )
 
 
-def require_head(found: Found, path: Path, *, told: bool) -> int:
-    """The outputs of the head, which must tell classes apart.
+def require_labels(found: Found, path: Path, *, told: bool) -> None:
+    """Refuse a head of a network that learned without labels.
 
     Args:
         found: in the file.
@@ -209,17 +215,12 @@ def require_head(found: Found, path: Path, *, told: bool) -> int:
         told: the user named the weights or the classes, and so must know what the head is for.
 
     Raises:
-        CheckpointError: there is no head, or one of a network that learned without labels.
+        CheckpointError: it is one.
     """
-    name = found.architecture.name
-    if not found.head:
-        raise CheckpointError(
-            f"cannot load {path}: {name} is in it, but no head: it cannot tell classes apart"
-        )
     if not told and (found.pretext or found.projects):
         sign = found.pretext or "two layers onto a few numbers"
         raise CheckpointError(
-            f"cannot load {path}: {name} is in it, but no head that tells classes apart: its own "
-            f"is for learning without labels ({sign}): name the classes if it is not"
+            f"cannot load {path}: {found.architecture.name} is in it, but no head that tells "
+            f"classes apart: its own is for learning without labels ({sign}): name the classes if "
+            "it is not"
         )
-    return found.num_classes

@@ -262,6 +262,12 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
+def without_head(found: Found, tree: Any) -> str:
+    """Say what a file is whose backbone has no head: a detector, or a backbone alone."""
+    clause = what_else(tree)
+    return f"it is {clause}" if clause else f"{found.architecture.name} is in it, but no head"
+
+
 def what_else(tree: Any) -> str | None:
     """A clause that names what a file holds in place of a ResNet; None when that is unknown."""
     fullest: dict[str, tuple[int, ...]] = {}

@@ -19,7 +19,7 @@ from resnet_cli.checkpoint.folders import INDEX, PICKLED, is_unpacked, refuse_pa
 from resnet_cli.checkpoint.globals import PickleError
 from resnet_cli.checkpoint.pickles import Reading
 from resnet_cli.checkpoint.prototxt import apply_prototxt
-from resnet_cli.checkpoint.strangers import nature, nature_of_zip
+from resnet_cli.checkpoint.strangers import UNKNOWN, nature, nature_of_zip
 from resnet_cli.checkpoint.subclasses import sharded
 from resnet_cli.checkpoint.torchfiles import NoCheckpointError, read_archive, read_stream
 from resnet_cli.errors import CheckpointError, describe
@@ -71,8 +71,9 @@ DAMAGES = (PickleError, LookupError, ValueError, TypeError, AttributeError, NotI
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Eight bytes of length, and the JSON header that is so long."""
-    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= SAFETENSORS_HEADER
+    """Eight bytes of length, and the JSON header that is so long, or that lists tensors."""
+    short = int.from_bytes(head[:8], "little") <= SAFETENSORS_HEADER
+    return head[8:9] == b"{" and (short or b'"data_offsets"' in head)
 
 
 def is_pickle(head: bytes) -> bool:
@@ -99,6 +100,8 @@ def read_contents(path: Path) -> Contents:
     for recognises, read in FORMATS:
         if recognises(head):
             return named(path, read)
+    if path.suffix.lower() == ".safetensors" and nature(head) == UNKNOWN:
+        return named(path, read_safetensors)
     raise CheckpointError(f"cannot load {path}: {nature(head)}")
 
 
@@ -136,8 +139,19 @@ def read_safetensors(path: Path) -> Contents:
             return Contents("safetensors", tensors, dict(file.metadata() or {}))
     except SafetensorError as error:
         raise CheckpointError(
-            f"a damaged safetensors file ({describe(error)}): copy or download it again"
+            f"a damaged safetensors file ({damage_of(path) or describe(error)}): copy or download "
+            "it again"
         ) from error
+
+
+def damage_of(path: Path) -> str | None:
+    """Say how a safetensors file is shorter than it should be; None where it is not."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > max(size - 8, 0):
+        return f"its header should be {length:,} bytes long, and the file has {size:,}"
+    return None
 
 
 def read_zip(path: Path) -> Contents:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from resnet_cli.checkpoint.classes import ClassNames, find_classes
-from resnet_cli.checkpoint.examination import Examination, examine, listed
+from resnet_cli.checkpoint.examination import Examination, examine, listed, without_head
 from resnet_cli.checkpoint.folders import weights_in
 from resnet_cli.checkpoint.formats import Contents, UnreadableError, read_contents
 from resnet_cli.checkpoint.hub import sha256
@@ -103,9 +103,7 @@ def described(examined: Examination, contents: Contents, path: Path) -> dict[str
         with suppressed(warnings):
             names = find_classes(None, contents, path, found.num_classes)
     else:
-        error = (
-            f"cannot load {path}: {found.architecture.name} is in it, but no head: only a backbone"
-        )
+        error = f"cannot load {path}: {without_head(found, contents.tree)}: only a backbone"
     return {
         "layout": examined.layout,
         "state_key": examined.weights.state_key,

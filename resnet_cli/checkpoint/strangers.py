@@ -38,6 +38,7 @@ OTHERS = {
     "a program or a shared library": rb"\x7fELF|MZ.{0,32}\0|\xfe\xed\xfa[\xce\xcf]"
     rb"|[\xce\xcf]\xfa\xed\xfe|\xca\xfe\xba\xbe|!<arch>\n",
 }
+UNKNOWN = "it is no checkpoint of a known format: .pth, .pt, .pkl, .ckpt or .safetensors"
 MARK = rb"(?:\xef\xbb\xbf)?\s*"  # what may stand before text
 TEXT = "it is a text file, not a checkpoint"
 NO_STATE = "no state dict: save one with torch.save"
@@ -61,6 +62,8 @@ NATURES = (
      rb"\./\./@PaxHeader.{243}ustar.{0,1023}\Z"),
     ("it is an empty zip archive", rb"PK\x05\x06"),
     *((f"it is a picture ({kind}), not a checkpoint", start) for kind, start in PICTURES.items()),
+    ("it is compressed, as joblib does: load it with joblib.load and save it with torch.save",
+     rb"\x78[\x01\x5e\x9c\xda]"),
     *((f"it is an archive ({kind}): unpack it", start) for kind, start in ARCHIVES.items()),
     *((f"it is {kind}, no checkpoint of PyTorch", start) for kind, start in NETWORKS.items()),
     *((f"it is {kind}, not a checkpoint", start) for kind, start in OTHERS.items()),
@@ -95,7 +98,7 @@ def nature(head: bytes) -> str:
             return sentence
     if is_text(head):
         return TEXT
-    return "it is no checkpoint of a known format: .pth, .pt, .pkl, .ckpt or .safetensors"
+    return UNKNOWN
 
 
 def is_text(head: bytes) -> bool:
@@ -149,6 +152,8 @@ STRANGERS = (
      r"classifier\.0\.weight \d+,\d+,3,3$", r"classifier\.4\.weight \d+,\d+,1,1$"),
     ("a segmentation network (U-Net){inside}",
      r"decoder\.blocks\.|inc\.double_conv\.|layers\.\d+\.shuf\."),
+    ("a segmentation network (U-Net){inside}",
+     r"(?:decoder|up)\w*\.(?:\w+\.){0,5}weight \d+,\d+,[23],[23]$", RESNET),
     ("a segmentation network{inside}", r"decode_head\.|segmentation_head\.|classifier\.cbr\."),
     ("a detector{inside}", r"bbox_head\.|neck\.fpn_convs\.|fpn_lateral2\."),
     ("a network for poses{inside}", r"deconv_layers\.0\.|keypoint_head\."),

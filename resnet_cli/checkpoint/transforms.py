@@ -245,8 +245,8 @@ def normalised(step: Foreign, channels: int) -> Fields:
 
 def spread(value: Any, channels: int, scale: float) -> list[float] | None:
     """A number for each channel; None where there is another number of them."""
-    found = value.tensor() if isinstance(value, Foreign) else value
-    found = unwrapped(found.flatten().tolist() if hasattr(found, "flatten") else found)
+    tensor = value.tensor() if isinstance(value, Foreign) else None
+    found = unwrapped(value if tensor is None else tensor.flatten().tolist())
     found = [found] if isinstance(found, int | float) else found
     if not isinstance(found, list) or not all(isinstance(number, int | float) for number in found):
         return None
