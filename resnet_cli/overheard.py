@@ -199,9 +199,9 @@ def guarded(heard: Listener) -> Iterator[None]:
     try:
         yield
     finally:
-        heard.pass_on()  # nothing is left for it
-        os.close(ends)
+        guard.kill()  # nothing is left for it that is not passed on here
         guard.wait()
+        os.close(ends)
 
 
 @contextmanager

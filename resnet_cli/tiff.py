@@ -41,6 +41,7 @@ ALPHAS = {1: "a", 2: "A"}  # kind of extra sample: letter of Pillow's, small whe
 SMALLEST_TILE = 16  # pixels of a side; the standard asks for multiples of it
 LARGEST_CHUNK = 1 << 30  # bytes of a strip or tile
 MOST_CHUNKS = 1 << 18
+MAKERS = {b"CR\2\0": "Canon CR2", b"IIII": "Phase One IIQ", b"MMMM": "Phase One IIQ"}
 SUB_IMAGES = 16  # looked at for the data of a sensor
 
 
@@ -52,6 +53,7 @@ class Tiff:
     order: str  # of bytes, "<" or ">"
     is_big: bool  # BigTIFF
     others: tuple[Tags, ...]  # images inside it
+    maker: str | None  # of a camera, by a mark behind the header
 
     @property
     def width(self) -> int:
@@ -181,7 +183,8 @@ def read_tiff(file: BinaryIO) -> Tiff | None:
         others = tuple(read_tags(file, header, place)[0] for place in places[:SUB_IMAGES])
     except Exception:  # whatever is damaged, Pillow has a try
         return None
-    found = Tiff(tags, order, is_bigtiff(header), others)
+    maker = next((name for mark, name in MAKERS.items() if header[8:].startswith(mark)), None)
+    found = Tiff(tags, order, is_bigtiff(header), others, maker)
     return found if WIDTH in tags and HEIGHT in tags else None
 
 
@@ -209,9 +212,9 @@ def raw_photograph(tiff: Tiff) -> str | None:
     """Say that a TIFF holds the data of a sensor, of which readers see a preview; else None."""
     images = (tiff.tags, *tiff.others)
     from_sensor = any(tags.get(PHOTOMETRIC) in SENSOR for tags in images)
-    if not from_sensor and DNG_VERSION not in tiff.tags:
+    if not (from_sensor or tiff.maker or DNG_VERSION in tiff.tags):
         return None
-    kind = "DNG" if DNG_VERSION in tiff.tags else "from a camera"
+    kind = "DNG" if DNG_VERSION in tiff.tags else tiff.maker or "data of a sensor"
     return (
         f"is a raw photograph ({kind}), of which only the preview of {tiff.width}x{tiff.height} "
         "pixels could be read: convert it to JPEG, PNG or TIFF"

@@ -309,6 +309,16 @@ def test_a_raw_photograph_is_no_row_of_its_preview(
         Decoder()(path)
 
 
+@pytest.mark.parametrize("mark", [b"CR\2\0", b"IIIITwaR"])
+def test_the_mark_of_a_maker_is_that_of_a_raw_photograph(tmp_path: Path, mark: bytes) -> None:
+    data = write(tmp_path / "a.tif", values_of("u1", 3)).read_bytes()
+    start = int.from_bytes(data[4:8], "little")
+    moved = len(data).to_bytes(4, "little")
+    (tmp_path / "b.tif").write_bytes(data[:4] + moved + mark.ljust(8) + data[16:] + data[start:])
+    with pytest.raises(ImageError, match="is a raw photograph"):
+        Decoder()(tmp_path / "b.tif")
+
+
 def test_a_preview_before_an_image_is_a_warning(tmp_path: Path) -> None:
     path, heard = preview(tmp_path / "a.tif", "minisblack", photometric="rgb"), Heard()  # type: ignore[arg-type]
     pixels(path, Decoder(), heard)
