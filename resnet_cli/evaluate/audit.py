@@ -77,9 +77,10 @@ class Finding:
 
         A lower probability alone proves nothing: scales that are far too large are the surest.
         """
-        p = min(mcnemar(self.gained, self.lost), mcnemar(self.surer, self.less_sure))
-        less_sure = self.surer < self.less_sure
-        return self.lost > self.gained and less_sure and p < SURE_OF_HARM
+        if self.lost <= self.gained:
+            return False
+        less_sure = mcnemar(self.surer, self.less_sure) if self.surer < self.less_sure else 1.0
+        return min(mcnemar(self.gained, self.lost), less_sure) < SURE_OF_HARM
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,9 @@ def pages_of(
 def page_size(options: Options, tiles: int, *, alone: bool) -> tuple[float, float]:
     """Width and height in inches; the last page ends below its last row, a single one beside it."""
     rows = min(options.grid_rows, -(-tiles // options.grid_columns))
-    columns = min(options.grid_columns, max(tiles, LEAST_COLUMNS)) if alone else options.grid_columns
+    columns = (
+        min(options.grid_columns, max(tiles, LEAST_COLUMNS)) if alone else options.grid_columns
+    )
     width = columns * (TILE + MARGIN) + MARGIN
     return width, rows * (TILE + TEXT + MARGIN) + MARGIN + FOOT
 

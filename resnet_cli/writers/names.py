@@ -3,10 +3,9 @@
 ``cam1/IMG_0000.JPEG`` where each camera has a file of that name, else ``IMG_0000.JPEG``.
 """
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from os.path import commonprefix
+from os import sep
 from pathlib import Path
 from string import ascii_letters, digits
 
@@ -38,10 +37,10 @@ class ShortNames:
 
     def whole(self, path: str) -> str:
         """Return the name of one image, however long."""
-        parts = path.split(os.sep)[-self.depth :]
+        parts = path.split(sep)[-self.depth :]
         said = [GAP if len(parts) - n in self.shared else part for n, part in enumerate(parts)]
         return printable(
-            os.sep.join(part for n, part in enumerate(said) if not part == GAP == said[n - 1])
+            sep.join(part for n, part in enumerate(said) if not part == GAP == said[n - 1])
         )
 
     @cached_property
@@ -58,7 +57,7 @@ class ShortNames:
         return frozenset(
             place
             for place in range(2, self.depth)
-            if len({tail(path, place).split(os.sep)[0] for path in self.paths}) == 1
+            if len({tail(path, place).split(sep)[0] for path in self.paths}) == 1
         )
 
     @cached_property
@@ -67,14 +66,21 @@ class ShortNames:
         names = {self.whole(path) for path in self.paths}
         if len(names) < 2:
             return 0, 0
-        before = words_of(commonprefix(list(names)))
-        after = words_of(commonprefix([name[::-1] for name in names]))
+        before = words_of(common_start(names))
+        after = words_of(common_start({name[::-1] for name in names}))
         return before, min(after, min(map(len, names)) - before)
 
 
 def tail(path: str, depth: int) -> str:
     """Return the last parts of a path."""
-    return os.sep.join(path.rsplit(os.sep, depth)[-depth:])
+    return sep.join(path.rsplit(sep, depth)[-depth:])
+
+
+def common_start(names: set[str]) -> str:
+    """Return what all names begin with."""
+    first, last = min(names), max(names)  # the others lie between
+    pairs = enumerate(zip(first, last, strict=False))
+    return first[: next((place for place, (a, b) in pairs if a != b), len(first))]
 
 
 def words_of(start: str) -> int:
