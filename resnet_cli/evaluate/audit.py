@@ -204,18 +204,62 @@ def audit(
     Yields:
         What was found, first for the preprocessing as it is.
     """
-    parts = looks(truths)
+    tried, names = trials(classifier), classifier.class_names
+    race = Race(classifier, paths, truths, looks(truths), progress, batch_size, workers)
+    now = race.answers(classifier)
+    whole = joined(now)
+    order = find_order(dealt(whole.truths.tolist(), whole.labels.tolist(), len(names)), names)
+    if order is not None:  # what spoils a network that is always wrong would look like a mend
+        log.warning("the class names seem to be in the wrong order: the audit takes the better one")
+        race = replace(race, truths=[order.classes.index(names[truth]) for truth in truths])
+        now = race.answers(classifier)
+    as_it_is = Trial("as it is", "", classifier.preprocess, classifier.decoder.upright)
+    yield compared(as_it_is, joined(now), joined(now), tried=len(tried))
+    for trial in tried:
+        yield race.run(trial, now, tried=len(tried))
 
-    def answers(run: Classifier, part: Sequence[int], truths: Sequence[int]) -> Answers:
-        inputs = Inputs([paths[place] for place in part], len(part), 0)
-        rows = run.predict(
-            inputs, topk=1, batch_size=batch_size, workers=workers, distribution=True
-        )
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """A sample that changes are tried on, part by part, until they are plainly worse."""
+
+    classifier: Classifier
+    paths: Sequence[str]
+    truths: Sequence[int]
+    parts: Sequence[Sequence[int]]  # places of the images
+    progress: Callable[[], object]
+    batch_size: int | None
+    workers: int | None
+
+    def run(self, trial: Trial, now: Sequence[Answers], *, tried: int) -> Finding:
+        """Try one change, of so many, against the preprocessing as it is."""
+        classifier = changed(self.classifier, trial)
+        then: list[Answers] = []
+        for part in self.parts:
+            then.append(self.answers_to(classifier, part))
+            found = compared(trial, joined(now[: len(then)]), joined(then), tried=tried)
+            left = list(chain.from_iterable(self.parts[len(then) :]))
+            if left and found.plainly_worse:
+                for _ in left:
+                    self.progress()
+                return replace(found, dropped=True)
+        return found
+
+    def answers(self, classifier: Classifier) -> list[Answers]:
+        """Classify the whole sample, part by part."""
+        return [self.answers_to(classifier, part) for part in self.parts]
+
+    def answers_to(self, classifier: Classifier, part: Sequence[int]) -> Answers:
+        """Classify one part of the sample."""
+        rows = classifier.predict(
+            Inputs([self.paths[place] for place in part], len(part), 0),
+            topk=1, batch_size=self.batch_size, workers=self.workers, distribution=True,
+        )  # fmt: skip
         found = []
-        for row, truth in zip(rows, (truths[place] for place in part), strict=True):
+        for row, truth in zip(rows, (self.truths[place] for place in part), strict=True):
             if row.distribution is not None:
                 found.append((truth, row.index, row.index == truth, row.distribution[truth]))
-            progress()
+            self.progress()
         true, labels, right, probs = zip(*found, strict=True) if found else ((),) * 4
         return Answers(
             np.array(true, np.int64),
@@ -223,32 +267,6 @@ def audit(
             np.array(right, np.bool_),
             np.array(probs, np.float32),
         )
-
-    def race(trial: Trial) -> Finding:
-        run = changed(classifier, trial)
-        then: list[Answers] = []
-        for part in parts:
-            then.append(answers(run, part, truths))
-            so_far = joined(now[: len(then)])
-            found = compared(trial, so_far, joined(then), tried=len(tried))
-            if found.plainly_worse and len(then) < len(parts):
-                for _ in chain.from_iterable(parts[len(then) :]):
-                    progress()
-                return replace(found, dropped=True)
-        return found
-
-    tried = trials(classifier)
-    now = [answers(classifier, part, truths) for part in parts]
-    names = classifier.class_names
-    whole = joined(now)
-    order = find_order(dealt(whole.truths.tolist(), whole.labels.tolist(), len(names)), names)
-    if order is not None:  # what spoils a network that is always wrong would look like a mend
-        log.warning("the class names seem to be in the wrong order: the audit takes the better one")
-        truths = [order.classes.index(names[truth]) for truth in truths]
-        now = [answers(classifier, part, truths) for part in parts]
-    as_it_is = Trial("as it is", "", classifier.preprocess, classifier.decoder.upright)
-    yield compared(as_it_is, joined(now), joined(now), tried=len(tried))
-    yield from map(race, tried)
 
 
 def looks(truths: Sequence[int]) -> list[list[int]]:

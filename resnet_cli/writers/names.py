@@ -5,8 +5,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from os import sep
-from pathlib import Path
+from pathlib import Path, PurePath
 from string import ascii_letters, digits
 
 from resnet_cli.text import cut_end, cut_middle, cut_start, printable
@@ -37,28 +36,27 @@ class ShortNames:
 
     def whole(self, path: str) -> str:
         """Return the name of one image, however long."""
-        parts = path.split(sep)[-self.depth :]
+        parts = PurePath(path).parts[-self.depth :]
         said = [GAP if len(parts) - n in self.shared else part for n, part in enumerate(parts)]
-        return printable(
-            sep.join(part for n, part in enumerate(said) if not part == GAP == said[n - 1])
-        )
+        kept = (part for n, part in enumerate(said) if not part == GAP == said[n - 1])
+        return printable(str(PurePath(*kept)))
 
     @cached_property
     def depth(self) -> int:
         """The fewest parts of the end of each path that tell all paths apart."""
-        paths, depth = set(self.paths), 1
-        while len({tail(path, depth) for path in paths}) < len(paths):
+        paths, depth = {PurePath(path).parts for path in self.paths}, 1
+        while len({parts[-depth:] for parts in paths}) < len(paths):
             depth += 1
         return depth
 
     @cached_property
     def shared(self) -> frozenset[int]:
         """Places, counted from the end, of folders between that are the same in all paths."""
-        return frozenset(
-            place
-            for place in range(2, self.depth)
-            if len({tail(path, place).split(sep)[0] for path in self.paths}) == 1
-        )
+        folders: dict[int, set[str]] = {place: set() for place in range(2, self.depth)}
+        for path in self.paths:
+            for place, part in enumerate(PurePath(path).parts[: -self.depth : -1], start=1):
+                folders.get(place, set()).add(part)
+        return frozenset(place for place, names in folders.items() if len(names) == 1)
 
     @cached_property
     def ends(self) -> tuple[int, int]:
@@ -69,11 +67,6 @@ class ShortNames:
         before = words_of(common_start(names))
         after = words_of(common_start({name[::-1] for name in names}))
         return before, min(after, min(map(len, names)) - before)
-
-
-def tail(path: str, depth: int) -> str:
-    """Return the last parts of a path."""
-    return sep.join(path.rsplit(sep, depth)[-depth:])
 
 
 def common_start(names: set[str]) -> str:
