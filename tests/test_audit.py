@@ -14,7 +14,8 @@ from conftest import DEMO, SAMPLES, Run
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli import scoring
 from resnet_cli.evaluate import audit as audit_module
-from resnet_cli.evaluate.audit import LOOKS, Answers, Trial, audit, compared, looks, trials
+from resnet_cli.evaluate.audit import LOOKS, Answers, audit, compared, looks
+from resnet_cli.evaluate.trials import Trial, trials
 from resnet_cli.preprocess import Preprocess
 
 
