@@ -70,6 +70,6 @@ def test_tiles_of_a_grid_tell_cameras_apart(run: Run) -> None:
     run("predict", "cam1", "cam2", "-c", DEMO, "--grid", "both.svg")
     run("predict", "cam1", "-c", DEMO, "--grid", "one.svg")
     both, one = (Path(name).read_text("utf-8") for name in ("both.svg", "one.svg"))
-    for camera, number in product((1, 2), (0, 1)):
-        assert f"<!-- cam{camera}/IMG_{number}.JPEG -->" in both
+    for which, number in product((1, 2), (0, 1)):
+        assert f"<!-- cam{which}/IMG_{number}.JPEG -->" in both
     assert "<!-- IMG_0.JPEG -->" in one
