@@ -286,6 +286,69 @@ def test_labels_filter_and_add_up(mixed: Report) -> None:
     assert mixed.files == ["img3.jpg", "img4.jpg"]
 
 
+def counts(report: Report) -> dict[str, int]:
+    """What stands beside each filter."""
+    words = report.js(
+        "[...document.querySelectorAll('#kinds label, #labels button, #histogram button')]"
+        ".map((e) => [e.querySelector('input')?.value ?? e.dataset.label ?? e.dataset.words,"
+        " e.querySelector('.number')?.textContent ?? e.title.match(/: ([0-9,]+)/)[1]])"
+    )
+    return {name: int(number.replace(",", "")) for name, number in words}
+
+
+def shown_after_click(report: Report, name: str) -> int:
+    """How many tiles a click on a filter leaves; a second click takes back that of a bar."""
+    found = report.js(
+        "document.querySelector(`#kinds [value='${arguments[0]}'], [data-label='${arguments[0]}'],"
+        " [data-words='${arguments[0]}']`)", name
+    )  # fmt: skip
+    report.js("arguments[0].click()", found)
+    return len(report.files)
+
+
+@pytest.mark.parametrize("search", ["", "img1", "bees", "nothing"])
+@pytest.mark.parametrize("name", ["all", "wrong", "error", "bees", "uncertain", "0.90 to 0.95"])
+def test_a_count_is_what_a_click_would_show(mixed: Report, search: str, name: str) -> None:
+    mixed.find("#search").send_keys(search)
+    expected = counts(mixed)[name]
+    assert shown_after_click(mixed, name) == expected
+
+
+def test_counts_follow_the_other_filters_and_none_is_hidden(mixed: Report) -> None:
+    kind(mixed, "wrong")
+    mixed.find("#search").send_keys("ants")
+    found = counts(mixed)
+    assert (found["all"], found["wrong"], found["right"], found["error"]) == (2, 1, 1, 0)
+    assert (found["bees"], found["ants"], found["wasps"]) == (1, 0, 0)
+    zero = mixed.find("#labels [data-label=ants]")
+    assert zero.is_displayed()
+    assert "zero" in (zero.get_attribute("class") or "")
+    mixed.find("#labels [data-label=bees]").click()  # its own filter changes no count of labels
+    assert counts(mixed)["bees"] == 1
+    mixed.find("#clear").click()
+    mixed.wait("document.querySelectorAll('.tile').length === 6")
+    assert counts(mixed)["all"] == 6
+
+
+def test_tiles_tell_cameras_apart(opened: Open) -> None:
+    paths = [f"/data/cam{c}/100MEDIA/IMG_{n:04d}.JPEG" for n in range(3) for c in (1, 2)]
+    report = opened([row(path) for path in paths])
+    assert report.files == [f"cam{c}/…/IMG_{n:04d}.JPEG" for n in range(3) for c in (1, 2)]
+    assert report.find(".tile .file").get_attribute("title") == paths[0]
+    report.all(".tile")[0].click()
+    assert report.find("#path").text == paths[0]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_long_name_keeps_what_tells_it_apart(opened: Open, width: int) -> None:
+    names = [f"a_long_name_of_a_station_{n:04d}_with_more_behind.JPG" for n in range(9)]
+    report = opened([row(name) for name in names], screen={"width": width, "height": 844})
+    assert all(f"{n:04d}" in file for n, file in enumerate(report.files))
+    assert report.js(
+        "[...document.querySelectorAll('.file')].every((e) => e.scrollWidth <= e.clientWidth)"
+    )
+
+
 def test_the_histogram_filters_and_a_second_click_takes_it_back(mixed: Report) -> None:
     bars = mixed.all("#histogram button")
     assert len(bars) == 20

@@ -22,9 +22,10 @@ from resnet_cli import Classifier
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate import Scorecard
 from resnet_cli.evaluate import audit as audit_module
-from resnet_cli.evaluate.audit import audit, sample, spread, trials
+from resnet_cli.evaluate.audit import audit, sample, spread
 from resnet_cli.evaluate.compare import Ledger, common_numbers, predict_all
 from resnet_cli.evaluate.dataset import by_folder, by_table
+from resnet_cli.evaluate.trials import trials
 from resnet_cli.inputs import Inputs
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Prediction, Score

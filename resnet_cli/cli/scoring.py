@@ -14,12 +14,13 @@ from resnet_cli.cli.record import Record
 from resnet_cli.cli.run import describe, pinned, report, saying_how_far, verified
 from resnet_cli.cli.terminal import note, progress_bar, tell
 from resnet_cli.evaluate import Evaluation, Scorecard
-from resnet_cli.evaluate.audit import Finding, audit, sample, trials
+from resnet_cli.evaluate.audit import Finding, audit, sample
 from resnet_cli.evaluate.dataset import Dataset, by_folder, by_table
 from resnet_cli.evaluate.findings import audit_lines, audit_verdict
 from resnet_cli.evaluate.formats import as_json
 from resnet_cli.evaluate.mistakes import mistakes_writer
 from resnet_cli.evaluate.text import shares, text
+from resnet_cli.evaluate.trials import trials
 from resnet_cli.records import Prediction
 from resnet_cli.sieve import Sieve
 from resnet_cli.system import available_cores

@@ -21,8 +21,8 @@ from resnet_cli.classifier import Classifier
 from resnet_cli.evaluate.calibration import SMALLEST
 from resnet_cli.evaluate.order import dealt, find_order
 from resnet_cli.evaluate.statistics import Share, mcnemar, share
+from resnet_cli.evaluate.trials import Trial, trials
 from resnet_cli.inputs import Inputs
-from resnet_cli.preprocess import CAFFE, IMAGE_CHANNELS, Preprocess
 
 log = logging.getLogger("resnet_cli")
 
@@ -31,23 +31,6 @@ SURE_OF_LOSS = 0.05  # p above which a lower loss may be luck
 SURE_OF_HARM = 0.01  # p, of one change at one look, above which that it loses images may be luck
 LOOKS = (20, 40, 60, 100)  # images after which a change that is plainly worse is dropped
 LOWER = 0.75  # of the loss that must be left at the most, where the gain alone is not sure
-
-BY_CHANNELS = {
-    "0 to 1, not normalised": (0.0, 1.0),
-    "-1 to 1": (0.5, 0.5),
-    "0 to 255, not normalised": (0.0, 1 / 255),
-}
-"""What pixels are scaled to: mean and deviation of every channel."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One change of the preprocessing."""
-
-    name: str
-    flags: str  # that make ``predict`` do the same
-    preprocess: Preprocess
-    upright: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +60,10 @@ class Finding:
 
         A lower probability alone proves nothing: scales that are far too large are the surest.
         """
-        p = min(mcnemar(self.gained, self.lost), mcnemar(self.surer, self.less_sure))
-        less_sure = self.surer < self.less_sure
-        return self.lost > self.gained and less_sure and p < SURE_OF_HARM
+        if self.lost <= self.gained:
+            return False
+        less_sure = mcnemar(self.surer, self.less_sure) if self.surer < self.less_sure else 1.0
+        return min(mcnemar(self.gained, self.lost), less_sure) < SURE_OF_HARM
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,83 +89,6 @@ def joined(parts: Sequence[Answers]) -> Answers:
     return Answers(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def trials(classifier: Classifier) -> list[Trial]:
-    """Every change that makes a difference to the preprocessing as it is."""
-    now, upright = classifier.preprocess, classifier.decoder.upright
-    other = "bicubic" if now.interpolation == "bilinear" else "bilinear"
-    crop = now.crop_size
-    tried = [
-        Trial("v1: resize 256, crop 224", sizes(256, 224), plain(now, 256, 224), upright),
-        Trial("v2: resize 232, crop 224", sizes(232, 224), plain(now, 232, 224), upright),
-        Trial(f"resize {crop}, no crop", sizes(crop, crop), plain(now, crop, crop), upright),
-        Trial(
-            f"squash to {crop}",
-            f"--squash {sizes(crop, crop)}",
-            replace(now, squash=True, resize_size=crop),
-            upright,
-        ),
-        Trial(other, f"--interpolation {other}", replace(now, interpolation=other), upright),
-        *scales(now, upright=upright),
-        *(colours(now, upright=upright) if now.channels == 3 else []),
-        Trial(
-            f"EXIF orientation {'ignored' if upright else 'applied'}",
-            f"--exif {'ignore' if upright else 'apply'}",
-            now,
-            not upright,
-        ),
-    ]
-    return [trial for trial in tried if (trial.preprocess, trial.upright) != (now, upright)]
-
-
-def sizes(resize: int, crop: int) -> str:
-    """The flags of a size."""
-    return f"--resize-size {resize} --img-size {crop}"
-
-
-def plain(now: Preprocess, resize: int, crop: int) -> Preprocess:
-    """Another size, with the shape of the picture kept."""
-    return replace(now, resize_size=resize, crop_size=crop, squash=False)
-
-
-def scales(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
-    """Other means and deviations."""
-    if now.channels in IMAGE_CHANNELS:
-        usual = Preprocess().with_channels(now.channels)
-        yield scaled("ImageNet's mean and std", now, usual.mean, usual.std, upright)
-    for name, (mean, std) in BY_CHANNELS.items():
-        yield scaled(name, now, (mean,) * now.channels, (std,) * now.channels, upright)
-
-
-def scaled(
-    name: str, now: Preprocess, mean: tuple[float, ...], std: tuple[float, ...], upright: bool
-) -> Trial:
-    """Another mean and deviation."""
-    return Trial(name, normalisation(mean, std), replace(now, mean=mean, std=std), upright)
-
-
-def normalisation(mean: Sequence[float], std: Sequence[float]) -> str:
-    """The flags of a mean and a deviation."""
-    means, stds = (",".join(f"{value:.6g}" for value in values) for values in (mean, std))
-    return f"--mean {means} --std {stds}"
-
-
-def colours(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
-    """The other order of the channels: alone, with mean and deviation turned round, as Caffe's."""
-    color = "bgr" if now.color == "rgb" else "rgb"
-    turned = replace(now, color=color)
-    yield Trial(color.upper(), f"--color {color}", turned, upright)
-    both = replace(turned, mean=now.mean[::-1], std=now.std[::-1])
-    flags = f"--color {color} {normalisation(both.mean, both.std)}"
-    yield Trial(f"{color.upper()}, mean and std too", flags, both, upright)
-    caffe = replace(now, mean=CAFFE.mean, std=CAFFE.std, color="bgr")
-    yield Trial(
-        "Caffe: BGR less its means",
-        f"--color bgr {normalisation(caffe.mean, caffe.std)}",
-        caffe,
-        upright,
-    )
-
-
 def audit(
     classifier: Classifier,
     paths: Sequence[str],
@@ -204,18 +111,62 @@ def audit(
     Yields:
         What was found, first for the preprocessing as it is.
     """
-    parts = looks(truths)
+    tried, names = trials(classifier), classifier.class_names
+    race = Race(classifier, paths, truths, looks(truths), progress, batch_size, workers)
+    now = race.answers(classifier)
+    whole = joined(now)
+    order = find_order(dealt(whole.truths.tolist(), whole.labels.tolist(), len(names)), names)
+    if order is not None:  # what spoils a network that is always wrong would look like a mend
+        log.warning("the class names seem to be in the wrong order: the audit takes the better one")
+        race = replace(race, truths=[order.classes.index(names[truth]) for truth in truths])
+        now = race.answers(classifier)
+    as_it_is = Trial("as it is", "", classifier.preprocess, classifier.decoder.upright)
+    yield compared(as_it_is, joined(now), joined(now), tried=len(tried))
+    for trial in tried:
+        yield race.run(trial, now, tried=len(tried))
 
-    def answers(run: Classifier, part: Sequence[int], truths: Sequence[int]) -> Answers:
-        inputs = Inputs([paths[place] for place in part], len(part), 0)
-        rows = run.predict(
-            inputs, topk=1, batch_size=batch_size, workers=workers, distribution=True
-        )
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """A sample that changes are tried on, part by part, until they are plainly worse."""
+
+    classifier: Classifier
+    paths: Sequence[str]
+    truths: Sequence[int]
+    parts: Sequence[Sequence[int]]  # places of the images
+    progress: Callable[[], object]
+    batch_size: int | None
+    workers: int | None
+
+    def run(self, trial: Trial, now: Sequence[Answers], *, tried: int) -> Finding:
+        """Try one change, of so many, against the preprocessing as it is."""
+        classifier = changed(self.classifier, trial)
+        then: list[Answers] = []
+        for part in self.parts:
+            then.append(self.answers_to(classifier, part))
+            found = compared(trial, joined(now[: len(then)]), joined(then), tried=tried)
+            left = list(chain.from_iterable(self.parts[len(then) :]))
+            if left and found.plainly_worse:
+                for _ in left:
+                    self.progress()
+                return replace(found, dropped=True)
+        return found
+
+    def answers(self, classifier: Classifier) -> list[Answers]:
+        """Classify the whole sample, part by part."""
+        return [self.answers_to(classifier, part) for part in self.parts]
+
+    def answers_to(self, classifier: Classifier, part: Sequence[int]) -> Answers:
+        """Classify one part of the sample."""
+        rows = classifier.predict(
+            Inputs([self.paths[place] for place in part], len(part), 0),
+            topk=1, batch_size=self.batch_size, workers=self.workers, distribution=True,
+        )  # fmt: skip
         found = []
-        for row, truth in zip(rows, (truths[place] for place in part), strict=True):
+        for row, truth in zip(rows, (self.truths[place] for place in part), strict=True):
             if row.distribution is not None:
                 found.append((truth, row.index, row.index == truth, row.distribution[truth]))
-            progress()
+            self.progress()
         true, labels, right, probs = zip(*found, strict=True) if found else ((),) * 4
         return Answers(
             np.array(true, np.int64),
@@ -223,32 +174,6 @@ def audit(
             np.array(right, np.bool_),
             np.array(probs, np.float32),
         )
-
-    def race(trial: Trial) -> Finding:
-        run = changed(classifier, trial)
-        then: list[Answers] = []
-        for part in parts:
-            then.append(answers(run, part, truths))
-            so_far = joined(now[: len(then)])
-            found = compared(trial, so_far, joined(then), tried=len(tried))
-            if found.plainly_worse and len(then) < len(parts):
-                for _ in chain.from_iterable(parts[len(then) :]):
-                    progress()
-                return replace(found, dropped=True)
-        return found
-
-    tried = trials(classifier)
-    now = [answers(classifier, part, truths) for part in parts]
-    names = classifier.class_names
-    whole = joined(now)
-    order = find_order(dealt(whole.truths.tolist(), whole.labels.tolist(), len(names)), names)
-    if order is not None:  # what spoils a network that is always wrong would look like a mend
-        log.warning("the class names seem to be in the wrong order: the audit takes the better one")
-        truths = [order.classes.index(names[truth]) for truth in truths]
-        now = [answers(classifier, part, truths) for part in parts]
-    as_it_is = Trial("as it is", "", classifier.preprocess, classifier.decoder.upright)
-    yield compared(as_it_is, joined(now), joined(now), tried=len(tried))
-    yield from map(race, tried)
 
 
 def looks(truths: Sequence[int]) -> list[list[int]]:

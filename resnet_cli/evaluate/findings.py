@@ -56,8 +56,8 @@ def audit_verdict(findings: Sequence[Finding]) -> str:
     best = max(better, key=lambda found: (found.top1.right, -(found.loss or 0.0)))
     now = findings[0]
     return (
-        f"clearly better with {best.flags}  ({best.name}): top-1 {whole(best.top1.value)} instead of "
-        f"{whole(now.top1.value)}, loss {figure(best.loss)} instead of {figure(now.loss)}"
+        f"clearly better with {best.flags}  ({best.name}): top-1 {whole(best.top1.value)} instead "
+        f"of {whole(now.top1.value)}, loss {figure(best.loss)} instead of {figure(now.loss)}"
     )
 
 

@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from resnet_cli.evaluate import Evaluation
@@ -213,7 +213,7 @@ def label(name: str) -> str:
 def calibration(evaluation: Evaluation, caption: str) -> Figure:
     """Draw accuracy over confidence, and how many images there are of each."""
     figure = Figure(figsize=(6.0, 6.4), facecolor="white")
-    upper = figure.add_axes((0.12, 0.34, 0.83, 0.53))
+    upper = figure.add_axes((0.12, 0.34, 0.83, 0.5))
     lower = figure.add_axes((0.12, 0.09, 0.83, 0.17), sharex=upper)
     bars: dict[str, Any] = {
         "width": 1 / len(evaluation.bins),
@@ -235,6 +235,7 @@ def calibration(evaluation: Evaluation, caption: str) -> Figure:
         **bars,
     )
     lower.set_ylabel("images", color=QUIET)
+    lower.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     lower.set_xlabel("probability of the predicted class", color=QUIET)
     plain((upper, lower))
     titles(figure, verdict(evaluation), caption)

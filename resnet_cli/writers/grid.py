@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import count, takewhile
@@ -102,7 +102,7 @@ def pages_of(
     save: Show,
     *,
     new_figure: Callable[..., Figure] = Figure,
-    settings: Mapping[str, Any] | None = None,
+    settings: Any = None,
 ) -> Iterator[Write]:
     """Collect predictions until a page is full, and hand each page to ``save``.
 
@@ -110,7 +110,7 @@ def pages_of(
         options: how the pages are laid out.
         save: takes each page.
         new_figure: makes an empty page.
-        settings: of matplotlib, while a page is drawn and saved.
+        settings: of matplotlib by name, while a page is drawn and saved.
     """
     judge = Judge.of(options)
     tiles: list[Tile] = []

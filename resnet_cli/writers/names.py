@@ -3,11 +3,9 @@
 ``cam1/IMG_0000.JPEG`` where each camera has a file of that name, else ``IMG_0000.JPEG``.
 """
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from os.path import commonprefix
-from pathlib import Path
+from pathlib import Path, PurePath
 from string import ascii_letters, digits
 
 from resnet_cli.text import cut_end, cut_middle, cut_start, printable
@@ -38,28 +36,27 @@ class ShortNames:
 
     def whole(self, path: str) -> str:
         """Return the name of one image, however long."""
-        parts = path.split(os.sep)[-self.depth :]
+        parts = PurePath(path).parts[-self.depth :]
         said = [GAP if len(parts) - n in self.shared else part for n, part in enumerate(parts)]
-        return printable(
-            os.sep.join(part for n, part in enumerate(said) if not part == GAP == said[n - 1])
-        )
+        kept = (part for n, part in enumerate(said) if not part == GAP == said[n - 1])
+        return printable(str(PurePath(*kept)))
 
     @cached_property
     def depth(self) -> int:
         """The fewest parts of the end of each path that tell all paths apart."""
-        paths, depth = set(self.paths), 1
-        while len({tail(path, depth) for path in paths}) < len(paths):
+        paths, depth = {PurePath(path).parts for path in self.paths}, 1
+        while len({parts[-depth:] for parts in paths}) < len(paths):
             depth += 1
         return depth
 
     @cached_property
     def shared(self) -> frozenset[int]:
         """Places, counted from the end, of folders between that are the same in all paths."""
-        return frozenset(
-            place
-            for place in range(2, self.depth)
-            if len({tail(path, place).split(os.sep)[0] for path in self.paths}) == 1
-        )
+        folders: dict[int, set[str]] = {place: set() for place in range(2, self.depth)}
+        for path in self.paths:
+            for place, part in enumerate(PurePath(path).parts[: -self.depth : -1], start=1):
+                folders.get(place, set()).add(part)
+        return frozenset(place for place, names in folders.items() if len(names) == 1)
 
     @cached_property
     def ends(self) -> tuple[int, int]:
@@ -67,14 +64,16 @@ class ShortNames:
         names = {self.whole(path) for path in self.paths}
         if len(names) < 2:
             return 0, 0
-        before = words_of(commonprefix(list(names)))
-        after = words_of(commonprefix([name[::-1] for name in names]))
+        before = words_of(common_start(names))
+        after = words_of(common_start({name[::-1] for name in names}))
         return before, min(after, min(map(len, names)) - before)
 
 
-def tail(path: str, depth: int) -> str:
-    """Return the last parts of a path."""
-    return os.sep.join(path.rsplit(os.sep, depth)[-depth:])
+def common_start(names: set[str]) -> str:
+    """Return what all names begin with."""
+    first, last = min(names), max(names)  # the others lie between
+    pairs = enumerate(zip(first, last, strict=False))
+    return first[: next((place for place, (a, b) in pairs if a != b), len(first))]
 
 
 def words_of(start: str) -> int:

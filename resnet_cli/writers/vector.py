@@ -19,13 +19,13 @@ QUALITY = 85  # of JPEG: some 15 kB for a thumbnail, at most 45 kB for one of no
 POINTS = 72  # of an inch
 PNG = re.compile(rb"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 
-SETTINGS: dict[str, Any] = {
+SETTINGS: Any = {
     "image.interpolation": "none",  # thumbnails go in at their own size, not that of the screen
     "pdf.fonttype": 42,  # TrueType, as publishers want it
 }
 
 
-class Pdf(PdfFile):  # type: ignore[misc]
+class Pdf(PdfFile):
     """A document of matplotlib's whose images are JPEG, and leave the memory with their page."""
 
     def __init__(self, file: IO[bytes]) -> None:

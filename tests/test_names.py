@@ -1,0 +1,75 @@
+"""Names that tell the images of a run apart, and how they are shortened."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from conftest import DEMO, SAMPLES, Run
+from resnet_cli.text import cut_end, cut_middle, cut_start
+from resnet_cli.writers.names import ShortNames, end_of_path, names_for
+
+CAMERAS = [f"/data/cam{c}/100MEDIA/IMG_{n:04d}.JPEG" for n, c in product(range(30), (1, 2))]
+STATIONS = [f"d/a_long_name_of_a_station_{n:04d}_with_more_behind_it.JPG" for n in range(300)]
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/x.jpg", "b/y.jpg"], ["x.jpg", "y.jpg"]),
+        (["cam1/x.jpg", "cam2/x.jpg", "cam2/y.jpg"], ["cam1/x.jpg", "cam2/x.jpg", "cam2/y.jpg"]),
+        (["r/1/s/t/x.jpg", "r/2/s/t/x.jpg"], ["1/…/x.jpg", "2/…/x.jpg"]),
+        (["r/1/s/5/x.jpg", "r/2/s/5/x.jpg", "r/2/s/6/x.jpg"],
+         ["1/…/5/x.jpg", "2/…/5/x.jpg", "2/…/6/x.jpg"]),
+        (["x.jpg", "x.jpg"], ["x.jpg", "x.jpg"]),  # one image that is listed twice
+        (["x.jpg", "a/x.jpg"], ["x.jpg", "a/x.jpg"]),
+        (["/x.jpg", "x.jpg"], ["/x.jpg", "x.jpg"]),
+        (["a/two\nlines.jpg"], [r"two\nlines.jpg"]),
+    ],
+)  # fmt: skip
+def test_a_name_is_the_part_of_the_path_that_differs(paths: list[str], names: list[str]) -> None:
+    short = ShortNames(paths)
+    assert [short(Path(path), 99) for path in paths] == names
+
+
+@pytest.mark.parametrize("paths", [CAMERAS, STATIONS])
+@pytest.mark.parametrize("most", [2, 5, 9, 14, 20, 30, 60])
+def test_a_name_is_never_longer_than_its_room(paths: list[str], most: int) -> None:
+    short = ShortNames(paths)
+    names = [short(Path(path), most) for path in paths]
+    assert max(map(len, names)) <= most
+    if most >= 14:
+        assert len(set(names)) == len(paths)
+
+
+def test_a_long_name_keeps_what_tells_it_apart() -> None:
+    assert ShortNames(STATIONS)(Path(STATIONS[17]), 20) == "a_long_…0017…_it.JPG"
+    assert "0017" in ShortNames(STATIONS)(Path(STATIONS[17]), 12)
+    assert ShortNames(CAMERAS)(Path(CAMERAS[3]), 17).startswith("cam2/")
+
+
+def test_of_a_stream_the_end_of_the_path_is_shown() -> None:
+    name = names_for(iter(CAMERAS))
+    assert name is end_of_path
+    assert name(Path("/data/cam1/IMG_1.JPEG"), 15) == "…am1/IMG_1.JPEG"
+
+
+@pytest.mark.parametrize("cut", [cut_start, cut_middle, cut_end])
+@pytest.mark.parametrize("width", [1, 2, 3, 9])
+def test_what_is_cut_fits(cut: object, width: int) -> None:
+    assert callable(cut)
+    assert len(cut("0123456789", width)) == width
+    assert cut("012345678", 9) == "012345678"
+
+
+def test_tiles_of_a_grid_tell_cameras_apart(run: Run) -> None:
+    for camera in ("cam1", "cam2"):
+        Path(camera).mkdir()
+        for number, sample in enumerate(sorted(SAMPLES.rglob("*.*"))[:2]):
+            Path(camera, f"IMG_{number}.JPEG").write_bytes(sample.read_bytes())
+    run("predict", "cam1", "cam2", "-c", DEMO, "--grid", "both.svg")
+    run("predict", "cam1", "-c", DEMO, "--grid", "one.svg")
+    both, one = (Path(name).read_text("utf-8") for name in ("both.svg", "one.svg"))
+    for which, number in product((1, 2), (0, 1)):
+        assert f"<!-- cam{which}/IMG_{number}.JPEG -->" in both
+    assert "<!-- IMG_0.JPEG -->" in one
