@@ -16,6 +16,7 @@ import torch
 from conftest import Run, picture, trained
 from resnet_cli import Classifier, UserError
 from resnet_cli.benchmark import Row
+from resnet_cli.benchmark.compare import differences
 from resnet_cli.benchmark.formats import peak_text
 from resnet_cli.benchmark.sweep import doubted
 from resnet_cli.cli.environment import EXISTING, keep_compiled, usable_environment
@@ -233,6 +234,18 @@ def test_a_narrow_table_says_what_it_leaves_out(run: Run, monkeypatch: pytest.Mo
 def test_sizes_are_megabytes() -> None:
     [first] = [model for model in catalogue(everything=False) if model.name == "resnet18"]
     assert first.weights[0].megabytes == pytest.approx(46.830571, abs=1e-2)  # bytes of its file
+
+
+def test_a_narrower_sweep_is_one_difference() -> None:
+    settings = {"batch_sizes": [1, 8], "precisions": ["fp32", "bf16"], "images": "d", "warmup": 3}
+    earlier = {"environment": {}, "settings": settings, "rows": [{"model": "m"}]}
+    narrower = settings | {"batch_sizes": [1], "precisions": ["fp32"], "images": None, "warmup": 1}
+    warmup, sweep = differences({"environment": {}, "settings": narrower}, "m", earlier)
+    assert warmup == "warmup: 3 then, 1 now"
+    assert sweep == (
+        "batch_sizes: 1, 8 then, 1 now; images: d then, none now; precisions: fp32, bf16 then, "
+        "fp32 now"
+    )
 
 
 def test_what_cannot_be_is_marked() -> None:
