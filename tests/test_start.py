@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -252,7 +253,7 @@ def test_what_cannot_be_is_marked() -> None:
     row = Row("end-to-end", "resnet18", "cpu", "fp32", 8, False, images_per_second=110.0)
     assert doubted(row, 100.0).status == "noisy"
     assert doubted(row, 109.0).status == "ok"
-    shares = [Row(*["x"] * 4, 1, False, peak_share=share) for share in (0.5, 1.52)]
+    shares = [replace(row, peak_share=share) for share in (0.5, 1.52)]
     assert [peak_text(row) for row in shares] == ["50%", "152%~"]
 
 
