@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision.models import ResNet, get_model
 from torchvision.models.resnet import Bottleneck
 
-from resnet_cli.errors import OptionError, SettingError
+from resnet_cli.errors import SettingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,14 @@ def unknown(given: str, names: Iterable[str], otherwise: str) -> SettingError:
         otherwise: what to say where none of them is like it.
     """
     if not given:
-        return OptionError("cannot use an empty name: give a model or a checkpoint file")
+        return SettingError("cannot use an empty name: give a model or a checkpoint file")
     if Path(given).suffix or given != Path(given).name:
         return SettingError(f"cannot load {given}: there is no such file")
     names = list(names)
     longer = [name for name in names if name.startswith(given)]
     near = longer[:3] or get_close_matches(given, names, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else otherwise
-    return OptionError(f"cannot find a model or a checkpoint file {given!r}: {hint}")
+    return SettingError(f"cannot find a model or a checkpoint file {given!r}: {hint}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,9 @@ def table(result: Result) -> list[str]:
     return [line for line in result.stdout.splitlines() if line.startswith(starts)]
 
 
-def error_line(result: Result) -> str:
+def error_line(result: Result, status: int = 1) -> str:
     """The one line that tells what went wrong, which is the last."""
-    assert result.exit_code == 1
+    assert result.exit_code == status
     assert "Traceback" not in result.stderr
     *others, last = result.stderr.splitlines()
     assert last.startswith("Error: ")

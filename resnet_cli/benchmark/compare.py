@@ -11,6 +11,9 @@ from resnet_cli.errors import InputError
 KEYS = {"mode": str, "precision": str, "batch_size": int}
 """Which rows are held against each other; what else differs is said once, for all of them."""
 
+SWEEP = frozenset({"batch_sizes", "images", "percentiles", "precisions"})
+"""Settings that say how much is measured: one line is enough for a narrower sweep."""
+
 LARGEST = 16_000_000  # bytes; a sweep of a thousand rows has a fortieth of that
 SHOWN = 60  # characters of a value
 
@@ -88,11 +91,19 @@ def differences(
     models = sorted({row["model"] for row in earlier["rows"]})
     if models != [model]:
         yield f"model: {shown(', '.join(models))} then, {model} now"
+    sweep = []
     for part in ("environment", "settings"):
         for name in sorted(earlier[part].keys() | now[part].keys()):
             before, after = (record[part].get(name) for record in (earlier, now))
-            if before != after and name != "date":
-                yield f"{shown(name)}: {shown(before)} then, {shown(after)} now"
+            if before == after or name == "date":
+                continue
+            difference = f"{shown(name)}: {shown(before)} then, {shown(after)} now"
+            if name in SWEEP:
+                sweep.append(difference)
+            else:
+                yield difference
+    if sweep:
+        yield "; ".join(sweep)
 
 
 def shown(value: object) -> str:

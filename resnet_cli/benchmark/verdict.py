@@ -119,8 +119,8 @@ def described(row: Row) -> str:
     share = "" if row.peak_share is None else f", {row.peak_share:.0%} of this machine's peak"
     if (row.peak_share or 0) > 1:
         share += (
-            " (over 100 %: 3x3 convolutions take fewer multiplications than are counted, or this "
-            "machine was slower while its peak was measured)"
+            " (3x3 convolutions take fewer multiplications than are counted, or this machine was "
+            "slower while its peak was measured)"
         )
     return (
         f"{row.mode} in {row.precision} with --batch-size {row.batch_size} is fastest, "

@@ -1,5 +1,6 @@
 """Options that commands share, and how their values are read."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ class OutputPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Turn text into a path."""
         path = super().convert(value, param, ctx)
-        lend_temporary_folder(path.parent)
+        lend_temporary_folder(Path(os.fsdecode(path)).parent)
         return path
 
 

@@ -93,9 +93,8 @@ def run(
         f"torch {where['torch']}"
     )
     now = {"environment": where, "settings": settings.record()}
-    different = [] if earlier is None else [*differences(now, checkpoint.model, earlier)]
-    if different:
-        note(f"not the same, {'; '.join(different)}", "Warning")
+    for difference in () if earlier is None else differences(now, checkpoint.model, earlier):
+        note(f"not the same, {difference}", "Warning")
     rows: list[Row] = []
     try:
         show(rows, checkpoint, settings, earlier, progress)
