@@ -142,7 +142,7 @@ def scored(
             truth=truth_of(dataset, names),
             record=telling(record, scorecard),
         )
-        writes = list(writers(names, files, options, stack))
+        writes = [*mistakes_of(names, files, stack), *drawings_of(files, options, stack)]
         bar = stack.enter_context(progress_bar(total, settings.progress))
         stack.enter_context(closing(predictions))
         for prediction, truth in zip(predictions, dataset.truths, strict=True):
@@ -182,16 +182,22 @@ def telling(
     return lambda: {**record(), "evaluation": shares(scorecard)}
 
 
-def writers(
-    names: Sequence[str], files: Files, options: Options, stack: ExitStack
+def mistakes_of(
+    names: Sequence[str], files: Files, stack: ExitStack
 ) -> Iterator[Callable[[Prediction, int], None]]:
-    """Open what is written as the run goes."""
+    """Open the table of mistakes, if there is to be one."""
     if files.mistakes is not None:
         with saying(files.mistakes):
             write_mistake = stack.enter_context(
                 mistakes_writer(files.mistakes, names, overwrite=files.overwrite)
             )
         yield write_mistake
+
+
+def drawings_of(
+    files: Files, options: Options, stack: ExitStack
+) -> Iterator[Callable[[Prediction, int], None]]:
+    """Open what shows the images."""
     drawings = [open_writer(path, options) for path in files.illustrated]
     if files.show:
         from resnet_cli.writers.window import window_writer
