@@ -9,7 +9,11 @@ import click
 
 from resnet_cli.checkpoint.classes import read_given
 from resnet_cli.cli.figures import Files
+<<<<<<< HEAD
 from resnet_cli.cli.scoring import ONE_OF_SEVERAL, Settings, layout, publish, telling, writers
+=======
+from resnet_cli.cli.scoring import Settings, drawings_of, layout, mistakes_of, publish, telling
+>>>>>>> folders
 from resnet_cli.cli.terminal import note, progress_bar
 from resnet_cli.evaluate import Evaluation, Scorecard
 from resnet_cli.evaluate.illustrated import illustrated
@@ -68,7 +72,8 @@ def scored(saved: Saved, truth: Truth, files: Files, settings: Settings) -> tupl
     unknown = unseen = 0
     with ExitStack() as stack:
         options = laid_out(saved, truth, files, settings, scorecard)
-        writes = list(writers(saved.names, files, options, stack))
+        mistakes = list(mistakes_of(saved.names, files, stack))
+        drawings = list(drawings_of(files, options, stack))
         rows = stack.enter_context(closing(pictured(saved, files, settings)))
         bar = stack.enter_context(progress_bar(None, settings.progress))
         for row in rows:
@@ -78,10 +83,11 @@ def scored(saved: Saved, truth: Truth, files: Files, settings: Settings) -> tupl
                 unknown += 1
                 continue
             unseen += row.thumbnail is None and row.error is None
-            here = replace(row, path=saved.from_here(row.path))
-            scorecard.add(here, index)
-            for write in writes:
-                write(here, index)
+            scorecard.add(row, index)
+            for write in mistakes:
+                write(row, index)
+            for write in drawings:
+                write(replace(row, path=saved.from_here(row.path)), index)
     if unseen and files.want_thumbnails:
         note(f"{amount(unseen, 'image')} not shown: missing by now, or unreadable", "Warning")
     return scorecard.evaluation(), unknown

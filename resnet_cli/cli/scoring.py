@@ -170,7 +170,7 @@ def scored(
             name=names_for(dataset.paths),
             record=telling(record, scorecard),
         )
-        writes = list(writers(names, files, options, stack))
+        writes = [*mistakes_of(names, files, stack), *drawings_of(files, options, stack)]
         bar = stack.enter_context(progress_bar(total, settings.progress))
         stack.enter_context(closing(predictions))
         for prediction, truth in zip(predictions, dataset.truths, strict=True):
@@ -210,6 +210,7 @@ def telling(
     return lambda: {**record(), "evaluation": shares(scorecard)}
 
 
+<<<<<<< HEAD
 def open_mistakes(
     path: Path, names: Sequence[str], files: Files, stack: ExitStack
 ) -> Callable[[Prediction, int], None]:
@@ -226,6 +227,24 @@ def writers(
     """Open what is written as the run goes."""
     for path in files.mistakes:
         yield open_mistakes(path, names, files, stack)
+=======
+def mistakes_of(
+    names: Sequence[str], files: Files, stack: ExitStack
+) -> Iterator[Callable[[Prediction, int], None]]:
+    """Open the table of mistakes, if there is to be one."""
+    if files.mistakes is not None:
+        with saying(files.mistakes):
+            write_mistake = stack.enter_context(
+                mistakes_writer(files.mistakes, names, overwrite=files.overwrite)
+            )
+        yield write_mistake
+
+
+def drawings_of(
+    files: Files, options: Options, stack: ExitStack
+) -> Iterator[Callable[[Prediction, int], None]]:
+    """Open what shows the images."""
+>>>>>>> folders
     drawings = [open_writer(path, options) for path in files.illustrated]
     if files.show:
         from resnet_cli.writers.window import window_writer

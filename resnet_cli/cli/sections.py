@@ -10,7 +10,8 @@ SECTIONS = {
         "--trust-checkpoint", "--dilation", "--in-channels", "--num-classes", "--half",
     ),
     "Images": (
-        "--labels", "--predictions", "--images", "--exif", "--icc", "--background", "--max-pixels",
+        "--labels", "--predictions", "--images", "--exclude", "--hidden", "--exif", "--icc",
+        "--background", "--bands", "--max-pixels",
     ),
     "Preprocessing": (
         "--preset", "--resize-size", "--img-size", "--interpolation", "--mean", "--std", "--color",
@@ -18,12 +19,13 @@ SECTIONS = {
     ),
     "Running": (
         "--device", "--precision", "--compile", "--batch-size", "--workers", "--on-error",
-        "--verify", "--duration", "--iters", "--warmup",
+        "--verify", "--dry-run", "--duration", "--iters", "--warmup",
     ),
     "Results": (
-        "--output", "--resume", "--overwrite", "--topk", "--threshold", "--grid", "--grid-size",
+        "--output", "--resume", "--overwrite", "--quiet", "--topk", "--threshold", "--grid", "--grid-size",
         "--show", "--report", "--report-limit", "--confusion", "--calibration", "--mistakes",
         "--view", "--depth", "--all", "--plot", "--percentiles", "--compare", "--format",
+        "--csv-separator", "--csv-bom",
     ),
     "Other": ("--progress", "--debug", "--help"),
 }  # fmt: skip
