@@ -9,11 +9,15 @@ import click
 
 from resnet_cli.checkpoint.classes import read_given
 from resnet_cli.cli.figures import Files
-<<<<<<< HEAD
-from resnet_cli.cli.scoring import ONE_OF_SEVERAL, Settings, layout, publish, telling, writers
-=======
-from resnet_cli.cli.scoring import Settings, drawings_of, layout, mistakes_of, publish, telling
->>>>>>> folders
+from resnet_cli.cli.scoring import (
+    ONE_OF_SEVERAL,
+    Settings,
+    drawings_of,
+    layout,
+    mistakes_of,
+    publish,
+    telling,
+)
 from resnet_cli.cli.terminal import note, progress_bar
 from resnet_cli.evaluate import Evaluation, Scorecard
 from resnet_cli.evaluate.illustrated import illustrated

@@ -210,41 +210,22 @@ def telling(
     return lambda: {**record(), "evaluation": shares(scorecard)}
 
 
-<<<<<<< HEAD
-def open_mistakes(
-    path: Path, names: Sequence[str], files: Files, stack: ExitStack
-) -> Callable[[Prediction, int], None]:
-    """Open a table of mistakes for as long as the stack is."""
-    with saying(path):
-        return stack.enter_context(
-            mistakes_writer(path, names, overwrite=files.overwrite, dialect=files.dialect)
-        )
-
-
-def writers(
-    names: Sequence[str], files: Files, options: Options, stack: ExitStack
-) -> Iterator[Callable[[Prediction, int], None]]:
-    """Open what is written as the run goes."""
-    for path in files.mistakes:
-        yield open_mistakes(path, names, files, stack)
-=======
 def mistakes_of(
     names: Sequence[str], files: Files, stack: ExitStack
 ) -> Iterator[Callable[[Prediction, int], None]]:
-    """Open the table of mistakes, if there is to be one."""
-    if files.mistakes is not None:
-        with saying(files.mistakes):
-            write_mistake = stack.enter_context(
-                mistakes_writer(files.mistakes, names, overwrite=files.overwrite)
+    """Open the tables of mistakes for as long as the stack is."""
+    for path in files.mistakes:
+        with saying(path):
+            write = stack.enter_context(
+                mistakes_writer(path, names, overwrite=files.overwrite, dialect=files.dialect)
             )
-        yield write_mistake
+        yield write
 
 
 def drawings_of(
     files: Files, options: Options, stack: ExitStack
 ) -> Iterator[Callable[[Prediction, int], None]]:
     """Open what shows the images."""
->>>>>>> folders
     drawings = [open_writer(path, options) for path in files.illustrated]
     if files.show:
         from resnet_cli.writers.window import window_writer
