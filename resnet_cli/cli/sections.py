@@ -19,10 +19,12 @@ SECTIONS = {
     ),
     "Running": (
         "--device", "--precision", "--compile", "--batch-size", "--workers", "--on-error",
-        "--verify", "--dry-run", "--duration", "--iters", "--warmup",
+        "--verify", "--dry-run",
+        "--duration", "--iters", "--warmup",
     ),
     "Results": (
-        "--output", "--resume", "--overwrite", "--quiet", "--topk", "--threshold", "--grid", "--grid-size",
+        "--output", "--resume", "--overwrite", "--quiet", "--topk", "--threshold", "--grid",
+        "--grid-size",
         "--show", "--report", "--report-limit", "--confusion", "--calibration", "--mistakes",
         "--view", "--depth", "--all", "--plot", "--percentiles", "--compare", "--format",
         "--csv-separator", "--csv-bom",
