@@ -92,12 +92,12 @@ def test_the_average_is_told_from_the_raw_weights(
     for path, one in ((raw, another), (average, network)):
         outer, _, key = path.rpartition(".")
         place = content.setdefault(outer, {}) if nested and outer else content
-        name = key if nested else path
-        place.update({name: one.state_dict()} if nested else under(name, one.state_dict()))
+        state = one.state_dict()
+        place.update({key: state} if nested else under(path, state))
 
-    path = saved(content)
-    check(path, network)
-    check(path, another, ema=False)
+    file = saved(content)
+    check(file, network)
+    check(file, another, ema=False)
 
 
 def test_a_counter_tells_an_average_inside_other_modules(network: ResNet, another: ResNet) -> None:
@@ -235,7 +235,7 @@ def test_wrappers_are_taken_out_of_names(
 
 def test_a_wrapped_head_of_several_layers_says_what_it_computes(network: ResNet) -> None:
     head = nn.Sequential(nn.Linear(512, 8), nn.Tanh(), nn.Linear(8, 3))
-    network.fc = nn.DataParallel(head)  # type: ignore[assignment]
+    network.fc = nn.DataParallel(head)
 
     check(saved(network), network)
 
@@ -243,7 +243,7 @@ def test_a_wrapped_head_of_several_layers_says_what_it_computes(network: ResNet)
 # masks and norms
 
 
-def layers(network: ResNet) -> list[nn.Module]:
+def layers(network: ResNet) -> list[Any]:
     return [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
 
 
@@ -264,11 +264,11 @@ def norm_all(network: ResNet) -> None:
         layer.weight_g.data.mul_(1.5)
 
 
-def norm_along(dim: int | None) -> Change:
+def norm_along(dim: Any) -> Change:
     def change(network: ResNet) -> None:
         weight_norm(network.layer2[0].conv2, dim=dim)  # as many channels in as out
         weight_norm(network.fc, dim=dim)
-        network.fc.weight_g.data.mul_(2)  # type: ignore[union-attr, operator]
+        network.fc.weight_g.data.mul_(2)
 
     return change
 
@@ -276,7 +276,7 @@ def norm_along(dim: int | None) -> Change:
 def norm_as_parametrization(network: ResNet) -> None:
     for layer in (network.fc, network.layer1[0].conv1):
         parametrizations.weight_norm(layer)
-        layer.parametrizations.weight.original0.data.mul_(1.5)  # type: ignore[union-attr]
+        layer.parametrizations.weight.original0.data.mul_(1.5)
 
 
 def norm_spectrally(network: ResNet) -> None:
@@ -410,17 +410,20 @@ def test_a_mask_beside_a_plain_weight(network: ResNet) -> None:
     check(saved({**network.state_dict(), "fc.weight_mask": mask}), network)
 
 
-@pytest.mark.parametrize("size", [(3, 511), (3, 1), (1 << 40,)])
+@pytest.mark.parametrize(("size", "sentence"), [
+    ((3, 511), "fc.weight_orig, fc.weight_mask do not belong together: their shapes are [3, 512]"),
+    ((3, 1), "do not belong together: their shapes are [3, 512], [3, 1]"),
+    ((1 << 28,), "fc.weight_mask is larger than its values in the file"),
+    ((1 << 40,), "it has more masks and norms than any ResNet"),
+])  # fmt: skip
 def test_parts_that_do_not_belong_together_are_refused(
-    network: ResNet, size: tuple[int, ...]
+    network: ResNet, size: tuple[int, ...], sentence: str
 ) -> None:
     state = network.state_dict()
     state["fc.weight_orig"] = state.pop("fc.weight")
     state["fc.weight_mask"] = torch.zeros(1).expand(size)
 
-    message = refusal(saved(state))
-    assert "fc.weight_mask" in message
-    assert "do not belong together" in message or "larger than its values" in message
+    assert sentence in refusal(saved(state))
 
 
 # tensors of other classes
@@ -431,7 +434,7 @@ class Part(Tensor):
 
     @staticmethod
     def __new__(cls, of: Tensor) -> "Part":
-        return Tensor._make_wrapper_subclass(cls, of.shape, dtype=of.dtype)  # type: ignore[attr-defined, no-any-return]
+        return Tensor._make_wrapper_subclass(cls, of.shape, dtype=of.dtype)
 
     def __init__(self, of: Tensor) -> None:
         self.of = of

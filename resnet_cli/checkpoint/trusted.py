@@ -97,7 +97,8 @@ def as_plain(value: torch.Tensor) -> Any:
     """A tensor of plain numbers; a stand-in for any other, as reading the file alone gives."""
     kind = type(value)
     local = getattr(value, "_local_tensor", None)  # of a DTensor
-    if local is not None and local.shape == value.shape and "Partial" not in repr(value.placements):
+    summand = "Partial" in repr(getattr(value, "placements", None))
+    if local is not None and local.shape == value.shape and not summand:
         return local
     dispatched = kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
     form = "nested" if value.is_nested else str(value.layout)
