@@ -111,11 +111,11 @@ def written(run: Run, source: Path, output: str, *options: object) -> Path:
     return Path(output)
 
 
-def complaint(run: Run, *arguments: object) -> str:
+def complaint(run: Run, *arguments: object, status: int = 1) -> str:
     """The one line in which a conversion is refused."""
     before = set(Path().iterdir())
     result = run("convert", *arguments)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (status, "")
     assert set(Path().iterdir()) == before
     line = result.stderr.splitlines()[-1]
     assert line.startswith("Error: ")
@@ -423,7 +423,7 @@ def test_a_file_may_be_converted_onto_itself_when_told_to(
 def test_an_unknown_suffix_is_refused_with_the_known_ones(
     run: Run, checkpoint: Path, output: str
 ) -> None:
-    line = complaint(run, checkpoint, output)
+    line = complaint(run, checkpoint, output, status=2)
 
     assert f"cannot write {output}" in line
     assert all(suffix in line for suffix in SUFFIXES)

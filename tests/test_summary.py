@@ -454,7 +454,7 @@ def test_any_network_takes_other_channels(name: str) -> None:
 
 def test_a_suffix_that_says_nothing_is_refused(run: Run) -> None:
     result = run("summary", "-o", "out.xlsx")
-    assert (result.exit_code, Path("out.xlsx").exists()) == (1, False)
+    assert (result.exit_code, Path("out.xlsx").exists()) == (2, False)
     assert "the suffix must be one of .txt, .json, .csv, .md" in result.stderr
 
     assert run("summary", "-o", "out.log", "--format", "json").exit_code == 0

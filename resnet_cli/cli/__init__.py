@@ -92,13 +92,18 @@ class Cli(click.Group):
             )
 
 
+class WrongUsage(click.ClickException):
+    """An error of the command line that our own code finds, and says in a line."""
+
+    exit_code = click.UsageError.exit_code
+
+
 def fail(ctx: click.Context, error: Exception) -> NoReturn:
     """Show an error as one line, under its traceback when ``--debug`` was given."""
     if ctx.meta.get("debug"):
         traceback.print_exception(error)
-    shown = click.ClickException(printable(one_line(error)))
-    shown.exit_code = error.status if isinstance(error, UserError) else UserError.status
-    raise shown from error
+    usage = isinstance(error, UserError) and error.status == WrongUsage.exit_code
+    raise (WrongUsage if usage else click.ClickException)(printable(one_line(error))) from error
 
 
 def one_line(error: Exception) -> str:
