@@ -12,8 +12,11 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager, suppress
+from io import BufferedWriter, TextIOWrapper
 from threading import Condition
 from typing import TypeVar
+
+from resnet_cli.system import ForgivingFile
 
 Result = TypeVar("Result")
 
@@ -216,8 +219,9 @@ def pythons_stderr(real: int) -> Iterator[None]:
         yield
         return
     usual.flush()
-    with open(
-        real, "w", buffering=1, encoding=usual.encoding, errors=usual.errors, closefd=False
+    file = BufferedWriter(ForgivingFile(real, "w", closefd=False))
+    with TextIOWrapper(
+        file, encoding=usual.encoding, errors=usual.errors, line_buffering=True
     ) as sys.stderr:
         try:
             yield

@@ -1,4 +1,4 @@
-"""What this process may use of its machine: cores, memory, and the processor's instructions.
+"""What this process may use of its machine: cores, memory, instructions, streams.
 
 Control groups, which bound a process in a container, are known here and nowhere else.
 """
@@ -7,10 +7,15 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from io import FileIO
 from math import ceil
 from pathlib import Path
 from platform import machine, processor
 from threading import Event
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 CGROUPS = Path("/sys/fs/cgroup")
 CGROUPS_OF_PROCESS = Path("/proc/self/cgroup")
@@ -21,6 +26,18 @@ MEMORY_FILES = (  # limit, usage, and what of the usage is droppable file cache:
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+
+
+class ForgivingFile(FileIO):
+    """A file that drops what it cannot write, such as stderr on a full disk."""
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Write, or pretend to."""
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
 
 run_is_ending = Event()
 """Set by a signal that ends the run, for long work that nothing else would stop."""

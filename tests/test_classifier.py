@@ -583,7 +583,7 @@ def test_settings_that_mean_nothing_are_refused(
     checkpoint: Path, photos: Path, settings: dict[str, Any]
 ) -> None:
     classifier = Classifier.load(checkpoint, device="cpu")
-    with pytest.raises(SettingError, match=f"cannot use {next(iter(settings))}="):
+    with pytest.raises(SettingError, match=rf"{next(iter(settings))}(=| must be)"):
         next(classifier.predict(photos, **settings))
 
 

@@ -313,7 +313,7 @@ def test_the_record_is_plain_data() -> None:
     logits, truths = logits_of(3, 30)
     record = evaluated(softmax(logits), truths).record()
     assert list(record) == [
-        "images", "errors", "top1", "top5", "loss", "means", "ece", "temperature", "kept",
+        "images", "errors", "top1", "top5", "subset", "loss", "means", "ece", "temperature", "kept",
         "order", "classes", "confused", "mistakes", "bins",
     ]  # fmt: skip
     assert list(record["classes"][0]) == [

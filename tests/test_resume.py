@@ -190,7 +190,10 @@ def test_a_finished_run_says_why_its_status_is_what_it_is(predict: Run, photos: 
         result.stderr
     )
     assert "per image" not in result.stderr
-    assert result.stderr.endswith("Note: 1 error row of earlier runs in the files\n")
+    assert result.stderr.endswith(
+        "Note: 1 error row of earlier runs in the files\n"
+        "Note: 1 error: see the rows with status error in x.csv\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -268,8 +271,8 @@ def test_other_inputs_are_refused(predict: Run, photos: Path) -> None:
     [
         (["--resume"], 2),
         (["--resume", "--overwrite", "-o", "x.csv"], 2),
-        (["--resume", "--grid", "x.png", "-o", "x.csv"], 1),
-        (["--resume", "-o", "x.html"], 1),
+        (["--resume", "--grid", "x.png", "-o", "x.csv"], 2),
+        (["--resume", "-o", "x.html"], 2),
     ],
 )
 def test_what_cannot_be_resumed_is_refused(
@@ -277,7 +280,7 @@ def test_what_cannot_be_resumed_is_refused(
 ) -> None:
     result = predict(photos, *arguments)
     assert result.exit_code == status
-    assert "--resume goes on with" in result.stderr
+    assert "--resume continues" in result.stderr
 
 
 def test_two_runs_at_once_do_not_write_one_file(predict: Run, photos: Path) -> None:

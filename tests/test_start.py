@@ -39,7 +39,9 @@ main()
 
 def homeless(**given: str) -> dict[str, str]:
     """An environment without a home, a name or cache folders."""
-    names = ("HOME", "USER", "LOGNAME", "TORCH_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR")
+    names = (
+        "HOME", "USER", "LOGNAME", "TORCH_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "COLUMNS",
+    )  # fmt: skip
     kept = {name: value for name, value in os.environ.items() if name not in names}
     kept.pop("TORCHINDUCTOR_CACHE_DIR", None)
     return kept | given

@@ -63,7 +63,8 @@ def ends(parts: Mapping[str, Part], head: FoundHead) -> Iterator[tuple[str, str]
         inside = head.root and is_in(name, (head.root,))
         if part.kind not in ENDS or inside or not contains(parent, head.last):
             continue
-        if parts[parent].kind not in ORDERED or is_behind(name, head.last, parts):
+        ordered = parent in parts and parts[parent].kind in ORDERED
+        if not ordered or is_behind(name, head.last, parts):
             yield name, ENDS[part.kind]
 
 

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from resnet_cli.system import ForgivingFile
 
 
 def discard(stream: int) -> None:
@@ -39,17 +37,6 @@ def open_streams() -> None:
     forgive_stderr()
 
 
-class Forgiving(FileIO):
-    """A file that drops what it cannot write."""
-
-    def write(self, data: "ReadableBuffer", /) -> int:
-        """Write, or pretend to."""
-        try:
-            return super().write(data)
-        except OSError:
-            return memoryview(data).nbytes
-
-
 def forgive_stderr() -> None:
     """Let a run go on when stderr, which holds no results, cannot be written: a full disk, say."""
     stream = sys.stderr
@@ -57,7 +44,7 @@ def forgive_stderr() -> None:
         return  # another program's
     if type(getattr(stream.buffer, "raw", stream.buffer)) is FileIO:  # and no Windows console
         sys.stderr = TextIOWrapper(
-            BufferedWriter(Forgiving(stream.fileno(), "w", closefd=False)),
+            BufferedWriter(ForgivingFile(stream.fileno(), "w", closefd=False)),
             encoding=stream.encoding,
             errors="backslashreplace",
             line_buffering=True,

@@ -122,7 +122,7 @@ def check_outputs(
         taken |= places
         if resume and not is_resumable(path):
             raise OutputNameError(
-                f"cannot resume {path}: --resume goes on with {', '.join(RESUMABLE)}: leave it "
+                f"cannot resume {path}: --resume continues {', '.join(RESUMABLE)}: leave it "
                 "out, or start anew with --overwrite"
             )
         if path.exists() and not (path.is_file() or path.is_dir()):
