@@ -123,8 +123,8 @@ def control_groups(controller: str) -> Iterator[Path]:
                 own[CGROUPS] = Path(name.lstrip("/"))
             elif controller in controllers.split(","):
                 own[CGROUPS / controller] = Path(name.lstrip("/"))
-    for root, name in own.items():
-        yield from (root / part for part in (name, *name.parents))
+    for root, group in own.items():
+        yield from (root / part for part in (group, *group.parents))
 
 
 def read_kilobytes(file: Path, name: str) -> int:

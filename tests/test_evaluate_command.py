@@ -241,7 +241,7 @@ def test_unreadable_images_are_counted_apart(evaluate: Run, photos: Path) -> Non
     result = evaluate(photos, "-o", "m.json", "--mistakes", "w.csv")
     assert result.exit_code == 3
     assert result.stdout.startswith("10 images of 3 classes; 1 could not be read\n")
-    told = f"Warning: could not read {photos / 'b' / 'broken.jpg'}: is not an image"
+    told = f"Warning: could not read {photos / 'b' / 'broken.jpg'}: is a text, not an image"
     assert told in result.stderr
     assert (figures()["images"], figures()["errors"]) == (10, 1)
     assert "broken" not in Path("w.csv").read_text()

@@ -1,6 +1,6 @@
 """What a file holds beside backbone and head: applied as its network does, noted or refused."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from systems import resnet
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit", "ignore::DeprecationWarning")
 
-Saves = {"whole": torch.save, "script": lambda m, p: torch.jit.script(m).save(p),
+Saves: dict[str, Callable[[nn.Module, Path], object]] = {
+         "whole": torch.save, "script": lambda m, p: torch.jit.script(m).save(p),
          "trace": lambda m, p: torch.jit.trace(m, torch.rand(1, 3, 64, 64)).save(p),
          "export": lambda m, p: torch.export.save(
              torch.export.export(m, (torch.rand(1, 3, 64, 64),)), p)}  # fmt: skip
@@ -43,6 +44,9 @@ class Pair(nn.Module):
 
 class Plain(nn.Module):
     """The same as people mostly write it, which TorchScript takes too."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,8 +182,9 @@ def test_numbers_of_torchvisions_own_transform_are_read(network: ResNet, image: 
 
 
 def test_buffers_that_are_not_saved_are_read(network: ResNet, image: Path) -> None:
-    whole = Wrapped("scale", Plain(), network).eval()
-    whole.scale._non_persistent_buffers_set |= {"mean", "std"}
+    scale = Plain()
+    scale._non_persistent_buffers_set |= {"mean", "std"}
+    whole = Wrapped("scale", scale, network).eval()
 
     close(told(saved(whole), image), whole(pixels(image)).softmax(1))
 
