@@ -191,7 +191,7 @@ def find_columns(header: Sequence[str], table: Path) -> list[tuple[str, int]]:
     if len(found) < 2 or found[0][0] != "path":
         columns = ", ".join(map(repr, header)) or "none"
         raise InputError(
-            f"cannot read labels from {table}: its columns are {columns}: name them path and label, "
-            "or path and index"
+            f"cannot read labels from {table}: its columns are {columns}: name them "
+            "path and label, or path and index"
         )
     return found[:2]
