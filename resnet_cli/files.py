@@ -71,10 +71,10 @@ def opened(source: Path | bytes) -> Iterator[tuple[BinaryIO, int]]:
     if stat.S_ISDIR(status.st_mode):
         readable = os.access(source, os.R_OK | os.X_OK)
         raise ImageError(
-            "is a folder, not a picture" if readable else "is a folder that may not be read"
+            "is a folder, not an image" if readable else "is a folder that may not be read"
         )
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError("is a pipe or a device, not a picture")
+        raise ImageError("is a pipe or a device, not an image")
     check_size(status.st_size)
     with source.open("rb") as file:
         yield file, status.st_size
@@ -87,7 +87,7 @@ def check_size(size: int) -> None:
         ImageError: it is.
     """
     if size > LARGEST_FILE:
-        raise ImageError(f"has {size:,} bytes, too many for a picture")
+        raise ImageError(f"has {size:,} bytes, too many for an image")
     if not size:
         raise ImageError("the file is empty")
 

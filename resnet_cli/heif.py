@@ -30,7 +30,7 @@ def open_image(file: BinaryIO) -> Image.Image:
         from pillow_heif import HeifImageFile
     except ImportError:
         raise ImageError(
-            "is a HEIC picture, which an extra reads: pip install 'resnet-cli[heif]'"
+            "is a HEIC image, which an extra reads: pip install 'resnet-cli[heif]'"
         ) from None
     file.seek(0)
     return HeifImageFile(file)

@@ -7,7 +7,7 @@ import re
 
 HEAD = 1024  # bytes that are looked at
 
-RAW = "is a raw photograph ({}): convert it to JPEG, PNG or TIFF"
+RAW = "is a raw camera file ({}): convert it to JPEG, PNG or TIFF"
 VIDEO = "is a video ({}), not an image: save its frames as images"
 ARCHIVE = "is an archive ({}), not an image: unpack it"
 DOCUMENT = "is {}, not an image"

@@ -67,7 +67,7 @@ class Inputs:
                 output = names.get(name) or names.get(PAGE.sub(r"\1", name))
                 if output is not None and same_folder(path, output):
                     raise InputError(
-                        f"cannot write {output}: {path} is one of the pictures to classify: give "
+                        f"cannot write {output}: {path} is one of the images to classify: give "
                         "the output another name or folder"
                     )
                 yield path

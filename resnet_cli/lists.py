@@ -148,7 +148,7 @@ def refuse_no_list(data: bytes) -> None:
         InputError: it does.
     """
     if data.startswith(PICTURES):
-        raise InputError("cannot read a list of paths: it is itself a picture")
+        raise InputError("cannot read a list of paths: it is itself an image")
 
 
 def utf8_of(start: bytes) -> Callable[[bytes], bytes]:

@@ -81,8 +81,8 @@ class Tally:
         busy = sum(self.everything.sums.values()) / 1000 / self.workers
         if self.on_cpu and seconds > LONG_ENOUGH and busy < BUSY * seconds:
             return (
-                "limited by what is done with the results (pages, reports, who reads them): the "
-                f"workers wait {1 - busy / seconds:.0%} of the time"
+                "limited by writing the results (grid, report, reader of stdout): the workers "
+                f"wait {1 - busy / seconds:.0%} of the time"
             )
         decoding = means["decode"] + means["preprocess"]
         if self.on_cpu:
@@ -91,7 +91,7 @@ class Tally:
                 return f"limited by the network: {means['forward']:.1f} {share}"
             return f"limited by decoding: {decoding:.1f} {share}"
         if decoding / self.workers > means["forward"]:
-            return f"limited by decoding on {self.workers} threads: the device waits for pictures"
+            return f"limited by decoding on {self.workers} threads: the device waits for images"
         return "limited by the network on the device"
 
     def record(self, seconds: float) -> dict[str, Any]:

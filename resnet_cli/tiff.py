@@ -216,6 +216,6 @@ def raw_photograph(tiff: Tiff) -> str | None:
         return None
     kind = "DNG" if DNG_VERSION in tiff.tags else tiff.maker or "data of a sensor"
     return (
-        f"is a raw photograph ({kind}), of which only the preview of {tiff.width}x{tiff.height} "
+        f"is a raw camera file ({kind}), of which only the preview of {tiff.width}x{tiff.height} "
         "pixels could be read: convert it to JPEG, PNG or TIFF"
     )

@@ -162,7 +162,9 @@ def labelled(text: str, table: Path) -> Iterator[Labelled]:
         elif value.strip().isdecimal():
             yield Labelled(line, path, None, int(value))
         else:
-            raise InputError(f"cannot read labels from {place}: {value!r} is no index: 0, 1, 2 …")
+            raise InputError(
+                f"cannot read labels from {place}: {value!r} is not an index: 0, 1, 2 …"
+            )
 
 
 def numbered_rows(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -187,8 +189,9 @@ def find_columns(header: Sequence[str], table: Path) -> list[tuple[str, int]]:
         if set(synonyms) & set(names)
     ]
     if len(found) < 2 or found[0][0] != "path":
+        columns = ", ".join(map(repr, header)) or "none"
         raise InputError(
-            f"cannot read labels from {table}: its first line is {','.join(header)!r}: "
-            "path,label or path,index"
+            f"cannot read labels from {table}: its columns are {columns}: name them "
+            "path and label, or path and index"
         )
     return found[:2]

@@ -87,7 +87,7 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 def opened(path: str | Path, **options: Any) -> Checkpoint:
-    return load_checkpoint(Location(Path(path), "as named"), **options)
+    return load_checkpoint(Location(Path(path), "given"), **options)
 
 
 def difference(checkpoint: Checkpoint, forward: Forward) -> float:

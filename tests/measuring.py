@@ -43,7 +43,7 @@ def broken_and_whole(*broken: str) -> None:
     """Make a folder of pictures that cannot be read, and one that can."""
     Path("photos").mkdir()
     for name in broken:
-        Path("photos", name).write_text("no picture")
+        Path("photos", name).write_text("no image")
     Path("photos", "c.jpg").write_bytes(SAMPLE.read_bytes())
 
 

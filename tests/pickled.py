@@ -124,7 +124,7 @@ def tiny(scale: float = 1.0) -> State:
 
 
 def opened(path: Path, **options: Any) -> Checkpoint:
-    return load_checkpoint(Location(path, "as named"), **options)
+    return load_checkpoint(Location(path, "given"), **options)
 
 
 def refusal(path: Path, **options: Any) -> str:

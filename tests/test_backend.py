@@ -343,7 +343,7 @@ def test_out_of_memory_on_the_gpu_halves_the_batch_and_keeps_the_order(resnet18:
 def test_predict_on_the_gpu_gives_the_labels_of_the_cpu(
     checkpoint: Path, photos: Path, *, compiled: bool
 ) -> None:
-    picture(photos / "broken.png").write_bytes(b"no picture")
+    picture(photos / "broken.png").write_bytes(b"no image")
     rows = [
         list(
             Classifier.load(checkpoint, device=device, compile=compiled and device == "cuda")

@@ -39,8 +39,8 @@ UNWRITABLE = {
     "a": "the suffix must be one of",
     "a.svg": "the suffix must be one of",
     "gone/a.json": "there is no folder gone",
-    "there.json": "it is there already: add --overwrite",
-    "there.png": "it is there already: add --overwrite",
+    "there.json": "it already exists: use --overwrite to replace it",
+    "there.png": "it already exists: use --overwrite to replace it",
     "folder.csv": "it is a folder",
     "./fine.csv": "name each output once",
 }

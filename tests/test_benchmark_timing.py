@@ -160,7 +160,7 @@ def test_each_stream_makes_its_passes_and_its_warm_up() -> None:
 @pytest.mark.usefixtures("_no_longer_than_20_seconds")
 def test_when_no_picture_is_left_it_ends() -> None:
     broken = frozenset(path.name for path in (SAMPLES / "bees").iterdir())
-    with pytest.raises(InputError, match=r"bees: none of its pictures can be read"):
+    with pytest.raises(InputError, match=r"bees: none of its images can be read"):
         filmed(Camera(broken=broken), batch=3, effort=Effort(0, 600))
 
 

@@ -182,7 +182,7 @@ def test_a_report_of_real_pictures_opens_without_error_or_request(run: Run, open
     report.wait("document.querySelectorAll('.tile img').length === 16")
     loaded = "[...document.images].every((i) => i.complete && i.naturalWidth > 100)"
     report.wait(loaded)
-    assert report.count == "16 pictures"
+    assert report.count == "16 images"
     assert report.find("h1").text == "ants_bees_resnet18.safetensors"
     assert "100.0 % right of 16" in report.find(".figures").text
     report.find(".facts summary").click()
@@ -254,7 +254,7 @@ def test_the_policy_lets_nothing_in_or_out(mixed: Report, stranger: tuple[str, l
 def test_kinds_of_pictures(mixed: Report, name: str, files: list[str]) -> None:
     kind(mixed, name)
     assert mixed.files == files
-    assert mixed.count == ("6 pictures" if name == "all" else f"{len(files)} of 6 pictures")
+    assert mixed.count == ("6 images" if name == "all" else f"{len(files)} of 6 images")
 
 
 def test_search_finds_files_and_labels(mixed: Report) -> None:
@@ -357,7 +357,7 @@ def test_the_histogram_filters_and_a_second_click_takes_it_back(mixed: Report) -
     assert mixed.find("#low").get_property("value") == "0.9"
     assert bars[18].get_attribute("aria-pressed") == "true"
     bars[18].click()
-    assert mixed.count == "6 pictures"
+    assert mixed.count == "6 images"
     heights = [mixed.js("arguments[0].firstChild.offsetHeight", bar) for bar in bars]
     assert [n for n, height in enumerate(heights) if height] == [8, 10, 12, 18, 19]
 
@@ -432,7 +432,7 @@ def test_all_of_it_by_keyboard(mixed: Report) -> None:
         return mixed.js("document.activeElement.textContent")
 
     mixed.press(Keys.TAB)
-    assert focused() == "Skip to the pictures"
+    assert focused() == "Skip to the images"
     mixed.press(Keys.ENTER, Keys.TAB)
     assert "img2.jpg" in focused()
     mixed.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ENTER)
@@ -492,7 +492,7 @@ def test_hostile_names_are_shown_and_do_nothing(opened: Open) -> None:
     rows = [row(f"x/{text}", scores=(Score(text, n, 0.9),)) for n, text in enumerate(HOSTILE)]
     rows += [Prediction(Path(text), error=text) for text in HOSTILE]
     report = opened(rows, truth=lambda path: path.name)
-    assert report.count == "14 pictures"
+    assert report.count == "14 images"
     shown = report.js("[...document.querySelectorAll('.tile .label')].map((e) => e.textContent)")
     assert shown[:5] == [*HOSTILE[:4], r"two\nlines"]
     assert shown[5] == r"\u202egpj.exe"
@@ -500,7 +500,7 @@ def test_hostile_names_are_shown_and_do_nothing(opened: Open) -> None:
         report.all(".tile")[number].click()
         report.press(Keys.ESCAPE)
     report.all("#labels button")[0].click()
-    assert report.count == "1 of 14 pictures"
+    assert report.count == "1 of 14 images"
     assert report.js("document.querySelectorAll('[onerror], .tile script').length") == 0
     assert report.console() == []
     assert report.requests() == {report.url}
@@ -580,7 +580,7 @@ def thousands(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_ten_thousand_pictures(opened: Open, thousands: Path) -> None:
     report = opened(thousands)
-    assert report.count == "10,000 pictures"
+    assert report.count == "10,000 images"
     assert len(report.all(".tile")) < 150  # those near the window, and no more
     report.js("scrollTo(0, document.body.scrollHeight)")
     report.wait("document.querySelector('#gallery').lastChild?.textContent.includes('9999.jpg')")
@@ -591,7 +591,7 @@ def test_ten_thousand_pictures(opened: Open, thousands: Path) -> None:
     assert report.js("scrollY") < 1000  # it shows the first of the new order
     report.find("#search").send_keys("777")
     expected = [f"{n}.jpg" for n in range(10_000) if "777" in f"{n}.jpg"]
-    assert report.count == f"{len(expected)} of 10,000 pictures"
+    assert report.count == f"{len(expected)} of 10,000 images"
     assert sorted(report.files) == sorted(expected)
 
 

@@ -113,7 +113,7 @@ def test_pictures_over_the_budget_are_decoded_one_at_a_time_and_the_same(
 ) -> None:
     monkeypatch.setattr(budget, "LARGE_FILE", large)
     paths = [str(picture(tmp_path / f"{n}.png", (90 + n, 70), seed=n)) for n in range(12)]
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     paths.insert(5, str(tmp_path / "bad.png"))
     expected = loader(1 << 40)(paths)
 
@@ -222,7 +222,7 @@ def test_a_large_file_that_is_refused_gives_the_door_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budget, "LARGE_FILE", 0)
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     paths = [str(tmp_path / "bad.png"), str(picture(tmp_path / "good.png"))]
 
     assert [sample.error is None for sample in loader(1)(paths).samples] == [False, True]

@@ -490,7 +490,7 @@ def test_pools_round_up_unless_the_prototxt_says_otherwise(setting: str, rounds_
     "text", ["layer {", "layer { name: 3 }", "\x00\x01", "a" * 9, "a{" * 20_000, "layer { pool"]
 )
 def test_other_text_is_refused_in_one_line(text: str) -> None:
-    with pytest.raises(CheckpointError, match="it is no prototxt") as caught:
+    with pytest.raises(CheckpointError, match="it is not a prototxt") as caught:
         read_prototxt(text)
 
     assert "\n" not in str(caught.value)
@@ -824,5 +824,5 @@ def test_what_is_no_prototxt_is_refused_by_its_name(run: Run) -> None:
     result = run("summary", "bad.prototxt")
 
     assert result.exit_code == 1
-    assert "cannot load bad.prototxt: it is no prototxt" in result.output
+    assert "cannot load bad.prototxt: it is not a prototxt" in result.output
     assert run("summary", "missing.prototxt").exit_code == 1

@@ -409,9 +409,9 @@ def test_no_refusal_of_a_program_advises_to_switch_the_protection_off(form: str)
      "it is a git-lfs pointer, not the checkpoint itself: run 'git lfs pull'"),
     (b"\x89HDF\r\n\x1a\n" + bytes(600), "HDF5"),
     (b"\x1f\x8b\x08" + bytes(600), "gzip"),
-    (bytes(600), "it is no checkpoint of a known format"),
-    (b"\x80\x02garbage", "it is no readable torch checkpoint"),
-    (b"\x80", "it is no readable torch checkpoint"),
+    (bytes(600), "it is not a checkpoint of a known format"),
+    (b"\x80\x02garbage", "it is not a readable torch checkpoint"),
+    (b"\x80", "it is not a readable torch checkpoint"),
     (b"PK\x03\x04", "the file is cut off"),
 ])  # fmt: skip
 def test_what_is_no_checkpoint_is_called_by_its_name(data: bytes, sentence: str) -> None:
@@ -509,7 +509,7 @@ def gap(state: State) -> State:
     (with_tensor("fc.weight", 3, 100), r"fc\.weight and 1 more are left over"),
     (with_tensor("layer3.0.conv1.weight", 256, 128, 1, 1),
      r"layer3\.0\.conv1\.weight has the shape \[256, 128, 1, 1\] in place of"),
-    (with_tensor("conv1.weight", 64, 3, 3, 3), "a ResNet-18 for small pictures"),
+    (with_tensor("conv1.weight", 64, 3, 3, 3), "a ResNet-18 for small images"),
     (with_tensor("conv1.weight", 64, 3, 7), r"conv1\.weight has the shape \[64, 3, 7\]"),
     (with_tensor("conv1.weight", 64, 3, 7, 7, 1), r"has the shape \[64, 3, 7, 7, 1\]"),
     (without("conv1.weight"), r"conv1\.weight is missing"),
@@ -617,7 +617,7 @@ def test_a_named_file_is_taken_whatever_is_in_the_folder() -> None:
     put("a.pth", "b.pth")
     location = locate("checkpoints/b.pth", model="resnet50", weights=None, progress=False)
 
-    assert (location.path, location.reason) == (Path("checkpoints/b.pth"), "as named")
+    assert (location.path, location.reason) == (Path("checkpoints/b.pth"), "given")
 
 
 def test_a_file_and_published_weights_are_one_source_too_many() -> None:
@@ -760,7 +760,7 @@ WILD = {
     "douzai_model_fp32.pt": "it holds a vggQ, not a state dict; its 23 tensors are",
     "douzai_model_int8.pth": "quantised",
     "resnet18-f37072fd.pth": "the file is cut off",
-    "resnet20-12fca82f.th": "a ResNet-20 for small pictures",
+    "resnet20-12fca82f.th": "a ResNet-20 for small images",
 }
 
 

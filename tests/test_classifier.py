@@ -39,7 +39,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Pictures of soft blots, plain colours and noise, so that labels differ."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     paths = []
     for number, size in enumerate(SIZES):
         path = folder / f"img{number}{'.png' if number % 4 == 3 else '.jpg'}"
@@ -167,7 +167,7 @@ def with_broken(pictures: list[Path], tmp_path: Path) -> list[Path]:
     torn = tmp_path / "torn.jpg"
     torn.write_bytes(pictures[0].read_bytes()[:700])
     text = tmp_path / "text.png"
-    text.write_text("no picture")
+    text.write_text("no image")
     empty = tmp_path / "empty.jpg"
     empty.touch()
     missing = tmp_path / "missing.jpg"

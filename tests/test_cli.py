@@ -215,7 +215,7 @@ def test_stderr_tells_what_was_taken_and_how_long_it_took(
 def test_an_unreadable_image_has_an_error_line_and_the_status_is_3(
     predict: Run, photos: Path
 ) -> None:
-    (photos / "a" / "img2b.jpg").write_text("no picture")
+    (photos / "a" / "img2b.jpg").write_text("no image")
     result = predict("photos")
     assert result.exit_code == 3
     third = result.stdout.splitlines()[2]
@@ -294,7 +294,7 @@ MISTAKES = {
     "a.jpg -c text.pth": "cannot load text.pth: it is a text file, not a checkpoint",
     "a.jpg -c empty.pth": "cannot load empty.pth: the file is empty",
     "a.jpg -c folder": "cannot load folder: it is a folder",
-    "a.jpg -c a.jpg": "cannot load a.jpg: it is a picture (JPEG), not a checkpoint",
+    "a.jpg -c a.jpg": "cannot load a.jpg: it is an image (JPEG), not a checkpoint",
     "gone.jpg -c three.pth": "cannot find gone.jpg",
     "g*.jpg -c three.pth": "cannot find g*.jpg",
     "folder -c three.pth": "no images found: folder",
@@ -399,7 +399,7 @@ def test_with_on_error_fail_the_run_stops_at_the_first(predict: Run, photos: Pat
 def test_unreadable_things_have_error_rows(predict: Run, photos: Path) -> None:
     whole = photos / "a" / "img1.jpg"
     Path("torn.jpg").write_bytes(whole.read_bytes()[:600])
-    Path("text.jpg").write_text("no picture")
+    Path("text.jpg").write_text("no image")
     Path("empty.jpg").touch()
     os.mkfifo("pipe.jpg")
     Path("dangling.jpg").symlink_to("nowhere")
@@ -465,7 +465,7 @@ def test_control_characters_are_spelt_out_in_errors(predict: Run, name: str, pla
 
 def test_an_existing_output_is_overwritten_when_asked(predict: Run, photos: Path) -> None:
     Path("x.csv").write_text("of yesterday")
-    assert "--overwrite starts anew" in error_line(predict(photos, "-o", "x.csv"))
+    assert "or --overwrite to replace it" in error_line(predict(photos, "-o", "x.csv"))
     assert Path("x.csv").read_text() == "of yesterday"
 
     assert predict(photos, "-o", "x.csv", "--overwrite").exit_code == 0
@@ -643,7 +643,8 @@ def test_a_run_that_is_cut_short_leaves_whole_rows(
     assert "Traceback" not in stderr
     assert "Error" not in stderr
     told = re.search(
-        r"^Note: stopped after (\d+) of 200,000 pictures: the same command with --resume goes on$",
+        r"^Note: stopped after (\d+) of 200,000 images: "
+        r"to continue, run the same command with --resume$",
         stderr,
         re.M,
     )
@@ -741,7 +742,7 @@ def test_files_are_completed_when_nobody_reads_stdout(
         words = [*long_run, "--format", stdout_format, "-o", "x.csv"]
         assert ended(words, stdout, monkeypatch) == 0
     stderr = capsys.readouterr().err
-    assert "Note: nobody reads standard output any more: the files are written" in stderr
+    assert "Note: stdout was closed; still writing the output files" in stderr
     assert "Error" not in stderr
     assert len(rows_of_csv(Path("x.csv").read_text())) == 300
     assert json.loads(Path("x.csv.run.json").read_text())["status"] == "done"

@@ -64,8 +64,8 @@ def _one_thread() -> Iterator[None]:
 def pictures() -> Path:
     """A folder of three pictures."""
     for seed in range(3):
-        picture(Path("pictures") / f"{seed}.png", (90 + 10 * seed, 100), seed=seed)
-    return Path("pictures")
+        picture(Path("images") / f"{seed}.png", (90 + 10 * seed, 100), seed=seed)
+    return Path("images")
 
 
 @torch.no_grad()
@@ -152,7 +152,7 @@ def in_torchvision(path: Path, name: str = "resnet18", head: nn.Module | None = 
 @torch.no_grad()
 def expected(network: nn.Module, transform: Callable[[Any], Tensor] = AS_IMAGENET) -> Tensor:
     """Probabilities [pictures, classes], by torchvision's transforms and the network itself."""
-    paths = sorted(Path("pictures").iterdir())
+    paths = sorted(Path("images").iterdir())
     images = torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
     logits: Tensor = network(images)
     found = logits.softmax(dim=1)
@@ -163,7 +163,7 @@ def expected(network: nn.Module, transform: Callable[[Any], Tensor] = AS_IMAGENE
 
 def predicted(run: Run, path: Path, *options: object) -> tuple[Tensor, list[str]]:
     """Probabilities [pictures, classes] of predict, and the labels of the best."""
-    result = run("predict", "pictures", "-c", path, "--format", "jsonl", "-k", 9, *SMALL, *options)
+    result = run("predict", "images", "-c", path, "--format", "jsonl", "-k", 9, *SMALL, *options)
     assert result.exit_code == 0
     rows = [json.loads(line)["predictions"] for line in result.stdout.splitlines()]
     ordered = [sorted(row, key=lambda score: score["index"]) for row in rows]

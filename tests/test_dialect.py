@@ -223,7 +223,7 @@ def test_a_refusal_names_every_file_and_every_setting(with_names: Run, photos: P
         assert words in both
     assert third.startswith("z.parquet: ")
     assert "topk" not in third
-    assert fourth.startswith("w.csv: row 0 is no whole row")
+    assert fourth.startswith("w.csv: row 0 is not a whole row")
 
 
 def test_every_file_that_is_of_other_inputs_is_named(with_names: Run, photos: Path) -> None:

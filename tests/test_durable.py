@@ -123,7 +123,7 @@ def test_two_runs_do_not_make_one_file(name: str) -> None:
 def test_a_file_that_came_meanwhile_is_left_alone(name: str) -> None:
     Path(name).write_text("mine")
     with (
-        pytest.raises(OutputError, match=f"cannot write {name}: it is there already: "),
+        pytest.raises(OutputError, match=f"cannot write {name}: it already exists: "),
         open_writer(Path(name), Options(1)) as write,
     ):
         write(ROW)

@@ -141,7 +141,7 @@ def test_an_evaluation_that_is_interrupted_says_how_far_it_came(
     monkeypatch.setattr(Scorecard, "add", interrupted)
     result = evaluate(photos, "--mistakes", "w.csv", "-o", "m.json")
     assert result.exit_code == 130
-    said = "Note: stopped after 4 of 10 pictures: w.csv has the mistakes among them"
+    said = "Note: stopped after 4 of 10 images: w.csv has the mistakes among them"
     assert result.stderr.splitlines()[-2:] == [said, "Interrupted"]
     assert [path.name for path in Path().glob("*.*")] == ["w.csv"]
 
@@ -178,7 +178,7 @@ def test_a_wrong_order_is_found_by_name(run: Run) -> None:
     )
     assert result.exit_code == 0
     assert "the class names seem to be in the wrong order" in result.stdout
-    assert result.stdout.splitlines()[-1] == "  mend: --classes ants,bees"
+    assert result.stdout.splitlines()[-1] == "  fix: --classes ants,bees"
     assert figures()["order"]["classes"] == ["ants", "bees"]
 
 
@@ -237,7 +237,7 @@ def test_json_on_stdout_is_what_the_file_holds(evaluate: Run, photos: Path) -> N
 
 
 def test_unreadable_images_are_counted_apart(evaluate: Run, photos: Path) -> None:
-    (photos / "b" / "broken.jpg").write_text("no picture")
+    (photos / "b" / "broken.jpg").write_text("no image")
     result = evaluate(photos, "-o", "m.json", "--mistakes", "w.csv")
     assert result.exit_code == 3
     assert result.stdout.startswith("10 images of 3 classes; 1 could not be read\n")
@@ -249,7 +249,7 @@ def test_unreadable_images_are_counted_apart(evaluate: Run, photos: Path) -> Non
 
 def test_nothing_but_unreadable_images(evaluate: Run) -> None:
     Path("d/a").mkdir(parents=True)
-    Path("d/a/x.jpg").write_text("no picture")
+    Path("d/a/x.jpg").write_text("no image")
     result = evaluate("d", "-o", "m.json", "--confusion", "c.png")
     assert result.exit_code == 3
     assert result.stdout == "0 images of 3 classes; 1 could not be read\n"
@@ -326,8 +326,8 @@ def test_folders_that_name_no_class_are_an_error_that_lists_both_sides(
     result = evaluate(photos)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
-        f"Error: cannot match {photos} to the classes by name: zebra is no class of the "
-        "checkpoint; of its 3 classes nothing is there for b, c: mend the names there, or give "
+        f"Error: cannot match {photos} to the classes by name: zebra is not a class of the "
+        "checkpoint; of its 3 classes nothing is there for b, c: rename the folders, or give "
         "--classes"
     )
 
@@ -337,7 +337,7 @@ def test_a_folder_too_many_is_held_against_all_classes(evaluate: Run, photos: Pa
         (photos / name).mkdir()
         shutil.copy(photos / "a" / "img1.jpg", photos / name)
     assert (
-        "zebra is no class of the checkpoint; it has 3 classes: a, b, c: mend the names there"
+        "zebra is not a class of the checkpoint; it has 3 classes: a, b, c: rename the folders"
         in (evaluate(photos).stderr.splitlines()[-1])
     )
 
@@ -407,7 +407,7 @@ def test_the_folders_of_imagenet_are_in_its_order() -> None:
     [
         ("gone", "cannot evaluate on gone: there is no such folder: name one"),
         ("photos/a", "no images to evaluate on: photos/a"),
-        ("photos/a/img1.jpg", "cannot evaluate on photos/a/img1.jpg: it is no folder: name one"),
+        ("photos/a/img1.jpg", "cannot evaluate on photos/a/img1.jpg: it is not a folder: name one"),
     ],
 )
 def test_what_holds_no_folders_is_refused(
@@ -560,7 +560,7 @@ def test_saved_rows_need_the_names_of_their_classes(
     assert "p.csv.run.json: it is no JSON" in run("evaluate", "--predictions", "p.csv").stderr
     Path("p.csv.run.json").unlink()
     result = run("evaluate", "nowhere", "--predictions", "p.csv", "--classes", "a,b,c")
-    assert "none of its pictures is in a folder in" in result.stderr
+    assert "none of its images is in a folder in" in result.stderr
 
 
 # the preprocessing detective

@@ -302,7 +302,7 @@ def test_a_dangling_link_says_so(tmp_path: Path) -> None:
 def test_a_folder_says_so(tmp_path: Path) -> None:
     (tmp_path / "folder.jpg").mkdir()
 
-    assert failure(tmp_path / "folder.jpg") == "is a folder, not a picture"
+    assert failure(tmp_path / "folder.jpg") == "is a folder, not an image"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
@@ -327,12 +327,12 @@ def test_a_pipe_does_not_hang_the_run(tmp_path: Path) -> None:
     (tmp_path / "link.jpg").symlink_to(tmp_path / "pipe.jpg")
 
     for name in ("pipe.jpg", "link.jpg"):
-        assert failure(tmp_path / name) == "is a pipe or a device, not a picture"
+        assert failure(tmp_path / name) == "is a pipe or a device, not an image"
 
 
 @pytest.mark.usefixtures("_ten_seconds")
 def test_a_device_does_not_hang_the_run() -> None:
-    assert failure(Path("/dev/zero")) == "is a pipe or a device, not a picture"
+    assert failure(Path("/dev/zero")) == "is a pipe or a device, not an image"
 
 
 TRUNCATED = ("cut_at_3000_bytes.JPEG", "truncated_jpeg.jpg", "truncated_image.png", "shortfile.bmp")
@@ -472,7 +472,7 @@ def test_a_file_too_large_for_a_picture_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "sparse.jpg"
     with path.open("wb") as file:
         file.truncate(3 << 30)
-    with pytest.raises(ImageError, match="3,221,225,472 bytes, too many for a picture"):
+    with pytest.raises(ImageError, match="3,221,225,472 bytes, too many for an image"):
         Decoder()(path)
 
 

@@ -120,7 +120,7 @@ def test_a_suffix_of_pictures_is_one_that_some_library_opens() -> None:
         assert suffix not in SUFFIXES
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "picture", "archive.zip"])
+@pytest.mark.parametrize("name", ["notes.txt", "image", "archive.zip"])
 def test_a_file_named_outright_is_always_tried(name: str) -> None:
     touch(name)
     inputs = find_inputs([name])
@@ -234,7 +234,7 @@ def test_a_picture_is_no_list(monkeypatch: pytest.MonkeyPatch, suffix: str) -> N
     Image.new("RGB", (9, 9)).save(f"a.{suffix}")
     feed(monkeypatch, Path(f"a.{suffix}").read_bytes())
     for given in ("-", f"@a.{suffix}"):
-        with pytest.raises(InputError, match="cannot read a list of paths: it is itself a picture"):
+        with pytest.raises(InputError, match="cannot read a list of paths: it is itself an image"):
             found(given)
 
 
@@ -502,5 +502,5 @@ def test_a_stream_that_comes_to_an_output_stops(monkeypatch: pytest.MonkeyPatch)
     paths = iter(find_inputs(["-"]).without(["d/grid.png"]).paths)
 
     assert next(paths) == "a.jpg"
-    with pytest.raises(InputError, match=r"grid-12\.png is one of the pictures"):
+    with pytest.raises(InputError, match=r"grid-12\.png is one of the images"):
         next(paths)

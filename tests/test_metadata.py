@@ -64,7 +64,7 @@ def test_names_set_on_a_pickled_network_are_read(key: str, value: Any, around: b
     setattr(net, key, value)
     torch.save({"model": nn.ModuleDict({"net": net})} if around else net, "model.pth")
 
-    found = load_checkpoint(Location(Path("model.pth"), "as named")).classes
+    found = load_checkpoint(Location(Path("model.pth"), "given")).classes
     assert found.names == ("ants", "bees")
     assert key in found.source
 

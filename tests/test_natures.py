@@ -55,7 +55,7 @@ def database(folder: Path) -> bytes:
 
 
 MADE: tuple[tuple[str, Callable[[], bytes]], ...] = (
-    *((f"it is a picture ({kind}), not a checkpoint", partial(picture, code)) for kind, code in (
+    *((f"it is an image ({kind}), not a checkpoint", partial(picture, code)) for kind, code in (
         ("JPEG", "JPEG"), ("PNG", "PNG"), ("GIF", "GIF"), ("WebP", "WEBP"), ("BMP", "BMP"),
         ("TIFF", "TIFF"), ("AVIF", "AVIF"))),
     ("it is a PDF document, not a checkpoint", partial(picture, "PDF")),
@@ -94,9 +94,9 @@ RECORDED = (  # first bytes as other libraries wrote them, or as their formats a
      b"\xef\xbb\xbf\r\n<!doctype HTML>\n<html>"),
     *(("it is a web page, not a checkpoint: download the file behind its link", start)
       for start in (b"<HTML lang=en>", b"<head>", b"<?xml version='1.0'?><Error/>")),
-    *(("it is a picture (HEIC), not a checkpoint", b"\0\0\0\x24ftyp" + brand + b"\0\0\0\0")
+    *(("it is an image (HEIC), not a checkpoint", b"\0\0\0\x24ftyp" + brand + b"\0\0\0\0")
       for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")),
-    ("it is a picture (TIFF), not a checkpoint", b"MM\0*\0\0\0\x08"),
+    ("it is an image (TIFF), not a checkpoint", b"MM\0*\0\0\0\x08"),
     ("it is an archive (zstd): unpack it", b"\x28\xb5\x2f\xfd\x24\0\x01\0\0"),
     ("it is an archive (7z): unpack it", b"7z\xbc\xaf\x27\x1c\0\x04"),
     ("it is an archive (rar): unpack it", b"Rar!\x1a\x07\x01\0"),
@@ -136,7 +136,7 @@ RECORDED = (  # first bytes as other libraries wrote them, or as their formats a
      b"\0\x05\x16\x07\0\x02\0\0Mac OS X        "),
     ("it is an empty zip archive", b"PK\x05\x06" + bytes(18)),
     ("it is a text file, not a checkpoint", b"name: resnet18\nepochs: 90\n"),
-    ("it is a text file, not a checkpoint", b"MZ and BM are how programs and pictures begin\n"),
+    ("it is a text file, not a checkpoint", b"MZ and BM are how programs and images begin\n"),
     ("it is a text file, not a checkpoint", b"[net]\nwidth=224\n"),
     ("it is a text file, not a checkpoint", b"[2026-01-01 10:00] epoch 1: loss 0.3\n"),
     ("it is a text file, not a checkpoint (JSON)", b"[ 0.485, 0.456, 0.406]\n"),
@@ -154,7 +154,7 @@ def test_a_recorded_beginning_is_named(sentence: str, head: bytes) -> None:
 @pytest.mark.parametrize("head", [bytes(512), b"\x93\x01" * 256, b"\x01" * 300, b"\xff" * 512])
 def test_other_bytes_have_no_name(head: bytes) -> None:
     assert nature(head) == (
-        "it is no checkpoint of a known format: .pth, .pt, .pkl, .ckpt or .safetensors"
+        "it is not a checkpoint of a known format: .pth, .pt, .pkl, .ckpt or .safetensors"
     )
 
 
@@ -246,11 +246,11 @@ def package(stream: Any) -> None:
     (["model-1-of-2.bin"], "around model-1-of-2.bin: unpack it"),
     (["épreuve 1.safetensors"], "around épreuve 1.safetensors: unpack it"),
     (["MAR-INF/MANIFEST.json", "resnet18.pt", "handler.py"], "around resnet18.pt: unpack it"),
-    (["readme.md", "archive/data.pkl", "archive/data/0"], "a checkpoint that was packed anew"),
-    (["data.pkl", "data/0", "readme.md"], "a checkpoint that was packed anew"),
+    (["readme.md", "archive/data.pkl", "archive/data/0"], "a checkpoint that was repacked"),
+    (["data.pkl", "data/0", "readme.md"], "a checkpoint that was repacked"),
     (["r.mlmodel"], "Core ML"),
     (["META-INF/MANIFEST.MF", "org/A.class"], "it is a Java archive"),
-    *(([f"a/1.{suffix}", "list.txt"], "a zip archive of pictures")
+    *(([f"a/1.{suffix}", "list.txt"], "a zip archive of images")
       for suffix in ("JPG", "jpeg", "png", "webp", "tif", "tiff", "bmp")),
 ])  # fmt: skip
 def test_a_zip_archive_is_named(names: list[str], part: str) -> None:

@@ -144,7 +144,7 @@ def test_what_is_said_of_it() -> None:
     assert lines[0].startswith("the class names seem to be in the wrong order: top-1 would be ")
     assert "1, 10, 2" in lines[1]
     assert lines[2] == "  output 1, called 2, means 10"
-    assert lines[-1] == f"  mend: --classes {','.join(sorted(NUMBERS))}"
+    assert lines[-1] == f"  fix: --classes {','.join(sorted(NUMBERS))}"
 
 
 def test_names_that_cannot_be_typed_go_into_a_file() -> None:

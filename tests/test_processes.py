@@ -46,7 +46,7 @@ def _no_process_is_left() -> Iterator[None]:
 def paths(photos: Path) -> list[str]:
     """Real files, and two that cannot be read."""
     names = sorted(str(path) for path in photos.rglob("*.*"))
-    (photos / "bad.jpg").write_bytes(b"no picture")
+    (photos / "bad.jpg").write_bytes(b"no image")
     return [*names[:4], str(photos / "bad.jpg"), *names[4:], str(photos / "none.jpg")]
 
 

@@ -121,7 +121,7 @@ def test_counts_and_histogram_are_of_all_pictures() -> None:
     assert page.data["histogram"] == expected.tolist()
     assert dict(page.data["labels"]) == {"ants": 4, "bees": 5}
     assert len(page.rows) == 2
-    assert "10 pictures" in page.text
+    assert "10 images" in page.text
     assert "1 uncertain" in page.text
     assert "1 errors" in page.text
 
@@ -257,7 +257,7 @@ def noise(side: int) -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         *map(noise, (256, 160, 144, 128, 120, 112, 1)),
         Image.new("RGB", (256, 171), "red"), Image.new("RGB", (1, 256)),
@@ -313,7 +313,7 @@ def test_past_the_limit_a_report_holds_a_stated_sample(
 ) -> None:
     page = report(*many(400, wrong=wrong, errors=errors), truth=by_folder, report_limit=40)
     assert kinds(page) == held
-    assert "holds 40 of 400 pictures" in page.text
+    assert "holds 40 of 400 images" in page.text
     numbers = [row["n"] for row in page.rows]
     assert numbers == sorted(set(numbers))
 
@@ -336,7 +336,7 @@ def test_the_sample_is_fair_and_the_same_each_time() -> None:
 def test_no_picture_at_all_is_a_report() -> None:
     page = report()
     assert page.rows == []
-    assert "0 pictures" in page.text
+    assert "0 images" in page.text
 
 
 def test_a_run_that_stops_leaves_a_whole_report_that_says_so() -> None:
@@ -385,7 +385,7 @@ def test_predict_writes_a_report(run: Run, checkpoint: Path, photos: Path) -> No
     assert len(page.rows) == 11
     assert sum("error" in row for row in page.rows) == 1
     assert all(len(page.thumbnail(n)) > 500 for n, row in enumerate(page.rows) if row["scores"])
-    for words in ("three.pth", "resnet18", "3: ant, bee, cat", "crop 48", "11 pictures"):
+    for words in ("three.pth", "resnet18", "3: ant, bee, cat", "crop 48", "11 images"):
         assert words in page.text
     assert Path("r.html.run.json").exists()
 

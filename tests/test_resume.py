@@ -106,7 +106,7 @@ def test_new_pictures_come_last_and_those_that_are_gone_are_said(
     picture(photos / "a" / "img0.jpg")
     Path(before[3]).unlink()
     result = predict(photos, *OUTPUTS, "--resume")
-    assert "kept 1 row of earlier runs: 1 picture not among the inputs" in result.stderr
+    assert "kept 1 row of earlier runs: 1 image no longer among the inputs" in result.stderr
     assert result.stdout.startswith("10/10  ")
     for name in NAMES:
         assert [row[0] for row in rows(name)] == [*before, str(photos / "a" / "img0.jpg")]
@@ -139,15 +139,15 @@ def test_error_rows_stay_and_count(predict: Run, photos: Path) -> None:
     ("outputs", "hint"),
     [
         ((), ""),
-        (("-o", "x.csv", "-o", "x.jsonl"), ": the same command with --resume goes on"),
+        (("-o", "x.csv", "-o", "x.jsonl"), ": to continue, run the same command with --resume"),
         (("-o", "x.html", "--grid", "x.png"), ""),  # which cannot be gone on with
         (
             ("-o", "x.csv", "-o", "x.html", "--grid", "x.png"),
-            ": the same command with --resume, without x.html, x.png, goes on",
+            ": to continue, run the same command with --resume, without x.html, x.png",
         ),
         (
             ("-o", "x.csv", "--overwrite"),
-            ": the same command with --resume in place of --overwrite goes on",
+            ": to continue, run the same command with --resume in place of --overwrite",
         ),
     ],
 )
@@ -164,7 +164,7 @@ def test_an_interrupt_says_how_far_the_run_came(
     monkeypatch.setattr(Tally, "add", interrupted)
     result = predict(photos, *outputs)
     assert result.exit_code == 130
-    assert f"Note: stopped after 7 of 10 pictures{hint}\nInterrupted\n" in result.stderr
+    assert f"Note: stopped after 7 of 10 images{hint}\nInterrupted\n" in result.stderr
 
 
 def test_an_interrupted_run_counts_what_earlier_ones_have_done(
@@ -178,7 +178,7 @@ def test_an_interrupted_run_counts_what_earlier_ones_have_done(
 
     monkeypatch.setattr(Tally, "add", interrupted)
     result = predict(photos, "-o", "x.csv", "--resume")
-    assert "Note: stopped after 6 of 10 pictures: " in result.stderr
+    assert "Note: stopped after 6 of 10 images: " in result.stderr
 
 
 def test_a_finished_run_says_why_its_status_is_what_it_is(predict: Run, photos: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_finished_run_says_why_its_status_is_what_it_is(predict: Run, photos: 
     predict(photos, "-o", "x.csv")
     result = predict(photos, "-o", "x.csv", "--resume")
     assert result.exit_code == 3
-    assert "Note: x.csv holds 11 rows, 1 error among them\nNote: no picture is left\n" in (
+    assert "Note: x.csv holds 11 rows, 1 error among them\nNote: no images left\n" in (
         result.stderr
     )
     assert "per image" not in result.stderr
@@ -238,12 +238,12 @@ def damaged_early() -> None:
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (foreign, "cannot resume x.csv: row 0 is no whole row"),
+        (foreign, "cannot resume x.csv: row 0 is not a whole row"),
         (
             without_record,
-            "cannot resume x.csv: x.csv.run.json, which says what made it, is gone: start anew",
+            "cannot resume x.csv: x.csv.run.json, which says what made it, is missing: replace it",
         ),
-        (damaged_early, "cannot resume x.csv: row 3 is no whole row of results"),
+        (damaged_early, "cannot resume x.csv: row 3 is not a whole row of results"),
     ],
 )
 def test_what_is_no_earlier_run_is_left_alone(
@@ -302,7 +302,7 @@ def test_an_output_is_no_input(predict: Run, photos: Path) -> None:
     before = grid.read_bytes()
     result = predict(photos, "--grid", grid, "--overwrite")
     assert result.exit_code == 1
-    assert "grid.png is one of the pictures to classify" in result.stderr
+    assert "grid.png is one of the images to classify" in result.stderr
     grid.rename(photos / "grid-3.png")  # a page that a longer run would write
     assert "grid-3.png is one of the pic" in predict(photos, "--grid", grid).stderr
     assert (photos / "grid-3.png").read_bytes() == before

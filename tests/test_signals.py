@@ -164,7 +164,7 @@ def test_a_signal_between_two_files_of_a_row_leaves_them_alike(
     )
 
     assert result.exit_code == 143
-    assert "Note: stopped after 7 of 50 pictures" in result.stderr
+    assert "Note: stopped after 7 of 50 images" in result.stderr
     assert len(Path("x.csv").read_text().splitlines()) == 1 + 7
     assert len(Path("x.jsonl").read_text().splitlines()) == 7
     assert pq.read_table("x.parquet").num_rows == 7

@@ -50,7 +50,7 @@ def test_columns_have_other_names_too(header: tuple[str, str]) -> None:
 @pytest.mark.parametrize("header", ["id,label", "path,prob", "label,index", "path", "a.jpg;ant"])
 def test_columns_that_are_missing_are_said(header: str) -> None:
     Path("l.csv").write_text(f"{header}\nx.jpg,ant\n")
-    with pytest.raises(InputError, match=r"its first line is .*: path,label or path,index"):
+    with pytest.raises(InputError, match=r"its columns are .*: name them path and label"):
         read_labels(Path("l.csv"))
 
 

@@ -26,11 +26,11 @@ NAMED = (  # a few tensors each, as the libraries and repositories name them
      "model.diffusion_model.input_blocks.0.0.weight:320,4,3,3 cond_stage_model.text_model.x:2"),
     ("a network of PaddlePaddle", "conv1._conv.weight:64,3,7,7 conv1._batch_norm._variance:64"),
     ("a network of Keras or TensorFlow", "conv1_bn/moving_variance:64"),
-    ("a network for pictures and texts together (CLIP)",  # openai/CLIP
+    ("a network for images and texts together (CLIP)",  # openai/CLIP
      "visual.conv1.weight:32,3,3,3 visual.layer1.0.conv1.weight:64,64,1,1 text_projection:512,512"),
-    ("a network for pictures and texts together (CLIP)",  # transformers 5.23
+    ("a network for images and texts together (CLIP)",  # transformers 5.23
      "text_model.embeddings.token_embedding.weight:49408,512"),
-    ("the picture half of CLIP, whose ResNet pools by attention",
+    ("the image half of CLIP, whose ResNet pools by attention",
      "conv1.weight:32,3,3,3 layer1.0.conv1.weight:64,64,1,1 attnpool.positional_embedding:50,2048"),
     ("a network for speech", "model.encoder.conv1.weight:384,80,3"),  # transformers' whisper
     ("a network for speech", "model.encoder.conv1.weight:1280,128,3"),
@@ -83,7 +83,7 @@ NAMED = (  # a few tensors each, as the libraries and repositories name them
     ("a network for poses with a ResNet inside",  # microsoft/human-pose-estimation.pytorch
      "layer1.0.conv1.weight:64,64,1,1 deconv_layers.0.weight:2048,256,4,4"),
     ("a network for poses", "keypoint_head.final_layer.weight:17,256,1,1"),  # mmpose
-    ("a network from pictures to pictures (CycleGAN)",  # junyanz/pytorch-CycleGAN-and-pix2pix
+    ("a network from images to images (CycleGAN)",  # junyanz/pytorch-CycleGAN-and-pix2pix
      "model.1.weight:64,3,7,7 model.10.conv_block.1.weight:256,256,3,3"),
     ("a network for video or volumes, whose convolutions are 3D",  # kenshohara/3D-ResNets-PyTorch
      "conv1.weight:64,3,7,7,7 layer1.0.conv1.weight:64,64,3,3,3"),
@@ -112,11 +112,11 @@ NAMED = (  # a few tensors each, as the libraries and repositories name them
      "layer1.0.conv1.weight:64,64,3,3 layer2.0.shortcut.0.weight:128,64,1,1"),
     ("an xResNet of fastai", "0.4.0.convpath.0.0.weight:64,64,1,1"),
     ("an xResNet of fastai", "0.4.0.convs.0.0.weight:64,64,1,1"),  # before fastai 2
-    ("a ResNet-18 for small pictures (CIFAR)",  # weiaicunzai/pytorch-cifar100
+    ("a ResNet-18 for small images (CIFAR)",  # weiaicunzai/pytorch-cifar100
      " ".join(f"conv{stage}_x.{block}.residual_function.{place}.weight:64,64,3,3"
               for stage in (2, 3, 4, 5) for block in (0, 1) for place in (0, 3))
      + " conv2_x.0.residual_function.1.weight:64"),
-    ("a Wide ResNet for small pictures (CIFAR)",  # xternalz/WideResNet-pytorch
+    ("a Wide ResNet for small images (CIFAR)",  # xternalz/WideResNet-pytorch
      "conv1.weight:16,3,3,3 block1.layer.0.conv1.weight:160,16,3,3"),
     ("a ResNet for faces (ArcFace)",  # deepinsight/insightface
      "conv1.weight:64,3,3,3 layer1.0.conv1.weight:64,64,3,3 layer1.0.prelu.weight:64"),
@@ -178,7 +178,7 @@ def without(*endings: str) -> Shapes:
      without("running_mean", "running_var", "num_batches_tracked")),
     ("a ResNet without statistics of batch norm (group norm?): save all of model.state_dict()",
      {name.replace("bn", "gn"): shape for name, shape in without("running_mean").items()}),
-    ("a ResNet-18 for small pictures (CIFAR)",
+    ("a ResNet-18 for small images (CIFAR)",
      renamed(downsample="shortcut", fc="linear") | tensors("conv1.weight:64,3,3,3")),
     ("a quantised network: save the one that it was made from",
      RESNET18 | tensors("conv1.scale:1 conv1.zero_point:1")),
@@ -244,4 +244,4 @@ def test_the_depth_of_a_resnet_for_small_pictures_is_told(
     with torch.device("meta"):
         names = shapes(for_cifar(block, blocks))
 
-    assert stranger(names) == f"a ResNet-{depth} for small pictures (CIFAR)"
+    assert stranger(names) == f"a ResNet-{depth} for small images (CIFAR)"

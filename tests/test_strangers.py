@@ -202,7 +202,7 @@ def test_what_stands_within_a_word_is_no_sign() -> None:
 @pytest.mark.parametrize(("file", "clause"), [
     ("douzai_model_int8.pth", "a quantised network: save the one that it was made from"),
     ("douzai_checkpoint.pth.tar", None),
-    ("resnet20-12fca82f.th", "a ResNet-20 for small pictures (CIFAR)"),
+    ("resnet20-12fca82f.th", "a ResNet-20 for small images (CIFAR)"),
 ])  # fmt: skip
 def test_a_wild_checkpoint_is_named(data: Path, file: str, clause: str | None) -> None:
     tree = torch.load(data / "checkpoints" / "wild" / file, "cpu", weights_only=False)

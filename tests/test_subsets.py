@@ -211,10 +211,10 @@ def test_a_folder_above_the_classes_names_the_one_to_give(folders: list[str], be
 @pytest.mark.parametrize(
     ("folders", "complaint"),
     [
-        (["cat/2021", "cat/2022", "dog/2021"], "cat, dog are no class"),
-        (["cat", "dog"], "cat, dog are no class"),
-        (["train", "val"], "train, val are no class"),
-        (["a", "train/a", "zebra"], "train, zebra are no class"),
+        (["cat/2021", "cat/2022", "dog/2021"], "cat, dog are not classes"),
+        (["cat", "dog"], "cat, dog are not classes"),
+        (["train", "val"], "train, val are not classes"),
+        (["a", "train/a", "zebra"], "train, zebra are not classes"),
     ],
 )
 def test_other_folders_are_held_against_the_classes(folders: list[str], complaint: str) -> None:

@@ -236,7 +236,7 @@ def test_head_channels_and_dilation_can_be_chosen() -> None:
             "vgg16",
             Changes(),
             {"view": "stages"},
-            "cannot show stages of vgg16, which is no ResNet: use --view layers",
+            "cannot show stages of vgg16, which is not a ResNet: use --view layers",
         ),
         ("alexnet", Changes(), {"view": "blocks"}, "use --view layers"),
         ("alexnet", Changes(), {"img_size": (32, 32)}, "they end at features.12"),

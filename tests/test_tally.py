@@ -57,7 +57,7 @@ def test_nothing_classified_limits_nothing(counted: Tally) -> None:
         ((2, 1, 9), 2, True, "limited by the network: 9.0 of 12.0 ms of a core per image"),
         ((5, 4, 1), 2, True, "limited by decoding: 9.0 of 10.0 ms of a core per image"),
         ((2, 1, 3), 2, True, "limited by the network: 3.0 of 6.0 ms of a core per image"),
-        ((7, 2, 1), 8, False, "limited by decoding on 8 threads: the device waits for pictures"),
+        ((7, 2, 1), 8, False, "limited by decoding on 8 threads: the device waits for images"),
         ((7, 1, 1), 8, False, "limited by the network on the device"),
         ((7, 2, 1), 10, False, "limited by the network on the device"),
     ],
@@ -75,7 +75,7 @@ def test_what_limits_a_run(
 def test_workers_that_wait_limit_nothing(seconds: float, waits: str) -> None:
     counted = tally(*[ok(10, 5, 15)] * 100, workers=2)  # 1.5 s of both
     limit = counted.limit(seconds)
-    assert limit.startswith("limited by what is done with the results" if waits else "limited by")
+    assert limit.startswith("limited by writing the results" if waits else "limited by")
     assert waits in limit
     assert ("by the network: 15.0 of 30.0 ms" in limit) is not bool(waits)
 

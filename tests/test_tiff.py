@@ -315,7 +315,7 @@ def test_the_mark_of_a_maker_is_that_of_a_raw_photograph(tmp_path: Path, mark: b
     start = int.from_bytes(data[4:8], "little")
     moved = len(data).to_bytes(4, "little")
     (tmp_path / "b.tif").write_bytes(data[:4] + moved + mark.ljust(8) + data[16:] + data[start:])
-    with pytest.raises(ImageError, match="is a raw photograph"):
+    with pytest.raises(ImageError, match="is a raw camera file"):
         Decoder()(tmp_path / "b.tif")
 
 

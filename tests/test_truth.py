@@ -83,14 +83,17 @@ def test_a_table_of_labels(
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "its first line is ''"),
-        ("a.jpg,ant\n", "its first line is 'a.jpg,ant': path,label or path,index"),
-        ("path,truth\na.jpg,ant\n", "path,label or path,index"),
+        ("", "its columns are none"),
+        (
+            "a.jpg,ant\n",
+            "its columns are 'a.jpg', 'ant': name them path and label, or path and index",
+        ),
+        ("path,truth\na.jpg,ant\n", "path and label, or path and index"),
         ("path,label\na.jpg\n", "line 2: a path and a label"),
         ("path,label\n,ant\n", "line 2: a path and a label"),
         ("path,label\na.jpg,ant\nb.jpg,bee\na.jpg,bee\n", "line 4: a.jpg stands in line 2"),
-        ("path,index\na.jpg,1.5\n", "line 2: '1.5' is no index"),
-        ("path,index\na.jpg,-1\n", "line 2: '-1' is no index"),
+        ("path,index\na.jpg,1.5\n", "line 2: '1.5' is not an index"),
+        ("path,index\na.jpg,-1\n", "line 2: '-1' is not an index"),
         ("path,label\n" + "x" * 200_000 + ",ant\n", "field larger than field limit"),
     ],
 )

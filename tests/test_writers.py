@@ -357,7 +357,7 @@ def test_what_can_be_written_is_let_through() -> None:
         (["x.csv", "y.csv", "x.csv"], True, "cannot write x.csv twice"),
         (["x.csv", "./x.csv"], True, "cannot write x.csv twice"),
         (["x.csv", "there/../x.csv"], True, "twice"),
-        (["there.csv"], False, "cannot write there.csv: it is there already: --resume goes on"),
+        (["there.csv"], False, "cannot write there.csv: it already exists: use --resume"),
         (["x.csv", "there.csv"], False, "cannot write there.csv: it is there already"),
         (["dir.csv"], True, "cannot write dir.csv"),
     ],
@@ -480,7 +480,7 @@ def test_a_frame_a_mark_and_the_caption_say_what_is_right() -> None:
     for text in (*marks, "actually ants  ·  ants/b.jpg"):
         assert text in written
     assert re.search(r"^bees  0\.900", written, re.MULTILINE)
-    assert "pictures 1 to 5  ·  1 of 3 right  ·  1 error" in written
+    assert "images 1 to 5  ·  1 of 3 right  ·  1 error" in written
     assert {RIGHT, WRONG} <= colours(Path("grid.png"))
 
 
@@ -489,16 +489,16 @@ def test_without_truth_nothing_is_framed() -> None:
     written = words(Path("grid.svg"))
     assert "✓" not in written
     assert "✗" not in written
-    assert "pictures 1 to 3" in written
+    assert "images 1 to 3" in written
     assert "right" not in written
 
 
 def test_captions_count_on_over_pages() -> None:
     write(Path("grid.svg"), *page_tiles(5), grid_rows=1, grid_columns=2)
     said = [words(Path(f"grid-{page}.svg")) for page in (1, 2, 3)]
-    assert "page 1  ·  pictures 1 to 2" in said[0]
-    assert "page 2  ·  pictures 3 to 4" in said[1]
-    assert "page 3  ·  picture 5" in said[2]
+    assert "page 1  ·  images 1 to 2" in said[0]
+    assert "page 2  ·  images 3 to 4" in said[1]
+    assert "page 3  ·  image 5" in said[2]
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (10, 3)])

@@ -34,7 +34,9 @@ def read_benchmark(path: Path) -> dict[str, Any]:
         record = None
     if is_benchmark(record):
         return dict(record)
-    raise InputError(f"cannot compare with {path}: it is no .json that resnet-cli benchmark wrote")
+    raise InputError(
+        f"cannot compare with {path}: it is not a .json that resnet-cli benchmark wrote"
+    )
 
 
 def is_benchmark(record: Any) -> bool:

@@ -85,7 +85,7 @@ def time_end_to_end(
                 passes.append(whole)
             if effort.enough(len(passes) // beside, now - begun):
                 return summed(passes, now - begun)
-    raise InputError(f"cannot measure with {photographs.source}: none of its pictures can be read")
+    raise InputError(f"cannot measure with {photographs.source}: none of its images can be read")
 
 
 def whole_ones(members: Iterable[Prediction], photographs: Photographs) -> list[Prediction]:

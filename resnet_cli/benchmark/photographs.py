@@ -46,7 +46,7 @@ class Photographs:
             else:
                 return
         raise InputError(
-            f"cannot measure with {source}: none of its pictures can be read "
+            f"cannot measure with {source}: none of its images can be read "
             f"({len(self.unreadable)} tried)"
         )
 

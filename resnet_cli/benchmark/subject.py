@@ -25,7 +25,7 @@ def find_measured(given: str) -> Checkpoint:
     if given in ARCHITECTURES:
         return random_checkpoint(given)
     if given and Path(given).exists():
-        return load_checkpoint(Location(Path(given), "as named"))
+        return load_checkpoint(Location(Path(given), "given"))
     raise unknown(given, ARCHITECTURES, f"the models are {', '.join(ARCHITECTURES)}")
 
 

@@ -88,7 +88,7 @@ def more_decoders(options: Options) -> str:
     """What makes decoding faster."""
     if options.workers < options.cores:
         return f"try --workers {options.cores}, of which {options.workers} were used"
-    return f"photographs of fewer pixels or more cores than --workers {options.workers} would help"
+    return f"images of fewer pixels or more cores than --workers {options.workers} would help"
 
 
 def advice(best: Row, measured: Sequence[Row], options: Options) -> str:

@@ -241,7 +241,7 @@ def find_exponent(
     for name, tensor in found.items():
         exponent = tensor.detach().float().flatten()
         if not bool((exponent.isfinite() & (exponent > 0)).all()):
-            raise CheckpointError(f"its {name} is no exponent of a generalised mean (GeM)")
+            raise CheckpointError(f"its {name} is not an exponent of a generalised mean (GeM)")
         return name, exponent
     return None
 

@@ -80,7 +80,9 @@ def read_object(path: Path) -> Mapping[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} beside it is no JSON: mend it, or move it away") from error
+        raise CheckpointError(
+            f"{path} beside it is not valid JSON: fix it, or move it away"
+        ) from error
     return found if isinstance(found, dict) else {}
 
 
@@ -115,7 +117,7 @@ def of_timm(config: Mapping[str, Any]) -> Config:
     size = sides({"height": height, "width": width})
     mode = settings.get("crop_mode") or "center"
     if mode not in ("center", "squash"):
-        raise CheckpointError(f"its pictures are prepared with crop mode {mode}: unknown here")
+        raise CheckpointError(f"its images are prepared with crop mode {mode}: unknown here")
     preprocess = Preprocess(
         resize_size=floor(size / float(settings.get("crop_pct") or 0.875)),
         crop_size=size,
@@ -169,15 +171,15 @@ def processed(record: Mapping[str, Any]) -> Preprocess:
     else:
         resize, crop = size, crop if record.get("do_center_crop") else size
         if not squash and not record.get("do_center_crop"):
-            raise CheckpointError("its pictures are not cropped to one size: unknown here")
+            raise CheckpointError("its images are not cropped to one size: unknown here")
     if not record.get("do_resize", True) or not record.get("do_rescale", True):
-        raise CheckpointError("its pictures are not resized, or not scaled to 0 … 1: unknown here")
+        raise CheckpointError("its images are not resized, or not scaled to 0 … 1: unknown here")
     normal = record.get("do_normalize", True)
     scale = 255 * float(record.get("rescale_factor") or 1 / 255)  # of values from 0 to 1
     mean, std = (record["image_mean"], record["image_std"]) if normal else ((0,) * 3, (1,) * 3)
     filter_number = record.get("resample", 2)
     if filter_number not in RESAMPLING:
-        raise CheckpointError(f"its pictures are resized with filter {filter_number}: unknown here")
+        raise CheckpointError(f"its images are resized with filter {filter_number}: unknown here")
     return Preprocess(
         resize_size=resize,
         crop_size=crop,
@@ -205,5 +207,5 @@ def sides(size: Any) -> int:
     if "shortest_edge" in size:
         return int(size["shortest_edge"])
     if size["height"] != size["width"]:
-        raise CheckpointError(f"its pictures are {size['height']}x{size['width']}: squares only")
+        raise CheckpointError(f"its images are {size['height']}x{size['width']}: squares only")
     return int(size["height"])

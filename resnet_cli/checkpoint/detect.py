@@ -92,7 +92,7 @@ def input_channels(state: Mapping[str, Tensor]) -> int:
     if size != [7, 7]:
         raise CheckpointError(
             f"its first convolution is {size[0]}x{size[1]}, torchvision's is 7x7: "
-            "a ResNet for small pictures?"
+            "a ResNet for small images?"
         )
     return channels
 
@@ -108,7 +108,7 @@ def kernel(state: Mapping[str, Tensor], name: str) -> tuple[int, int, int, int]:
         raise CheckpointError(f"it is not whole: {name}.weight is missing")
     if weight.ndim != 4 or not weight.numel():
         raise CheckpointError(
-            f"{name}.weight has the shape {list(weight.shape)}: it is no ResNet of torchvision"
+            f"{name}.weight has the shape {list(weight.shape)}: it is not a ResNet of torchvision"
         )
     out_channels, in_channels, height, width = weight.shape
     return out_channels, in_channels, height, width

@@ -201,7 +201,7 @@ def shards(index: Path) -> list[Path]:
         table: Any = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = list(dict.fromkeys(table.values()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError("it is no index of the shards of a checkpoint") from error
+        raise CheckpointError("it is not an index of the shards of a checkpoint") from error
     paths = [index.with_name(name) for name in names if is_plain(name)]
     if len(paths) < len(names) or not paths:
         raise CheckpointError("its index names files that are not beside it")

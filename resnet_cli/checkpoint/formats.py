@@ -56,7 +56,9 @@ HEAD = 1536  # bytes that tell a format; a tar of the oldest checkpoints shows i
 SAFETENSORS_HEADER = 100 << 20  # bytes at most, says its library
 PICKLE_STARTS = b"(]}c"  # of protocol 0, which is text: a tuple, list, dict, or an object
 
-DAMAGED = "it is no readable torch checkpoint (is it damaged?): save a state dict with torch.save"
+DAMAGED = (
+    "it is not a readable torch checkpoint (is it damaged?): save a state dict with torch.save"
+)
 JOBLIB = b"joblib.numpy_pickle"
 BY_JOBLIB = (
     "it holds arrays of NumPy as joblib keeps them: load it with joblib.load, make tensors of them "

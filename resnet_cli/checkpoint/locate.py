@@ -44,11 +44,11 @@ def locate(
             raise CheckpointError(f"two sources of weights: {given} and {weights}: name one")
         if not Path(given).exists():
             raise CheckpointError(f"cannot load {given}: there is no such file")
-        return Location(Path(given), "as named")
+        return Location(Path(given), "given")
     if model is None and weights is None and (only := the_only_one()) is not None:
         return Location(only, f"the only checkpoint in ./{FOLDER}")
     published = find_published(model, weights or "DEFAULT")
-    reason = "as named" if weights else "the ImageNet weights of torchvision"
+    reason = "given" if weights else "the ImageNet weights of torchvision"
     if model is None and weights is None:
         reason += f", as there is no checkpoint in ./{FOLDER}"
     return Location(fetch(published, progress=progress), f"{published}, {reason}", published)

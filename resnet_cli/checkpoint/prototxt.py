@@ -158,7 +158,7 @@ def read_prototxt(text: str) -> Network:
     try:
         text_format.Parse(text, net, allow_unknown_field=True)
     except (text_format.ParseError, RecursionError) as error:
-        raise CheckpointError(f"it is no prototxt ({describe(error)})") from error
+        raise CheckpointError(f"it is not a prototxt ({describe(error)})") from error
     layers = tuple(
         Layer(layer.name, part_of(layer), tuple(layer.bottom), tuple(layer.top))
         for layer in layers_of(net)

@@ -38,7 +38,7 @@ OTHERS = {
     "a program or a shared library": rb"\x7fELF|MZ.{0,32}\0|\xfe\xed\xfa[\xce\xcf]"
     rb"|[\xce\xcf]\xfa\xed\xfe|\xca\xfe\xba\xbe|!<arch>\n",
 }
-UNKNOWN = "it is no checkpoint of a known format: .pth, .pt, .pkl, .ckpt or .safetensors"
+UNKNOWN = "it is not a checkpoint of a known format: .pth, .pt, .pkl, .ckpt or .safetensors"
 MARK = rb"(?:\xef\xbb\xbf)?\s*"  # what may stand before text
 TEXT = "it is a text file, not a checkpoint"
 NO_STATE = "no state dict: save one with torch.save"
@@ -61,7 +61,7 @@ NATURES = (
     (f"it is a tar archive, or {OLD}: unpack it, or load it with torch.load and save it again",
      rb"\./\./@PaxHeader.{243}ustar.{0,1023}\Z"),
     ("it is an empty zip archive", rb"PK\x05\x06"),
-    *((f"it is a picture ({kind}), not a checkpoint", start) for kind, start in PICTURES.items()),
+    *((f"it is an image ({kind}), not a checkpoint", start) for kind, start in PICTURES.items()),
     ("it is compressed, as joblib does: load it with joblib.load and save it with torch.save",
      rb"\x78[\x01\x5e\x9c\xda]"),
     *((f"it is an archive ({kind}): unpack it", start) for kind, start in ARCHIVES.items()),
@@ -77,12 +77,12 @@ ZIPS = (
     ("it is a document of Office, not a checkpoint", r"^\[Content_Types\]\.xml$"),
     ("it is a document, not a checkpoint", r"^mimetype$"),  # EPUB and OpenDocument
     ("it is a torch.package, which is a program: save a state dict", r"/\.data/extern_modules$"),
-    ("it is a checkpoint that was packed anew: use the file as it was", r"(?:^|/)data\.pkl$"),
+    ("it is a checkpoint that was repacked: use the file as it was", r"(?:^|/)data\.pkl$"),
     ("it is a zip archive around {0}: unpack it",
      r"(?<![^/\n])[^/\0-\x1f\x7f-\x9f]*(?:\.(?:pth|pt|pkl|ckpt|th|safetensors)(?:\.tar)?"
      r"|model[\w-]*\.bin)$"),
     ("it is a Java archive, not a checkpoint", r"^META-INF/MANIFEST\.MF$"),
-    ("it is a zip archive of pictures, not a checkpoint", r"(?i:\.(?:jpe?g|png|webp|tiff?|bmp))$"),
+    ("it is a zip archive of images, not a checkpoint", r"(?i:\.(?:jpe?g|png|webp|tiff?|bmp))$"),
 )  # fmt: skip
 """What a zip archive is, and how the name of an entry reads that only it has."""
 
@@ -133,8 +133,8 @@ STRANGERS = (
      r"down_blocks\.0\.(?:resnets|attentions)|diffusion_model\.|first_stage_model\."),
     ("a network of PaddlePaddle", r"_variance "),
     ("a network of Keras or TensorFlow", r"moving_variance"),
-    ("a network for pictures and texts together (CLIP)", r"text_projection\b|text_model\."),
-    ("the picture half of CLIP, whose ResNet pools by attention", r"attnpool\."),
+    ("a network for images and texts together (CLIP)", r"text_projection\b|text_model\."),
+    ("the image half of CLIP, whose ResNet pools by attention", r"attnpool\."),
     ("a network for speech", r"encoder\.conv1\.weight \d+,(?:80|128),3$"),
     ("a language model", r"(?:embed_tokens|word_embeddings|tok_embeddings|wte)\.weight"),
     ("a detector (Mask R-CNN){inside}", r"roi_heads?\.mask_(?:head|predictor)\."),
@@ -158,7 +158,7 @@ STRANGERS = (
     ("a detector{inside}", r"bbox_head\.|neck\.fpn_convs\.|fpn_lateral2\."),
     ("a network for poses{inside}", r"deconv_layers\.0\.|keypoint_head\."),
     ("a network for optical flow (RAFT)", r"update_block\."),
-    ("a network from pictures to pictures (CycleGAN)", r"model\.\d+\.conv_block\."),
+    ("a network from images to images (CycleGAN)", r"model\.\d+\.conv_block\."),
     ("a recurrent network (LSTM or GRU){inside}", r"weight_ih_l0 "),
     ("a network for video or volumes, whose convolutions are 3D",
      r"(?:layer1\.0\.conv1|features|patch_embed|conv_proj)(?:\.\w+){0,6} \d+(?:,\d+){4}$"),
@@ -209,9 +209,9 @@ STRANGERS = (
     ("a ResNet with a deep stem (ResNet-C)", DEEP, BLOCK),
     ("a ResNet with a deep stem", STEM, r"conv3\.weight \d+,64,3,3$"),
     ("a ResNet that averages in its shortcuts", AVERAGED),
-    ("a ResNet-{depth} for small pictures (CIFAR)", STEM, BLOCK),
-    ("a ResNet-{depth} for small pictures (CIFAR)", r"conv2_x\.0\.residual_function\.0\."),
-    ("a Wide ResNet for small pictures (CIFAR)", r"block1\.layer\.0\.conv1\."),
+    ("a ResNet-{depth} for small images (CIFAR)", STEM, BLOCK),
+    ("a ResNet-{depth} for small images (CIFAR)", r"conv2_x\.0\.residual_function\.0\."),
+    ("a Wide ResNet for small images (CIFAR)", r"block1\.layer\.0\.conv1\."),
     ("a ResNet with deformable convolutions", r"layer\d\.0\.conv2(?:\.conv)?_offset\."),
     ("a ResNet whose batch norms are folded into its convolutions: save it before that",
      r"layer1\.0\.conv1\.bias", r"!layer1\.0\.bn1\."),

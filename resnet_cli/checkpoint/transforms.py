@@ -208,7 +208,7 @@ def sides_of(size: Any, step: Foreign) -> list[int]:
     if not isinstance(sides, list) or not all(type(side) is int for side in sides):
         raise UnknownStepError(f"a {step.kind} of unknown size")
     if len(sides) not in (1, 2) or len(set(sides)) > 1:
-        raise UnknownStepError(f"a {step.kind} to {'x'.join(map(str, sides))}, which is no square")
+        raise UnknownStepError(f"a {step.kind} to {'x'.join(map(str, sides))}, which is not square")
     return sides
 
 

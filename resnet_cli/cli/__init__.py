@@ -140,7 +140,7 @@ def show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     help="Show the versions of this program, torch and torchvision, and exit.",
 )
 def cli() -> None:
-    """Classify folders of pictures with any ResNet checkpoint.
+    """Classify folders of images with any ResNet checkpoint.
 
     For example: resnet-cli predict photos/ -c model.pth --classes ants,bees -o results.csv
     """

@@ -100,14 +100,14 @@ def as_shown(text: str) -> float:
     type=click.IntRange(32, 16384),
     metavar="N",
     default=224,
-    help="Pixels of a side of the pictures.",
+    help="Pixels of a side of the images.",
 )
 @click.option(
     "--images",
     type=click.Path(path_type=Path, exists=True),
     metavar="DIR",
     show_default="none",
-    help="Photographs: measures predict from files to labels as well.",
+    help="Folder of images: measures predict from files to labels as well.",
 )
 @exclude_option
 @hidden_option

@@ -64,7 +64,7 @@ def convert(
     check_new(output, overwrite=overwrite)
     with showing_notes():
         loaded = load_checkpoint(
-            Location(checkpoint, "as named"),
+            Location(checkpoint, "given"),
             classes=classes,
             state_key=state_key,
             ema=ema,

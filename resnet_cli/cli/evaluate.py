@@ -98,7 +98,7 @@ if TYPE_CHECKING:
     type=POSITIVE,
     metavar="N",
     default=10_000,
-    help="Pictures in the report; of more it holds a sample, errors and wrong ones first.",
+    help="Images in the report; of more it holds a sample, errors and wrong ones first.",
 )
 @click.option(
     "--audit",

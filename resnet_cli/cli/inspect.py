@@ -33,8 +33,8 @@ def inspect(checkpoint: Path, state_key: str | None, ema: bool, text_format: str
     """Show what is in a checkpoint file, without running anything in it.
 
     CHECKPOINT is a file of any kind, or a folder with one. The network, its classes and its
-    preprocessing, what a pickle would import, and what is odd about the weights. The exit status
-    is 1 when it holds no ResNet with a head, and the last line says what it holds instead.
+    preprocessing, what a pickle would import, and what is unusual about the weights. The exit
+    status is 1 when it holds no ResNet with a head, and the last line says what it holds instead.
     """
     from resnet_cli.checkpoint.inspection import inspect_checkpoint
 

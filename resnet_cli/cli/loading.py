@@ -67,7 +67,8 @@ checkpoint_option, checkpoints_option = (
         envvar=CHECKPOINT,
         show_envvar=True,
         show_default="the one in ./checkpoints, else the ImageNet weights of --model",
-        help="Checkpoint file; what is in it is found out." + " Repeat it to compare." * several,
+        help="Checkpoint file; model, classes and head size are read from it."
+        + " Repeat it to compare." * several,
     )
     for several in (False, True)
 )
@@ -134,20 +135,21 @@ LOAD_OPTIONS = (
         "--squash/--no-squash",
         default=None,
         show_default="what the checkpoint records, else --no-squash",
-        help="Resize both sides to --resize-size, whatever the shape of the picture.",
+        help="Resize both sides to --resize-size, whatever the shape of the image.",
     ),
     click.option(
         "--exact",
         is_flag=True,
         help="Decode and resize by Pillow, pixel for pixel as torchvision's transforms do; about "
-        "1 ms of a core more per photograph. Otherwise at most two levels of 255 off. Greys of 16 "
+        "1 ms of a core more per image. Otherwise at most two levels of 255 off. Greys of 16 "
         "bits are scaled to 8 either way, where Pillow alone would clip them.",
     ),
     click.option(
         "--exif",
         type=click.Choice(["apply", "ignore"]),
         default="apply",
-        help="Turn photographs upright, or take the pixels as stored; HEIC is always upright.",
+        help="Turn images upright by their EXIF orientation, or take the pixels as stored; HEIC is "
+        "always upright.",
     ),
     click.option(
         "--icc",
@@ -160,14 +162,14 @@ LOAD_OPTIONS = (
         "--background",
         metavar="COLOUR",
         show_default="none: alpha is dropped",
-        help="Lay transparent pictures over a colour: a name of CSS, or #rrggbb.",
+        help="Lay transparent images over a colour: a name of CSS, or #rrggbb.",
     ),
     click.option(
         "--max-pixels",
         type=POSITIVE,
         metavar="N",
         show_default="178956970, Pillow's limit",
-        help="Refuse a picture of more pixels before memory is taken for it.",
+        help="Refuse an image of more pixels before memory is taken for it.",
     ),
     click.option(
         "--bands", callback=band_numbers, metavar="R,G,B",

@@ -185,7 +185,7 @@ workers_option = click.option(
     metavar="N",
     show_default="all cores",
     help="Threads that decode and, on the CPU, run the network. In front of a GPU they are "
-    "processes where that is faster (Linux, 5 or more, over 4,000 pictures).",
+    "processes where that is faster (Linux, 5 or more, over 4,000 images).",
 )
 
 hidden_option = click.option(
@@ -210,7 +210,7 @@ grid_option = click.option(
     "grids",
     type=OUTPUT,
     multiple=True,
-    help="Pictures with their predictions, as .png, .pdf or .svg; pages are numbered when there "
+    help="Images with their predictions, as .png, .pdf or .svg; pages are numbered when there "
     "are several. Repeatable.  [default: none]",
 )
 
@@ -239,15 +239,13 @@ csv_bom_option = click.option(
 
 show_option = click.option("--show", is_flag=True, help="Open a window for each page of the grid.")
 
-overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Start existing output files anew."
-)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing output files.")
 
 on_error_option = click.option(
     "--on-error",
     type=click.Choice(["skip", "fail"]),
     default="skip",
-    help="A file that cannot be read: write its error row and go on, or stop at the first.",
+    help="A file that cannot be read: write its error row and continue, or stop at the first.",
 )
 
 verify_option = click.option(

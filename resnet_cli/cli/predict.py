@@ -75,15 +75,15 @@ from resnet_cli.cli.sections import Command
     type=POSITIVE,
     metavar="N",
     default=10_000,
-    help="Pictures in an .html report, some 15 kB each; of more it holds a sample, errors, "
+    help="Images in an .html report, some 15 kB each; of more it holds a sample, errors, "
     "uncertain and wrong ones first.",
 )
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with the files of -o (.csv .jsonl .json .parquet) where an earlier run was cut "
-    "off: rows that are there stay, those of other or new pictures come after them. Refused when "
-    "checkpoint, classes or settings differ. Without files it starts.",
+    help="Continue the files of -o (.csv .jsonl .json .parquet) where an earlier run was cut off: "
+    "their rows stay, and those of the other images come after them. Refused when checkpoint, "
+    "classes or settings differ. Without files the run starts from the beginning.",
 )
 @csv_separator_option
 @csv_bom_option

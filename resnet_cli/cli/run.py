@@ -163,8 +163,8 @@ def saying_how_far(
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        pictures = "pictures" if total is None else f"of {total:,} pictures"
-        note(f"stopped after {earlier + tally.images:,} {pictures}{on}")
+        images = "images" if total is None else f"of {total:,} images"
+        note(f"stopped after {earlier + tally.images:,} {images}{on}")
         raise
 
 
@@ -185,8 +185,8 @@ def way_on(paths: Sequence[Path], *, overwrite: bool) -> str:
     if len(others) == len(paths):
         return ""
     instead = " in place of --overwrite" if overwrite else ""
-    without = f", without {', '.join(others)}," if others else ""
-    return f": the same command with --resume{instead}{without} goes on"
+    without = f", without {', '.join(others)}" if others else ""
+    return f": to continue, run the same command with --resume{instead}{without}"
 
 
 def explain(files: Sequence[Path], plan: Plan, left: Inputs) -> None:
@@ -201,9 +201,9 @@ def explain(files: Sequence[Path], plan: Plan, left: Inputs) -> None:
         errors = f", {amount(saved.errors, 'error')} among them" if saved.errors else ""
         note(f"{file} holds {amount(saved.rows, 'row')}{errors}")
         if saved.damage:
-            note(f"the end of {file} was torn off and is made anew: {saved.damage}")
+            note(f"the end of {file} was incomplete and will be redone: {saved.damage}")
     if left.total is not None:
-        note("no picture is left" if not left.total else f"{amount(left.total, 'picture')} left")
+        note("no images left" if not left.total else f"{amount(left.total, 'image')} left")
         say_vanished(plan)
 
 
@@ -221,7 +221,7 @@ def refuse_foreign(files: Sequence[Path], plan: Plan) -> None:
     if foreign:
         raise UserError(
             f"cannot resume {'; '.join(foreign)}: run it in the same folder with the same INPUT, "
-            "or start anew with --overwrite"
+            "or replace it with --overwrite"
         )
 
 
@@ -235,8 +235,8 @@ def say_of_stream(found: Inputs, plan: Plan) -> None:
 def say_vanished(plan: Plan) -> None:
     """Say how many rows are of pictures that are gone."""
     if plan.vanished:
-        rows, pictures = (amount(plan.vanished, noun) for noun in ("row", "picture"))
-        note(f"kept {rows} of earlier runs: {pictures} not among the inputs any more")
+        rows, images = (amount(plan.vanished, noun) for noun in ("row", "image"))
+        note(f"kept {rows} of earlier runs: {images} no longer among the inputs")
 
 
 def describe(classifier: Classifier) -> None:

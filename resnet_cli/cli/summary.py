@@ -39,7 +39,7 @@ WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
     callback=height_and_width,
     metavar="N or HxW",
     show_default="224, 299 for inception_v3",
-    help="Pixels of a side of the pictures, or their height and width as 320x224.",
+    help="Pixels of a side of the images, or their height and width as 320x224.",
 )
 @click.option("--batch-size", "-b", type=POSITIVE, default=1, help="Images of one pass.")
 @click.option(

@@ -74,7 +74,7 @@ def let_go() -> None:
     """Go on without stdout, whose reader has seen enough, for the files that are written."""
     discard(sys.stdout.fileno())
     try:
-        note("nobody reads standard output any more: the files are written to their end")
+        note("stdout was closed; still writing the output files")
     except BrokenPipeError:
         discard(sys.stderr.fileno())
 

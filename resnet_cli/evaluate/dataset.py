@@ -52,7 +52,7 @@ def by_folder(folder: str, names: Sequence[str], sieve: Sieve | None = None) -> 
     """
     sieve = sieve or Sieve()
     if not Path(folder).is_dir():
-        what = "it is no folder" if Path(folder).exists() else "there is no such folder"
+        what = "it is not a folder" if Path(folder).exists() else "there is no such folder"
         raise InputError(f"cannot evaluate on {folder}: {what}: name one with a folder a class")
     images, passed_over = list_images(folder, sieve)
     parts = [Path(path).relative_to(folder).parts for path in images]
@@ -202,8 +202,8 @@ def both_sides(
     )
     return (
         f"cannot match {place} to the classes by name: {few(unknown)} "
-        f"{'is' if len(unknown) == 1 else 'are'} no class of the checkpoint"
-        f"{about_numbers(unknown)}; {others}: mend the names there, or give "
+        f"{'is not a class' if len(unknown) == 1 else 'are not classes'} of the checkpoint"
+        f"{about_numbers(unknown)}; {others}: rename the folders, or give "
         f"--classes{suggestion(meant, names)}"
     )
 

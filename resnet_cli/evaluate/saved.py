@@ -88,7 +88,7 @@ def open_saved(path: Path, names: Sequence[str] | None) -> Saved:
         record = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else None
     except ValueError as error:
         raise InputError(
-            f"cannot read {beside}: it is no JSON: remove it and give --classes"
+            f"cannot read {beside}: it is not valid JSON: remove it and give --classes"
         ) from error
     known = record if isinstance(record, dict) else {}
     if names is None and not known.get("classes"):
@@ -128,7 +128,7 @@ def truth_by_folder(saved: Saved, folder: str | None) -> tuple[Truth, list[str]]
     folders = dict.fromkeys(name(row.path) for row in read_rows(saved.path))
     labels = [label for label in folders if label is not None]
     if not labels:
-        raise InputError(f"cannot score {saved.path}: none of its pictures is in a folder in {top}")
+        raise InputError(f"cannot score {saved.path}: none of its images is in a folder in {top}")
     index, notes = match(f"the folders in {saved.path}", labels, saved.names)
 
     def truth(path: Path) -> int | None:

@@ -164,7 +164,7 @@ def order_lines(order: Order) -> Iterator[str]:
         yield f"  output {move.index}, called {short(move.named)}, means {short(move.means)}"
     if len(moves) > MOVES:
         yield f"  … {len(moves):,} outputs in all"
-    yield f"  mend: {mend(order)}"
+    yield f"  fix: {mend(order)}"
 
 
 def mend(order: Order) -> str:

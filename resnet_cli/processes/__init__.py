@@ -134,7 +134,7 @@ class Processes(Generic[Loaded]):
         status = dead.close()
         cause = signal.Signals(-status).name if status < 0 else f"status {status}"
         if cause not in CRASHES or dead.at == NONE:
-            raise ProcessError(f"a process that decodes pictures was ended by {cause}")
+            raise ProcessError(f"a process that decodes images was ended by {cause}")
         why = ", as when memory runs out" if cause == "SIGKILL" else ""
         self.load.refuse(paths[dead.at], f"its decoder was killed by {cause}{why}")
         successor = self.bear()

@@ -121,7 +121,7 @@ def of_checkpoint(path: Path, changes: Changes) -> Subject:
     # here, as a name needs neither this nor what it imports in turn: a third of the waiting
     from resnet_cli.checkpoint import Location, load_checkpoint
 
-    checkpoint = load_checkpoint(Location(path, "as named"), headless=True)
+    checkpoint = load_checkpoint(Location(path, "given"), headless=True)
     num_classes = changes.num_classes or checkpoint.num_classes
     in_channels = changes.in_channels or checkpoint.in_channels
     variant = checkpoint.variant

@@ -67,7 +67,7 @@ def trace(network: nn.Module, images: Tensor) -> Trace:
             size = "x".join(map(str, images.shape[2:]))
             where = tracer.path[-1].name or "its first layer"
             raise SettingError(
-                f"cannot run pictures of {size} pixels through the network: they end at {where} "
+                f"cannot run images of {size} pixels through the network: they end at {where} "
                 f"({describe(error)}): give another --img-size"
             ) from error
     tracer.add_uncalled()

@@ -73,7 +73,7 @@ def why_projections(rows: list[Row]) -> list[str]:
         if row["shortcut"] == "projection":
             reasons = []
             if row["stride"] != 1:
-                reasons.append(f"the stride of {row['stride']} halves the picture")
+                reasons.append(f"the stride of {row['stride']} halves the image")
             if row["in_channels"] != row["out_channels"]:
                 reasons.append(f"{row['in_channels']} channels become {row['out_channels']}")
             notes.append(f"{row['name']} projects its shortcut: {' and '.join(reasons)}")
@@ -226,7 +226,7 @@ def require_resnet(subject: Subject, view: str) -> None:
     """
     if not subject.is_resnet:
         raise SettingError(
-            f"cannot show {view} of {subject.model}, which is no ResNet: use --view layers"
+            f"cannot show {view} of {subject.model}, which is not a ResNet: use --view layers"
         )
 
 

@@ -123,7 +123,7 @@ def check_outputs(
         if resume and not is_resumable(path):
             raise OutputNameError(
                 f"cannot resume {path}: --resume continues {', '.join(RESUMABLE)}: leave it "
-                "out, or start anew with --overwrite"
+                "out, or replace it with --overwrite"
             )
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise OutputError(f"cannot write {path}: it is a pipe or a device: name a file")
@@ -140,7 +140,7 @@ def check_new(path: Path, *, overwrite: bool, remedy: str = OVERWRITE) -> None:
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"cannot write {path}: the folder {path.parent} may not be written")
     if path.exists() and not overwrite:
-        raise OutputError(f"cannot write {path}: it is there already: {remedy}")
+        raise OutputError(f"cannot write {path}: it already exists: {remedy}")
 
 
 def in_the_way(path: Path) -> list[Path]:

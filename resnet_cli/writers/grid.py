@@ -170,12 +170,12 @@ def draw_page(figure: Figure, tiles: list[Tile], options: Options, page: int) ->
 def census(tiles: list[Tile], first: int) -> str:
     """Which pictures are on a page, and how many of them are right or could not be read."""
     last = first + len(tiles)
-    pictures = f"picture {last:,}" if len(tiles) == 1 else f"pictures {first + 1:,} to {last:,}"
+    images = f"image {last:,}" if len(tiles) == 1 else f"images {first + 1:,} to {last:,}"
     judged = [verdict.right for _, verdict in tiles if verdict.right is not None]
     errors = sum(prediction.error is not None for prediction, _ in tiles)
     return "  ·  ".join(
         [
-            pictures,
+            images,
             *[f"{sum(judged):,} of {len(judged):,} right"] * bool(judged),
             *[f"{errors:,} {'error' if errors == 1 else 'errors'}"] * bool(errors),
         ]

@@ -37,7 +37,7 @@ def read_rows(path: Path) -> Iterator[Prediction]:
         except (ValueError, KeyError, TypeError) as error:  # of pyarrow too: ArrowInvalid
             raise InputError(
                 f"cannot read results from {path}: {error}: a file that predict wrote, with its "
-                "header; predict --resume mends one that was cut off"
+                "header; predict --resume repairs one that was cut off"
             ) from error
 
 

@@ -23,7 +23,7 @@ class DamageError(ValueError):
 
     def __init__(self, row: int, reason: object) -> None:
         """Say which row it is, the first being 1, and what is wrong with it."""
-        super().__init__(f"row {row} is no whole row of results ({reason})")
+        super().__init__(f"row {row} is not a whole row of results ({reason})")
         self.row = row
 
 

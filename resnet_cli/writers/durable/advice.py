@@ -10,7 +10,7 @@ from resnet_cli.errors import OutputError
 RESUMABLE = (".csv", ".jsonl", ".json", ".parquet")
 """Suffixes whose rows reach the disk as they come, and which a later run can go on with."""
 
-OVERWRITE = "add --overwrite"
+OVERWRITE = "use --overwrite to replace it"
 """What would be right where a file may not be gone on with."""
 
 MAKE_ROOM = "make room, or write elsewhere"
@@ -41,12 +41,16 @@ def room_for(path: Path) -> str:
 
 def way_past(path: Path) -> str:
     """What would be right where a file is there already."""
-    return "--resume goes on with it, --overwrite starts anew" if is_resumable(path) else OVERWRITE
+    return (
+        "use --resume to continue it, or --overwrite to replace it"
+        if is_resumable(path)
+        else OVERWRITE
+    )
 
 
 def existing(path: Path) -> OutputError:
     """The error of a file that is there already."""
-    return OutputError(f"cannot write {path}: it is there already: {way_past(path)}")
+    return OutputError(f"cannot write {path}: it already exists: {way_past(path)}")
 
 
 @contextmanager

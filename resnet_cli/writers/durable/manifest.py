@@ -48,11 +48,11 @@ def earlier_record(output: Path) -> dict[str, Any]:
         ResumeError: there is none, or it cannot be read.
     """
     path = manifest_path(output)
-    anew = "start anew with --overwrite"
+    anew = "replace it with --overwrite"
     try:
         return completed(dict(json.loads(path.read_text(encoding="utf-8"))))
     except FileNotFoundError as error:
-        raise ResumeError(output, f"{path}, which says what made it, is gone: {anew}") from error
+        raise ResumeError(output, f"{path}, which says what made it, is missing: {anew}") from error
     except (OSError, ValueError, TypeError) as error:
         raise ResumeError(output, f"{path} does not say what made it ({error}): {anew}") from error
 
@@ -81,7 +81,7 @@ def check_same(output: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
     if found:
         raise ResumeError(
             output,
-            f"made with other settings: {'; '.join(found)}: use the same, or start anew with "
+            f"made with other settings: {'; '.join(found)}: use the same, or replace it with "
             "--overwrite",
         )
 

@@ -32,7 +32,7 @@ def saved_rows(path: Path) -> Saved:
             check_end(file, saved, place, foreign=error.row == (place.suffix.lower() != ".csv"))
         except (ValueError, KeyError, TypeError) as error:
             raise ResumeError(
-                place, f"it holds no results ({error}): start anew with --overwrite"
+                place, f"it holds no results ({error}): replace it with --overwrite"
             ) from error
     saved.size = place.stat().st_size
     return saved.sorted()
@@ -62,5 +62,5 @@ def check_end(file: BinaryIO, saved: Saved, place: Path, *, foreign: bool) -> No
     lost = sum(not line.startswith(b"\0") for line in file)
     if lost > (1 if foreign else ROWS):
         raise ResumeError(
-            place, f"{saved.damage}, and more follows: mend it, or start anew with --overwrite"
+            place, f"{saved.damage}, and more follows: fix it, or replace it with --overwrite"
         )

@@ -296,7 +296,7 @@ function inAll(count) {
 }
 
 function images(count) {
-  return `${grouped(count)} ${count === 1 ? "picture" : "pictures"}`;
+  return `${grouped(count)} ${count === 1 ? "image" : "images"}`;
 }
 
 function countBy(fitting, key) {
@@ -330,7 +330,7 @@ let current = 0; // position of the tile that the keyboard is on
 
 function picture(row) {
   const encoded = byId(row.thumbnail)?.textContent;
-  const words = document.readyState === "loading" ? "" : "no picture"; // it is on its way
+  const words = document.readyState === "loading" ? "" : "no image"; // it is on its way
   if (!encoded) return make("span", { class: "blank" }, row.error ?? words);
   return make("img", { src: `data:image/jpeg;base64,${encoded}`, alt: "", decoding: "async" });
 }
