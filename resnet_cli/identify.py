@@ -15,7 +15,7 @@ DRAWING = "is a vector drawing ({}): save it as PNG"
 CONVERT = "is {}, which cannot be read: convert it to PNG or JPEG"
 
 MARK = rb"(?:\xef\xbb\xbf)?\s*"  # what may stand before text
-XML = MARK + rb"(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*"
+XML = MARK + rb"(?:<\?xml[^>]*>\s*)?(?>(?:<!--.*?-->\s*)*)"  # no way back into the comments
 
 NATURES = (
     ("begins with nothing but zeros: its content was lost, copy it again", rb"\0+\Z"),

@@ -44,12 +44,16 @@ class Pattern:
 
 
 def fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Compare the parts of a path with those of a pattern."""
-    if not pattern:
-        return not parts
-    if pattern[0] == ANY_DEPTH:
-        return any(fits(parts[at:], pattern[1:]) for at in range(len(parts) + 1))
-    return bool(parts) and fnmatch(parts[0], pattern[0]) and fits(parts[1:], pattern[1:])
+    """Compare the parts of a path with those of a pattern, in at most their product of steps."""
+    depths = {0}  # how many parts the pattern so far may have taken
+    for wanted in pattern:
+        if wanted == ANY_DEPTH:
+            depths = set(range(min(depths), len(parts) + 1))
+        else:
+            depths = {at + 1 for at in depths if at < len(parts) and fnmatch(parts[at], wanted)}
+        if not depths:
+            return False
+    return len(parts) in depths
 
 
 @dataclass

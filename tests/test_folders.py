@@ -9,7 +9,7 @@ from conftest import Run, picture
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.dataset import by_folder, by_table
 from resnet_cli.inputs import Inputs, find_inputs
-from resnet_cli.sieve import Sieve
+from resnet_cli.sieve import Pattern, Sieve
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 
@@ -121,6 +121,12 @@ def test_a_pattern_leaves_files_and_folders_out(pattern: str, gone: list[str], w
         assert sorted(
             note.removeprefix("excluded ").removesuffix(" (--exclude)").split(" and ")
         ) == (sorted(words.split(" and ")))
+
+
+@pytest.mark.parametrize("pattern", ["**/" * 12 + "x", "**/*/" * 12 + "x"])
+def test_stars_for_folders_take_no_time_together(pattern: str) -> None:
+    assert not Pattern.parse(pattern).matches(["a"] * 40, is_folder=False)
+    assert Pattern.parse(pattern).matches(["a"] * 40 + ["x"], is_folder=False)
 
 
 def test_patterns_apply_to_globs_and_lists_as_to_folders(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,8 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg"></svg>'
     (b"\x7fELF\2\1\1\0", "a program"),
     (b"\xff\xd8\xff\xe0", "its JPEG header is damaged or cut off"),
     (bytes(range(1, 250)), "not an image, or is in an unsupported format"),
+    (b"<!-- a --><!-- b --><svg/>", "a vector drawing (SVG)"),
+    (b"<!---->" * 146 + b"x", "is a text"),  # a way out of each comment doubles the ways
 ])  # fmt: skip
 def test_a_file_that_is_no_image_is_told_by_what_it_is(
     tmp_path: Path, data: bytes, words: str

@@ -340,6 +340,8 @@ def test_what_is_unused_is_named(
     ("logit_scale", torch.tensor(2.6)),
     ("temperature", torch.tensor([1.5, 2.0, 1.0, 1.0])),
     ("temperature", torch.tensor(-1.0)),
+    ("log_temperature", torch.tensor(0.5)),
+    ("head_inv_temperature", torch.tensor(0.5)),
     ("pooling.p", torch.tensor([3.0, 2.0])),
     ("colours.shift", torch.ones(1, 3, 1, 1)),
 ], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip

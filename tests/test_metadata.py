@@ -25,6 +25,7 @@ from torchvision.transforms import v2
 from conftest import Run, picture
 from resnet_cli import Classifier, tables
 from resnet_cli.checkpoint import Location, load_checkpoint
+from resnet_cli.checkpoint.folders import weights_in
 from resnet_cli.checkpoint.locate import locate
 from resnet_cli.checkpoint.namefiles import read_file
 from resnet_cli.errors import CheckpointError, SettingError
@@ -362,6 +363,27 @@ def test_a_part_of_an_unpacked_archive_is_none_of_another_folder() -> None:
 
     with pytest.raises(CheckpointError):
         opened(Path("model"))
+
+
+def test_a_link_in_an_unpacked_archive_leads_nowhere_else() -> None:
+    unpacked(Path())
+    part = Path("model/data/0")
+    part.rename("elsewhere")
+    part.symlink_to(Path("elsewhere").absolute())
+
+    with pytest.raises(CheckpointError, match="its part data/0 is missing"):
+        opened(Path("model"))
+
+
+@pytest.mark.parametrize("named", ["..", "../elsewhere", "x/../..", ".", ""])
+def test_the_latest_of_deepspeed_is_in_its_folder(named: str) -> None:
+    of_deepspeed(Path())
+    for path in (Path(), Path("elsewhere")):
+        path.mkdir(exist_ok=True)
+        (path / "mp_rank_00_model_states.pt").write_bytes(b"x")
+    Path("model/latest").write_text(named)
+
+    assert weights_in(Path("model")) == Path("model/step-3/mp_rank_00_model_states.pt")
 
 
 @pytest.mark.parametrize(("names", "said"), [

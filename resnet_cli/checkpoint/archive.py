@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from lzma import LZMAError
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Protocol
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
@@ -44,7 +44,8 @@ class Unpacked:
         self.folder = folder
 
     def __contains__(self, name: str) -> bool:
-        return ".." not in PurePosixPath(name).parts and (self.folder / name).is_file()
+        path = (self.folder / name).resolve()  # a link may lead out of the folder
+        return path.is_relative_to(self.folder.resolve()) and path.is_file()
 
     def values(self, name: str) -> memoryview:
         """Return the bytes of a part, in place.

@@ -116,9 +116,9 @@ def of_deepspeed(folder: Path) -> Path | None:
     """
     latest = folder / "latest"
     if latest.is_file() and latest.stat().st_size < 256:
-        named = folder / latest.read_text(encoding="utf-8", errors="replace").strip()
-        if named.name and named.parent == folder and named.is_dir():
-            folder = named
+        name = latest.read_text(encoding="utf-8", errors="replace").strip()
+        if is_plain(name) and (folder / name).is_dir():
+            folder /= name
     found = sorted(folder.glob(OF_DEEPSPEED))
     if len(found) > 1:
         raise CheckpointError(

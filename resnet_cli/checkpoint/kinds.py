@@ -63,18 +63,20 @@ HARMLESS = (
 )
 """What changes no prediction."""
 
+INDIRECT = r"(?:\w*_)?(?:ln|log|inv(?:erse)?|raw|unconstrained)_?temp(?:erature)?"
+"""Names of what a temperature is computed from, in one way or another."""
+
 DECISIVE = (
     Kind(
         "scales or shifts its outputs",
-        r"log_?temp(?:erature)?|inv(?:erse)?_temp(?:erature)?|tau|logit_\w+|\w*logits?_scale"
-        r"|(?:output_)?scale|gain",
+        rf"{INDIRECT}|tau|logit_\w+|\w*logits?_scale|(?:output_)?scale|gain",
         is_list,
     ),
     Kind("is a temperature for each output", r"temperatures?|temp|T", is_list),
 )
 """What changes predictions in a way that the file does not tell."""
 
-TEMPERATURE = Kind("a temperature", r"(?:\w*_)?temperature|temp|T", is_number)
+TEMPERATURE = Kind("a temperature", rf"(?!{INDIRECT}$)(?:\w*_)?temperature|temp|T", is_number)
 
 INNER = re.compile(r"attn|attention|criterion|loss|contrast|distil|moco|simclr|gumbel|gate")
 """Words in the names of what has a temperature of its own, which divides no outputs."""
