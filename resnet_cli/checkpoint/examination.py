@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from resnet_cli.architectures import PLAIN, Variant
 from resnet_cli.checkpoint.beside import in_words
 from resnet_cli.checkpoint.configs import Config, find_config
@@ -161,11 +163,16 @@ def examine(
 
 
 def with_temperature(weights: Weights, tree: Any) -> Weights:
-    """The weights with a temperature that stands beside their dict, in the dict around it."""
+    """The weights with a temperature that stands beside their dict, in the dict around it.
+
+    A calibration may keep it as a plain float; an integer is rather a setting of a training.
+    """
     around, _, key = weights.state_key.rpartition(".")
     if not key:
         return weights
-    found = tensors_in(dict(containers(tree)).get(around))
+    parent = dict(containers(tree)).get(around)
+    floats = {name: torch.tensor(one) for name, one in items(parent) if type(one) is float}
+    found = {**floats, **tensors_in(parent)}
     near = {name: one for name, one in found.items() if TEMPERATURE.holds(name, one)}
     return replace(weights, tensors={**weights.tensors, **near})
 

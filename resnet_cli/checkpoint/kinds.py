@@ -63,10 +63,13 @@ HARMLESS = (
 )
 """What changes no prediction."""
 
+ALTERED = r"(?:\w*_)?(?:log|inv|inverse|raw)_?"
+"""What stands before a temperature in the names of numbers of which it is computed."""
+
 DECISIVE = (
     Kind(
         "scales or shifts its outputs",
-        r"log_?temp(?:erature)?|inv(?:erse)?_temp(?:erature)?|tau|logit_\w+|\w*logits?_scale"
+        rf"{ALTERED}temp(?:erature)?|tau|logit_\w+|\w*logits?_scale"
         r"|(?:output_)?scale|gain",
         is_list,
     ),
@@ -74,7 +77,7 @@ DECISIVE = (
 )
 """What changes predictions in a way that the file does not tell."""
 
-TEMPERATURE = Kind("a temperature", r"(?:\w*_)?temperature|temp|T", is_number)
+TEMPERATURE = Kind("a temperature", rf"(?!{ALTERED})(?:\w*_)?temperature|temp|T", is_number)
 
 INNER = re.compile(r"attn|attention|criterion|loss|contrast|distil|moco|simclr|gumbel|gate")
 """Words in the names of what has a temperature of its own, which divides no outputs."""
