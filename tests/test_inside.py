@@ -232,7 +232,8 @@ def test_transforms_in_the_file_come_before_the_normalisation_of_the_network(
 def test_a_normalisation_that_the_transforms_repeat_counts_once(
     network: ResNet, image: Path
 ) -> None:
-    steps = v2.Compose([v2.Resize(256), v2.CenterCrop(224), v2.ToTensor(),
+    steps = v2.Compose([v2.Resize(256), v2.CenterCrop(224), v2.ToImage(),
+                        v2.ToDtype(torch.float32, scale=True),
                         v2.Normalize((0.5, 0.4, 0.3), (0.3, 0.25, 0.2))])  # fmt: skip
     whole = Wrapped("denormalize", Plain(), network).eval()
     path = saved({"model": whole.state_dict(), "transform": steps})
@@ -367,6 +368,15 @@ def test_what_is_unused_is_named(
     assert opened(path).notes == (words,)
     assert words in inspect_checkpoint(path).warnings
     close(told(path, image), network(pixels(image, normalised=True)).softmax(1))
+
+
+@pytest.mark.parametrize("place", ["ema.shadow_params", "averaged"])
+def test_averaged_weights_without_names_are_said_to_be_unused(place: str, network: ResNet) -> None:
+    outer, _, inner = place.partition(".")
+    tensors = list(network.parameters())
+    path = saved({"model": network.state_dict(), outer: {inner: tensors} if inner else tensors})
+
+    assert f"unused: {place}, averaged weights without names" in opened(path).notes
 
 
 @pytest.mark.parametrize(("name", "tensor"), [
