@@ -1,7 +1,7 @@
 """Preprocess: resize, crop, and the numbers of the normalisation."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
 from typing import Any
 
@@ -39,6 +39,8 @@ class Preprocess:
     color: str = "rgb"  # order of the channels that the network was trained on
     squash: bool = False  # resize both sides to resize_size, whatever the shape of the picture
     floor_crop: bool = False  # a centre between two pixels is the upper or left one
+    # mean, std and color are facts of the network, which normalises by itself: no preset is
+    fixed: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse settings that would give other pixels than they promise."""
@@ -144,7 +146,7 @@ class Preprocess:
 
     def record(self) -> dict[str, Any]:
         """The settings as they are written into files."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "fixed"}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Preprocess":
@@ -154,7 +156,7 @@ class Preprocess:
             SettingError: a name or value that this program does not know; obeying the rest of it
                 would give other pixels than the file asks for.
         """
-        known = {field.name for field in fields(cls)}
+        known = {one.name for one in fields(cls) if one.compare}
         unknown = sorted(set(record) - known)
         if unknown:
             raise SettingError(
@@ -242,12 +244,12 @@ def adjust(recorded: Preprocess, *, preset: str | None, given: Mapping[str, Any]
 
     Args:
         recorded: taken where ``preset`` is None.
-        preset: a name of ``PRESETS``.
+        preset: a name of ``PRESETS``; its sizes alone where its numbers are not the network's.
         given: fields of ``Preprocess``; None leaves a field as it is.
     """
     base = recorded
-    if preset is not None and recorded.channels in IMAGE_CHANNELS:
+    if preset is not None and (recorded.fixed or recorded.channels not in IMAGE_CHANNELS):
+        base = replace(PRESETS[preset], mean=recorded.mean, std=recorded.std, color=recorded.color)
+    elif preset is not None:
         base = PRESETS[preset].with_channels(recorded.channels)
-    elif preset is not None:  # whose numbers are for red, green and blue
-        base = replace(PRESETS[preset], mean=recorded.mean, std=recorded.std)
     return replace(base, **{name: value for name, value in given.items() if value is not None})

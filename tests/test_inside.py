@@ -1,5 +1,6 @@
 """What a file holds beside backbone and head: applied as its network does, noted or refused."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -126,9 +127,10 @@ def saved(content: Any) -> Path:
     return path
 
 
-def pixels(path: Path, *, normalised: bool = False) -> Tensor:
+def pixels(path: Path, *, normalised: bool = False, first: nn.Module | None = None) -> Tensor:
     """The image as torchvision's own transforms prepare it."""
-    steps = [v2.CenterCrop(224), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
+    steps = [first] if first else []
+    steps += [v2.CenterCrop(224), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
     if normalised:
         steps.append(v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     return v2.Compose(steps)(Image.open(path))[None]
@@ -205,6 +207,45 @@ def test_the_given_mean_goes_first(network: ResNet) -> None:
     assert classifier.preprocess.std == pytest.approx((0.2, 0.2, 0.2))
 
 
+@pytest.mark.parametrize("arguments", [["--preset", "imagenet-v2"], ["--preset", "imagenet-v1"]])
+def test_a_preset_keeps_the_numbers_of_a_network_that_normalises(
+    arguments: list[str], network: ResNet, image: Path, run: Any
+) -> None:
+    whole = Wrapped("norm", Plain(), network).eval()
+    path = saved(whole.state_dict())
+    found = run("predict", image, "-c", path, "--exact", "-k", 4, "--format", "jsonl", *arguments)
+    scores = sorted(json.loads(found.stdout)["predictions"], key=lambda one: one["index"])
+    resize = v2.Resize(232 if "imagenet-v2" in arguments else 256)
+    expected = whole(pixels(image, first=resize)).softmax(1)
+
+    close(torch.tensor([score["prob"] for score in scores]), expected)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_transforms_in_the_file_come_before_the_normalisation_of_the_network(
+    normalised: bool, network: ResNet, image: Path
+) -> None:
+    own = [v2.Normalize((0.2, 0.3, 0.4), (0.5, 0.6, 0.7))] if normalised else []
+    steps = v2.Compose([v2.Resize(200), v2.CenterCrop(192), v2.PILToTensor(),
+                        v2.ToDtype(torch.float32, scale=True), *own])  # fmt: skip
+    whole = Wrapped("norm", Plain(), network).eval()
+    path = saved({"model": whole.state_dict(), "val_transform": steps})
+
+    close(told(path, image), whole(steps(Image.open(image))[None]).softmax(1))
+
+
+def test_a_normalisation_that_the_transforms_repeat_counts_once(
+    network: ResNet, image: Path
+) -> None:
+    steps = v2.Compose([v2.Resize(256), v2.CenterCrop(224), v2.ToImage(),
+                        v2.ToDtype(torch.float32, scale=True),
+                        v2.Normalize((0.5, 0.4, 0.3), (0.3, 0.25, 0.2))])  # fmt: skip
+    whole = Wrapped("denormalize", Plain(), network).eval()
+    path = saved({"model": whole.state_dict(), "transform": steps})
+
+    close(told(path, image), whole(pixels(image)).softmax(1))
+
+
 @pytest.mark.parametrize("name", ["temperature", "T", "scaler.temp"])
 @pytest.mark.parametrize("shape", [(), (1,)])
 def test_a_temperature_divides(
@@ -216,8 +257,11 @@ def test_a_temperature_divides(
     close(told(path, image), (network(pixels(image, normalised=True)) / 2.5).softmax(1))
 
 
-def test_a_temperature_beside_the_state_dict_divides(network: ResNet, image: Path) -> None:
-    path = saved({"model": network.state_dict(), "temperature": torch.tensor(4.0), "epoch": 3})
+@pytest.mark.parametrize("value", [torch.tensor(4.0), 4.0])
+def test_a_temperature_beside_the_state_dict_divides(
+    value: Tensor | float, network: ResNet, image: Path
+) -> None:
+    path = saved({"model": network.state_dict(), "temperature": value, "epoch": 3})
 
     close(told(path, image), (network(pixels(image, normalised=True)) / 4).softmax(1))
 
@@ -331,6 +375,15 @@ def test_what_is_unused_is_named(
     close(told(path, image), network(pixels(image, normalised=True)).softmax(1))
 
 
+@pytest.mark.parametrize("place", ["ema.shadow_params", "averaged"])
+def test_averaged_weights_without_names_are_said_to_be_unused(place: str, network: ResNet) -> None:
+    outer, _, inner = place.partition(".")
+    tensors = list(network.parameters())
+    path = saved({"model": network.state_dict(), outer: {inner: tensors} if inner else tensors})
+
+    assert f"unused: {place}, averaged weights without names" in opened(path).notes
+
+
 @pytest.mark.parametrize(("name", "tensor"), [
     ("backbone.layer4.2.adapter.weight", torch.ones(16, 512)),
     ("attention.conv.weight", torch.ones(1, 2, 7, 7)),
@@ -338,6 +391,8 @@ def test_what_is_unused_is_named(
     ("mean", torch.full((3,), 0.5)),
     ("input.mean", torch.full((1, 3, 1, 1), -0.5)),
     ("logit_scale", torch.tensor(2.6)),
+    ("log_temperature", torch.tensor(1.1)),
+    ("scaler.inverse_temperature", torch.tensor([0.4])),
     ("temperature", torch.tensor([1.5, 2.0, 1.0, 1.0])),
     ("temperature", torch.tensor(-1.0)),
     ("log_temperature", torch.tensor(0.5)),

@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from resnet_cli.architectures import PLAIN, Variant
 from resnet_cli.checkpoint.beside import in_words
+from resnet_cli.checkpoint.choice import Role, role_of
 from resnet_cli.checkpoint.configs import Config, find_config
 from resnet_cli.checkpoint.formats import Contents
 from resnet_cli.checkpoint.globals import OTHER_NAMES
@@ -19,7 +22,7 @@ from resnet_cli.checkpoint.selfmade import parts_from, recorded, require_recorde
 from resnet_cli.checkpoint.strangers import stranger
 from resnet_cli.checkpoint.subclasses import unread
 from resnet_cli.checkpoint.tree import Foreign, containers, items, plain, tensors_in
-from resnet_cli.checkpoint.weights import Weights, find_weights, with_siblings
+from resnet_cli.checkpoint.weights import FEWEST, Weights, find_weights, with_siblings
 from resnet_cli.errors import CheckpointError, SettingError
 
 SHOWN = 5  # of many names
@@ -145,7 +148,7 @@ def examine(
         config = find_config(path)
         refuse_other_pools(contents.tree)
         default = variant_from(record.get("variant")) or config.variant or styled(contents.tree)
-        weights = with_temperature(weights, contents.tree)
+        weights = with_temperature(with_nameless(weights, contents.tree), contents.tree)
         weights, found = with_head(weights, contents.tree, default=default, dilated=dilated)
         require_recorded(record, found.architecture.name, found.head)
         refuse_other_strides(weights, found)
@@ -161,13 +164,30 @@ def examine(
 
 
 def with_temperature(weights: Weights, tree: Any) -> Weights:
-    """The weights with a temperature that stands beside their dict, in the dict around it."""
+    """The weights with a temperature that stands beside their dict, in the dict around it.
+
+    A calibration may keep it as a plain float; an integer is rather a setting of a training.
+    """
     around, _, key = weights.state_key.rpartition(".")
     if not key:
         return weights
-    found = tensors_in(dict(containers(tree)).get(around))
+    parent = dict(containers(tree)).get(around)
+    floats = {name: torch.tensor(one) for name, one in items(parent) if type(one) is float}
+    found = {**floats, **tensors_in(parent)}
     near = {name: one for name, one in found.items() if TEMPERATURE.holds(name, one)}
     return replace(weights, tensors={**weights.tensors, **near})
+
+
+def with_nameless(weights: Weights, tree: Any) -> Weights:
+    """The weights with a note of averaged ones that have no names, as torch_ema keeps them."""
+    lists = (
+        path
+        for path, container in containers(tree)
+        if isinstance(container, list | tuple) and role_of(path) == Role.AVERAGE
+        if len(tensors_in(dict(items(container)))) > FEWEST
+    )
+    notes = (f"unused: {path}, averaged weights without names" for path in lists)
+    return replace(weights, notes=(*weights.notes, *notes))
 
 
 def with_head(

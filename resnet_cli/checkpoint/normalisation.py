@@ -6,7 +6,7 @@ Such a network was fed pixels from 0 to 1 (or 0 to 255), so the numbers in it ar
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import isfinite, sqrt
+from math import isclose, isfinite, sqrt
 from typing import Any
 
 from torch import Tensor
@@ -36,6 +36,7 @@ NORMALISERS = re.compile(r"\w*normali[sz](?:e|er|ation)(?:layer|module)?", re.IG
 DARKEST = 16  # mean of pixels from 0 to 255: a smaller one is of something else
 BGR = tuple(reversed(Preprocess().mean))  # of ImageNet, blue first
 NEAR = 0.01  # to that, on the scale from 0 to 1
+SAME = 1e-5  # part by which numbers in fp32 differ from those that they were
 
 Numbers = tuple[float, ...]
 
@@ -47,11 +48,27 @@ class Normalisation:
     mean: Numbers
     std: Numbers
     names: tuple[str, str]  # of the two in the file, in full
+    changed: bool = False  # by a Normalize that the transforms have before it
 
     @property
     def where(self) -> str:
         """The names of the two in the file, in words."""
-        return f"{self.names[0]} and {self.names[1]}"
+        before = "that Normalize, then " if self.changed else ""
+        return f"{before}{self.names[0]} and {self.names[1]}"
+
+    def after(self, steps: Preprocess) -> "Normalisation":
+        """Return what transforms and the network do to pixels, one after the other.
+
+        The same numbers count once: the network's copy of them serves to show images.
+        """
+        theirs, ours = (*steps.mean, *steps.std), (*self.mean, *self.std)
+        if all(isclose(one, own, rel_tol=SAME) for one, own in zip(theirs, ours, strict=True)):
+            return self
+        mean = tuple(
+            m + s * own for m, s, own in zip(steps.mean, steps.std, self.mean, strict=True)
+        )
+        std = tuple(s * own for s, own in zip(steps.std, self.std, strict=True))
+        return replace(self, mean=mean, std=std, changed=(mean, std) != (self.mean, self.std))
 
     @property
     def color(self) -> str | None:
@@ -193,13 +210,9 @@ def require_no_normaliser(parts: Mapping[str, Part], prefix: str) -> None:
             )
 
 
-def laid_over(
-    base: Preprocess, source: str, inside: Normalisation | None
-) -> tuple[Preprocess, str]:
+def laid_over(base: Preprocess, source: str, inside: Normalisation) -> tuple[Preprocess, str]:
     """The preprocessing of a network that normalises by itself, and where it is from, in words."""
-    if inside is None:
-        return base, source
-    changes: dict[str, Any] = {"mean": inside.mean, "std": inside.std}
+    changes: dict[str, Any] = {"mean": inside.mean, "std": inside.std, "fixed": True}
     if inside.color:
         changes["color"] = inside.color
     around = source.removesuffix(", as none is recorded")

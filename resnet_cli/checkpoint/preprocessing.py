@@ -30,7 +30,11 @@ def find_preprocess(examined: Examination, tree: Any, location: Location) -> tup
         The settings, and where they are from, in words.
     """
     inside = examined.found.applied.normalisation
-    return laid_over(*around_network(examined, tree, location), inside)
+    base, source = around_network(examined, tree, location)
+    if inside is None:
+        return base, source
+    transforms, _ = find_transforms(tree, examined.found.in_channels) or (None, "")
+    return laid_over(base, source, inside.after(transforms) if transforms == base else inside)
 
 
 def around_network(examined: Examination, tree: Any, location: Location) -> tuple[Preprocess, str]:
