@@ -303,7 +303,7 @@ MISTAKES = {
     "- -c three.pth": "no images found: - is empty",
     "a.jpg -c three.pth --device cuda:99": "cannot use device 'cuda:99'",
     "a.jpg -c three.pth -o gone/x.csv": "cannot write gone/x.csv: there is no folder gone",
-    "a.jpg -c three.pth -o there.csv": "cannot write there.csv: it is there already",
+    "a.jpg -c three.pth -o there.csv": "cannot write there.csv: it already exists",
     "a.jpg -c three.pth --classes a,b": "2 class names (--classes) for a network of 3 outputs",
     "a.jpg -c three.pth --classes names.txt": "2 class names (names.txt) for a network of 3",
     "a.jpg -c three.pth --classes gone.txt": "gone.txt",

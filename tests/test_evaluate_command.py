@@ -424,7 +424,7 @@ MISTAKES = {
     "--report r.pdf": "cannot write r.pdf: the suffix must be one of .html",
     "--mistakes gone/w.csv": "cannot write gone/w.csv: there is no folder gone",
     "-o x.csv --mistakes x.csv": "cannot write x.csv twice",
-    "-o there.json": "cannot write there.json: it is there already",
+    "-o there.json": "cannot write there.json: it already exists",
 }
 
 

@@ -358,7 +358,7 @@ def test_what_can_be_written_is_let_through() -> None:
         (["x.csv", "./x.csv"], True, "cannot write x.csv twice"),
         (["x.csv", "there/../x.csv"], True, "twice"),
         (["there.csv"], False, "cannot write there.csv: it already exists: use --resume"),
-        (["x.csv", "there.csv"], False, "cannot write there.csv: it is there already"),
+        (["x.csv", "there.csv"], False, "cannot write there.csv: it already exists"),
         (["dir.csv"], True, "cannot write dir.csv"),
     ],
 )
@@ -383,7 +383,7 @@ def test_pages_of_an_earlier_run_are_refused(suffix: str) -> None:
     grid = Path("grid").with_suffix(suffix)
     write(grid, ok(), ok(), grid_rows=1, grid_columns=1)
     assert not grid.exists()
-    with pytest.raises(OutputError, match=rf"cannot write grid-[12]\{suffix}: it is there already"):
+    with pytest.raises(OutputError, match=rf"cannot write grid-[12]\{suffix}: it already exists"):
         check_outputs([grid], overwrite=False)
 
 
