@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+from PIL.Image import DecompressionBombError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from resnet_cli.errors import ImageError
@@ -37,6 +38,9 @@ from resnet_cli.tiff import (
 SMALLEST_TILE = 16  # pixels of a side; the standard asks for multiples of it
 LARGEST_CHUNK = 1 << 30  # bytes of a strip or tile
 MOST_CHUNKS = 1 << 18
+
+LONGEST_PACKED = 2  # times its bytes that a chunk has at most when packed; LZW takes 1.5
+LEAST_PACKED = 1 << 10  # bytes that a packed chunk may have, however small it is
 
 BYTES_FOR_SCALING = 28  # a value, at the worst moment: as float64, its mask, and colours of 8 bits
 
@@ -83,11 +87,16 @@ def need(tiff: Tiff, bands: int) -> int:
     Raises:
         ImageError: more than any image needs.
     """
-    together = 1 if tiff.in_planes else tiff.samples
-    chunk = Chunks.of(tiff).width * Chunks.of(tiff).height * together * tiff.bits // 8
+    chunk = chunk_bytes(tiff)
     if chunk > LARGEST_CHUNK:
         raise ImageError(f"has a strip or tile of {chunk:,} bytes, too many for an image")
     return tiff.width * tiff.height * bands * (tiff.bits // 8 + BYTES_FOR_SCALING) + 4 * chunk
+
+
+def chunk_bytes(tiff: Tiff) -> int:
+    """Return the bytes of a strip or tile, unpacked."""
+    chunks, together = Chunks.of(tiff), 1 if tiff.in_planes else tiff.samples
+    return chunks.width * chunks.height * together * tiff.bits // 8
 
 
 def read_values(file: BinaryIO, tiff: Tiff, bands: Sequence[int]) -> Values:
@@ -130,10 +139,11 @@ def plane_of(
         for left in range(0, tiff.width, chunks.width)
     ]
     first = plane * len(corners)
+    most = LONGEST_PACKED * chunk_bytes(tiff) + LEAST_PACKED  # what a size says may be untrue
     for number, corner in enumerate(corners, first):
         file.seek(chunks.offsets[number])
         rows = min(chunks.height, tiff.height - corner[0])
-        yield corner, file.read(min(chunks.sizes[number], LARGEST_CHUNK)), rows
+        yield corner, file.read(min(chunks.sizes[number], most)), rows
 
 
 def unpacked(packed: bytes, tiff: Tiff, rows: int, dtype: np.dtype[Any]) -> Values:
@@ -180,6 +190,7 @@ def decompressed(packed: bytes, compression: int, row: int, rows: int) -> bytes:
     """Unpack a chunk as an image of grey bytes, ``row`` wide and ``rows`` high.
 
     Raises:
+        ImageError: it is larger than what Pillow unpacks.
         OSError: libtiff says that it is damaged.
     """
     entries = (
@@ -191,5 +202,10 @@ def decompressed(packed: bytes, compression: int, row: int, rows: int) -> bytes:
         struct.pack("<HHII", tag, 4, 1, start if tag == STRIPS else value) for tag, value in entries
     )
     head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4)
-    with TiffImageFile(BytesIO(head + packed)) as image:
-        return image.tobytes()
+    try:
+        with TiffImageFile(BytesIO(head + packed)) as image:
+            return image.tobytes()
+    except DecompressionBombError as error:  # its pixels are bytes, and none of the image's
+        raise ImageError(
+            f"has a compressed strip or tile of {row * rows:,} bytes: save it with smaller ones"
+        ) from error

@@ -24,6 +24,13 @@ FILL_ORDER, STRIPS, ORIENTATION, SAMPLES, ROWS, STRIP_BYTES = 266, 273, 274, 277
 PLANAR, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 284, 317, 322, 323, 324, 325
 SUB_IFDS, EXTRA, FORMAT, SUBSAMPLING, PROFILE, DNG_VERSION = 330, 338, 339, 530, 34675, 50706
 
+WANTED = (
+    REDUCED, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIPS, ORIENTATION,
+    SAMPLES, ROWS, STRIP_BYTES, PLANAR, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES,
+    SUB_IFDS, EXTRA, FORMAT, SUBSAMPLING, PROFILE, DNG_VERSION,
+)  # fmt: skip
+"""Tags that are decoded; of others, millions of numbers would become as many objects."""
+
 BYTEWISE = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 """Compressions that give back plain bytes: none, LZW, deflate, PackBits, LZMA, Zstandard."""
 
@@ -38,9 +45,6 @@ OTHERS = {3: "a palette", 6: "YCbCr", 8: "CIELab", 9: "ICCLab", 10: "ITULab"}
 SENSOR = frozenset({32803, 34892})  # photometric interpretations of raw photographs
 ALPHAS = {1: "a", 2: "A"}  # kind of extra sample: letter of Pillow's, small where premultiplied
 
-SMALLEST_TILE = 16  # pixels of a side; the standard asks for multiples of it
-LARGEST_CHUNK = 1 << 30  # bytes of a strip or tile
-MOST_CHUNKS = 1 << 18
 MAKERS = {b"CR\2\0": "Canon CR2", b"IIII": "Phase One IIQ", b"MMMM": "Phase One IIQ"}
 SUB_IMAGES = 16  # looked at for the data of a sensor
 
@@ -205,7 +209,7 @@ def read_tags(file: BinaryIO, header: bytes, place: int | None = None) -> tuple[
         place = int.from_bytes(first, "little" if order == "<" else "big")
     file.seek(place)
     directory.load(file)
-    return dict(directory), order
+    return {tag: directory[tag] for tag in WANTED if tag in directory}, order
 
 
 def raw_photograph(tiff: Tiff) -> str | None:

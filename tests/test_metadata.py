@@ -9,6 +9,7 @@ import types
 import warnings
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,36 @@ def test_a_step_that_is_unknown_is_named(step: Any, said: str) -> None:
 
 
 # modules beside a state dict
+
+
+def of_itself() -> transforms.Compose:
+    chain = transforms.Compose([])
+    chain.transforms = [transforms.Compose([*SIZED, chain])]
+    return chain
+
+
+def doubled() -> transforms.Compose:
+    chain = transforms.Compose(SIZED)
+    for _ in range(60):
+        chain = transforms.Compose([chain, chain])
+    return chain
+
+
+def changed(**settings: Any) -> transforms.Compose:
+    step = transforms.Normalize(*BROAD)
+    vars(step).update(settings)
+    return transforms.Compose([*SIZED, step])
+
+
+@pytest.mark.parametrize("make", [
+    of_itself, doubled, partial(changed, max_pixel_value="many"),
+    partial(changed, max_pixel_value=[]), partial(changed, mean=[10**400] * 3),
+    partial(changed, mean=torch.ones(1).expand(1 << 40)),
+])  # fmt: skip
+def test_transforms_that_are_damaged_are_unknown(make: Callable[[], transforms.Compose]) -> None:
+    found = opened(saved({"state_dict": tiny(), "transforms": make()}))
+
+    assert "unknown here" in found.preprocess_source
 
 
 @pytest.mark.parametrize("act", [nn.Tanh(), nn.GELU(), nn.SiLU()], ids=str)

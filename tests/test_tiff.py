@@ -1,6 +1,7 @@
 """TIFFs of every kind of number and layout: the pixels that their values say, or a reason."""
 
 import struct
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from PIL import Image
 from resnet_cli.errors import ImageError
 from resnet_cli.files import Room
 from resnet_cli.images import Decoder
+from resnet_cli.strips import plane_of
+from resnet_cli.tiff import read_tiff
 
 tifffile = pytest.importorskip("tifffile")
 
@@ -263,6 +266,7 @@ def test_a_band_that_an_image_lacks_is_an_error(tmp_path: Path, name: str) -> No
     ({"bits": 32, "width": 4000}, "its data are cut off"),
     ({"bits": 32, "width": 4000, "compression": 8}, "decoder error|damaged"),
     ({"bits": 32, "predictor": 9}, "predictor 9"),
+    ({"bits": 64, "width": 2_000_000, "compression": 8}, "compressed strip or tile of 960,000,000"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_refused_for_what_it_is(
     tmp_path: Path, options: dict[str, int], reason: str
@@ -286,6 +290,30 @@ def test_what_cannot_be_read_is_refused_for_what_it_is(
     path.write_bytes(head + data)
     with pytest.raises(ImageError, match=reason):
         Decoder()(path)
+
+
+def test_a_strip_is_read_no_further_than_it_can_reach(tmp_path: Path) -> None:
+    count, data = 1 << 12, bytes(1 << 20)
+    tags = {256: (1,), 257: (count,), 258: (32,), 259: (1,), 262: (1,), 273: (8,) * count,
+            277: (1,), 278: (1,), 279: (len(data),) * count, 339: (3,)}  # fmt: skip
+    place, tables, entries = 8 + len(data), b"", b""
+    for tag, values in tags.items():
+        packed = struct.pack(f"<{len(values)}I", *values)
+        where = packed if len(values) == 1 else struct.pack("<I", place + len(tables))
+        entries += struct.pack("<HHI", tag, 4, len(values)) + where
+        tables += packed if len(values) > 1 else b""
+    head = b"II*\0" + struct.pack("<I", place + len(tables))
+    (tmp_path / "a.tif").write_bytes(
+        head + data + tables + struct.pack("<H", len(tags)) + entries + bytes(4)
+    )
+    tags_read = read_tiff(BytesIO((tmp_path / "a.tif").read_bytes()))
+    assert tags_read is not None
+    taken = [
+        len(packed) for _, packed, _ in plane_of((tmp_path / "a.tif").open("rb"), tags_read, 0)
+    ]
+
+    assert len(taken) == count
+    assert max(taken) < 2048
 
 
 # Raw photographs and previews

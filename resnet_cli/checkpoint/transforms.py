@@ -5,6 +5,7 @@ They are read off the objects of torchvision, albumentations and YOLOv5; nothing
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from resnet_cli.checkpoint.classes import NOT_SEARCHED
@@ -15,6 +16,8 @@ from resnet_cli.errors import SettingError
 from resnet_cli.preprocess import Preprocess
 
 CHAINS = frozenset({"Compose", "Sequential"})
+LARGEST = 1 << 31  # pixels of a side
+MOST_STEPS = 200  # of a chain, with those of the chains in it
 WHOLE = "ImageClassification"  # of torchvision's weights: all steps in one object
 
 OTHER_USES = ("target", "inv", "denorm", "unnorm")
@@ -117,14 +120,22 @@ def is_wanted(place: str) -> bool:
 
 
 def steps_in(value: Foreign) -> Iterator[Foreign]:
-    """Yield the steps of a chain, and of the chains in it."""
-    if value.kind not in CHAINS:
+    """Yield the steps of a chain, and of the chains in it.
+
+    A chain that is in itself, or longer than any, ends with itself, which is no known step.
+    """
+    waiting, room = [value], MOST_STEPS
+    while waiting and room:
+        step, room = waiting.pop(), room - 1
+        if step.kind in CHAINS:
+            attributes = step.attributes
+            held = inside(attributes.get("transforms", attributes.get("_modules")))
+            inner = [each for _, each in islice(held, MOST_STEPS) if isinstance(each, Foreign)]
+            waiting += reversed(inner)
+        else:
+            yield step
+    if waiting:
         yield value
-        return
-    attributes = value.attributes
-    for _, step in inside(attributes.get("transforms", attributes.get("_modules"))):
-        if isinstance(step, Foreign) and step is not value:
-            yield from steps_in(step)
 
 
 def settings_of(steps: Sequence[Foreign], channels: int) -> Preprocess | None:
@@ -165,7 +176,10 @@ def fields_of(step: Foreign, channels: int) -> Fields:
     reader = STEPS.get(step.kind)
     if reader is None:
         raise UnknownStepError(f"a {step.kind}")
-    return reader(step, channels)
+    try:
+        return reader(step, channels)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UnknownStepError(f"a {step.kind} of damaged values") from error
 
 
 def resized(step: Foreign, _: int) -> Fields:
@@ -205,7 +219,9 @@ def sides_of(size: Any, step: Foreign) -> list[int]:
     """
     sides = unwrapped(size)
     sides = [sides] if isinstance(sides, int) else sides
-    if not isinstance(sides, list) or not all(type(side) is int for side in sides):
+    if not isinstance(sides, list) or not all(
+        type(side) is int and side < LARGEST for side in sides
+    ):
         raise UnknownStepError(f"a {step.kind} of unknown size")
     if len(sides) not in (1, 2) or len(set(sides)) > 1:
         raise UnknownStepError(f"a {step.kind} to {'x'.join(map(str, sides))}, which is not square")
@@ -246,6 +262,8 @@ def normalised(step: Foreign, channels: int) -> Fields:
 def spread(value: Any, channels: int, scale: float) -> list[float] | None:
     """A number for each channel; None where there is another number of them."""
     tensor = value.tensor() if isinstance(value, Foreign) else None
+    if tensor is not None and tensor.numel() > channels:
+        return None
     found = unwrapped(value if tensor is None else tensor.flatten().tolist())
     found = [found] if isinstance(found, int | float) else found
     if not isinstance(found, list) or not all(isinstance(number, int | float) for number in found):
