@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line."""
     try:
-        from resnet_cli.cli import cli  # in whose moment an interrupt is not a bug either
+        from resnet_cli.cli import cli
         from resnet_cli.cli.signals import leave
 
         try:

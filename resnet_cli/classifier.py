@@ -11,19 +11,19 @@ from typing import Any
 
 import torch
 
-from resnet_cli.answers import Answers, Wanted
-from resnet_cli.backend import Backend, CudaBackend
 from resnet_cli.checkpoint import Checkpoint, load_checkpoint, locate, sha256
-from resnet_cli.devices import BATCH_SIZES, PRECISIONS, device_name, find_device, has_units
 from resnet_cli.errors import ImageError, OptionError, SettingError
-from resnet_cli.images import MOST_PIXELS, Decoder
-from resnet_cli.inputs import Inputs
-from resnet_cli.loader import Loader
-from resnet_cli.memory import Source, inputs_of
+from resnet_cli.images.decode import MOST_PIXELS, Decoder
 from resnet_cli.pipeline import chunked, stream
+from resnet_cli.pipeline.in_memory import Source, inputs_of
+from resnet_cli.pipeline.loader import Loader
+from resnet_cli.pipeline.postprocess import Answers, Wanted
+from resnet_cli.pipeline.workers import placed
 from resnet_cli.preprocess import IMAGE_CHANNELS, Preprocess
-from resnet_cli.processes import placed
 from resnet_cli.records import Batch, Prediction
+from resnet_cli.runtimes import BATCH_SIZES, PRECISIONS, device_name, find_device, has_units
+from resnet_cli.runtimes.torch_backend import Backend, CudaBackend
+from resnet_cli.sources import Inputs
 from resnet_cli.system import available_cores
 from resnet_cli.text import amount
 

@@ -139,7 +139,7 @@ def cpu_instructions() -> set[str]:
     A release of torch that does not tell (``torch.cpu.get_capabilities`` is newer than 2.11) is
     replaced by ``/proc/cpuinfo``.
     """
-    import torch  # here, as nothing else of this module needs it
+    import torch
 
     tell = getattr(torch.cpu, "get_capabilities", None)
     return {name for name, value in tell().items() if value is True} if tell else cpu_flags()

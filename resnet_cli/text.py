@@ -1,6 +1,11 @@
-"""Text from outside, made fit to be shown."""
+"""Text from outside: decoded, and made fit to be shown."""
 
-from collections.abc import Sequence
+import csv
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from itertools import islice
+from pathlib import Path
 
 SHOWN = 4  # of a long list
 
@@ -52,3 +57,94 @@ def cut_middle(words: str, width: int) -> str:
 def cut_start(path: str, width: int) -> str:
     """Shorten a long path at its start, as its end tells files apart."""
     return path if len(path) <= width else f"…{path[len(path) + 1 - width :]}"
+
+
+ENCODINGS = (
+    (BOM_UTF8, "utf-8-sig"),
+    (BOM_UTF16_LE, "utf-16"),
+    (BOM_UTF16_BE, "utf-16"),
+)
+"""How a text begins, and its encoding."""
+
+SEPARATORS = (",", ";", "\t", "|")
+DECLARATION = "sep="  # a first line that Excel reads, and that names the separator
+SAMPLE = 100  # rows that show the separator
+
+
+class EncodingError(ValueError):
+    """The bytes are text of no encoding that can be told."""
+
+
+def read_text(path: Path, *, errors: str = "strict") -> str:
+    """Read a text file in UTF-8 or UTF-16.
+
+    Args:
+        path: of the file.
+        errors: of the codec of UTF-8; ``surrogateescape`` keeps names of files as they are.
+
+    Raises:
+        EncodingError: it is in another encoding.
+        OSError: it cannot be opened.
+    """
+    return decode(path.read_bytes(), errors=errors)
+
+
+def decode(data: bytes, *, errors: str = "strict") -> str:
+    """Decode a text in UTF-8 or UTF-16, with or without a byte order mark.
+
+    Raises:
+        EncodingError: it is in another encoding.
+    """
+    try:
+        return data.decode(encoding_of(data), errors)
+    except UnicodeDecodeError as error:
+        raise EncodingError("it is neither UTF-8 nor UTF-16: save it as UTF-8") from error
+
+
+def encoding_of(data: bytes) -> str:
+    """Tell UTF-16 from UTF-8 by the byte order mark, or by a zero beside the first letter."""
+    for start, encoding in ENCODINGS:
+        if data.startswith(start):
+            return encoding
+    if b"\0" in data[:2]:
+        return "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
+    return "utf-8"
+
+
+def find_separator(text: str) -> str:
+    """Return what separates the cells of a table.
+
+    It splits all rows into equally many cells, or else the first row into the most.
+    """
+    declared = text.partition("\n")[0].rstrip("\r")
+    if declared.lower().startswith(DECLARATION) and len(declared) == len(DECLARATION) + 1:
+        return declared[-1]
+    return max(SEPARATORS, key=lambda separator: evenness(text, separator))
+
+
+def evenness(text: str, separator: str) -> tuple[bool, int]:
+    """Rank a separator: whether it splits all rows alike, and into how many cells the first."""
+    widths = [len(row) for row in islice(rows_of(text, separator), SAMPLE)]
+    first = widths[0] if widths else 0
+    return first > 1 and set(widths) == {first}, first
+
+
+def read_rows(text: str) -> Iterator[list[str]]:
+    """Yield the rows of a table that are not blank, whatever separates their cells."""
+    return rows_of(text, find_separator(text))
+
+
+def rows_of(text: str, separator: str) -> Iterator[list[str]]:
+    """Yield the rows of a table that are not blank, without Excel's ``sep=``.
+
+    Raises:
+        csv.Error: a quote that nothing closes within a cell of the largest size.
+    """
+    for row in csv.reader(StringIO(text, newline=""), delimiter=separator):
+        if any(row) and not is_declaration(row, separator):
+            yield row
+
+
+def is_declaration(row: list[str], separator: str) -> bool:
+    """Whether a row is Excel's ``sep=``, which the separator itself splits."""
+    return separator.join(row).lower() == DECLARATION + separator

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from resnet_cli.checkpoint import Checkpoint, Location, load_checkpoint
-from resnet_cli.checkpoint.classes import find_classes
 from resnet_cli.checkpoint.formats import read_contents
+from resnet_cli.checkpoint.metadata.classes import find_classes
 from resnet_cli.checkpoint.tree import containers, tensors_in
 from resnet_cli.errors import CheckpointError
 

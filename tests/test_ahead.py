@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resnet_cli.cli.ahead import read_ahead
+from resnet_cli.cli.loading import read_ahead
 
 PAGES = 2000
 

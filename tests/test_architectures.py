@@ -3,7 +3,7 @@ import torch
 from torchvision import models
 from torchvision.models import ResNet
 
-from resnet_cli.architectures import ARCHITECTURES, Layer, build
+from resnet_cli.checkpoint.network.architectures import ARCHITECTURES, Layer, build
 
 
 def test_the_table_holds_every_resnet_of_torchvision() -> None:

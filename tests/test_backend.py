@@ -16,9 +16,9 @@ from torchvision.transforms.functional import normalize
 import reference
 from conftest import picture, trained
 from resnet_cli import Classifier, Preprocess
-from resnet_cli.architectures import ARCHITECTURES
-from resnet_cli.backend import Backend, CudaBackend, pack, unpack
+from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import DeviceError
+from resnet_cli.runtimes.torch_backend import Backend, CudaBackend, pack, unpack
 
 CPU = torch.device("cpu")
 PREPROCESS = Preprocess()

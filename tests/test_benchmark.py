@@ -26,12 +26,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import DEMO, SAMPLES, Fix, Run
 from measuring import CPU, PEAK, SMALL, TOO_MANY, broken_and_whole, error_line, steady, table
-from resnet_cli import devices
-from resnet_cli.backend import Backend, Top
+from resnet_cli import runtimes as devices
 from resnet_cli.benchmark import sweep as sweeping
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.cli import cli
 from resnet_cli.cli import sweep as running
+from resnet_cli.runtimes.torch_backend import Backend, Top
 
 pytestmark = pytest.mark.usefixtures("known_peak")
 

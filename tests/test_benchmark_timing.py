@@ -18,14 +18,22 @@ import torch
 from conftest import SAMPLES
 from measuring import CPU
 from resnet_cli import Classifier
-from resnet_cli.benchmark.memory import CLEAR, forget_peak, peak_bytes
 from resnet_cli.benchmark.modes import time_end_to_end
-from resnet_cli.benchmark.peak import KERNELS, Kernel, best, climb, peak_gflops
-from resnet_cli.benchmark.photographs import Photographs
+from resnet_cli.benchmark.peak import (
+    CLEAR,
+    KERNELS,
+    Kernel,
+    best,
+    climb,
+    forget_peak,
+    peak_bytes,
+    peak_gflops,
+)
+from resnet_cli.benchmark.subject import Photographs
 from resnet_cli.benchmark.timing import Effort, Stages, Timing, time_streams
 from resnet_cli.errors import InputError
-from resnet_cli.inputs import Inputs
 from resnet_cli.records import Prediction, Score
+from resnet_cli.sources import Inputs
 
 
 @pytest.fixture

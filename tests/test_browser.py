@@ -24,7 +24,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from conftest import DEMO, SAMPLES, Run
 from resnet_cli.records import UNCERTAIN, Prediction, Score
-from resnet_cli.writers import Options, open_writer
+from resnet_cli.results import Options, open_writer
 
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from conftest import picture
-from resnet_cli import budget
-from resnet_cli.budget import LARGE_FILE, Budget, Turn
 from resnet_cli.errors import ImageError
-from resnet_cli.files import Room
-from resnet_cli.images import Decoder
-from resnet_cli.loader import Loader
+from resnet_cli.images.decode import Decoder
+from resnet_cli.images.files import Room
+from resnet_cli.pipeline import memory_budget as budget
+from resnet_cli.pipeline.loader import Loader
+from resnet_cli.pipeline.memory_budget import LARGE_FILE, Budget, Turn
 from resnet_cli.preprocess import Preprocess
 
 MIB = 1 << 20

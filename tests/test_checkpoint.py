@@ -18,10 +18,10 @@ from torchvision import models
 from torchvision.models import ResNet, ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, Weights
 
 from conftest import DEMO, trained
-from resnet_cli.architectures import ARCHITECTURES
 from resnet_cli.checkpoint import Checkpoint, Location, load_checkpoint, locate, sha256
-from resnet_cli.checkpoint.detect import detect
-from resnet_cli.checkpoint.hub import fetch, find_published
+from resnet_cli.checkpoint.locate import fetch, find_published
+from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
+from resnet_cli.checkpoint.network.detect import detect
 from resnet_cli.errors import CheckpointError, SettingError
 from resnet_cli.preprocess import PRESETS, Preprocess
 

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torchvision.models import ResNet50_Weights
 
 from resnet_cli import Classifier
-from resnet_cli.checkpoint.classes import ClassNames, find_classes
 from resnet_cli.checkpoint.formats import read_contents
+from resnet_cli.checkpoint.metadata.classes import ClassNames, find_classes
 from resnet_cli.errors import CheckpointError, SettingError, UserError
 from test_checkpoint import opened, tiny
 

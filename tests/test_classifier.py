@@ -18,9 +18,9 @@ import plain
 import resnet_cli
 from conftest import picture, trained
 from resnet_cli import Classifier, Prediction, Preprocess
-from resnet_cli.backend import Backend, FromPixels
 from resnet_cli.errors import ImageError, InputError, SettingError
-from resnet_cli.verification import verify
+from resnet_cli.run.verify import verify
+from resnet_cli.runtimes.torch_backend import Backend, FromPixels
 
 SIZES = [  # the whole-number arithmetic of resizing and cropping goes wrong at such as these
     (500, 375), (375, 500), (257, 1001), (256, 347), (49, 98), (224, 224), (640, 480), (231, 403),

@@ -22,7 +22,7 @@ from conftest import DEMO, REPOSITORY, SAMPLES, Run, picture, trained
 from resnet_cli import Classifier
 from resnet_cli.__main__ import main
 from resnet_cli.cli import cli
-from resnet_cli.cli.pipes import discard
+from resnet_cli.cli.stdio import discard
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")  # quick: a few pixels do
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from pickled import HEAD, PRIME, name_of, of_one_hash
-from resnet_cli.checkpoint.nesting import MOST_CHOSEN
-from resnet_cli.checkpoint.pickles import Reading, unpickle
+from resnet_cli.checkpoint.pickle import Reading, unpickle
+from resnet_cli.checkpoint.pickle.nesting import MOST_CHOSEN
 from resnet_cli.checkpoint.tree import Foreign, containers
 from resnet_cli.errors import CheckpointError
 

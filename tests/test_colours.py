@@ -22,9 +22,9 @@ from profiles import (
     srgb_of_lab,
     srgb_of_xyz,
 )
-from resnet_cli.colours import convert
 from resnet_cli.errors import SettingError
-from resnet_cli.images import Decoder
+from resnet_cli.images.colors import convert
+from resnet_cli.images.decode import Decoder
 
 Pixels = npt.NDArray[np.uint8]
 BOTH = pytest.mark.parametrize("exact", [False, True])

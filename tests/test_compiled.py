@@ -7,8 +7,8 @@ import torch
 import torch._inductor.config
 from torch import Tensor, nn
 
-from resnet_cli.compiled import Compiled, whole
 from resnet_cli.errors import DeviceError
+from resnet_cli.runtimes.compilation import Compiled, whole
 
 
 class Small(nn.Sequential):

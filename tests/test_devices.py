@@ -3,8 +3,8 @@ import sys
 import pytest
 import torch
 
-from resnet_cli.devices import UNITS, device_name, find_device, has_units
 from resnet_cli.errors import DeviceError
+from resnet_cli.runtimes import UNITS, device_name, find_device, has_units
 from resnet_cli.system import cpu_flags
 
 CPU = torch.device("cpu")

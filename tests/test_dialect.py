@@ -12,8 +12,8 @@ from click.testing import Result
 
 from conftest import Run
 from resnet_cli.records import Prediction, Score
-from resnet_cli.writers import Dialect, Options, open_writer
-from resnet_cli.writers.readers import read_rows
+from resnet_cli.results import Dialect, Options, open_writer
+from resnet_cli.results.readers import read_rows
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 BOM = b"\xef\xbb\xbf"

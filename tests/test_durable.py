@@ -15,9 +15,9 @@ from conftest import picture, room_for
 from resnet_cli.cli import cli
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
-from resnet_cli.writers import Options, open_writer
-from resnet_cli.writers.durable import growing
-from resnet_cli.writers.durable.manifest import write_manifest
+from resnet_cli.results import Options, open_writer
+from resnet_cli.results.files import append as growing
+from resnet_cli.results.files.manifest import write_manifest
 
 ROW = Prediction(Path("a.jpg"), error="none")
 

@@ -27,9 +27,9 @@ from torchmetrics.functional.classification import (
 
 from resnet_cli.evaluate import MOST, Evaluation, Scorecard
 from resnet_cli.evaluate import calibration as calibration_module
+from resnet_cli.evaluate.confusion import mcnemar, share
 from resnet_cli.evaluate.formats import as_csv, matrix_csv
 from resnet_cli.evaluate.plots import MOST_CONFUSED, classes_shown, title
-from resnet_cli.evaluate.statistics import mcnemar, share
 from resnet_cli.records import Prediction, Score
 
 Floats = NDArray[np.float32]

@@ -26,9 +26,9 @@ from resnet_cli.evaluate.audit import audit, sample, spread
 from resnet_cli.evaluate.compare import Ledger, common_numbers, predict_all
 from resnet_cli.evaluate.dataset import by_folder, by_table
 from resnet_cli.evaluate.trials import trials
-from resnet_cli.inputs import Inputs
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Prediction, Score
+from resnet_cli.sources import Inputs
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")  # quick: a few pixels do
 

@@ -8,8 +8,8 @@ from click.testing import Result
 from conftest import Run, picture
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.dataset import by_folder, by_table
-from resnet_cli.inputs import Inputs, find_inputs
-from resnet_cli.sieve import Pattern, Sieve
+from resnet_cli.sources import Inputs, find_inputs
+from resnet_cli.sources.folders import Pattern, Sieve
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 

@@ -10,13 +10,13 @@ from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from conftest import trained
-from resnet_cli import fusion
-from resnet_cli.architectures import PLAIN, Variant, arrange
-from resnet_cli.backend import Backend, FromPixels
-from resnet_cli.compiled import Compiled
-from resnet_cli.convolution import FusedConv, WinogradConv
-from resnet_cli.fusion import FusedBlock, fold, fusable, fuse
+from resnet_cli.checkpoint.network.architectures import PLAIN, Variant, arrange
 from resnet_cli.preprocess import Preprocess
+from resnet_cli.runtimes import fusion
+from resnet_cli.runtimes.compilation import Compiled
+from resnet_cli.runtimes.fusion import FusedBlock, fold, fusable, fuse
+from resnet_cli.runtimes.torch_backend import Backend, FromPixels
+from resnet_cli.runtimes.winograd import FusedConv, WinogradConv
 
 if not fusable(torch.float32):
     pytest.skip("this torch has no fused convolutions", allow_module_level=True)

@@ -16,7 +16,7 @@ from PIL import Image
 from conftest import Run, picture
 from resnet_cli import Classifier, Prediction
 from resnet_cli.errors import ImageError, SettingError
-from resnet_cli.images import MOST_PIXELS, Decoder
+from resnet_cli.images.decode import MOST_PIXELS, Decoder
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from conftest import Run, picture
 from profiles import ADOBE, rgb_profile
 from resnet_cli.errors import ImageError
-from resnet_cli.images import Decoder
+from resnet_cli.images.decode import Decoder
 from test_tiff import Heard
 
 

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from conftest import picture
 from resnet_cli.errors import ImageError
-from resnet_cli.images import Decoder, thumbnail, type_of_pixels
+from resnet_cli.images.decode import Decoder, thumbnail, type_of_pixels
 from resnet_cli.preprocess import Preprocess
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # of odd metadata, which it reads past

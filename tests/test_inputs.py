@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from resnet_cli.errors import InputError
-from resnet_cli.inputs import SUFFIXES, Inputs, find_inputs
-from resnet_cli.listing import natural
-from resnet_cli.lists import PAUSE
+from resnet_cli.sources import SUFFIXES, Inputs, find_inputs
+from resnet_cli.sources.folders import natural
+from resnet_cli.sources.lists import PAUSE
 
 
 def touch(*names: str) -> None:
@@ -223,7 +223,7 @@ def test_zero_bytes_may_come_late() -> None:
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_a_list_may_be_utf_16(monkeypatch: pytest.MonkeyPatch, encoding: str, end: str) -> None:
-    monkeypatch.setattr("resnet_cli.lists.LINES", 7)  # pieces that cut characters in two
+    monkeypatch.setattr("resnet_cli.sources.lists.LINES", 7)  # pieces that cut characters in two
     names = ["a.jpg", "käfer 日 🐝.jpg", "b.jpg"]
     Path("list.txt").write_bytes(f"\ufeff{end.join(names)}{end}".encode(encoding))
     assert found("@list.txt") == names

@@ -36,7 +36,7 @@ from pickled import (
     text,
     tiny,
 )
-from resnet_cli.checkpoint.inspection import inspect_checkpoint
+from resnet_cli.checkpoint.inspect import inspect_checkpoint
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Detected pickle protocol"),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pickled import opened, tiny
-from resnet_cli.checkpoint.conversion import write_checkpoint
+from resnet_cli.checkpoint.convert import write_checkpoint
 from resnet_cli.errors import CheckpointError
 
 SENTENCE = "cannot use model.pth: it was written to while it was read"

@@ -12,7 +12,7 @@ from PIL import Image
 from conftest import picture, trained
 from resnet_cli import Classifier, Prediction, Preprocess
 from resnet_cli.errors import ImageError, InputError, SettingError
-from resnet_cli.processes import Processes
+from resnet_cli.pipeline.workers import Processes
 from resnet_cli.records import InMemory
 
 

@@ -24,11 +24,12 @@ from torchvision import models, transforms
 from torchvision.transforms import v2
 
 from conftest import Run, picture
-from resnet_cli import Classifier, tables
+from resnet_cli import Classifier
+from resnet_cli import text as tables
 from resnet_cli.checkpoint import Location, load_checkpoint
 from resnet_cli.checkpoint.folders import weights_in
 from resnet_cli.checkpoint.locate import locate
-from resnet_cli.checkpoint.namefiles import read_file
+from resnet_cli.checkpoint.metadata.class_files import read_file
 from resnet_cli.errors import CheckpointError, SettingError
 from test_checkpoint import opened, saved, tiny
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchvision.models import get_model
 
 from pickled import opened, refusal
-from resnet_cli.checkpoint.inspection import inspect_checkpoint
+from resnet_cli.checkpoint.inspect import inspect_checkpoint
 
 Blobs = dict[str, Any]
 

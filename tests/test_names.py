@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from conftest import DEMO, SAMPLES, Run
+from resnet_cli.results.short_names import ShortNames, end_of_path, names_for
 from resnet_cli.text import cut_end, cut_middle, cut_start
-from resnet_cli.writers.names import ShortNames, end_of_path, names_for
 
 CAMERAS = [f"/data/cam{c}/100MEDIA/IMG_{n:04d}.JPEG" for n, c in product(range(30), (1, 2))]
 STATIONS = [f"d/a_long_name_of_a_station_{n:04d}_with_more_behind_it.JPG" for n in range(300)]

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 from torch.package.package_exporter import PackageExporter
 
-from resnet_cli.checkpoint.strangers import nature, nature_of_zip
+from resnet_cli.checkpoint.identify import nature, nature_of_zip
 
 
 def picture(kind: str) -> bytes:

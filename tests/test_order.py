@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from resnet_cli.evaluate.layout import columns, table
+from resnet_cli.evaluate.formats import columns, table
 from resnet_cli.evaluate.order import Order, dealt, find_order
 from resnet_cli.evaluate.text import mend, order_lines
 

@@ -15,12 +15,12 @@ from PIL import Image
 from torchvision import io
 
 from conftest import Run, picture
-from resnet_cli import overheard
-from resnet_cli.images import Decoder
-from resnet_cli.loader import Loader
+from resnet_cli.images import native_warnings as overheard
+from resnet_cli.images.decode import Decoder
+from resnet_cli.pipeline.loader import Loader
+from resnet_cli.pipeline.workers import Processes
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.processes import Processes
-from resnet_cli.writers.rows import from_nested
+from resnet_cli.results.columns import from_nested
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux alone")
 

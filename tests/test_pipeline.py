@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnet_cli.lists import PAUSE
 from resnet_cli.pipeline import chunked, stream
 from resnet_cli.records import Batch, Sample
+from resnet_cli.sources.lists import PAUSE
 
 PATIENCE = 30  # seconds until a test that hangs fails
 

@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from resnet_cli.architectures import ARCHITECTURES
+from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import OutputError
 from resnet_cli.summary import Changes, Summary, find_subject, summarise
 from resnet_cli.summary.columns import digits, percent, short

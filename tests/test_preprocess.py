@@ -11,8 +11,8 @@ from torchvision.models import WeightsEnum
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import pil_to_tensor
 
-from resnet_cli.architectures import ARCHITECTURES
-from resnet_cli.checkpoint.hub import preprocess_of
+from resnet_cli.checkpoint.locate import preprocess_of
+from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import SettingError
 from resnet_cli.preprocess import INTERPOLATIONS, PRESETS, Preprocess, adjust
 

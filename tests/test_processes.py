@@ -16,19 +16,19 @@ from PIL import Image
 from torchvision.models import resnet18
 
 from conftest import picture
-from resnet_cli import processes
-from resnet_cli.budget import Allowance, Budget
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ProcessError
 from resnet_cli.evaluate.compare import SharedLoader, predict_all
-from resnet_cli.files import ENDLESS, Room
-from resnet_cli.images import Decoder, type_of_pixels
-from resnet_cli.inputs import Inputs, find_inputs
-from resnet_cli.loader import Decode, Loader
+from resnet_cli.images.decode import Decoder, type_of_pixels
+from resnet_cli.images.files import ENDLESS, Room
 from resnet_cli.pipeline import chunked, stream
+from resnet_cli.pipeline import workers as processes
+from resnet_cli.pipeline.loader import Decode, Loader
+from resnet_cli.pipeline.memory_budget import Allowance, Budget
+from resnet_cli.pipeline.workers import Processes, pay_off, placed
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.processes import Processes, pay_off, placed
 from resnet_cli.records import Batch, Prediction
+from resnet_cli.sources import Inputs, find_inputs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such copies")
 
@@ -354,7 +354,7 @@ def test_large_pictures_are_taken_one_at_a_time_by_all_processes(
         return Image.new("RGB", (60, 60))
 
     def together(each: int) -> list[str]:
-        monkeypatch.setattr("resnet_cli.loader.default_total", lambda: 4 * each)
+        monkeypatch.setattr("resnet_cli.pipeline.loader.default_total", lambda: 4 * each)
         diary.write_text("")
         with apart(loader(slowly), workers=4) as load, ThreadPoolExecutor(4) as pool:
             list(pool.map(load, [[name] for name in names]))

@@ -18,7 +18,7 @@ from PIL import Image
 from conftest import Run
 from resnet_cli.errors import OutputError
 from resnet_cli.records import UNCERTAIN, Prediction, Score
-from resnet_cli.writers import Options, open_writer
+from resnet_cli.results import Options, open_writer
 
 NAMES = ("ants", "bees", "wasps")
 

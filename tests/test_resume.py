@@ -16,9 +16,9 @@ from click.testing import Result
 from conftest import REPOSITORY, Run, picture
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
-from resnet_cli.tally import Tally
-from resnet_cli.writers import Options, open_writer
-from resnet_cli.writers.durable.scan import saved_rows
+from resnet_cli.results import Options, open_writer
+from resnet_cli.results.files.scan import saved_rows
+from resnet_cli.run.tally import Tally
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 NAMES = ("x.csv", "x.jsonl", "x.json", "x.parquet")

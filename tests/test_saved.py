@@ -12,8 +12,8 @@ import pytest
 
 from resnet_cli.errors import InputError
 from resnet_cli.records import Prediction, Score
-from resnet_cli.writers import Options, open_writer
-from resnet_cli.writers.readers import read_rows
+from resnet_cli.results import Options, open_writer
+from resnet_cli.results.readers import read_rows
 
 SUFFIXES = [".csv", ".jsonl", ".json", ".parquet"]
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from conftest import picture
 from resnet_cli.errors import ImageError
-from resnet_cli.images import Decoder, type_of_pixels
-from resnet_cli.scans import MOST_SCANS, has_one_scan
+from resnet_cli.images.decode import Decoder, type_of_pixels
+from resnet_cli.images.guards import MOST_SCANS, has_one_scan
 
 BOTH = pytest.mark.parametrize("exact", [False, True])
 END = b"\xff\xd9"

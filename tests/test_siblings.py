@@ -10,7 +10,7 @@ from torchvision.models import ResNet
 
 from conftest import trained
 from pickled import NAMES, opened, refusal
-from resnet_cli.checkpoint.inspection import inspect_checkpoint
+from resnet_cli.checkpoint.inspect import inspect_checkpoint
 
 State = dict[str, Tensor]
 

@@ -13,8 +13,8 @@ import pytest
 from conftest import Run, picture
 from resnet_cli.cli.signals import ENDING, catch_signals, leave, unbroken
 from resnet_cli.records import Prediction
+from resnet_cli.results.files.outputs import Output
 from resnet_cli.system import run_is_ending
-from resnet_cli.writers.durable.outputs import Output
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no such signals there")
 

@@ -9,9 +9,9 @@ import pytest
 
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.dataset import by_table
-from resnet_cli.inputs import find_inputs
-from resnet_cli.spelling import as_found
-from resnet_cli.truth import read_labels
+from resnet_cli.sources import find_inputs
+from resnet_cli.sources.lists import as_found
+from resnet_cli.sources.truth import read_labels
 
 ROWS = [("a.jpg", "ant"), ("sub/käfer 1.jpg", "Käfer, groß"), ("c;d.jpg", 'the "bee"')]
 

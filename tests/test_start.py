@@ -21,8 +21,8 @@ from resnet_cli.benchmark.compare import differences
 from resnet_cli.benchmark.formats import peak_text
 from resnet_cli.benchmark.sweep import doubted
 from resnet_cli.cli.environment import EXISTING, keep_compiled, usable_environment
+from resnet_cli.run.tally import Tally
 from resnet_cli.summary.catalogue import catalogue
-from resnet_cli.tally import Tally
 from resnet_cli.text import duration
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from resnet_cli.checkpoint.strangers import nature, stranger
+from resnet_cli.checkpoint.identify import nature, stranger
 from shapes import BLIND, MBCONV, RESNET18, RESNET_INSIDE, TEN, Shapes, built, shapes, tensors
 
 pytestmark = pytest.mark.usefixtures("no_first_values")

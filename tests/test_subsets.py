@@ -18,7 +18,7 @@ from resnet_cli.errors import InputError
 from resnet_cli.evaluate import Scorecard
 from resnet_cli.evaluate.dataset import Dataset, by_folder, by_table
 from resnet_cli.records import Prediction, Score
-from resnet_cli.truth import Lookup, folder_truth
+from resnet_cli.sources.truth import Lookup, folder_truth
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 

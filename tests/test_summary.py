@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 from torchvision.models import get_model, get_model_weights
 
 from conftest import Run, trained
-from resnet_cli.architectures import ARCHITECTURES
+from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import SettingError
 from resnet_cli.summary import Changes, Summary, find_subject, summarise
 from resnet_cli.summary.formats import FORMATS

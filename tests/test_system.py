@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from resnet_cli import system
-from resnet_cli.benchmark.memory import room
-from resnet_cli.budget import default_total
+from resnet_cli.benchmark.peak import room
+from resnet_cli.pipeline.memory_budget import default_total
 from resnet_cli.system import available_cores, free_memory
 
 CPU = torch.device("cpu")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from resnet_cli.records import Prediction, Score
-from resnet_cli.tally import Tally
+from resnet_cli.run.tally import Tally
 
 
 def ok(decode: float, preprocess: float, forward: float, *, warm_up: bool = False) -> Prediction:

@@ -23,8 +23,8 @@ from torchvision.models import ResNet
 
 from conftest import Run, trained
 from pickled import opened, refusal
-from resnet_cli.checkpoint.choice import Role, role_of
-from resnet_cli.checkpoint.inspection import inspect_checkpoint
+from resnet_cli.checkpoint.inspect import inspect_checkpoint
+from resnet_cli.checkpoint.network.naming import Role, role_of
 
 State = dict[str, Tensor]
 Change = Callable[[ResNet], Any]

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from resnet_cli.errors import ImageError
-from resnet_cli.files import Room
-from resnet_cli.images import Decoder
-from resnet_cli.strips import plane_of
-from resnet_cli.tiff import read_tiff
+from resnet_cli.images.decode import Decoder
+from resnet_cli.images.files import Room
+from resnet_cli.images.tiff import read_tiff
+from resnet_cli.images.tiff_strips import plane_of
 
 tifffile = pytest.importorskip("tifffile")
 

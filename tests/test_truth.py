@@ -4,7 +4,7 @@ from unicodedata import normalize
 import pytest
 
 from resnet_cli.errors import InputError
-from resnet_cli.truth import Labelled, Lookup, folder_truth, read_labels
+from resnet_cli.sources.truth import Labelled, Lookup, folder_truth, read_labels
 
 NAMES = ("house finch", "Great_Grey.Owl", "10", "1.0", "-1", "1", "C", "c", "crane", "crane")
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from resnet_cli.records import Prediction, Score
-from resnet_cli.writers import Options, open_writer
+from resnet_cli.results import Options, open_writer
 
 MOST = 50_000  # bytes of a file, and of memory, that an image adds
 

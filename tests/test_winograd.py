@@ -13,12 +13,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from conftest import trained
-from resnet_cli.backend import Backend
-from resnet_cli.compiled import Compiled
-from resnet_cli.convolution import Traced, WinogradConv, saves, suits, winograd
-from resnet_cli.convolution.tiles import filter_transform, input_transform, output_transform
-from resnet_cli.fusion import fold, fusable, fuse
 from resnet_cli.preprocess import Preprocess
+from resnet_cli.runtimes import winograd
+from resnet_cli.runtimes.compilation import Compiled
+from resnet_cli.runtimes.fusion import fold, fusable, fuse
+from resnet_cli.runtimes.torch_backend import Backend
+from resnet_cli.runtimes.winograd import (
+    Traced,
+    WinogradConv,
+    filter_transform,
+    input_transform,
+    output_transform,
+    saves,
+    suits,
+)
 from resnet_cli.system import run_is_ending
 
 if not fusable(torch.float32) or not winograd.IS_X86:

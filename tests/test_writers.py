@@ -16,12 +16,12 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from PIL import Image
 
 from conftest import Run, room_for
+from resnet_cli.display.fonts import families
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction, Score
-from resnet_cli.writers import WRITERS, Options, check_outputs, open_writer
-from resnet_cli.writers.durable.manifest import write_manifest
-from resnet_cli.writers.lettering import families
-from resnet_cli.writers.window import check_display, window_writer
+from resnet_cli.results import WRITERS, Options, check_outputs, open_writer
+from resnet_cli.results.files.manifest import write_manifest
+from resnet_cli.results.grid import check_display, window_writer
 
 TABLES = [".csv", ".jsonl", ".json", ".parquet"]
 

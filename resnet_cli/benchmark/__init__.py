@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from resnet_cli.benchmark.photographs import Photographs
+from resnet_cli.benchmark.subject import Photographs
 from resnet_cli.benchmark.timing import Effort, Stages
 
 

@@ -7,12 +7,12 @@ from time import perf_counter
 
 import torch
 
-from resnet_cli.benchmark.photographs import Photographs
+from resnet_cli.benchmark.subject import Photographs
 from resnet_cli.benchmark.timing import Effort, Stages, Timing, time_device, time_streams, wait
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import InputError
-from resnet_cli.inputs import Inputs
 from resnet_cli.records import Prediction
+from resnet_cli.sources import Inputs
 
 
 def streams(device: torch.device, workers: int) -> int:

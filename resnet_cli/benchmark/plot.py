@@ -8,9 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from resnet_cli.benchmark import Benchmark
-from resnet_cli.benchmark.bars import latency_ranges, throughput_bars
-from resnet_cli.benchmark.curves import latency_curves, throughput_curves
-from resnet_cli.benchmark.series import GREY, INK, SMALL, series_of
+from resnet_cli.benchmark.panels import (
+    GREY,
+    INK,
+    SMALL,
+    latency_curves,
+    latency_ranges,
+    series_of,
+    throughput_bars,
+    throughput_curves,
+)
 from resnet_cli.text import amount
 
 WIDTH, HEIGHT, HEIGHT_OF_A_BAR = 10.0, 3.0, 0.45  # inches; heights of the panels alone

@@ -1,15 +1,28 @@
 """What is measured: a checkpoint, or a network of random weights."""
 
+import logging
+import os
+import platform
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torchvision.models import get_model
 
-from resnet_cli.architectures import ARCHITECTURES, PLAIN, build, unknown
 from resnet_cli.checkpoint import Checkpoint, Location, load_checkpoint
-from resnet_cli.checkpoint.classes import ClassNames
+from resnet_cli.checkpoint.metadata.classes import ClassNames
+from resnet_cli.checkpoint.network.architectures import ARCHITECTURES, PLAIN, build, unknown
+from resnet_cli.errors import ImageError, InputError
+from resnet_cli.images.decode import Decoder
 from resnet_cli.preprocess import PRESETS
+from resnet_cli.sources import find_inputs
+from resnet_cli.sources.folders import Sieve
+from resnet_cli.system import cpu_name
 
 SEED = 0
 OUTPUTS = 1000
@@ -54,3 +67,94 @@ def random_checkpoint(name: str) -> Checkpoint:
         state=network.state_dict(),
         blanks=iter(partial(build, name, num_classes=OUTPUTS), None),
     )
+
+
+log = logging.getLogger("resnet_cli")
+
+
+class Photographs:
+    """Pictures without an end; what cannot be read is tried once and then left out.
+
+    Attributes:
+        source: the folder, or one file.
+        paths: all of them.
+        unreadable: those that are left out.
+    """
+
+    def __init__(self, source: Path, sieve: Sieve | None = None) -> None:
+        """Find the images, and see that there is one that can be read.
+
+        Args:
+            source: a folder, or one file.
+            sieve: says what is passed over.
+
+        Raises:
+            InputError: there is none.
+        """
+        self.source = source
+        found = find_inputs([str(source)], sieve)
+        for sentence in found.notes:
+            log.info(sentence)
+        self.paths = [str(Path(path)) for path in found.paths]
+        self.unreadable: set[str] = set()
+        decode = Decoder("RGB", upright=True, exact=False)
+        for path in self.paths:
+            try:
+                decode(Path(path))
+            except ImageError as error:
+                self.leave_out(path, str(error))
+            else:
+                return
+        raise InputError(
+            f"cannot measure with {source}: none of its images can be read "
+            f"({len(self.unreadable)} tried)"
+        )
+
+    def leave_out(self, path: str, reason: str) -> None:
+        """Take a picture no more, and say so once."""
+        if path not in self.unreadable:
+            self.unreadable.add(path)
+            log.warning("left out of what is measured: %s: %s", path, reason)
+
+    def endless(self) -> Iterator[str]:
+        """Yield paths, again from the first after the last, for as long as any can be read."""
+        while readable := [path for path in self.paths if path not in self.unreadable]:
+            yield from readable
+
+
+DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def environment(device: torch.device, workers: int) -> dict[str, Any]:
+    """The machine, the versions, and how the network runs."""
+    return {
+        "device": device_name(device),
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": workers,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "driver": driver(),
+        "cuda": torch.version.cuda,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("resnet-cli", "torch", "torchvision")},
+        "memory_format": "channels_last",
+        "batch_norm": "folded",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Name of the GPU, or of the processor."""
+    if device.type == "cuda":  # cuda only
+        return torch.cuda.get_device_name(device)
+    return cpu_name()
+
+
+def driver() -> str | None:
+    """Version of NVIDIA's driver; None where there is none."""
+    try:
+        match = re.search(r"\d+\.\d+(\.\d+)?", DRIVER.read_text())
+    except OSError:
+        return None
+    return match[0] if match else None

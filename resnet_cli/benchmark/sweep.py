@@ -7,16 +7,15 @@ from itertools import product
 
 import torch
 
-from resnet_cli.backend import Backend
 from resnet_cli.benchmark import Row, Settings
-from resnet_cli.benchmark.memory import forget_peak, peak_bytes, room
 from resnet_cli.benchmark.modes import streams, time_end_to_end, time_forward
-from resnet_cli.benchmark.peak import peak_gflops
+from resnet_cli.benchmark.peak import forget_peak, peak_bytes, peak_gflops, room
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.checkpoint import Checkpoint
 from resnet_cli.classifier import Classifier
-from resnet_cli.devices import PRECISIONS, has_units
 from resnet_cli.errors import DeviceError
+from resnet_cli.runtimes import PRECISIONS, has_units
+from resnet_cli.runtimes.torch_backend import Backend
 from resnet_cli.summary import Totals, summarise
 from resnet_cli.summary.networks import Subject
 from resnet_cli.system import available_cores

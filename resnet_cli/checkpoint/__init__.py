@@ -1,28 +1,31 @@
 """Any checkpoint file -> Checkpoint: network, class names, preprocessing, and where from."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.models import ResNet
 
-from resnet_cli.architectures import Head, Variant
-from resnet_cli.checkpoint.classes import ClassNames, find_classes
-from resnet_cli.checkpoint.examination import examine, without_head
+from resnet_cli.checkpoint.examine import Examination, examine, without_head
 from resnet_cli.checkpoint.folders import weights_in
 from resnet_cli.checkpoint.formats import read_contents
-from resnet_cli.checkpoint.hub import sha256
-from resnet_cli.checkpoint.locate import Location, locate
+from resnet_cli.checkpoint.locate import Location, locate, preprocess_of, sha256
+from resnet_cli.checkpoint.metadata.classes import ClassNames, find_classes
+from resnet_cli.checkpoint.metadata.statistics import find_statistics
+from resnet_cli.checkpoint.metadata.transforms import find_transforms
 from resnet_cli.checkpoint.network import Found
-from resnet_cli.checkpoint.preprocessing import find_preprocess
-from resnet_cli.checkpoint.soundness import require_finite
-from resnet_cli.checkpoint.trusted import read_or_trust, read_trusted
-from resnet_cli.errors import CheckpointError
-from resnet_cli.preprocess import Preprocess
+from resnet_cli.checkpoint.network.architectures import Head, Variant
+from resnet_cli.checkpoint.network.normalisation import laid_over
+from resnet_cli.checkpoint.network.validate import require_finite
+from resnet_cli.checkpoint.pickle.trusted import read_or_trust, read_trusted
+from resnet_cli.errors import CheckpointError, SettingError
+from resnet_cli.preprocess import CAFFE, MSRA, PRESETS, Preprocess
 
 __all__ = ["Checkpoint", "Location", "load_checkpoint", "locate", "sha256"]
 
@@ -224,3 +227,68 @@ def require_labels(found: Found, path: Path, *, told: bool) -> None:
             f"classes apart: its own is for learning without labels ({sign}): name the classes if "
             "it is not"
         )
+
+
+def find_preprocess(examined: Examination, tree: Any, location: Location) -> tuple[Preprocess, str]:
+    """What the checkpoint or the published weights record, else ``imagenet-v1``.
+
+    The mean and deviation of a network that normalises by itself go before all others: what it
+    was fed is not normalised.
+
+    Args:
+        examined: what is in the file.
+        tree: all that is in it.
+        location: of the file.
+
+    Returns:
+        The settings, and where they are from, in words.
+    """
+    inside = examined.found.applied.normalisation
+    base, source = around_network(examined, tree, location)
+    if inside is None:
+        return base, source
+    transforms, _ = find_transforms(tree, examined.found.in_channels) or (None, "")
+    return laid_over(base, source, inside.after(transforms) if transforms == base else inside)
+
+
+def around_network(examined: Examination, tree: Any, location: Location) -> tuple[Preprocess, str]:
+    """The same, but for what the network does by itself.
+
+    Args:
+        examined: what is in the file.
+        tree: all that is in it.
+        location: of the file.
+
+    Returns:
+        The settings, and where they are from, in words.
+    """
+    record, config = examined.record.get("preprocess"), examined.config
+    if isinstance(record, Mapping):
+        return Preprocess.from_record(record), "recorded in the checkpoint"
+    if location.published is not None:
+        return preprocess_of(location.published), f"of {location.published}"
+    if config.preprocess is not None:
+        return config.preprocess, config.source
+    if examined.weights.layout.name == "caffe":
+        return CAFFE, "of Caffe's ResNets"
+    if examined.weights.layout.name == "msra":
+        return MSRA, "of Detectron's ResNets"
+    default, channels = PRESETS["imagenet-v1"], examined.found.in_channels
+    transforms, reason = find_transforms(tree, channels) or (None, "")
+    if transforms is not None:
+        return transforms, reason
+    unless = f"; {reason}" if reason else ""
+    kept = find_statistics(tree, channels)
+    if kept is not None:
+        found, where = kept
+        source = f"imagenet-v1 with the mean and std in the checkpoint, under {where}{unless}"
+        return with_statistics(default, found), source
+    grey = default.with_channels(1) if channels == 1 else default
+    return grey, f"imagenet-v1{unless}" if unless else "imagenet-v1, as none is recorded"
+
+
+def with_statistics(default: Preprocess, kept: Mapping[str, Any]) -> Preprocess:
+    """Settings with a mean and deviation, and with what stands beside them if it is of use."""
+    with suppress(SettingError, TypeError):
+        return replace(default, **kept)
+    return replace(default, mean=kept["mean"], std=kept["std"])

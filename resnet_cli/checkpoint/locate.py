@@ -1,14 +1,19 @@
 """Which checkpoint a run uses when it is not told, and why."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.error import URLError
 
-from torchvision.models import WeightsEnum
+import torch
+from torchvision.models import Weights, WeightsEnum, get_model_weights
 
 from resnet_cli.checkpoint.folders import SUFFIXES
 from resnet_cli.checkpoint.formats import FORMATS, HEAD
-from resnet_cli.checkpoint.hub import fetch, find_published
-from resnet_cli.errors import CheckpointError, OptionError
+from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
+from resnet_cli.errors import CheckpointError, OptionError, describe
+from resnet_cli.preprocess import Preprocess
 
 FOLDER = Path("checkpoints")
 
@@ -76,3 +81,113 @@ def the_only_one() -> Path | None:
         names = ", ".join(path.name for path in found)
         raise CheckpointError(f"several checkpoints in ./{FOLDER}: {names}: choose one with -c")
     return found[0] if found else None
+
+
+DEFAULT_MODEL = "resnet18"
+
+BLOCK = 1 << 20  # bytes read at a time
+
+
+def find_published(model: str | None, name: str) -> WeightsEnum:
+    """Find weights by name.
+
+    Args:
+        model: architecture; None takes it from ``name``, or else ``resnet18``.
+        name: ``DEFAULT``, ``IMAGENET1K_V1`` or ``ResNet50_Weights.IMAGENET1K_V2``.
+
+    Raises:
+        OptionError: there are no such weights.
+    """
+    enum, _, entry = name.rpartition(".")
+    tables = {published(known).__name__: known for known in ARCHITECTURES}
+    if enum and enum not in tables:
+        raise OptionError(f"cannot find the weights {name}: one of {', '.join(tables)}")
+    of_model = tables.get(enum, model or DEFAULT_MODEL)
+    if model is not None and model != of_model:
+        raise OptionError(f"cannot load {name} into {model}: they are weights of {of_model}")
+    table = published(of_model)
+    if entry not in table.__members__:
+        raise OptionError(
+            f"cannot find the weights {entry} of {of_model}: one of {', '.join(table.__members__)}"
+        )
+    return table[entry]
+
+
+def published(model: str) -> type[WeightsEnum]:
+    """The weights of one of the ten ResNets.
+
+    Raises:
+        OptionError: it is none of them.
+    """
+    if model not in ARCHITECTURES:
+        raise OptionError(f"cannot find the model {model!r}: one of {', '.join(ARCHITECTURES)}")
+    table: type[WeightsEnum] = get_model_weights(model)
+    return table
+
+
+def fetch(weights: Weights, *, progress: bool) -> Path:
+    """Return the file of published weights, downloading it when it is not in the cache.
+
+    Args:
+        weights: what to fetch.
+        progress: let torch.hub draw its bar on stderr.
+
+    Raises:
+        CheckpointError: it cannot be had, or is not the file that was published.
+    """
+    name = weights.url.rpartition("/")[2]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    checksum = Path(name).stem.rpartition("-")[2]  # resnet18-f37072fd.pth
+    if not path.exists():
+        download(weights.url, path, checksum, progress=progress)
+    elif not sha256(path).startswith(checksum):
+        raise CheckpointError(
+            f"cannot load {path}: its sha256 is not {checksum}…: delete it and try again"
+        )
+    return path
+
+
+def download(url: str, path: Path, checksum: str, *, progress: bool) -> None:
+    """Download to ``path`` by way of a temporary file whose hash is checked.
+
+    Raises:
+        CheckpointError: no network, or another file than was published.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot download {url}: {path.parent} cannot be created ({error.strerror}): set "
+            "TORCH_HOME to a folder that can be written, or name a checkpoint with -c"
+        ) from error
+    try:
+        torch.hub.download_url_to_file(url, str(path), checksum, progress)
+    except URLError as error:
+        raise CheckpointError(
+            f"cannot download {url} ({describe(error)}): without a network, put the file at "
+            f"{path}, or name a checkpoint with -c"
+        ) from error
+    except RuntimeError as error:  # the hash is wrong
+        raise CheckpointError(f"cannot download {url}: {describe(error)}: try again") from error
+
+
+def preprocess_of(weights: Weights) -> Preprocess:
+    """The preprocessing that torchvision evaluated published weights with."""
+    transforms: Any = weights.transforms()
+    return Preprocess(
+        resize_size=transforms.resize_size[0],
+        crop_size=transforms.crop_size[0],
+        interpolation=transforms.interpolation.value,
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+    )
+
+
+def sha256(*paths: Path) -> str:
+    """The SHA-256 of files one after the other, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    return digest.hexdigest()

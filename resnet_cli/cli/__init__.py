@@ -17,9 +17,9 @@ from resnet_cli.cli.evaluate import evaluate
 from resnet_cli.cli.inspect import inspect
 from resnet_cli.cli.misplaced import command_for
 from resnet_cli.cli.models import models
-from resnet_cli.cli.pipes import discard, open_streams
 from resnet_cli.cli.predict import predict
 from resnet_cli.cli.signals import catch_signals
+from resnet_cli.cli.stdio import discard, open_streams
 from resnet_cli.cli.summary import summary
 from resnet_cli.errors import UserError
 from resnet_cli.text import printable

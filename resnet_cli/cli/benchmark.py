@@ -188,14 +188,13 @@ def benchmark(
     """
     from resnet_cli.benchmark import Settings
     from resnet_cli.benchmark.compare import read_benchmark
-    from resnet_cli.benchmark.photographs import Photographs
-    from resnet_cli.benchmark.subject import find_measured
+    from resnet_cli.benchmark.subject import Photographs, find_measured
     from resnet_cli.benchmark.sweep import as_they_run
     from resnet_cli.benchmark.timing import Effort
     from resnet_cli.cli.sweep import check_outputs, run
     from resnet_cli.cli.terminal import showing_notes_of_images
-    from resnet_cli.devices import find_device
-    from resnet_cli.sieve import Sieve
+    from resnet_cli.runtimes import find_device
+    from resnet_cli.sources.folders import Sieve
     from resnet_cli.system import available_cores
 
     check_outputs(outputs, overwrite=overwrite)

@@ -55,10 +55,10 @@ def convert(
     from dataclasses import replace
 
     from resnet_cli.checkpoint import Location, load_checkpoint
-    from resnet_cli.checkpoint.conversion import saver, write_checkpoint
+    from resnet_cli.checkpoint.convert import saver, write_checkpoint
     from resnet_cli.cli.terminal import note, showing_notes
     from resnet_cli.preprocess import adjust
-    from resnet_cli.writers import check_new
+    from resnet_cli.results import check_new
 
     saver(output)
     check_new(output, overwrite=overwrite)

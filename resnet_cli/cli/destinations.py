@@ -10,15 +10,15 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.cli.pipes import echo
+from resnet_cli.cli.stdio import echo
 from resnet_cli.cli.terminal import let_go, result_line
 from resnet_cli.records import Prediction
-from resnet_cli.writers import ILLUSTRATED, RESUMABLE, Options, Write, open_writer, saying
-from resnet_cli.writers.csv import csv_rows
-from resnet_cli.writers.durable.outputs import Output
-from resnet_cli.writers.json import jsonl_rows
-from resnet_cli.writers.names import names_for
-from resnet_cli.writers.saved import Saved
+from resnet_cli.results import ILLUSTRATED, RESUMABLE, Options, Write, open_writer, saying
+from resnet_cli.results.columns import Saved
+from resnet_cli.results.csv import csv_rows
+from resnet_cli.results.files.outputs import Output
+from resnet_cli.results.json import jsonl_rows
+from resnet_cli.results.short_names import names_for
 
 TABLES = {"csv": (csv_rows, "surrogateescape"), "jsonl": (jsonl_rows, "jsonescape")}
 """Formats of stdout that files have too: what writes a row, and how broken names are encoded."""
@@ -106,7 +106,7 @@ class Destinations:
                 stack.enter_context(open_writer(path, self.options)) for path in self.grids
             ]
             if self.show:
-                from resnet_cli.writers.window import window_writer
+                from resnet_cli.results.grid import window_writer
 
                 drawings.append(stack.enter_context(window_writer(self.options)))
             yield outputs, drawings

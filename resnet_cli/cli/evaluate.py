@@ -187,10 +187,10 @@ def evaluate(
     by itself; --audit finds a preprocessing that is not that of training.
     """
     from resnet_cli.cli.figures import Files
-    from resnet_cli.cli.pipes import muted
     from resnet_cli.cli.scoring import Settings
+    from resnet_cli.cli.stdio import muted
     from resnet_cli.cli.terminal import showing_notes_of_images
-    from resnet_cli.writers import Dialect
+    from resnet_cli.results import Dialect
 
     files = Files(
         outputs=outputs, confusion=confusion, calibration=calibration, mistakes=mistakes,

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.cli.pipes import echo
+from resnet_cli.cli.stdio import echo
 from resnet_cli.errors import OutputNameError
 from resnet_cli.evaluate import Evaluation
 from resnet_cli.evaluate.formats import TABLES, as_csv, as_json
-from resnet_cli.writers import GRIDS, check_new, check_outputs, saying
-from resnet_cli.writers.dialect import Dialect
+from resnet_cli.results import GRIDS, check_new, check_outputs, saying
+from resnet_cli.results.dialect import Dialect
 
 FIGURES, PICTURES = (".json", ".csv"), (".png", ".pdf", ".svg", ".csv")
 
@@ -52,7 +52,7 @@ class Files:
             check_new(path, overwrite=self.overwrite)
         check_outputs((), grids=self.grids, overwrite=self.overwrite)
         if self.show:
-            from resnet_cli.writers.window import check_display
+            from resnet_cli.results.grid import check_display
 
             check_display()
 

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from resnet_cli.cli.options import debug_option, ema_option, state_key_option
-from resnet_cli.cli.pipes import echo
 from resnet_cli.cli.sections import Command
+from resnet_cli.cli.stdio import echo
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import first_few, printable
 
@@ -36,7 +36,7 @@ def inspect(checkpoint: Path, state_key: str | None, ema: bool, text_format: str
     preprocessing, what a pickle would import, and what is unusual about the weights. The exit
     status is 1 when it holds no ResNet with a head, and the last line says what it holds instead.
     """
-    from resnet_cli.checkpoint.inspection import inspect_checkpoint
+    from resnet_cli.checkpoint.inspect import inspect_checkpoint
 
     found = inspect_checkpoint(checkpoint, state_key=state_key, ema=ema)
     record = found.record()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from resnet_cli.errors import InputError
-from resnet_cli.inputs import SUFFIXES
+from resnet_cli.sources import SUFFIXES
 
 
 def refuse_checkpoints(inputs: Sequence[str]) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from resnet_cli.cli.options import debug_option
-from resnet_cli.cli.pipes import echo
 from resnet_cli.cli.sections import Command
+from resnet_cli.cli.stdio import echo
 
 if TYPE_CHECKING:
     from resnet_cli.summary.catalogue import Model

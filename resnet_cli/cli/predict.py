@@ -135,8 +135,8 @@ def predict(
     from resnet_cli.cli.rehearsal import rehearse
     from resnet_cli.cli.run import describe, find, run, suggest_names, verified
     from resnet_cli.cli.terminal import bar_wanted, showing_notes_of_images
-    from resnet_cli.truth import folder_truth
-    from resnet_cli.writers import Dialect, Options, check_outputs
+    from resnet_cli.results import Dialect, Options, check_outputs
+    from resnet_cli.sources.truth import folder_truth
 
     check_usage(
         resume=resume, overwrite=overwrite, outputs=outputs, silent=quiet and not (grids or show)
@@ -195,6 +195,6 @@ def check_usage(*, resume: bool, overwrite: bool, outputs: tuple[Path, ...], sil
 def check_window(*, show: bool) -> None:
     """Refuse ``--show`` where no window can be opened."""
     if show:
-        from resnet_cli.writers.window import check_display
+        from resnet_cli.results.grid import check_display
 
         check_display()

@@ -7,13 +7,13 @@ from typing import Any
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli.destinations import Destinations
-from resnet_cli.cli.pipes import echo
-from resnet_cli.cli.record import Record
 from resnet_cli.cli.run import planned
+from resnet_cli.cli.stdio import echo
 from resnet_cli.cli.terminal import progress_bar
-from resnet_cli.inputs import Inputs
+from resnet_cli.run.manifest import Record
+from resnet_cli.run.tally import Tally
+from resnet_cli.sources import Inputs
 from resnet_cli.system import available_cores
-from resnet_cli.tally import Tally
 from resnet_cli.text import amount, duration, printable
 
 SAMPLE = 20  # images that are classified

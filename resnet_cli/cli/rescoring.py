@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from resnet_cli.checkpoint.classes import read_given
+from resnet_cli.checkpoint.metadata.classes import read_given
 from resnet_cli.cli.figures import Files
 from resnet_cli.cli.scoring import (
     ONE_OF_SEVERAL,
@@ -20,12 +20,18 @@ from resnet_cli.cli.scoring import (
 )
 from resnet_cli.cli.terminal import note, progress_bar
 from resnet_cli.evaluate import Evaluation, Scorecard
-from resnet_cli.evaluate.illustrated import illustrated
-from resnet_cli.evaluate.saved import Saved, Truth, open_saved, truth_by_folder, truth_by_table
+from resnet_cli.evaluate.saved import (
+    Saved,
+    Truth,
+    illustrated,
+    open_saved,
+    truth_by_folder,
+    truth_by_table,
+)
 from resnet_cli.records import Prediction
+from resnet_cli.results import Options
 from resnet_cli.system import available_cores
 from resnet_cli.text import amount, first_few
-from resnet_cli.writers import Options
 
 
 def rescore(predictions: Path, classes: Sequence[str], files: Files, settings: Settings) -> int:

@@ -11,7 +11,6 @@ import click
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli.figures import Files, show, write
-from resnet_cli.cli.record import Record
 from resnet_cli.cli.run import describe, verified
 from resnet_cli.cli.scoring import Settings, caption, labelled, layout, telling, truth_of
 from resnet_cli.cli.terminal import note, progress_bar
@@ -19,14 +18,15 @@ from resnet_cli.errors import ImageError
 from resnet_cli.evaluate import TOP, Scorecard
 from resnet_cli.evaluate.compare import Comparison, Ledger, predict_all
 from resnet_cli.evaluate.dataset import Dataset, UnmatchedError
-from resnet_cli.evaluate.findings import comparison_lines
 from resnet_cli.evaluate.formats import as_json
+from resnet_cli.evaluate.text import comparison_lines
 from resnet_cli.records import Prediction
+from resnet_cli.results import Write, check_new, open_writer
+from resnet_cli.results.grid import numbered
+from resnet_cli.results.short_names import names_for
+from resnet_cli.run.manifest import Record
+from resnet_cli.run.tally import Tally
 from resnet_cli.system import available_cores
-from resnet_cli.tally import Tally
-from resnet_cli.writers import Write, check_new, open_writer
-from resnet_cli.writers.names import names_for
-from resnet_cli.writers.pages import numbered
 
 
 def compare(classifiers: Sequence[Classifier], files: Files, settings: Settings) -> int:

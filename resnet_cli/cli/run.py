@@ -9,22 +9,21 @@ from typing import Any
 
 from resnet_cli.classifier import IMAGENET_COLOURS, Classifier
 from resnet_cli.cli.destinations import Destinations
-from resnet_cli.cli.record import Record
 from resnet_cli.cli.signals import unbroken
 from resnet_cli.cli.terminal import above_the_bar, note, progress_bar, tell
-from resnet_cli.devices import device_name
 from resnet_cli.errors import ImageError, UserError
-from resnet_cli.fingerprint import Fingerprint
-from resnet_cli.inputs import Inputs, find_inputs
 from resnet_cli.records import Prediction
-from resnet_cli.sieve import Sieve
+from resnet_cli.results import RESUMABLE
+from resnet_cli.results.files.outputs import Output, recorded, resumed
+from resnet_cli.run.manifest import Fingerprint, Record
+from resnet_cli.run.plan import Plan
+from resnet_cli.run.tally import Tally
+from resnet_cli.run.verify import verify
+from resnet_cli.runtimes import device_name
+from resnet_cli.sources import Inputs, find_inputs
+from resnet_cli.sources.folders import Sieve
 from resnet_cli.system import available_cores
-from resnet_cli.tally import Tally
 from resnet_cli.text import amount, first_few
-from resnet_cli.verification import verify
-from resnet_cli.writers import RESUMABLE
-from resnet_cli.writers.durable.outputs import Output, recorded, resumed
-from resnet_cli.writers.durable.plan import Plan
 
 MOST_SUGGESTED = 20  # class names
 

@@ -10,23 +10,21 @@ from typing import Any
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli.figures import Files, show
-from resnet_cli.cli.record import Record
 from resnet_cli.cli.run import describe, pinned, report, saying_how_far, verified
 from resnet_cli.cli.terminal import note, progress_bar, tell
 from resnet_cli.evaluate import Evaluation, Scorecard
 from resnet_cli.evaluate.audit import Finding, audit, sample
 from resnet_cli.evaluate.dataset import Dataset, by_folder, by_table
-from resnet_cli.evaluate.findings import audit_lines, audit_verdict
-from resnet_cli.evaluate.formats import as_json
-from resnet_cli.evaluate.mistakes import mistakes_writer
-from resnet_cli.evaluate.text import shares, text
+from resnet_cli.evaluate.formats import as_json, mistakes_writer
+from resnet_cli.evaluate.text import audit_lines, audit_verdict, shares, text
 from resnet_cli.evaluate.trials import trials
 from resnet_cli.records import Prediction
-from resnet_cli.sieve import Sieve
+from resnet_cli.results import Options, Write, open_writer, saying
+from resnet_cli.results.short_names import names_for
+from resnet_cli.run.manifest import Record
+from resnet_cli.run.tally import Tally
+from resnet_cli.sources.folders import Sieve
 from resnet_cli.system import available_cores
-from resnet_cli.tally import Tally
-from resnet_cli.writers import Options, Write, open_writer, saying
-from resnet_cli.writers.names import names_for
 
 ONE_OF_SEVERAL = (
     "multi-label: an image counts as right where the likeliest label is its class; no loss and no "
@@ -228,7 +226,7 @@ def drawings_of(
     """Open what shows the images."""
     drawings = [open_writer(path, options) for path in files.illustrated]
     if files.show:
-        from resnet_cli.writers.window import window_writer
+        from resnet_cli.results.grid import window_writer
 
         drawings.append(window_writer(options))
     for drawing in drawings:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from resnet_cli.cli.pipes import discard
+from resnet_cli.cli.stdio import discard
 from resnet_cli.system import run_is_ending
 
 Handler = Callable[[int, object], None] | signal.Handlers

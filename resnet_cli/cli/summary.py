@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from resnet_cli.cli.options import OUTPUT, POSITIVE, debug_option, height_and_width
-from resnet_cli.cli.pipes import echo
 from resnet_cli.cli.sections import Command
+from resnet_cli.cli.stdio import echo
 
 WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 
@@ -88,9 +88,9 @@ def summary(
     Caffe. Without either it is resnet18.
     """
     from resnet_cli.cli.terminal import say_left_out
+    from resnet_cli.results import check_new
     from resnet_cli.summary import Changes, find_subject, summarise
     from resnet_cli.summary.formats import FORMATS, choose_format, left_out, table
-    from resnet_cli.writers import check_new
 
     wanted = choose_format(text_format, output)
     for path in filter(None, (output, plot)):

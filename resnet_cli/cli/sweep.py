@@ -8,20 +8,20 @@ from typing import Any
 
 from resnet_cli.benchmark import Benchmark, Row, Settings
 from resnet_cli.benchmark.compare import differences, measured
-from resnet_cli.benchmark.environment import environment
 from resnet_cli.benchmark.formats import as_csv, as_json, columns, header, row_line
+from resnet_cli.benchmark.subject import environment
 from resnet_cli.benchmark.sweep import measure
 from resnet_cli.benchmark.verdict import Options, verdict
 from resnet_cli.checkpoint import Checkpoint
-from resnet_cli.cli.pipes import echo
+from resnet_cli.cli.stdio import echo
 from resnet_cli.cli.terminal import above_the_bar, note, progress_bar, say_left_out
-from resnet_cli.convolution import saves
-from resnet_cli.devices import PRECISIONS, has_units
 from resnet_cli.errors import OutputError, OutputNameError
-from resnet_cli.fusion import fusable
+from resnet_cli.results import check_new, saying
+from resnet_cli.runtimes import PRECISIONS, has_units
+from resnet_cli.runtimes.fusion import fusable
+from resnet_cli.runtimes.winograd import saves
 from resnet_cli.system import available_cores
 from resnet_cli.text import amount
-from resnet_cli.writers import check_new, saying
 
 WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
-from resnet_cli.cli.pipes import discard
-from resnet_cli.overheard import listening
+from resnet_cli.cli.stdio import discard
+from resnet_cli.images.native_warnings import listening
 from resnet_cli.records import UNCERTAIN, Prediction
 from resnet_cli.text import printable
 

@@ -14,12 +14,13 @@ from resnet_cli.evaluate.confusion import (
     Confused,
     Matrix,
     Means,
+    Share,
     class_rows,
     means,
     most_confused,
+    share,
 )
 from resnet_cli.evaluate.order import Order, find_order
-from resnet_cli.evaluate.statistics import Share, share
 from resnet_cli.records import Prediction
 
 MOST = 20  # of the most confused pairs, and of the most confident mistakes

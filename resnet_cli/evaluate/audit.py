@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.evaluate.calibration import SMALLEST
+from resnet_cli.evaluate.confusion import Share, mcnemar, share
 from resnet_cli.evaluate.order import dealt, find_order
-from resnet_cli.evaluate.statistics import Share, mcnemar, share
 from resnet_cli.evaluate.trials import Trial, trials
-from resnet_cli.inputs import Inputs
+from resnet_cli.sources import Inputs
 
 log = logging.getLogger("resnet_cli")
 

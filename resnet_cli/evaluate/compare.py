@@ -10,20 +10,20 @@ from typing import Any
 
 import torch
 
-from resnet_cli.answers import Wanted
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ImageError
 from resnet_cli.evaluate import TOP, Evaluation, Scorecard
-from resnet_cli.evaluate.statistics import Share, mcnemar, share
-from resnet_cli.files import Room
-from resnet_cli.images import Decoder, type_of_pixels
-from resnet_cli.inputs import Inputs
-from resnet_cli.loader import Loader
+from resnet_cli.evaluate.confusion import Share, mcnemar, share
+from resnet_cli.images.decode import Decoder, type_of_pixels
+from resnet_cli.images.files import Room
 from resnet_cli.pipeline import chunked, stream
-from resnet_cli.processes import placed
+from resnet_cli.pipeline.loader import Loader
+from resnet_cli.pipeline.postprocess import Wanted
+from resnet_cli.pipeline.workers import placed
 from resnet_cli.records import Batch, Prediction
+from resnet_cli.sources import Inputs
+from resnet_cli.sources.truth import Lookup
 from resnet_cli.system import available_cores
-from resnet_cli.truth import Lookup
 
 SURE = 0.05  # p above which a difference may be luck
 

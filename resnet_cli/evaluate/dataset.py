@@ -7,11 +7,11 @@ from pathlib import Path
 from resnet_cli import imagenet
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.splits import instead_of_splits
-from resnet_cli.inputs import Inputs, excluded, list_images, skipped
-from resnet_cli.sieve import Sieve
-from resnet_cli.spelling import as_found
+from resnet_cli.sources import Inputs, excluded, list_images, skipped
+from resnet_cli.sources.folders import Sieve
+from resnet_cli.sources.lists import as_found
+from resnet_cli.sources.truth import Labelled, Lookup, read_labels
 from resnet_cli.text import amount
-from resnet_cli.truth import Labelled, Lookup, read_labels
 
 SHOWN = 12  # names of a side in a message
 

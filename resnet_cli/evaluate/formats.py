@@ -1,13 +1,18 @@
 """An evaluation as the files that programs read."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+from unicodedata import east_asian_width
 
-from resnet_cli.evaluate import Evaluation
-from resnet_cli.writers.csv import csv_text, disarmed, harmless
-from resnet_cli.writers.dialect import COMMA, Dialect
+from resnet_cli.evaluate import Evaluation, mistake
+from resnet_cli.records import Prediction
+from resnet_cli.results.csv import csv_text, disarmed, harmless
+from resnet_cli.results.dialect import COMMA, Dialect, Table
+from resnet_cli.text import printable
 
 
 def as_json(record: Mapping[str, Any]) -> str:
@@ -43,3 +48,93 @@ TABLES: dict[str, Callable[[Evaluation, Dialect], str]] = {
     "calibration": bins_csv,
 }
 """What a picture's option writes where its file is a .csv."""
+
+
+NAME, OF_TWO = 34, 26  # letters of a class name, alone in a line and beside another
+
+
+def table(rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:
+    """Align columns: those of ``left`` to the left, the others to the right."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        yield "  ".join(
+            padded(cell, width, to_left=place in left)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+
+
+def padded(cell: str, width: int, *, to_left: bool) -> str:
+    """A cell as wide as its column on a terminal."""
+    space = " " * (width - columns(cell))
+    return cell + space if to_left else space + cell
+
+
+def columns(words: str) -> int:
+    """Columns of a terminal that text takes; a Chinese letter takes two."""
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in words)
+
+
+def short(name: str, most: int = NAME) -> str:
+    """A class name that leaves room beside it."""
+    name = printable(name)
+    return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
+
+
+def whole(value: float | None) -> str:
+    """A share as a percentage."""
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def figure(value: float | None) -> str:
+    """A figure of 0 to 1, or a dash where there is none."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def probability(p: float) -> str:
+    """A p-value in few characters."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+COLUMNS = ("path", "truth", "truth_index", "label", "index", "prob", "truth_prob")
+
+Write = Callable[[Prediction, int], None]
+
+
+@contextmanager
+def mistakes_writer(
+    path: Path, names: Sequence[str], *, overwrite: bool, dialect: Dialect
+) -> Iterator[Write]:
+    """Open a .csv file for the mistakes, in input order.
+
+    Args:
+        path: of the file.
+        names: class names, one an output.
+        overwrite: whether it may be there already.
+        dialect: of the table.
+
+    Yields:
+        A function that takes a prediction and the index of the true class.
+    """
+    mode = "w" if overwrite else "x"
+    with path.open(mode, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        table = Table(dialect)
+        file.write(dialect.mark + table.line(COLUMNS))
+
+        def write(prediction: Prediction, truth: int) -> None:
+            if prediction.error is not None or prediction.index == truth:
+                return
+            found = mistake(prediction, truth, names)
+            row = {
+                "path": found.path,
+                "truth": found.truth,
+                "truth_index": truth,
+                "label": found.label,
+                "index": prediction.index,
+                "prob": found.prob,
+                "truth_prob": found.truth_prob,
+            }
+            file.write(table.line(harmless(row).values()))
+            file.flush()
+
+        yield write

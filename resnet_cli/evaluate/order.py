@@ -15,9 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_cli.evaluate.confusion import Matrix
-from resnet_cli.evaluate.statistics import mcnemar
-from resnet_cli.listing import natural
+from resnet_cli.evaluate.confusion import Matrix, mcnemar
+from resnet_cli.sources.folders import natural
 
 Assignment = NDArray[np.int64]
 """The output [classes] that the images of each class really go to."""

@@ -15,10 +15,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
+from resnet_cli.display.fonts import lettered
 from resnet_cli.evaluate import Evaluation
 from resnet_cli.evaluate.calibration import Bin
 from resnet_cli.text import cut_middle, printable
-from resnet_cli.writers.lettering import lettered
 
 INK, QUIET, LINES = "#1f2328", "#6e7781", "#d9dee3"
 EMPTY = "#f3f1ee"  # the row of a class without images

@@ -2,19 +2,24 @@
 
 import json
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from resnet_cli.errors import InputError
+from resnet_cli.errors import ImageError, InputError
 from resnet_cli.evaluate.dataset import found, match, place
+from resnet_cli.images.decode import Decoder, thumbnail
+from resnet_cli.pipeline import ordered
+from resnet_cli.pipeline.loader import THUMBNAIL_SIDE
+from resnet_cli.pipeline.memory_budget import Budget, Turn
 from resnet_cli.records import Prediction
-from resnet_cli.truth import read_labels
-from resnet_cli.writers.durable.manifest import manifest_path
-from resnet_cli.writers.readers import read_rows
+from resnet_cli.results.files.manifest import manifest_path
+from resnet_cli.results.readers import read_rows
+from resnet_cli.sources.truth import read_labels
 
 Truth = Callable[[Path], int | None]
 
@@ -136,3 +141,29 @@ def truth_by_folder(saved: Saved, folder: str | None) -> tuple[Truth, list[str]]
         return None if label is None else index[label]
 
     return truth, notes
+
+
+def illustrated(
+    rows: Iterable[Prediction], where: Callable[[Path], Path], *, workers: int
+) -> Generator[Prediction]:
+    """Yield rows with a thumbnail each, or without where the image cannot be read any more.
+
+    Args:
+        rows: of readable and unreadable images.
+        where: tells where the image of a row is.
+        workers: threads that decode.
+    """
+    decode, budget = Decoder(), Budget()
+
+    def shown(row: Prediction) -> Prediction:
+        if row.error is not None:
+            return row
+        with closing(Turn(budget)) as turn:
+            try:
+                return replace(
+                    row, thumbnail=thumbnail(decode(where(row.path), turn), THUMBNAIL_SIDE)
+                )
+            except ImageError:
+                return row
+
+    return ordered(rows, shown, workers=workers)

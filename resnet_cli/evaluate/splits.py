@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from resnet_cli.truth import Lookup
+from resnet_cli.sources.truth import Lookup
 
 SPLIT = re.compile(
     r"(train|val|valid|validation|test|dev|eval|holdout|fold|split)(ing|[\s_-]*\d+)?"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnet_cli.checkpoint.prototxt import Layer, Network, Shape, read_prototxt
+from resnet_cli.checkpoint.formats.prototxt import Layer, Network, Shape, read_prototxt
 from resnet_cli.errors import CheckpointError, SettingError, describe
 
 Settings = Mapping[str, Any]

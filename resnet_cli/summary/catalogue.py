@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torchvision.models import WeightsEnum, get_model_weights
 
-from resnet_cli.architectures import ARCHITECTURES
+from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.summary.networks import known_models
 
 GROUPS: dict[str, tuple[str, ...]] = {

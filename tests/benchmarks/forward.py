@@ -23,9 +23,9 @@ import click
 import torch
 import torchvision
 
-from resnet_cli.backend import Backend
-from resnet_cli.devices import PRECISIONS
 from resnet_cli.preprocess import Preprocess
+from resnet_cli.runtimes import PRECISIONS
+from resnet_cli.runtimes.torch_backend import Backend
 
 
 @click.command()

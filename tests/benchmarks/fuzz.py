@@ -34,10 +34,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.victims import Victim, blank, damaged, victims
 from resnet_cli.checkpoint import Location, load_checkpoint
-from resnet_cli.checkpoint.examination import examine
+from resnet_cli.checkpoint.examine import examine
 from resnet_cli.checkpoint.formats import read_contents
-from resnet_cli.checkpoint.inspection import inspect_checkpoint
-from resnet_cli.checkpoint.soundness import require_finite
+from resnet_cli.checkpoint.inspect import inspect_checkpoint
+from resnet_cli.checkpoint.network.validate import require_finite
 from resnet_cli.errors import CheckpointError, SettingError
 
 SECONDS = 10  # of the processor, for one input

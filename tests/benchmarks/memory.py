@@ -22,7 +22,7 @@ import click
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from resnet_cli import Classifier
-from resnet_cli.inputs import find_inputs
+from resnet_cli.sources import find_inputs
 
 MARKS = (1_000, 5_000, 20_000, 50_000, 200_000)  # images after which memory is looked at
 FILES_IN_FOLDER = 1_000

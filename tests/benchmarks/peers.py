@@ -185,9 +185,9 @@ def onnx_file(task: Task) -> Path:
 
 def stream_of(task: Task, infer: Callable[[Any], Any]) -> Label:
     """Feed another runtime by our decoder, one stream a core, batches of 8."""
-    from resnet_cli.images import Decoder
-    from resnet_cli.loader import Loader
+    from resnet_cli.images.decode import Decoder
     from resnet_cli.pipeline import chunked, one_thread_each, ordered
+    from resnet_cli.pipeline.loader import Loader
     from resnet_cli.preprocess import Preprocess
 
     preprocess = Preprocess()
@@ -260,9 +260,9 @@ def openvino_session(task: Task, precision: str) -> Callable[[Any], Any]:
 
 def decoder_alone(task: Task) -> Label:
     """Our decoder and resize, and nothing else."""
-    from resnet_cli.images import Decoder
-    from resnet_cli.loader import Loader
+    from resnet_cli.images.decode import Decoder
     from resnet_cli.pipeline import chunked, one_thread_each, ordered
+    from resnet_cli.pipeline.loader import Loader
     from resnet_cli.preprocess import Preprocess
 
     load = Loader(Decoder(), Preprocess(), channels=3)
@@ -424,7 +424,7 @@ def main(
     only: tuple[str, ...],
 ) -> None:
     """Print images per second of each contender, and the ratios that matter."""
-    from resnet_cli.inputs import find_inputs
+    from resnet_cli.sources import find_inputs
 
     with TemporaryDirectory() as folder, others(busy):
         everything = islice(cycle(list(find_inputs([str(photos)]).paths)), many)

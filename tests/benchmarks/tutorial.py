@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import plain
 from resnet_cli import Classifier
-from resnet_cli.inputs import find_inputs
+from resnet_cli.sources import find_inputs
 
 
 @click.command()

@@ -1,0 +1,235 @@
+"""A checkpoint file -> the tensors and extras in it, running nothing.
+
+A format is told by the first bytes of the file, never by its name.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+from safetensors import SafetensorError, safe_open
+
+from resnet_cli.checkpoint.folders import INDEX, PICKLED, is_unpacked, refuse_part, shards
+from resnet_cli.checkpoint.formats.archive import Archive, Unpacked, mapped
+from resnet_cli.checkpoint.formats.caffe import is_caffemodel, read_caffemodel
+from resnet_cli.checkpoint.formats.prototxt import apply_prototxt
+from resnet_cli.checkpoint.formats.torch_files import NoCheckpointError, read_archive, read_stream
+from resnet_cli.checkpoint.identify import UNKNOWN, nature, nature_of_zip
+from resnet_cli.checkpoint.pickle import Reading
+from resnet_cli.checkpoint.pickle.stand_ins import PickleError
+from resnet_cli.checkpoint.pickle.subclasses import sharded
+from resnet_cli.errors import CheckpointError, describe
+
+
+class UnreadableError(CheckpointError):
+    """A file of a known format that cannot be read to its end."""
+
+    def __init__(self, message: str, format: str, imports: Iterable[str] = ()) -> None:
+        """Keep what was seen of it.
+
+        Args:
+            message: for the user.
+            format: of the file.
+            imports: what unpickling would import.
+        """
+        super().__init__(message)
+        self.format, self.imports = format, tuple(sorted(imports))
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a file holds, before anyone says what it means."""
+
+    format: str
+    tree: Any  # tensors in dicts and lists, as they were saved
+    metadata: Mapping[str, str] = field(default_factory=dict)  # of a safetensors file
+    imports: tuple[str, ...] = ()  # what unpickling would import, besides tensors
+    files: tuple[Path, ...] = ()  # where there are several: an index and its shards
+
+
+ZIP = b"PK\x03\x04"
+HEAD = 1536  # bytes that tell a format; a tar of the oldest checkpoints shows itself at 1286
+SAFETENSORS_HEADER = 100 << 20  # bytes at most, says its library
+PICKLE_STARTS = b"(]}c"  # of protocol 0, which is text: a tuple, list, dict, or an object
+
+DAMAGED = (
+    "it is not a readable torch checkpoint (is it damaged?): save a state dict with torch.save"
+)
+JOBLIB = b"joblib.numpy_pickle"
+BY_JOBLIB = (
+    "it holds arrays of NumPy as joblib keeps them: load it with joblib.load, make tensors of them "
+    "and save those with torch.save"
+)
+CUT_OFF = "the file is cut off: copy or download it again"
+
+
+DAMAGES = (PickleError, LookupError, ValueError, TypeError, AttributeError, NotImplementedError,
+           RuntimeError, zlib.error)  # fmt: skip
+"""What damaged archives make of their readers, Python's zipfile among them."""
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Eight bytes of length, and the JSON header that is so long, or that lists tensors."""
+    short = int.from_bytes(head[:8], "little") <= SAFETENSORS_HEADER
+    return head[8:9] == b"{" and (short or b'"data_offsets"' in head)
+
+
+def is_pickle(head: bytes) -> bool:
+    """Protocols 2 to 5, or the first letter of protocol 0."""
+    return (head[:1] == b"\x80" and head[1:2] <= b"\x05") or head[:1] in tuple(
+        bytes([start]) for start in PICKLE_STARTS
+    )
+
+
+def read_contents(path: Path) -> Contents:
+    """Read a checkpoint file.
+
+    Raises:
+        CheckpointError: it is no checkpoint; the message says what it is instead.
+        OSError: it cannot be opened.
+    """
+    if path.name.endswith(INDEX):
+        return named(path, read_shards)
+    if is_unpacked(path.parent) and path.name == PICKLED:
+        return named(path, read_unpacked)
+    refuse_part(path)
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    for recognises, read in FORMATS:
+        if recognises(head):
+            return named(path, read)
+    if path.suffix.lower() == ".safetensors" and nature(head) == UNKNOWN:
+        return named(path, read_safetensors)
+    raise CheckpointError(f"cannot load {path}: {nature(head)}")
+
+
+def named(path: Path, read: Callable[[Path], Contents]) -> Contents:
+    """Read a file; its name stands in front of any complaint."""
+    try:
+        return read(path)
+    except UnreadableError as error:
+        message = f"cannot load {path}: {error}"
+        raise UnreadableError(message, error.format, error.imports) from error
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot load {path}: {error}") from error
+
+
+def read_shards(path: Path) -> Contents:
+    """Read the several files that an index names."""
+    files = shards(path)
+    parts = [read_contents(file) for file in files]
+    if not all(isinstance(part.tree, Mapping) for part in parts):
+        raise CheckpointError("its shards hold no state dicts")
+    return Contents(
+        parts[0].format,
+        {key: value for part in parts for key, value in part.tree.items()},
+        imports=tuple(sorted({name for part in parts for name in part.imports})),
+        files=(path, *files),
+    )
+
+
+def read_safetensors(path: Path) -> Contents:
+    """Map the tensors of a safetensors file into memory."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+            return Contents("safetensors", tensors, dict(file.metadata() or {}))
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"a damaged safetensors file ({damage_of(path) or describe(error)}): copy or download "
+            "it again"
+        ) from error
+
+
+def damage_of(path: Path) -> str | None:
+    """Say how a safetensors file is shorter than it should be; None where it is not."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > max(size - 8, 0):
+        return f"its header should be {length:,} bytes long, and the file has {size:,}"
+    return None
+
+
+def read_zip(path: Path) -> Contents:
+    """Read an archive of torch.save, TorchScript or torch.export."""
+    reading = Reading()
+    with path.open("rb") as file:
+        try:
+            archive = Archive(file, mapped(path))
+            kind, tree = read_archive(archive, reading)
+        except BadZipFile as error:
+            raise CheckpointError(CUT_OFF) from error
+        except NoCheckpointError as error:
+            raise CheckpointError(nature_of_zip(archive.names) or str(error)) from error
+        except DAMAGES as error:
+            message = sharded(reading.imports) or DAMAGED
+            raise UnreadableError(message, "pickle-zip", reading.imports) from error
+    return Contents(kind, tree, imports=tuple(sorted(reading.imports)))
+
+
+def read_pickle(path: Path) -> Contents:
+    """Read a pickle, of torch.save before 1.6 or of pickle.dump."""
+    reading = Reading()
+    with path.open("rb") as file:
+        try:
+            kind, tree = read_stream(file, mapped(path), reading)
+        except (PickleError, TypeError) as error:
+            file.seek(0)
+            head = file.read(HEAD)
+            if JOBLIB in head:
+                raise CheckpointError(BY_JOBLIB) from error
+            if head[:1] == b"\x80" or reading.imports:
+                raise UnreadableError(DAMAGED, "pickle", reading.imports) from error
+            raise CheckpointError(nature(head)) from error
+    return Contents(kind, tree, imports=tuple(sorted(reading.imports)))
+
+
+def read_caffe(path: Path) -> Contents:
+    """Read a model of Caffe, and the description beside it, which says strides and pools too."""
+    state = read_caffemodel(path)
+    stem = path.stem.removesuffix("-model")
+    for name in (f"{path.stem}.prototxt", f"{stem}-deploy.prototxt", "deploy.prototxt"):
+        beside = path.with_name(name)
+        if beside.is_file():
+            try:
+                state = apply_prototxt(state, beside.read_text(encoding="utf-8", errors="replace"))
+            except CheckpointError as error:
+                raise CheckpointError(f"{beside} does not describe it: {error}") from error
+            break
+    return Contents("caffemodel", state)
+
+
+def read_unpacked(path: Path) -> Contents:
+    """Read the folder around a ``data.pkl``, into which an archive was unpacked."""
+    reading = Reading()
+    try:
+        kind, tree = read_archive(Unpacked(path.parent), reading)
+    except DAMAGES as error:
+        raise UnreadableError(DAMAGED, "unpacked", reading.imports) from error
+    files = (path, *sorted(file for file in (path.parent / "data").rglob("*") if file.is_file()))
+    return Contents(kind, tree, imports=tuple(sorted(reading.imports)), files=files)
+
+
+FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[Path], Contents]], ...] = (
+    (is_safetensors, read_safetensors),
+    (lambda head: head.startswith(ZIP), read_zip),
+    (is_pickle, read_pickle),
+    (is_caffemodel, read_caffe),
+)
+"""Formats in the order they are tried: how the first bytes tell, reader."""
+
+
+def metadata_json(metadata: Mapping[str, str], key: str) -> Any:
+    """Decode one JSON value of safetensors metadata; None when it is not there."""
+    if key not in metadata:
+        return None
+    try:
+        return json.loads(metadata[key])
+    except (ValueError, RecursionError):
+        return metadata[key]

@@ -1,0 +1,239 @@
+"""A .caffemodel, which is a network of Caffe in binary -> its tensors, and what it says of them."""
+
+import math
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from resnet_cli.checkpoint.formats.caffe_proto import Message, net_parameter
+from resnet_cli.checkpoint.formats.prototxt import layers_of, part_of, text_of
+from resnet_cli.checkpoint.tree import Part, StateDict
+from resnet_cli.errors import CheckpointError
+
+MOST_AXES = 32  # of a blob: kMaxBlobAxes in Caffe's blob.hpp
+
+NAMES = {
+    "BatchNorm": ("running_mean", "running_var", "factor"),
+    "Convolution": ("weight", "bias"),
+    "InnerProduct": ("weight", "bias"),
+    "Scale": ("weight", "bias"),
+}
+"""What the blobs of a layer are, in their order."""
+
+AXES = {("Convolution", "weight"): 4, ("InnerProduct", "weight"): 2}
+"""Axes of a tensor where they are not one."""
+
+
+def read_caffemodel(path: Path) -> StateDict:
+    """Read the weights of a .caffemodel, and the settings of its layers where it has them.
+
+    Returns:
+        Float32 tensors under ``<layer>.weight`` and ``.bias``, for batch norms under
+        ``<layer>.running_mean`` and ``.running_var``, for layers of other types under ``.blob0`` …;
+        a part for every layer under its name.
+
+    Raises:
+        CheckpointError: it is damaged, or says of itself what is not so; names no file.
+        OSError: it cannot be read.
+    """
+    from google.protobuf.message import DecodeError
+
+    net = net_parameter()()
+    try:
+        net.ParseFromString(path.read_bytes())
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            "a damaged caffemodel, or one cut off: copy or download it again"
+        ) from error
+    return state_of(net)
+
+
+def state_of(net: Message) -> StateDict:
+    """Tensors and parts of all layers.
+
+    Raises:
+        CheckpointError: there are none, or two of one name, or they are not what they should be.
+    """
+    tensors: dict[str, Tensor] = {}
+    parts: dict[str, Part] = {}
+    for layer in layers_of(net):
+        name = text_of(layer.name)
+        part = parts[name] = part_of(layer)
+        found = {f"{name}.{key}": tensor for key, tensor in tensors_of(layer, part)}
+        if twice := tensors.keys() & found.keys():
+            raise CheckpointError(f"two of its layers hold weights under {min(twice)}: rename one")
+        tensors |= found
+    if not tensors:
+        raise CheckpointError("none of its layers holds weights: name the .caffemodel of a net")
+    return StateDict(tensors, parts)
+
+
+def tensors_of(layer: Message, part: Part) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a layer under PyTorch's names."""
+    names = NAMES.get(part.kind, ())
+    blobs: dict[str, Tensor] = {}
+    for index, blob in enumerate(layer.blobs):
+        key = names[index] if index < len(names) else f"blob{index}"
+        try:
+            blobs[key] = tensor_of(blob, AXES.get((part.kind, key), 1))
+        except ValueError as error:
+            raise CheckpointError(
+                f"{text_of(layer.name)}.{key} has {error}: is it damaged?"
+            ) from None
+    if part.kind == "BatchNorm" and blobs:
+        yield from statistics(blobs, text_of(layer.name))
+    elif part.settings.get("transpose") and "weight" in blobs:
+        yield from (blobs | {"weight": blobs["weight"].T.contiguous()}).items()
+    else:
+        yield from blobs.items()
+
+
+def statistics(blobs: dict[str, Tensor], name: str) -> Iterator[tuple[str, Tensor]]:
+    """Mean and variance of a batch norm, which Caffe keeps as sums beside the sum of their weights.
+
+    As Caffe does, a sum of zero makes zeros of both (batch_norm_layer.cpp).
+
+    Raises:
+        CheckpointError: other blobs than these three.
+    """
+    factor = blobs.pop("factor", None)
+    if factor is None or factor.numel() != 1 or len(blobs) != 2:
+        raise CheckpointError(
+            f"{name} holds {len(blobs) + (factor is not None)} blobs, a batch norm of Caffe holds "
+            "mean, variance and one factor: is it of NVIDIA's Caffe?"
+        )
+    for key, blob in blobs.items():
+        yield key, blob / factor if factor.item() else torch.zeros_like(blob)
+
+
+def tensor_of(blob: Message, axes: int) -> Tensor:
+    """The numbers of a blob, [axes] of them or more.
+
+    Raises:
+        ValueError: they do not fill its shape; says so after "has".
+    """
+    kind, chunks = ("<f8", blob.double_data) if blob.double_data else ("<f4", blob.data)
+    data = b"".join(chunks)
+    shape = shape_of(blob)
+    size = np.dtype(kind).itemsize
+    if min(shape, default=0) < 0 or len(shape) > MOST_AXES or math.prod(shape) * size != len(data):
+        # a file may claim anything: nothing is allocated before this
+        raise ValueError(f"{len(data) // size} numbers for a shape of {list(shape[:8])}")
+    array = np.frombuffer(data, kind).astype(np.float32)
+    return torch.from_numpy(array).reshape(without_ones(shape, axes))
+
+
+def shape_of(blob: Message) -> tuple[int, ...]:
+    """Shape of a blob: four numbers in old files, a list in newer ones."""
+    legacy = ("num", "channels", "height", "width")
+    if any(map(blob.HasField, legacy)):  # these win, says Blob::FromProto
+        return tuple(getattr(blob, side) for side in legacy)
+    return tuple(blob.shape.dim)
+
+
+def without_ones(shape: tuple[int, ...], axes: int) -> tuple[int, ...]:
+    """A shape without the ones that old files put before it, to have four axes in all."""
+    if axes == 1 and math.prod(shape) == max(shape, default=1):
+        return (math.prod(shape),)
+    while len(shape) > axes and shape[0] == 1:
+        shape = shape[1:]
+    return shape
+
+
+NET_FIELDS = {1: bytes, 3: bytes, 4: int, 5: int, 6: bytes, 7: int, 8: bytes}
+"""What stands before the layers of a NetParameter: name, inputs, state."""
+
+LAYER, V1_LAYER = 100, 2  # numbers of the fields that hold the layers
+
+WORD = re.compile(rb"[A-Za-z]\w{0,63}")
+V1_TYPE, LAST_V1_TYPE = 5, 39  # number of the field, and the greatest value in it
+
+
+def is_caffemodel(head: bytes) -> bool:
+    """Whether a file that begins so may be a NetParameter in binary.
+
+    Its first layer must be in sight and begin with a name and a type: other files of protobuf
+    (ONNX, TensorFlow, Caffe2) share no more than the beginning with that.
+    """
+    try:
+        for number, value in wire_fields(head):
+            if number in (LAYER, V1_LAYER):
+                return isinstance(value, bytes) and (
+                    is_layer(value) if number == LAYER else is_v1_layer(value)
+                )
+            if not isinstance(value, NET_FIELDS.get(number, type(None))):
+                return False
+            if number == 1 and not is_name(value):
+                return False
+    except ValueError:
+        return False
+    return False
+
+
+def is_name(value: int | bytes) -> bool:
+    """Whether a value reads as a name."""
+    try:
+        return isinstance(value, bytes) and (not value or value.decode().isprintable())
+    except UnicodeDecodeError:
+        return False
+
+
+def is_layer(data: bytes) -> bool:
+    """Whether a layer begins with its name, and its type as a word."""
+    first = list(islice(wire_fields(data), 2))
+    if [number for number, _ in first] != [1, 2]:
+        return False
+    (_, name), (_, kind) = first
+    return is_name(name) and isinstance(kind, bytes) and WORD.fullmatch(kind) is not None
+
+
+def is_v1_layer(data: bytes) -> bool:
+    """Whether an old layer begins with blobs by name, its own name, and its type as a number."""
+    for number, value in wire_fields(data):
+        if number == V1_TYPE:
+            return isinstance(value, int) and value <= LAST_V1_TYPE
+        if number not in (2, 3, 4) or not is_name(value):
+            return False
+    return False
+
+
+def wire_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Number and value of each field of a protobuf message, up to where ``data`` is cut off.
+
+    https://protobuf.dev/programming-guides/encoding.
+
+    Raises:
+        ValueError: it is none.
+    """
+    place = 0
+    while place < len(data):
+        tag, place = varint(data, place)
+        number, wire = tag >> 3, tag & 7
+        value, place = varint(data, place)
+        if wire not in (0, 2):  # the others are in no field that is looked at
+            raise ValueError("no such field")
+        if wire == 0:
+            yield number, value
+        else:
+            yield number, data[place : place + value]
+            place += value
+
+
+def varint(data: bytes, place: int) -> tuple[int, int]:
+    """A number at a place, and the place after it.
+
+    Raises:
+        ValueError: it does not end.
+    """
+    value = 0
+    for index in range(10):
+        byte = data[place + index] if place + index < len(data) else 0x80
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value, place + index + 1
+    raise ValueError("no number")

@@ -1,0 +1,176 @@
+"""What is in a file, for people to read: all that can be said of it without running anything."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from resnet_cli.checkpoint import find_preprocess
+from resnet_cli.checkpoint.examine import Examination, examine, listed, without_head
+from resnet_cli.checkpoint.folders import weights_in
+from resnet_cli.checkpoint.formats import Contents, UnreadableError, read_contents
+from resnet_cli.checkpoint.locate import Location, sha256
+from resnet_cli.checkpoint.metadata.classes import ClassNames, find_classes
+from resnet_cli.checkpoint.network import Found
+from resnet_cli.checkpoint.network.validate import complaint
+from resnet_cli.checkpoint.network.weights import candidates
+from resnet_cli.errors import CheckpointError, SettingError
+from resnet_cli.preprocess import Preprocess
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What was found; None for what the file does not have."""
+
+    path: str
+    bytes: int | None = None  # of all its files
+    sha256: str | None = None  # of its files, one after the other
+    format: str | None = None
+    layout: str | None = None
+    state_key: str | None = None
+    stripped_prefix: str | None = None
+    model: str | None = None
+    num_classes: int | None = None
+    in_channels: int | None = None
+    classes: tuple[str, ...] | None = None
+    classes_source: str | None = None
+    preprocess: Mapping[str, Any] | None = None
+    parameters: int | None = None
+    dtype: str | None = None
+    unsafe_globals: tuple[str, ...] = ()  # what unpickling would import, besides tensors
+    warnings: tuple[str, ...] = ()
+    error: str | None = None  # why no prediction can be made with it
+
+    def record(self) -> dict[str, Any]:
+        """The same, fit for JSON."""
+        return asdict(self)
+
+
+def inspect_checkpoint(
+    given: Path, *, state_key: str | None = None, ema: bool = True
+) -> Inspection:
+    """Find out what is in a file.
+
+    Args:
+        given: a file, or a folder with one.
+        state_key: which weights of several.
+        ema: prefer averaged weights.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    try:
+        path = weights_in(given) if given.is_dir() else given
+    except CheckpointError as error:
+        return Inspection(str(given), error=str(error))
+    facts: dict[str, Any] = {"path": str(path)}
+    try:
+        contents = read_contents(path)
+    except UnreadableError as error:
+        facts |= {"format": error.format, "unsafe_globals": error.imports}
+        return Inspection(**facts, **sizes((path,)), error=str(error))
+    except CheckpointError as error:
+        return Inspection(**facts, **sizes((path,)), error=str(error))
+    facts |= sizes(contents.files or (path,))
+    facts |= {"format": contents.format, "unsafe_globals": contents.imports}
+    try:
+        examined = examine(contents, path, state_key=state_key, ema=ema, dilated=False)
+    except CheckpointError as error:
+        return Inspection(**facts, error=str(error))
+    return Inspection(**facts, **described(examined, contents, path))
+
+
+def sizes(files: tuple[Path, ...]) -> dict[str, Any]:
+    """Bytes and hash of files."""
+    return {"bytes": sum(file.stat().st_size for file in files), "sha256": sha256(*files)}
+
+
+def described(examined: Examination, contents: Contents, path: Path) -> dict[str, Any]:
+    """What is known of the network in a file."""
+    found = examined.found
+    warnings, error = list(warn(examined, contents)), None
+    names: ClassNames | None = None
+    preprocess: Preprocess | None = None
+    with suppressed(warnings):
+        preprocess = find_preprocess(examined, contents.tree, Location(path, ""))[0]
+    if preprocess is not None and preprocess.channels != found.in_channels:
+        preprocess = None  # nothing is known of other channels than those of pictures
+    if found.head:
+        with suppressed(warnings):
+            names = find_classes(None, contents, path, found.num_classes)
+    else:
+        error = f"cannot load {path}: {without_head(found, contents.tree)}: only a backbone"
+    return {
+        "layout": examined.layout,
+        "state_key": examined.weights.state_key,
+        "stripped_prefix": examined.weights.prefix,
+        "model": found.architecture.name,
+        "num_classes": found.num_classes or None,
+        "in_channels": found.in_channels,
+        "classes": names and names.names,
+        "classes_source": names and names.source,
+        "preprocess": preprocess and preprocess.record(),
+        "parameters": parameters(found),
+        "dtype": dtypes(found.state),
+        "warnings": tuple(warnings),
+        "error": error,
+    }
+
+
+@contextmanager
+def suppressed(warnings: list[str]) -> Iterator[None]:
+    """Turn what would stop a prediction into a warning."""
+    try:
+        yield
+    except (CheckpointError, SettingError) as error:
+        warnings.append(str(error))
+
+
+def parameters(found: Found) -> int:
+    """Weights and biases, without the statistics of batch norms."""
+    inside = found.state.keys()
+    return sum(p.numel() for name, p in found.blank.named_parameters() if name in inside)
+
+
+def dtypes(state: Mapping[str, Tensor]) -> str:
+    """Types of the numbers, the most frequent first."""
+    counts: dict[str, int] = {}
+    for tensor in state.values():
+        if tensor.is_floating_point():
+            name = str(tensor.dtype).removeprefix("torch.")
+            counts[name] = counts.get(name, 0) + tensor.numel()
+    return ", ".join(sorted(counts, key=lambda name: -counts[name]))
+
+
+def warn(examined: Examination, contents: Contents) -> Iterator[str]:
+    """Yield what a careful user would want to know."""
+    found = examined.found
+    yield from examined.notes
+    if (inside := found.applied.normalisation) is not None:
+        yield f"it normalises pixels itself: mean and std are {inside.where}"
+    for name, tensor in found.state.items():
+        if sentence := complaint(name, tensor):
+            yield sentence
+    if sentence := untrained(found.state):
+        yield sentence
+    if found.head and (found.pretext or found.projects):
+        yield "its head seems to be for learning without labels: it may not tell classes apart"
+    titles = [weights.title for weights in candidates(contents.tree)]
+    if len(titles) > 1:
+        yield f"several weights: {listed(titles)}; these are {examined.weights.title}"
+
+
+def untrained(state: Mapping[str, Tensor]) -> str | None:
+    """A sentence, if all batch norms are as they began; None if one is not."""
+    norms = [name.removesuffix("running_mean") for name in state if name.endswith("running_mean")]
+    for norm in norms:
+        mean, variance = state[f"{norm}running_mean"], state.get(f"{norm}running_var")
+        if variance is None or bool((mean != 0).any()) or bool((variance != 1).any()):
+            return None
+    return (
+        "batch-norm statistics were never updated (mean 0, variance 1): an untrained network, or "
+        "one whose batch norms are folded"
+    )

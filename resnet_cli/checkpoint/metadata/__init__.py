@@ -1,0 +1,1 @@
+"""What the files beside and around the weights say: class names, preprocessing, configurations."""

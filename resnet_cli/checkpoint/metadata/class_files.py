@@ -1,0 +1,228 @@
+"""Files of class names: lines, tables, JSON, YAML, and lists or dicts as Python writes them."""
+
+import ast
+import csv
+import json
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from resnet_cli import text as tables
+from resnet_cli.checkpoint.metadata.names import in_order, is_key, names_from, without_synsets
+from resnet_cli.checkpoint.tree import items
+from resnet_cli.errors import SettingError, describe
+
+HEADERS = frozenset({
+    "category", "class", "classes", "classid", "classname", "id", "idx", "index", "label",
+    "labels", "labelname", "name", "names", "signname",
+})  # fmt: skip
+"""What stands above a column of class names or indices."""
+
+COMMENT = "#"
+QUOTED = re.compile(r"""(?P<index>\d+\s*:\s*)?(?P<quote>["']).*(?P=quote)""")
+DATA = re.compile(r"[\[\]{}].*|- .*|.*[{:]|.*: *[\[{].*|.*\t.*")
+"""Lines of JSON, YAML, a table or a label map, which are no names."""
+
+BETWEEN = r"(?:\s*[:=]\s*|[.)]\s+|\s+-\s+|\s+)"
+WORD = r"(?P<name>.*[^\W\d_].*?)"
+NUMBERED = (
+    re.compile(rf"(?P<index>\d+){BETWEEN}{WORD}"),
+    re.compile(rf"{WORD}{BETWEEN}(?P<index>\d+)"),
+)
+"""Lines that say both the index of a class and its name."""
+
+
+class NoNamesError(ValueError):
+    """A file holds no class names, for a reason that its owner can mend."""
+
+
+def read_file(path: Path) -> tuple[str, ...]:
+    """Read class names from a file.
+
+    Raises:
+        SettingError: it cannot be opened, or holds no class names.
+    """
+    names = read_names(path) or under_a_key(path)
+    if not names:
+        raise SettingError(
+            f"cannot read class names from {path}: a name for each output is wanted, in their "
+            "order, or each with its index from 0 on"
+        )
+    return names
+
+
+def read_names(path: Path) -> tuple[str, ...] | None:
+    """Read class names from a file; None where there are none.
+
+    Raises:
+        SettingError: it cannot be opened, is no text, or numbers its names otherwise than outputs.
+    """
+    try:
+        return READERS[path.suffix.lower()](path)
+    except OSError as error:
+        raise SettingError(f"cannot read class names from {path}: {error.strerror}") from error
+    except (tables.EncodingError, NoNamesError) as error:
+        raise SettingError(f"cannot read class names from {path}: {error}") from error
+    except csv.Error as error:
+        raise SettingError(f"cannot read class names from {path}: {describe(error)}") from error
+
+
+def read_lines(path: Path) -> tuple[str, ...] | None:
+    """Read a name a line, each as it is, in quotes or with its index; or a list of Python.
+
+    Raises:
+        NoNamesError: the indices do not run from 0 on.
+    """
+    text = tables.read_text(path).strip()
+    lines = list(without_synsets(without_comments(text)))
+    if all(line.endswith(",") for line in lines[:-1]):
+        lines = [line.removesuffix(",") for line in lines]
+    if text.startswith(("{", "[")):
+        return of_python(text)
+    if all(QUOTED.fullmatch(line) for line in lines):
+        return of_python(",".join(lines))
+    found = numbered_cells(list(tables.read_rows("\n".join(lines))))
+    if found is None and any(DATA.fullmatch(line) for line in lines):
+        return None
+    return found or numbered_lines(lines) or tuple(lines)
+
+
+def without_comments(text: str) -> list[str]:
+    """Lines that are neither blank nor comments; where all begin like comments, they are names."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return [line for line in lines if not line.startswith(COMMENT)] or lines
+
+
+def of_python(text: str) -> tuple[str, ...] | None:
+    """Read a list or a dict as Python writes it, also without its brackets."""
+    for candidate in (text, f"{{{text}}}", f"[{text}]"):
+        with (
+            suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError),
+            warnings.catch_warnings(action="ignore"),  # of backslashes in names
+        ):
+            if found := names_from(ast.literal_eval(candidate)):
+                return found
+    return None
+
+
+def numbered_lines(lines: Sequence[str]) -> tuple[str, ...] | None:
+    """Read lines that say index and name; None where they say names alone.
+
+    Lines like ``phase 1`` and ``phase 2`` are names: without their numbers they are the same.
+
+    Raises:
+        NoNamesError: the indices do not run from 0 on.
+    """
+    for pattern in NUMBERED:
+        found = [match for match in map(pattern.fullmatch, lines) if match]
+        pairs = [(int(match["index"][:18]), match["name"]) for match in found]
+        if len(lines) == len(pairs) == len({name for _, name in pairs}) > 1:
+            first = min(index for index, _ in pairs)
+            moved = in_order([(index - first, name) for index, name in pairs])
+            if moved and first:
+                raise NoNamesError(
+                    f"its indices run from {first} to {first + len(pairs) - 1}: number from 0 on"
+                )
+            if moved:
+                return tuple(moved)
+    return None
+
+
+def read_json(path: Path) -> Any:
+    """Return the value of a JSON file; None where it is damaged."""
+    try:
+        return json.loads(tables.read_text(path))
+    except (ValueError, RecursionError):  # no text, or no JSON
+        return None
+
+
+def read_json_names(path: Path) -> tuple[str, ...] | None:
+    """Read a list, name -> index or index -> name."""
+    return names_from(read_json(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the value of a YAML file; None where it is damaged.
+
+    Raises:
+        NoNamesError: PyYAML is not installed.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise NoNamesError(
+            "PyYAML is not installed: pip install pyyaml, or write a name a line into a .txt"
+        ) from error
+    try:
+        return yaml.safe_load(tables.read_text(path))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return None
+
+
+def read_yaml_names(path: Path) -> tuple[str, ...] | None:
+    """Read a list, name -> index or index -> name."""
+    return names_from(read_yaml(path))
+
+
+def under_a_key(path: Path) -> tuple[str, ...] | None:
+    """Read names in a file of nested values under one of the usual keys."""
+    reader = VALUES.get(path.suffix.lower())
+    value = reader(path) if reader else None
+    found = [names_from(inner) for key, inner in items(value) if is_key(key)]
+    return next(filter(None, found), None)
+
+
+def read_table(path: Path) -> tuple[str, ...] | None:
+    """Read names in a column or a row, or beside a column of indices; a header is skipped."""
+    rows = list(tables.read_rows(tables.read_text(path)))
+    if rows and all(len(row) == 1 for row in rows):
+        return tuple(row[0] for row in without_header(rows))
+    found = numbered_cells(rows)
+    if (
+        found is None
+        and len(rows) == 1
+        and (len(rows[0]) > 2 or not any(map(str.isdigit, rows[0])))
+    ):
+        return tuple(filter(None, map(str.strip, rows[0])))
+    return found
+
+
+def numbered_cells(rows: Sequence[Sequence[str]]) -> tuple[str, ...] | None:
+    """Read the names beside a column of indices; None where there is none."""
+    cells = without_header(rows)
+    for index, name in ((0, 1), (1, 0)):
+        if cells and all(len(row) == 2 and row[index].isdigit() for row in cells):
+            return names_from(in_order([(row[index], row[name]) for row in cells]))
+    return None
+
+
+def without_header(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Cells without the header above them; of many columns those two that it calls like ours."""
+    cells = [[cell.strip() for cell in row] for row in rows]
+    titles = [re.sub("[ _-]", "", cell.lower()) for cell in cells[0]] if len(cells) > 1 else []
+    ours = [column for column, title in enumerate(titles) if title in HEADERS]
+    if len(ours) == 2:
+        return [[row[column] for column in ours] for row in cells[1:] if len(row) > max(ours)]
+    return cells[1:] if ours else cells
+
+
+Reader = Callable[[Path], tuple[str, ...] | None]
+
+READERS: dict[str, Reader] = {
+    ".txt": read_lines,
+    ".json": read_json_names,
+    ".csv": read_table,
+    ".tsv": read_table,
+    ".yaml": read_yaml_names,
+    ".yml": read_yaml_names,
+}
+
+VALUES: dict[str, Callable[[Path], Any]] = {
+    ".json": read_json,
+    ".yaml": read_yaml,
+    ".yml": read_yaml,
+}
+"""Files of nested values, and what reads them."""

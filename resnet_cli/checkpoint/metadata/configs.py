@@ -1,0 +1,211 @@
+"""What the files beside the weights say: config.json, preprocessor_config.json, config.yaml.
+
+A folder of timm or of transformers says which network it is, how it computes where the tensors do
+not tell, and how pictures are prepared for it; one of detectron2 says where the network strides.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import floor
+from pathlib import Path
+from typing import Any
+
+from resnet_cli.checkpoint.identify import variant_of_timm
+from resnet_cli.checkpoint.network.architectures import PLAIN, Variant
+from resnet_cli.errors import CheckpointError, SettingError
+from resnet_cli.preprocess import Preprocess
+
+CONFIG = "config.json"
+SETTINGS = "config.yaml"
+MOST_SETTINGS = 1 << 20  # characters of it
+STRIDE = re.compile(r"^\s*STRIDE_IN_1X1:\s*(true|false)\s*$", re.MULTILINE)
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+
+RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers of its filters, as transformers writes them."""
+
+PROBLEMS = {"single_label_classification": "softmax", "multi_label_classification": "sigmoid"}
+"""What transformers calls the kinds of classification, and what each makes of the outputs."""
+
+HARMLESS = frozenset(
+    {"in_chans", "num_classes", "drop_rate", "drop_path_rate", "pretrained", "global_pool"}
+)
+"""Arguments of timm's models that the tensors show, or that only training knows."""
+
+WARPED = 384  # pixels from which ConvNextImageProcessor squeezes pictures in place of cropping them
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What stands beside the weights; empty where nothing known does."""
+
+    library: str | None = None  # timm, transformers or detectron2
+    variant: Variant | None = None
+    preprocess: Preprocess | None = None
+    source: str = ""  # of the preprocessing, in words
+    activation: str | None = None  # what makes probabilities of the outputs: softmax or sigmoid
+
+
+def find_config(path: Path) -> Config:
+    """Read the settings beside a checkpoint file.
+
+    Raises:
+        CheckpointError: they are of another network, or ask for what this program cannot do.
+    """
+    config = read_object(path.with_name(CONFIG))
+    if not config:
+        return of_detectron2(path.with_name(SETTINGS))
+    try:
+        if "architecture" in config or "pretrained_cfg" in config:
+            return of_timm(config)
+        if config.get("model_type") == "resnet":
+            return of_transformers(config, path)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"cannot obey {path.with_name(CONFIG)}: {error}") from error
+    except SettingError as error:
+        raise CheckpointError(f"{path.with_name(CONFIG)}: {error}") from error
+    return Config()
+
+
+def read_object(path: Path) -> Mapping[str, Any]:
+    """The object in a JSON file; an empty one where there is none.
+
+    Raises:
+        CheckpointError: the file is damaged: what it says would be left out without a word.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} beside it is not valid JSON: fix it, or move it away"
+        ) from error
+    return found if isinstance(found, dict) else {}
+
+
+def of_detectron2(path: Path) -> Config:
+    """What the settings that detectron2 writes beside its checkpoints say of strides."""
+    if not path.is_file():
+        return Config()
+    with path.open(encoding="utf-8", errors="replace") as file:
+        match = STRIDE.search(file.read(MOST_SETTINGS))
+    return Config("detectron2", Variant(stride_in_1x1=match[1] == "true")) if match else Config()
+
+
+def of_timm(config: Mapping[str, Any]) -> Config:
+    """Settings of a folder of timm.
+
+    Raises:
+        CheckpointError: a network that is none of torchvision's.
+    """
+    name = str(config.get("architecture") or "")
+    if name and variant_of_timm(name) is None:
+        raise CheckpointError(f"it is timm's {name}, which is another network than torchvision's")
+    if config.get("global_pool", "avg") != "avg":
+        raise CheckpointError(f"its last pool is {config['global_pool']}, torchvision's an average")
+    given = config.get("model_args") or {}
+    changes = ", ".join(sorted(key for key in given if key not in HARMLESS))
+    if changes:
+        raise CheckpointError(f"it is timm's {name} with other {changes} than torchvision's")
+    settings = config.get("pretrained_cfg", config)
+    if "mean" not in settings:
+        return Config("timm")
+    _, height, width = settings.get("input_size", (3, 224, 224))
+    size = sides({"height": height, "width": width})
+    mode = settings.get("crop_mode") or "center"
+    if mode not in ("center", "squash"):
+        raise CheckpointError(f"its images are prepared with crop mode {mode}: unknown here")
+    preprocess = Preprocess(
+        resize_size=floor(size / float(settings.get("crop_pct") or 0.875)),
+        crop_size=size,
+        interpolation=settings.get("interpolation") or "bilinear",
+        mean=settings["mean"],
+        std=settings["std"],
+        squash=mode == "squash",
+    )
+    return Config("timm", PLAIN, preprocess, f"of timm's {CONFIG}")
+
+
+def of_transformers(config: Mapping[str, Any], path: Path) -> Config:
+    """Settings of a folder of transformers.
+
+    Raises:
+        CheckpointError: a network that is none of torchvision's.
+    """
+    for key, usual in (
+        ("hidden_act", "relu"),
+        ("downsample_in_first_stage", False),
+        ("embedding_size", 64),
+    ):
+        if config.get(key, usual) != usual:
+            raise CheckpointError(f"its {key} is {config[key]}, torchvision's {usual}")
+    problem = config.get("problem_type") or "single_label_classification"
+    if problem not in PROBLEMS:
+        raise CheckpointError(f"its problem_type is {problem}: no classes to tell apart")
+    activation = PROBLEMS[problem]
+    variant = Variant(stride_in_1x1=bool(config.get("downsample_in_bottleneck", False)))
+    for name in PROCESSORS:
+        record = read_object(path.with_name(name))
+        record = record.get("image_processor", record)
+        if "image_mean" in record or "do_normalize" in record:
+            prepared = processed(record)
+            return Config("transformers", variant, prepared, f"of {name}", activation)
+    return Config("transformers", variant, activation=activation)
+
+
+def processed(record: Mapping[str, Any]) -> Preprocess:
+    """The preprocessing that an image processor of transformers records.
+
+    Raises:
+        CheckpointError: it does what this program cannot.
+    """
+    size, crop = sides(record.get("size", 224)), sides(record.get("crop_size", 224))
+    kind = record.get("image_processor_type") or record.get("feature_extractor_type") or ""
+    squash = not isinstance(record.get("size"), Mapping) or "shortest_edge" not in record["size"]
+    if str(kind).startswith("ConvNext"):
+        squash = size >= WARPED
+        resize, crop = (size, size) if squash else (int(size / crop_share(record)), size)
+    else:
+        resize, crop = size, crop if record.get("do_center_crop") else size
+        if not squash and not record.get("do_center_crop"):
+            raise CheckpointError("its images are not cropped to one size: unknown here")
+    if not record.get("do_resize", True) or not record.get("do_rescale", True):
+        raise CheckpointError("its images are not resized, or not scaled to 0 … 1: unknown here")
+    normal = record.get("do_normalize", True)
+    scale = 255 * float(record.get("rescale_factor") or 1 / 255)  # of values from 0 to 1
+    mean, std = (record["image_mean"], record["image_std"]) if normal else ((0,) * 3, (1,) * 3)
+    filter_number = record.get("resample", 2)
+    if filter_number not in RESAMPLING:
+        raise CheckpointError(f"its images are resized with filter {filter_number}: unknown here")
+    return Preprocess(
+        resize_size=resize,
+        crop_size=crop,
+        interpolation=RESAMPLING[filter_number],
+        mean=tuple(value / scale for value in mean),
+        std=tuple(value / scale for value in std),
+        squash=squash,
+        floor_crop=True,
+    )
+
+
+def crop_share(record: Mapping[str, Any]) -> float:
+    """Share of the resized side that ConvNextImageProcessor keeps."""
+    return float(record.get("crop_pct") or 224 / 256)
+
+
+def sides(size: Any) -> int:
+    """Pixels of a side.
+
+    Raises:
+        CheckpointError: height and width differ.
+    """
+    if isinstance(size, int):
+        return size
+    if "shortest_edge" in size:
+        return int(size["shortest_edge"])
+    if size["height"] != size["width"]:
+        raise CheckpointError(f"its images are {size['height']}x{size['width']}: squares only")
+    return int(size["height"])

@@ -1,0 +1,122 @@
+"""The mean and deviation of pixels that a training script kept in its checkpoint.
+
+A ``mean`` and a ``std`` in a checkpoint may as well be of targets, of losses or of times. They are
+taken for those of pixels only where they are lists of one number a channel, from 0 to 1 or of the
+size that values from 0 to 255 have, in a place that is called like settings.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from math import isfinite
+from typing import Any
+
+from torch import Tensor
+
+from resnet_cli.checkpoint.metadata.classes import NOT_SEARCHED
+from resnet_cli.checkpoint.metadata.names import unwrapped
+from resnet_cli.checkpoint.tree import Foreign, StateDict, containers, items
+from resnet_cli.errors import CheckpointError
+
+STARTS = ("", "img_", "image_", "norm_", "normalize_", "pixel_")
+"""What people write before ``mean`` and ``std``."""
+
+# fmt: off
+PLACES = frozenset({
+    "", "args", "cfg", "config", "data", "data_config", "data_preprocessor", "dataset",
+    "default_cfg", "hparams", "hyper_parameters", "image", "img_norm_cfg", "input", "meta", "model",
+    "norm", "normalisation", "normalization", "normalize", "options", "opts", "params",
+    "preprocess", "preprocessing", "preprocessor", "pretrained_cfg", "settings", "stats",
+    "transform", "transforms",
+})
+# fmt: on
+"""What dicts of settings are called; the top of a file is called nothing."""
+
+BESIDE = ("interpolation", "color")  # fields of Preprocess that may stand with the two sizes
+SIZES = ("resize_size", "crop_size")
+
+DARKEST = 16  # mean of pixels from 0 to 255: a smaller one is of something else
+MOST_KEYS = 1000  # of a dict of settings
+UNREADABLE = (CheckpointError, OverflowError, RuntimeError, TypeError, ValueError)
+
+
+def find_statistics(tree: Any, channels: int) -> tuple[dict[str, Any], str] | None:
+    """Find the mean and deviation that pixels are to be normalised with.
+
+    Args:
+        tree: of a file.
+        channels: of the network's input.
+
+    Returns:
+        Fields of ``Preprocess``, and where they stood; with them, where both sizes stand beside
+        the two under their names in ``Preprocess``, these and what is with them. None where there
+        are none.
+    """
+    for path, container in settings(tree):
+        values = {key.lower(): value for key, value in items(container)}
+        for start in STARTS:
+            pair = [numbers(values.get(start + name), channels) for name in ("mean", "std")]
+            found = scaled(*pair)
+            if found is not None:
+                where = f"{path}.{start}mean" if path else f"{start}mean"
+                return {**beside(values), "mean": found[0], "std": found[1]}, where
+    return None
+
+
+def settings(tree: Any) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    """Yield the dicts and transforms in a file by which a training prepares its pictures."""
+    for path, container in containers(tree):
+        words = path.lower().split(".")
+        if NOT_SEARCHED & set(words) or isinstance(container, StateDict):
+            continue
+        if not isinstance(container, Mapping | list | tuple) or len(container) > MOST_KEYS:
+            continue
+        if isinstance(container, Mapping) and words[-1] in PLACES:
+            yield path, container
+        for key, value in items(container):
+            place = f"{path}.{key}".strip(".")
+            if isinstance(value, Foreign) and value.kind == "Normalize" and is_transform(place):
+                yield place, value.attributes
+
+
+def is_transform(place: str) -> bool:
+    """Whether something is one of the transforms of pictures, by where it is kept."""
+    words = place.lower()
+    return "target" not in words and ("transform" in words or "normali" in words)
+
+
+def numbers(value: Any, channels: int) -> list[float] | None:
+    """A list of one number a channel, however it is kept; None for anything else."""
+    with suppress(*UNREADABLE):
+        tensor = value.tensor() if isinstance(value, Foreign) else value
+        if isinstance(tensor, Tensor):
+            value = (
+                tensor.flatten().tolist() if tensor.numel() == channels and tensor.ndim else None
+            )
+        found = unwrapped(value)
+        if isinstance(found, list) and len(found) == channels:
+            kinds = {type(number) for number in found}
+            if kinds <= {int, float} and all(map(isfinite, found)):
+                return [float(number) for number in found]
+    return None
+
+
+def scaled(
+    mean: list[float] | None, std: list[float] | None
+) -> tuple[list[float], list[float]] | None:
+    """Mean and deviation of values from 0 to 1, also where they are of values from 0 to 255."""
+    if mean is None or std is None or min(mean) < 0 or min(std) <= 0:
+        return None
+    if max(mean) <= 1 and max(std) <= 1:
+        return mean, std
+    if min(mean) >= DARKEST and min(std) >= 1 and max(mean + std) <= 255:
+        return [number / 255 for number in mean], [number / 255 for number in std]
+    return None
+
+
+def beside(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Other fields of ``Preprocess`` among settings: sizes, both or none, and orders of colours."""
+    reversed_colours = values.get("to_rgb") is False or values.get("format") == "BGR"
+    found: dict[str, Any] = {"color": "bgr"} if reversed_colours else {}
+    if all(type(values.get(name)) is int for name in SIZES):
+        found |= {name: values[name] for name in (*SIZES, *BESIDE) if name in values}
+    return found

@@ -1,0 +1,313 @@
+"""The weights of a file -> the network that they are of, every tensor in its place."""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+from torchvision.models import ResNet
+
+from resnet_cli.checkpoint.network.activations import ENDS
+from resnet_cli.checkpoint.network.architectures import DILATED, Architecture, Head, Variant, build
+from resnet_cli.checkpoint.network.beside import Applied, Beside, is_bookkeeping, sort_out
+from resnet_cli.checkpoint.network.detect import Detected, detect
+from resnet_cli.checkpoint.network.facts import (
+    parts_of,
+    require_same,
+    variant_of,
+    with_biases_folded,
+    with_shortcuts_complete,
+    with_statistics,
+    with_usual_eps,
+)
+from resnet_cli.checkpoint.network.heads import FoundHead, find_head
+from resnet_cli.checkpoint.network.kinds import GENERALISED
+from resnet_cli.checkpoint.network.outputs import divided, find_end, require_known_code
+from resnet_cli.checkpoint.network.weights import Weights
+from resnet_cli.checkpoint.tree import Part
+from resnet_cli.errors import CheckpointError
+from resnet_cli.text import amount
+
+PRETEXTS = re.compile(
+    r"(^|\.)(queue|queue_ptr|encoder_[qk]|base_encoder|momentum_encoder|predictor|projector"
+    r"|projection_head|projection|prototypes|online_network|target_network|online_encoder"
+    r"|target_encoder)(\.|$)|(^|\.)last_layer\.weight$"
+)
+"""Names beside networks that learned without labels: what they have for a head tells no classes."""
+
+SECOND = re.compile(r"(?:.*\.)?(?:fc|classifier|head|cls|linear)_?[2-9]\.weight")
+"""Names of another head beside the first, where it has another number of outputs."""
+
+PROJECTED = (64, 128, 256)  # numbers that contrastive learning compares pictures by
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A network, as its file has it."""
+
+    architecture: Architecture
+    in_channels: int
+    head: Head  # empty for a backbone alone
+    assumed: bool  # whether the activations of the head are a convention
+    variant: Variant
+    state: dict[str, Tensor] = field(repr=False)  # under torchvision's names
+    applied: Applied  # what beside backbone and head is used
+    end: str | None  # softmax or sigmoid, where the file says how its outputs end
+    unused: tuple[str, ...]  # tensors of the container that nothing uses and nothing explains
+    pretext: str | None  # a name that only networks have which learned without labels
+    blank: ResNet = field(repr=False)  # without weights
+    build: Callable[[], ResNet] = field(repr=False)  # another such
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the head; 0 without one."""
+        sizes = [layer.size_out for layer in self.head if layer.size_out]
+        return sizes[-1] if sizes else 0
+
+    @property
+    def projects(self) -> bool:
+        """Whether the head is the usual one of contrastive learning: F to F, and to few numbers."""
+        kinds = [layer.kind for layer in self.head]
+        return (
+            kinds == ["linear", "relu", "linear"]
+            and self.head[0].size_in == self.head[0].size_out
+            and self.num_classes in PROJECTED
+        )
+
+
+def find_network(weights: Weights, *, default: Variant | None, dilated: bool) -> Found:
+    """Find out what network the weights are of.
+
+    Args:
+        weights: of a file.
+        default: how it computes where only another file says it; None for what its layout says.
+        dilated: the user says that layer3 and layer4 dilate.
+
+    Raises:
+        CheckpointError: none of torchvision's ResNets, or not all of its tensors fit.
+    """
+    backbone, others = weights.backbone()
+    detected = detect(backbone)
+    told = default or weights.layout.default
+    beside = sort_out(weights, others, detected.in_channels)
+    applied = beside.applied
+    head = head_of(weights, beside.rest, detected)
+    end = find_end(weights.parts, head) if head.layers else None
+    require_known_code(weights.parts, head, beside, end)
+    ours, around = parts_of(outside(weights.parts, head.root), weights.prefix, weights.layout)
+    usual = replace(told, dilated=DILATED) if dilated else told
+    variant = variant_of(detected.architecture, ours, without_ends(around), usual)
+    variant = replace(variant, **pools(weights, head, applied, detected.features))
+    complete = {**completed(backbone, weights, ours), **learned(head, applied)}
+    pretext = pretext_of(weights, sizes_out(head.layers))
+    unused = beside.unused(head.names)
+    if head.layers and not pretext:
+        require_end(head, detected, beside, unused)
+    build_another = partial(
+        build,
+        detected.architecture.name,
+        in_channels=detected.in_channels,
+        head=head.layers or None,
+        variant=variant,
+    )
+    blank = build_another()
+    require_same(blank, ours)
+    names = list(blank.state_dict()) if head.layers else backbone_names(blank)
+    # what learns without labels has more than one network in it
+    strangers = [] if pretext else beside.strangers(unused)
+    require_whole(detected.architecture.name, names, complete)
+    require_fit(blank, names, complete, strangers)
+    return Found(
+        architecture=detected.architecture,
+        in_channels=detected.in_channels,
+        head=head.layers,
+        assumed=head.assumed,
+        variant=variant,
+        state=complete,
+        applied=applied,
+        end=end,
+        unused=tuple(unused),
+        pretext=pretext,
+        blank=blank,
+        build=build_another,
+    )
+
+
+def outside(parts: Mapping[str, Part], root: str) -> dict[str, Part]:
+    """The parts of a network without those of its head."""
+    return {name: part for name, part in parts.items() if not is_under(name, root)}
+
+
+def sizes_out(head: Head) -> set[int]:
+    """Numbers that come out of the layers of a head."""
+    return {layer.size_out for layer in head if layer.size_out}
+
+
+def pretext_of(weights: Weights, sizes: set[int]) -> str | None:
+    """Return the first name that says that a network learned without labels, or None."""
+    for name in filter(PRETEXTS.search, weights.tensors):
+        layer, _, own = name.rpartition(".")
+        biased = layer.endswith("last_layer") and f"{layer}.bias" in weights.tensors
+        queue = own.startswith("queue") and not sizes & set(weights.tensors[name].shape)
+        if not biased and not queue:
+            return name
+    return None
+
+
+def without_ends(around: Mapping[str, Part]) -> dict[str, Part]:
+    """The parts around a backbone without what is read off them elsewhere: ends, and last pools."""
+    return {
+        name: part
+        for name, part in around.items()
+        if "." in name or not (part.kind in ENDS or GENERALISED.search(part.kind))
+    }
+
+
+def pools(weights: Weights, head: FoundHead, applied: Applied, features: int) -> dict[str, Any]:
+    """Fields of a variant that say how features are pooled.
+
+    Raises:
+        CheckpointError: in a way that is not known here.
+    """
+    doubled = takes_both_pools(weights, head, features)
+    if applied.exponent is None:
+        return {"concat_pool": doubled}
+    name, exponent = applied.exponent
+    if doubled or len(exponent) not in (1, features):
+        raise CheckpointError(
+            f"its last pool has {amount(len(exponent), 'exponent')} ({name}): a generalised mean "
+            f"of {features} features has one, or one for each"
+        )
+    return {"exponents": len(exponent)}
+
+
+def learned(head: FoundHead, applied: Applied) -> dict[str, Tensor]:
+    """The tensors behind a backbone: those of its head, and the exponent of its last pool."""
+    state = dict(head.state)
+    if head.layers and applied.temperature is not None:
+        state = divided(head, applied.temperature)
+    if applied.exponent is not None:
+        state["avgpool.p"] = applied.exponent[1]
+    return state
+
+
+def require_end(
+    head: FoundHead, detected: Detected, beside: Beside, unused: Mapping[str, Tensor]
+) -> None:
+    """Refuse half a network: a layer behind the head that was found, before it, or its rival.
+
+    Raises:
+        CheckpointError: names the layer.
+    """
+    features, channels = detected.features, detected.in_channels
+    outputs = [layer.size_out for layer in head.layers if layer.size_out]
+    for name, tensor in unused.items():
+        if is_bookkeeping(name) and not name.endswith("weight"):
+            continue
+        is_layer = tensor.ndim == 2 or (tensor.ndim == 4 and tensor.shape[2:] == (1, 1))
+        if not is_layer or not tensor.is_floating_point():
+            continue
+        size_out, size_in = tensor.shape[:2]
+        second = beside.is_branch(name) or (
+            SECOND.fullmatch(name) is not None and size_out not in {1, features, outputs[-1]}
+        )
+        if size_in in outputs or (features in (size_in, size_out) and not second):
+            raise CheckpointError(
+                f"its head does not end with {head.root}: {name} is behind it or beside it, and "
+                "how the two belong together is not in the file"
+            )
+    beside.require_idle(unused, head.names, features=features, channels=channels)
+
+
+def takes_both_pools(weights: Weights, head: FoundHead, features: int) -> bool:
+    """Whether a head takes the maxima of the features beside their averages.
+
+    Raises:
+        CheckpointError: it takes the features of two networks.
+    """
+    sizes = [layer.size_in for layer in head.layers if layer.size_in]
+    doubled = sizes[:1] == [2 * features]
+    if doubled and weights.twins and not f"{head.root}.".startswith(weights.prefix):
+        both = f"{weights.prefix[:-1]} and {weights.twins[0][:-1]}"
+        raise CheckpointError(f"its head {head.root} takes the features of two networks, {both}")
+    return doubled
+
+
+def is_under(name: str, root: str) -> bool:
+    """Whether a module is the root of a head, or in it."""
+    return bool(root) and (name == root or name.startswith(f"{root}."))
+
+
+NO_HEAD = FoundHead("", (), {}, frozenset())
+
+
+def head_of(weights: Weights, others: Mapping[str, Tensor], detected: Detected) -> FoundHead:
+    """The head of a network; one without layers where there is none."""
+    found = find_head(
+        others,
+        weights.parts,
+        prefix=weights.prefix,
+        features=detected.features,
+        places=weights.layout.heads,
+    )
+    return found or NO_HEAD
+
+
+def completed(
+    backbone: Mapping[str, Tensor], weights: Weights, ours: Mapping[str, Part]
+) -> dict[str, Tensor]:
+    """The tensors of a backbone in the form that torchvision's network has.
+
+    Raises:
+        CheckpointError: they have no such form.
+    """
+    state = dict(backbone)
+    if weights.layout.only_scales:
+        state = with_statistics(state)
+    if weights.layout.plain_shortcuts:
+        state = with_shortcuts_complete(state)
+    return with_usual_eps(with_biases_folded(state), ours)
+
+
+def backbone_names(network: ResNet) -> list[str]:
+    """Names of all tensors but the head's."""
+    return [name for name in network.state_dict() if not name.startswith("fc.")]
+
+
+def require_whole(model: str, names: Iterable[str], state: Mapping[str, Tensor]) -> None:
+    """Refuse a network that lacks tensors; counters change no prediction.
+
+    Raises:
+        CheckpointError: names the first that is missing.
+    """
+    missing = [n for n in names if n not in state and not n.endswith("num_batches_tracked")]
+    if missing:
+        raise CheckpointError(f"it is not whole: {first(missing)} missing from its {model}")
+
+
+def require_fit(
+    blank: ResNet, names: Collection[str], state: Mapping[str, Tensor], strangers: list[str]
+) -> None:
+    """Refuse tensors that are not exactly those of the network.
+
+    Raises:
+        CheckpointError: one is left over, or of another shape; the message names it.
+    """
+    wanted = {name: tensor.shape for name, tensor in blank.state_dict().items() if name in names}
+    extra = [name for name in state if name not in wanted] + strangers
+    if extra:
+        raise CheckpointError(f"it holds more than a ResNet: {first(extra)} left over")
+    for name, shape in wanted.items():
+        if name in state and state[name].shape != shape:
+            raise CheckpointError(
+                f"{name} has the shape {list(state[name].shape)} in place of {list(shape)}"
+            )
+
+
+def first(names: list[str]) -> str:
+    """The first of several names, and how many more there are."""
+    if len(names) == 1:
+        return f"{names[0]} is"
+    return f"{names[0]} and {len(names) - 1} more are"

@@ -1,0 +1,261 @@
+"""How other systems name the tensors of a ResNet: LAYOUTS, in terms of torchvision's names."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from resnet_cli.checkpoint.network.architectures import PLAIN, Variant
+
+KINDS = "weight|bias|running_mean|running_var|num_batches_tracked"
+END = rf"\.({KINDS})"
+
+Rule = tuple[str, str]  # a pattern of names, and torchvision's name with its groups
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way of naming.
+
+    A name that matches a rule belongs to the backbone; ``{stage}`` in the replacement is the last
+    group of digits named so, as a stage of torchvision, and ``{block}`` a block's number.
+    """
+
+    name: str
+    landmark: str  # every network of this layout has it; what stands before it is the prefix
+    rules: tuple[Rule, ...]
+    heads: tuple[str, ...] = ()  # where its head is, beside the usual places
+    stem: str | None = None  # a tensor beside the landmark, where numbers alone are ambiguous
+    first_stage: int = 1  # what it calls torchvision's layer1
+    default: Variant = PLAIN  # where the file does not say it
+    plain_shortcuts: bool = False  # its projections have no batch norm
+    only_scales: bool = False  # its batch norms are factors and summands, without statistics
+
+    @cached_property
+    def patterns(self) -> tuple[tuple[re.Pattern[str], str], ...]:
+        """The rules, compiled."""
+        return tuple((re.compile(pattern + END), target) for pattern, target in self.rules)
+
+    def translate(self, name: str) -> str | None:
+        """Torchvision's name of a tensor; None when it is not of the backbone."""
+        for pattern, target in self.patterns:
+            match = pattern.fullmatch(name)
+            if match:
+                found = match.groupdict()
+                stage = int(found.get("stage") or 0) - self.first_stage + 1
+                block = block_number(found.get("block") or "0")
+                start = target.format(stage=stage, block=block, **unnamed(match))
+                return f"{start}.{match.groups()[-1]}"
+        return None
+
+
+def unnamed(match: re.Match[str]) -> dict[str, str]:
+    """The groups that a target names besides stage and block."""
+    return {
+        name: text
+        for name, text in match.groupdict(default="").items()
+        if name not in ("stage", "block")
+    }
+
+
+def block_number(text: str) -> int:
+    """Number of a block from 0: itself, or Caffe's letter, or the number behind its b."""
+    if text.isdigit():
+        return int(text)
+    return int(text[1:]) if len(text) > 1 else ord(text) - ord("a")
+
+
+STAGE_4 = r"(?P<stage>[1-4])"
+BLOCK = r"(?P<block>\d{1,3})"
+
+LAYOUTS = (
+    Layout(
+        "torchvision",
+        "layer1.0.conv1.weight",
+        (
+            (r"(?P<stem>conv1|bn1)", "{stem}"),
+            (
+                rf"layer{STAGE_4}\.{BLOCK}\.(?P<part>(?:conv|bn)[123])",
+                "layer{stage}.{block}.{part}",
+            ),
+            (
+                rf"layer{STAGE_4}\.{BLOCK}\.(?:downsample|shortcut)\.(?P<part>[01])",
+                "layer{stage}.{block}.downsample.{part}",
+            ),
+        ),
+    ),
+    Layout(  # nn.Sequential(*resnet.children()), which fastai cuts as well
+        "sequential",
+        "4.0.conv1.weight",
+        (
+            (r"0", "conv1"),
+            (r"1", "bn1"),
+            (
+                rf"(?P<stage>[4-7])\.{BLOCK}\.(?P<part>(?:conv|bn)[123]|downsample\.[01])",
+                "layer{stage}.{block}.{part}",
+            ),
+        ),
+        stem="0.weight",
+        first_stage=4,
+    ),
+    Layout(  # Dive into Deep Learning: Sequential(b1, b2, b3, b4, b5, …), without names
+        "d2l",
+        "1.0.conv1.weight",
+        (
+            (r"0\.0", "conv1"),
+            (r"0\.1", "bn1"),
+            (rf"{STAGE_4}\.{BLOCK}\.(?P<part>(?:conv|bn)[12])", "layer{stage}.{block}.{part}"),
+            (rf"{STAGE_4}\.{BLOCK}\.conv3", "layer{stage}.{block}.downsample.0"),
+        ),
+        heads=("7", "last.2"),
+        stem="0.0.weight",
+        plain_shortcuts=True,
+    ),
+    Layout(  # the same in its second edition, with names from b2 on
+        "d2l",
+        "b2.0.conv1.weight",
+        (
+            (r"(?:0|b1)\.0", "conv1"),
+            (r"(?:0|b1)\.1", "bn1"),
+            (
+                rf"b(?P<stage>[2-5])\.{BLOCK}\.(?P<part>(?:conv|bn)[12])",
+                "layer{stage}.{block}.{part}",
+            ),
+            (rf"b(?P<stage>[2-5])\.{BLOCK}\.conv3", "layer{stage}.{block}.downsample.0"),
+        ),
+        heads=("last.2", "last"),
+        first_stage=2,
+        plain_shortcuts=True,
+    ),
+    Layout(  # the book's Chinese edition for PyTorch, which names the stages and not the stem
+        "d2l",
+        "resnet_block1.0.conv1.weight",
+        (
+            (r"0", "conv1"),
+            (r"1", "bn1"),
+            (
+                rf"resnet_block{STAGE_4}\.{BLOCK}\.(?P<part>(?:conv|bn)[12])",
+                "layer{stage}.{block}.{part}",
+            ),
+            (rf"resnet_block{STAGE_4}\.{BLOCK}\.conv3", "layer{stage}.{block}.downsample.0"),
+        ),
+        heads=("fc.1",),
+        stem="0.weight",
+        plain_shortcuts=True,
+    ),
+    Layout(
+        "transformers",
+        "encoder.stages.0.layers.0.layer.0.convolution.weight",
+        (
+            (r"embedder\.embedder\.convolution", "conv1"),
+            (r"embedder\.embedder\.normalization", "bn1"),
+            *(
+                (
+                    rf"encoder\.stages\.(?P<stage>[0-3])\.layers\.{BLOCK}\.{theirs}",
+                    f"layer{{stage}}.{{block}}.{ours}",
+                )
+                for theirs, ours in (
+                    (r"layer\.0\.convolution", "conv1"),
+                    (r"layer\.0\.normalization", "bn1"),
+                    (r"layer\.1\.convolution", "conv2"),
+                    (r"layer\.1\.normalization", "bn2"),
+                    (r"layer\.2\.convolution", "conv3"),
+                    (r"layer\.2\.normalization", "bn3"),
+                    (r"shortcut\.convolution", "downsample.0"),
+                    (r"shortcut\.normalization", "downsample.1"),
+                )
+            ),
+        ),
+        heads=("classifier.1",),
+        first_stage=0,
+    ),
+    Layout(
+        "detectron2",
+        "res2.0.conv1.weight",
+        (
+            (r"stem\.conv1", "conv1"),
+            (r"stem\.conv1\.norm", "bn1"),
+            (
+                rf"res(?P<stage>[2-5])\.{BLOCK}\.conv(?P<part>[123])",
+                "layer{stage}.{block}.conv{part}",
+            ),
+            (
+                rf"res(?P<stage>[2-5])\.{BLOCK}\.conv(?P<part>[123])\.norm",
+                "layer{stage}.{block}.bn{part}",
+            ),
+            (rf"res(?P<stage>[2-5])\.{BLOCK}\.shortcut", "layer{stage}.{block}.downsample.0"),
+            (rf"res(?P<stage>[2-5])\.{BLOCK}\.shortcut\.norm", "layer{stage}.{block}.downsample.1"),
+        ),
+        heads=("linear",),
+        first_stage=2,
+    ),
+    Layout(  # the files of Caffe, and what was copied out of them under the same names
+        "caffe",
+        "res2a_branch2a.weight",
+        (
+            (r"conv1", "conv1"),
+            (r"(?:bn|scale)_conv1", "bn1"),
+            *(
+                (
+                    rf"{theirs}(?P<stage>[2-5])(?P<block>[a-z]\d{{0,3}})_branch{branch}",
+                    f"layer{{stage}}.{{block}}.{ours}",
+                )
+                for branch, conv, norm in (
+                    ("1", "downsample.0", "downsample.1"),
+                    ("2a", "conv1", "bn1"),
+                    ("2b", "conv2", "bn2"),
+                    ("2c", "conv3", "bn3"),
+                )
+                for theirs, ours in (("res", conv), ("(?:bn|scale)", norm))
+            ),
+        ),
+        heads=("fc1000",),
+        first_stage=2,
+        default=Variant(stride_in_1x1=True, ceil_pool=True),
+    ),
+    Layout(  # the blobs of Detectron, from MSRA's files for Caffe
+        "msra",
+        "res2_0_branch2a.weight",
+        (
+            (r"conv1", "conv1"),
+            (r"res_conv1_bn", "bn1"),
+            *(
+                (
+                    rf"res(?P<stage>[2-5])_{BLOCK}_branch{branch}{theirs}",
+                    f"layer{{stage}}.{{block}}.{ours}",
+                )
+                for branch, conv, norm in (
+                    ("1", "downsample.0", "downsample.1"),
+                    ("2a", "conv1", "bn1"),
+                    ("2b", "conv2", "bn2"),
+                    ("2c", "conv3", "bn3"),
+                )
+                for theirs, ours in (("", conv), ("_bn", norm))
+            ),
+        ),
+        heads=("fc1000", "pred"),
+        first_stage=2,
+        default=Variant(stride_in_1x1=True),
+        only_scales=True,
+    ),
+)
+"""Layouts in the order they are tried."""
+
+BLOBS = {"w": "weight", "s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}
+"""How Caffe2 ends the names of what a layer has."""
+
+
+def with_dots(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The blobs of Caffe2 as tensors are named: ``conv1_w`` as ``conv1.weight``; all else as it is.
+
+    What training keeps beside them is left out.
+    """
+    if "conv1_w" not in tensors:
+        return tensors
+    split = {name: name.rpartition("_") for name in tensors if not name.endswith("_momentum")}
+    return {
+        f"{layer}.{BLOBS[end]}" if end in BLOBS else name: tensors[name]
+        for name, (layer, _, end) in split.items()
+    }

@@ -1,0 +1,160 @@
+"""Which network of a file its names say is meant, and the wrappers inside names."""
+
+import re
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from os.path import commonprefix
+
+from torch import Tensor
+
+from resnet_cli.checkpoint.tree import Part
+from resnet_cli.errors import CheckpointError
+
+WRAPPERS = frozenset(
+    {"_checkpoint_wrapped_module", "_forward_module", "_fpw_module", "_fsdp_wrapped_module",
+     "_module", "_orig_mod", "_original_module", "mod", "module"}
+)  # fmt: skip
+"""Where torch.compile, DistributedDataParallel, FSDP, activation checkpointing, Lightning Fabric
+and Opacus keep the module that they wrap."""
+
+
+def unwrapped(name: str) -> str:
+    """Return a name without any wrappers."""
+    return ".".join(word for word in name.split(".") if word not in WRAPPERS)
+
+
+def prefix_of(name: str, ending: str) -> str | None:
+    """Return what stands before an ending of a name, with its dot.
+
+    Args:
+        name: which may have wrappers anywhere.
+        ending: without any.
+
+    Returns:
+        The beginning as it is in the name, its own wrappers included; None where the name does not
+        end so.
+    """
+    words, wanted = name.split("."), ending.split(".")
+    while words and wanted:
+        word = words.pop()
+        if word == wanted[-1]:
+            wanted.pop()
+        elif word not in WRAPPERS:
+            return None
+    if wanted:
+        return None
+    return ".".join([*words, ""]) if words else ""
+
+
+def shortened(name: str, prefix: str) -> str:
+    """Take wrappers out of a name, but for those that the prefix of the network has as well."""
+    start = common(name, prefix)
+    return start + unwrapped(name.removeprefix(start))
+
+
+def common(name: str, prefix: str) -> str:
+    """Return the modules that a name and a prefix begin with."""
+    shared = commonprefix([name, prefix])  # noqa: RUF071 - cut at a dot in the next line
+    return shared[: shared.rfind(".") + 1]
+
+
+def unwrapped_tensors(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Take wrappers out of the names of tensors around a network of that prefix.
+
+    A name stays as it is where the short one exists: then the wrapper tells two networks apart.
+    """
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        short = shortened(name, prefix)
+        found[name if short in tensors or short in found else short] = tensor
+    return found
+
+
+def unwrapped_parts(parts: Mapping[str, Part], prefix: str) -> dict[str, Part]:
+    """Put modules in the places of their wrappers, which stand before them."""
+    return {shortened(name, prefix): part for name, part in parts.items()}
+
+
+class Role(IntEnum):
+    """What weights are beside the others of their file."""
+
+    AVERAGE = 0  # of the raw ones, over time
+    PLAIN = 1
+    RAW = 2  # named as such, as there is an average
+    SPARE = 3  # of a network that only helps to train another
+
+
+WORDS: Mapping[Role, frozenset[str]] = {
+    Role.AVERAGE: frozenset({"average", "averaged", "avg", "ema", "polyak", "shadow", "swa"}),
+    Role.RAW: frozenset({"current", "online", "raw"}),
+    Role.SPARE: frozenset({"backup", "collected", "momentum", "target", "teacher"}),
+}
+"""Words by which a role is known, the most telling first."""
+
+ORDER: Mapping[bool, tuple[Role, ...]] = {
+    True: (Role.AVERAGE, Role.PLAIN, Role.RAW, Role.SPARE),
+    False: (Role.RAW, Role.PLAIN, Role.AVERAGE, Role.SPARE),
+}
+"""Roles in the order in which they are wanted: with a preference for averages, and without."""
+
+USUAL = frozenset(
+    {"backbone", "base", "encoder", "encoder_q", "model", "model_state", "model_state_dict",
+     "module", "net", "network", "state_dict", "student", "weights"}
+)  # fmt: skip
+"""What people call the weights that count."""
+
+
+def role_of(path: str) -> Role:
+    """Return the role that a path of keys speaks of; the innermost key that says it decides."""
+    for key in reversed(path.split(".")):
+        words = set(words_of(key))
+        for role, known in WORDS.items():
+            if words & known:
+                return role
+    return Role.PLAIN
+
+
+def words_of(key: str) -> list[str]:
+    """Split a key into its words, in small letters: emaModel, ema_model and EMA-Model alike."""
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", key)
+    return re.findall(r"[a-z]+", parted.lower())
+
+
+def best_of(paths: Sequence[str], roles: Sequence[Role], *, ema: bool) -> int:
+    """Choose among several weights.
+
+    Args:
+        paths: of keys, which differ; at least one.
+        roles: of each.
+        ema: prefer an average.
+
+    Returns:
+        The place of the chosen one.
+
+    Raises:
+        CheckpointError: several that are named alike, as ``net1`` and ``net2`` are.
+    """
+    role = min(roles, key=ORDER[ema].index)
+    wanted = [index for index, own in enumerate(roles) if own == role]
+    first = wanted[0]
+    rivals = {index: key for index in wanted[1:] if (key := rival(paths[first], paths[index]))}
+    if not rivals:
+        return first
+    keys = {first: rival(paths[next(iter(rivals))], paths[first]), **rivals}
+    usual = [index for index, key in keys.items() if key in USUAL]
+    if usual:
+        return usual[0]
+    raise CheckpointError(
+        f"it holds several networks ({', '.join(paths[index] for index in keys)}): choose one "
+        f"with --state-key {paths[first]}"
+    )
+
+
+def rival(path: str, other: str) -> str | None:
+    """Return the one key in which another path differs; None where it differs otherwise."""
+    if not path or not other:
+        return None
+    pairs = list(zip(path.split("."), other.split("."), strict=False))
+    apart = [theirs for own, theirs in pairs if own != theirs]
+    alike = path.count(".") == other.count(".") and len(apart) == 1
+    return apart[0].lower() if alike else None

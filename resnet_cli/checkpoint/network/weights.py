@@ -1,0 +1,310 @@
+"""Where in a file the weights are: found by content, whatever the keys around them are called."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice, product
+from typing import Any
+
+from torch import Tensor
+
+from resnet_cli.checkpoint.network.layouts import LAYOUTS, Layout, with_dots
+from resnet_cli.checkpoint.network.naming import (
+    Role,
+    best_of,
+    common,
+    prefix_of,
+    role_of,
+    unwrapped,
+    unwrapped_parts,
+    unwrapped_tensors,
+)
+from resnet_cli.checkpoint.network.parametrized import computed, plain_name, without_profilers
+from resnet_cli.checkpoint.tree import (
+    Foreign,
+    Part,
+    StateDict,
+    containers,
+    items,
+    plain,
+    tensors_in,
+)
+from resnet_cli.errors import CheckpointError
+from resnet_cli.text import first_few
+
+log = logging.getLogger("resnet_cli")
+
+FEWEST = 50  # tensors by which a ResNet is known that lacks its landmark; a resnet18 has 102
+
+MOST = 100  # networks in a file that are told apart
+
+VOWELS = ("a", "e", "i", "o")
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The tensors of one network, and those that stand around it."""
+
+    layout: Layout
+    state_key: str  # where they were, as a path of keys; empty for the top of the file
+    prefix: str  # that was taken off each name, such as "module."
+    tensors: Mapping[str, Tensor] = field(repr=False)  # of the whole container, full names
+    parts: Mapping[str, Part] = field(repr=False)  # what the file says of modules, full names
+    notes: tuple[str, ...] = ()  # how its tensors were computed, in words
+    twins: tuple[str, ...] = ()  # prefixes of other networks in the container, which are left out
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What ``--state-key`` may call these weights; the first tells them from all others."""
+        inner = self.prefix.rstrip(".")
+        return ".".join(filter(None, (self.state_key, inner))), self.state_key, inner
+
+    @property
+    def title(self) -> str:
+        """The name that tells these weights from all others."""
+        return self.names[0] or "the top level"
+
+    @property
+    def identity(self) -> tuple[int, ...]:
+        """The same for weights that the file has once, and under several names."""
+        first = (t for name, t in self.tensors.items() if name.startswith(self.prefix))
+        return tuple(tensor.data_ptr() for tensor in first)
+
+    @property
+    def role(self) -> Role:
+        """What they are beside other weights of the file."""
+        outer, inside, _ = self.prefix.partition("module.")
+        if inside and f"{outer}n_averaged" in self.tensors:  # of torch's AveragedModel
+            return Role.AVERAGE
+        return role_of(self.names[0])
+
+    def is_called(self, key: str) -> bool:
+        """Whether ``--state-key`` may call these weights so, or the module that they are in."""
+        return any(f"{name}.".startswith(f"{key}.") for name in self.names)
+
+    def backbone(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Tensors of the backbone under torchvision's names, and all others under full names.
+
+        Raises:
+            CheckpointError: two tensors of one name, which cannot both be right.
+        """
+        ours: dict[str, Tensor] = {}
+        others = {}
+        for name, tensor in self.tensors.items():
+            inside = name.startswith(self.prefix)
+            known = self.layout.translate(name.removeprefix(self.prefix)) if inside else None
+            if known is None:
+                others[name] = tensor
+            elif known in ours:
+                raise CheckpointError(f"it holds {known} twice")
+            else:
+                ours[known] = tensor
+        return ours, others
+
+
+def find_weights(tree: Any, *, state_key: str | None, ema: bool) -> Weights:
+    """Pick the weights of a file.
+
+    Args:
+        tree: what the file holds.
+        state_key: choose those whose key, or prefix, is this.
+        ema: prefer an exponential moving average where there is one.
+
+    Raises:
+        CheckpointError: none, none under ``state_key``, or several that nothing tells apart; the
+            message names what there is.
+    """
+    found = list(islice(candidates(tree), MOST))
+    if not found:
+        raise CheckpointError(incomplete(tree) or f"no ResNet in it: {inventory(tree)}")
+    if state_key is not None:
+        named = [weights for weights in found if state_key in weights.names]
+        chosen = named or [weights for weights in found if weights.is_called(state_key)]
+        if not chosen:
+            raise CheckpointError(f"no weights under {state_key!r}: there are {listed(found)}")
+        return complete(preferred(chosen, tree, ema=ema), found)
+    weights = preferred(found, tree, ema=ema)
+    if len(found) > 1:
+        log.info(
+            "several weights (%s): took %s; --state-key takes others", listed(found), weights.title
+        )
+    return complete(weights, found)
+
+
+def preferred(found: Sequence[Weights], tree: Any, *, ema: bool) -> Weights:
+    """Choose among weights by their names.
+
+    Raises:
+        CheckpointError: the names do not tell which.
+    """
+    different: dict[tuple[int, ...], Weights] = {}
+    for weights in found:
+        different.setdefault(weights.identity, weights)
+    found = list(different.values())
+    roles = [weights.role for weights in found]
+    # OpenMMLab's hook swaps the two in the file: what stands under "ema" goes on with training
+    if isinstance(tree, Mapping) and {"ema_state_dict", "message_hub"} <= tree.keys():
+        roles = [SWAPPED.get(role, role) for role in roles]
+    return found[best_of([weights.names[0] for weights in found], roles, ema=ema)]
+
+
+SWAPPED = {Role.AVERAGE: Role.PLAIN, Role.PLAIN: Role.AVERAGE}
+
+
+def complete(weights: Weights, found: Sequence[Weights]) -> Weights:
+    """Bring chosen weights into the form of the network, with what they lack from the others.
+
+    Raises:
+        CheckpointError: tensors that have no such form.
+    """
+    whole = settled(weights)
+    if weights.role != Role.AVERAGE or any(map(is_statistic, whole.tensors)):
+        return whole
+    for other in found:
+        statistics = {
+            f"{weights.prefix}{name.removeprefix(other.prefix)}": tensor
+            for name, tensor in unwrapped_tensors(other.tensors, other.prefix).items()
+            if is_statistic(name) and name.startswith(other.prefix)
+        }
+        if other.role != Role.AVERAGE and statistics:
+            note = f"the average has no batch-norm statistics: taken from {other.title}"
+            return replace(
+                whole,
+                tensors={**whole.tensors, **statistics},
+                notes=(*whole.notes, note),
+            )
+    return whole
+
+
+def is_statistic(name: str) -> bool:
+    """Whether a tensor is a statistic of a batch norm, which averages of parameters leave out."""
+    return name.endswith((".running_mean", ".running_var"))
+
+
+def settled(weights: Weights) -> Weights:
+    """Give tensors the names and the form that they have in a network without wrappers.
+
+    Other networks in the container are left out.
+
+    Raises:
+        CheckpointError: tensors that have no such form.
+    """
+    tensors = unwrapped_tensors(without_profilers(weights.tensors), weights.prefix)
+    twins = tuple(dict.fromkeys(twins_of(tensors, weights.prefix)))
+    alone = {name: t for name, t in tensors.items() if not is_of(name, twins, weights.prefix)}
+    plain_ones, notes = computed(alone)
+    parts = unwrapped_parts(weights.parts, weights.prefix)
+    return replace(weights, tensors=plain_ones, parts=parts, notes=notes, twins=twins)
+
+
+def twins_of(tensors: Mapping[str, Tensor], prefix: str) -> Iterator[str]:
+    """Yield the modules that hold other networks than that of a prefix."""
+    for _, other in prefixes(tensors)[:MOST]:
+        if other != prefix:
+            shared = common(other, prefix)
+            own = other.removeprefix(shared).partition(".")[0]
+            yield f"{shared}{own}." if own else shared
+
+
+def is_of(name: str, twins: tuple[str, ...], prefix: str) -> bool:
+    """Whether a tensor is in one of the modules, and not in a network that is in them."""
+    inside = [twin for twin in twins if name.startswith(twin)]
+    return any(len(twin) > len(prefix) or not name.startswith(prefix) for twin in inside)
+
+
+def with_siblings(weights: Weights, tree: Any) -> Weights | None:
+    """The weights with the tensors of the dicts beside theirs, which may be of their head.
+
+    ``{"backbone": …, "head": …}`` is read as one dict of ``backbone.…`` and ``head.…``; None where
+    there is nothing beside them.
+    """
+    around, _, key = weights.state_key.rpartition(".")
+    parent = dict(containers(tree)).get(around)
+    inside = [(name, plain(value)) for name, value in items(parent)]
+    tensors = {
+        f"{name}.{inner}": tensor
+        for name, container in inside
+        for inner, tensor in tensors_in(container).items()
+    }
+    if not key or all(name == key or not tensors_in(container) for name, container in inside):
+        return None
+    parts = {
+        f"{name}.{inner}".removesuffix("."): part  # the outermost module has no name of its own
+        for name, container in inside
+        if isinstance(container, StateDict)
+        for inner, part in container.parts.items()
+    }
+    prefix = f"{key}.{weights.prefix}"
+    wider = replace(weights, state_key=around, prefix=prefix, tensors=tensors, parts=parts)
+    return settled(wider)
+
+
+def listed(found: list[Weights]) -> str:
+    """The names of several weights, to choose from with ``--state-key``."""
+    return ", ".join(weights.title for weights in found)
+
+
+def candidates(tree: Any) -> Iterator[Weights]:
+    """Yield every set of weights in a tree of dicts and lists, outermost first."""
+    for path, container in containers(tree):
+        tensors = with_dots(tensors_in(container))
+        parts = container.parts if isinstance(container, StateDict) else {}
+        for layout, prefix in prefixes(tensors):
+            yield Weights(layout, path, prefix, tensors, parts)
+
+
+def prefixes(tensors: Mapping[str, Tensor]) -> list[tuple[Layout, str]]:
+    """What stands before the landmark of a layout in the names of ``tensors``."""
+    plain_names = {plain_name(name): None for name in tensors}
+    short = {unwrapped(name) for name in plain_names}
+    found: dict[tuple[str, str], tuple[Layout, str]] = {}
+    for name, layout in product(plain_names, LAYOUTS):
+        prefix = prefix_of(name, layout.landmark)
+        if prefix is not None and (layout.stem is None or unwrapped(prefix + layout.stem) in short):
+            found[layout.landmark, prefix] = layout, prefix
+    return list(found.values())
+
+
+def incomplete(tree: Any) -> str | None:
+    """Say that a ResNet lacks the very tensor it is known by; None where there is none."""
+    for _, container in containers(tree):
+        tensors = tensors_in(container)
+        for name, layout in product(tensors, LAYOUTS):
+            prefix = prefix_of(plain_name(name), layout.landmark.replace("conv1", "conv2"))
+            if prefix is not None:
+                plain_names = map(plain_name, unwrapped_tensors(tensors, prefix))
+                inside = (n.removeprefix(prefix) for n in plain_names if n.startswith(prefix))
+                if sum(layout.translate(n) is not None for n in inside) > FEWEST:
+                    return f"it is not whole: {prefix}{layout.landmark} is missing"
+                break  # a file may claim to hold ever so many
+    return None
+
+
+def inventory(tree: Any) -> str:
+    """Say in a few words what a tree holds instead of a ResNet."""
+    names: list[str] = []
+    where = ""
+    for path, container in containers(tree):
+        tensors = tensors_in(container)
+        if len(tensors) > max(1, len(names)):
+            names, where = list(tensors), path
+    if not isinstance(tree, Mapping):
+        article = "an" if kind(tree)[:1].lower() in VOWELS else "a"
+        held = f"it holds {article} {kind(tree)}, not a state dict"
+    elif not tree:
+        held = "it holds nothing"
+    elif not any(tensors_in(container) for _, container in containers(tree)):
+        listed = [f"{key} ({kind(value)})" for key, value in items(tree)]
+        held = f"there are no weights in it, only a dict of {first_few(listed)}"
+    else:
+        held = f"it holds {first_few([key for key, _ in items(tree)])}"
+    if names and (where or not isinstance(tree, Mapping)):
+        held += f"; its {len(names)} tensors are {first_few(names)}"
+    return held
+
+
+def kind(value: Any) -> str:
+    """Name of the class of a value, as its file has it."""
+    if isinstance(value, Mapping):
+        return "dict"
+    return value.kind if isinstance(value, Foreign) else type(value).__name__

@@ -1,0 +1,118 @@
+"""A file that only its own classes can read, unpickled by them: on the user's word alone."""
+
+import logging
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from resnet_cli.checkpoint.formats import Contents, UnreadableError, read_contents
+from resnet_cli.checkpoint.formats.torch_files import MAGIC
+from resnet_cli.checkpoint.tree import Foreign, Part, StateDict
+from resnet_cli.errors import CheckpointError, describe
+
+log = logging.getLogger("resnet_cli")
+
+
+def read_or_trust(path: Path) -> Contents:
+    """Read a file without running anything in it; unpickle it only where that does not go.
+
+    Raises:
+        CheckpointError: neither goes.
+    """
+    try:
+        return read_contents(path)
+    except UnreadableError as error:
+        return read_trusted(path, Contents(error.format, None, imports=error.imports))
+
+
+def read_trusted(path: Path, contents: Contents) -> Contents:
+    """Unpickle a file, which runs whatever its maker put into it.
+
+    Args:
+        path: of the file.
+        contents: what reading it without running anything gave.
+
+    Returns:
+        The same, with state dicts in place of networks.
+
+    Raises:
+        CheckpointError: it is no pickle, or it cannot be unpickled here.
+    """
+    if not contents.format.startswith("pickle"):
+        raise CheckpointError(
+            f"cannot load {path}: there is nothing to unpickle in {contents.format}"
+        )
+    log.warning("trusting %s, which imports and may run: %s", path, ", ".join(contents.imports))
+    try:
+        tree = as_tree(unpickled(path, contents.format))
+    except Exception as error:
+        raise CheckpointError(f"cannot unpickle {path}: {describe(error)}") from error
+    return replace(contents, tree=tree, imports=())
+
+
+def unpickled(path: Path, format: str) -> Any:
+    """What the file says, by the library that wrote it."""
+    if format == "pickle":
+        with path.open("rb") as file:
+            found = pickle.load(file)
+        if found != MAGIC:
+            return found
+    return torch.load(path, map_location="cpu", weights_only=False)
+
+
+def as_tree(value: Any, depth: int = 0) -> Any:
+    """A loaded object as a tree of plain containers."""
+    if isinstance(value, nn.Module):
+        parts = {name: part_of(module) for name, module in value.named_modules()}
+        tensors = {name: as_tree(tensor) for name, tensor in value.state_dict().items()}
+        plain = {name: one for name, one in tensors.items() if isinstance(one, torch.Tensor)}
+        return StateDict(plain, parts, dict(extras_of(value, depth + 1)))
+    if isinstance(value, torch.Tensor):
+        return as_plain(value)
+    if depth > 8:
+        return value
+    if isinstance(value, Mapping):
+        return {key: as_tree(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_tree(inner, depth + 1) for inner in value]
+    if hasattr(value, "__dict__") and not isinstance(value, type | torch.Tensor):
+        return {key: as_tree(inner, depth + 1) for key, inner in vars(value).items()}
+    return value
+
+
+def extras_of(network: nn.Module, depth: int) -> Iterator[tuple[str, Any]]:
+    """Yield what was set on the modules of a network, such as class names, by dotted names."""
+    for name, module in network.named_modules():
+        for key, value in vars(module).items():
+            if not key.startswith("_") and not isinstance(value, nn.Module | torch.Tensor):
+                yield f"{name}.{key}".strip("."), as_tree(value, depth)
+
+
+def as_plain(value: torch.Tensor) -> Any:
+    """A tensor of plain numbers; a stand-in for any other, as reading the file alone gives."""
+    kind = type(value)
+    local = getattr(value, "_local_tensor", None)  # of a DTensor
+    summand = "Partial" in repr(getattr(value, "placements", None))
+    if local is not None and local.shape == value.shape and not summand:
+        return local
+    dispatched = kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    form = "nested" if value.is_nested else str(value.layout)
+    if not dispatched and form == "torch.strided":
+        return value
+    path = f"{kind.__module__}.{kind.__qualname__}" if dispatched else form
+    return type("StandIn", (Foreign,), {"path": path})()
+
+
+def part_of(module: nn.Module) -> Part:
+    """What a module says of itself."""
+    settings = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, bool | int | float | str | tuple)
+    }
+    return Part(type(module).__name__, settings)

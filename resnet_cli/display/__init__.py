@@ -1,0 +1,1 @@
+"""How text and figures are shown: fonts for letters of every script."""

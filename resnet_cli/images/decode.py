@@ -1,0 +1,309 @@
+"""One image file -> upright pixels, or ImageError."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torchvision import io
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+
+from resnet_cli.errors import ImageError, SettingError
+from resnet_cli.images import tiff_strips as strips
+from resnet_cli.images.colors import (
+    BACK,
+    TURNS,
+    Levels,
+    channels,
+    colour,
+    convert,
+    in_full,
+    joined,
+    orientation,
+    taken,
+    tiff_image,
+    tiff_levels,
+    turn,
+    unused,
+)
+from resnet_cli.images.files import ENDLESS, Room, open_image, opened, over, reason
+from resnet_cli.images.guards import check_scans, without_texts
+from resnet_cli.images.identify import HEAD, identify
+from resnet_cli.images.native_warnings import during
+from resnet_cli.images.tiff import Tiff, raw_photograph, read_tiff
+from resnet_cli.records import InMemory
+from resnet_cli.text import amount
+
+Result = TypeVar("Result")
+
+type_of_pixels = Tensor | Image.Image
+
+fast_jpeg = getattr(io, "decode_jpeg", None)
+"""Gives the very pixels that Pillow gives, only sooner; Pillow has a try where it fails.
+
+Deprecated since torchvision 0.29: once a release has it no more, Pillow does all the work. The PNG
+decoder beside it is not used: it crashes the process on files with a few wrong bits.
+"""
+
+MOST_PIXELS = 178_956_970  # of a picture: where Pillow, too, takes it for a bomb
+
+# measured at the worst moment, with alpha, a profile, a background and a turn
+BYTES_PER_PIXEL = {"JPEG": 14, "JPEG2000": 34, "WEBP": 38}
+OTHER_BYTES_PER_PIXEL = 28  # floating-point TIFF, AVIF and HEIC take the most
+
+JPEGS = frozenset({"JPEG", "MPO"})  # Pillow's formats that its JPEG decoder reads
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """How files become pixels."""
+
+    mode: str = "RGB"  # or "L", for a network with one input channel
+    upright: bool = True  # turned as its EXIF orientation says
+    exact: bool = False  # Pillow alone
+    srgb: bool = False  # converted from its own colour profile
+    background: str | None = None  # colour under transparent pixels; None drops alpha
+    max_pixels: int = MOST_PIXELS  # of a picture; a larger one is refused
+    bands: tuple[int, ...] | None = None  # of each image, from 1; None takes its colours
+    assumed: bool = False  # nobody chose the bands: an image that has more of them is reported
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be, and let Pillow open what is allowed here."""
+        if self.max_pixels < 1:
+            raise SettingError(f"cannot use max_pixels={self.max_pixels}: 1 or more")
+        if self.bands is not None and (not self.bands or min(self.bands) < 1):
+            raise SettingError(f"cannot use bands {self.bands}: numbers from 1, such as 4,3,2")
+        if self.background is not None:
+            colour(self.background)
+        pillows = Image.MAX_IMAGE_PIXELS  # it is one for the process; twice as many are refused
+        if pillows is not None and self.max_pixels > 2 * pillows:
+            Image.MAX_IMAGE_PIXELS = self.max_pixels
+
+    def __call__(self, source: Path | InMemory, room: Room = ENDLESS) -> type_of_pixels:
+        """Decode the first frame of a file.
+
+        Args:
+            source: a file, or an image in memory.
+            room: is asked before the file is opened, and again, once the header is read, for the
+                bytes that decoding and resizing will take at most; it hears what is odd.
+
+        Returns:
+            A uint8 tensor [3, H, W] from the fast decoder, a tensor [bands, H, W] where the bands
+            are neither one nor three, or else an image of ``mode``.
+
+        Raises:
+            ImageError: the file cannot be read or decoded, for whatever reason.
+        """
+        try:
+            given = source.content if isinstance(source, InMemory) else source
+            if not isinstance(given, Path | bytes):
+                return self.from_memory(given, room)
+            with opened(given) as (file, size):
+                room.enter(size)
+                return self.read(file, size, room)
+        except ImageError:
+            raise
+        except Image.DecompressionBombError as error:  # Pillow's own check, at twice its limit
+            found = re.search(r"\d+", str(error))
+            raise ImageError(over(int(found[0]) if found else 0, self.max_pixels)) from error
+        # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error, MemoryError and
+        # DecompressionBombError on broken files: whatever it is, this image has no pixels.
+        except Exception as error:
+            raise ImageError(reason(error)) from error
+
+    def read(self, stored: BinaryIO, size: int, room: Room) -> type_of_pixels:
+        """Decode an open file of ``size`` bytes by what reads it right."""
+        tags = read_tiff(stored)
+        if tags is not None:
+            refuse_previews(tags, room)
+            if not tags.is_for_pillow or (self.bands and tags.unreadable() is None):
+                return self.read_values(stored, tags, size, room)
+        file, profile_lost = without_texts(stored)
+        if profile_lost and self.srgb:
+            room.warn("its colour profile is too long and was left out")
+        with header_of(file) as header:
+            self.check(header)
+            room.claim(size + need(header))
+            pixels = self.fast(file, header, size, room)
+        if pixels is not None:
+            return pixels
+        file.seek(0)
+        encoded = file.read()
+        if header.format in JPEGS:
+            check_scans(encoded)
+        # libtiff would map the file itself, and crash if somebody cuts it off meanwhile
+        decode = partial(self.decode, BytesIO(encoded), room)
+        return heard(room, decode) if header.format == "TIFF" else decode()
+
+    def read_values(self, file: BinaryIO, tags: Tiff, size: int, room: Room) -> type_of_pixels:
+        """Read a TIFF that Pillow does not read right, or some of its bands.
+
+        Raises:
+            ImageError: it cannot be read here either.
+        """
+        if why := tags.unreadable():
+            raise ImageError(why)
+        self.check_pixels(tags.width * tags.height)
+        chosen = self.chosen(tags.samples, room)
+        bands = chosen or range(1, tags.colours + len(tags.alpha) + 1)
+        room.claim(size + strips.need(tags, len(bands)))
+        places = [band - 1 for band in bands]
+        values = heard(room, partial(strips.read_values, file, tags, places))
+        method = TURNS.get(tags.orientation) if self.upright else None
+        if chosen:
+            scaled = tiff_levels(values, tags)
+            return joined([turn(band, method) for band in taken(scaled, range(1, len(chosen) + 1))])
+        if tags.samples > len(bands):
+            room.warn(unused(tags.samples, bands))
+        return self.converted(turn(tiff_image(values, tags), method))
+
+    def chosen(self, count: int, room: Room) -> tuple[int, ...] | None:
+        """Return the bands to take of an image that has ``count``; None for its colours.
+
+        Raises:
+            ImageError: it has too few.
+        """
+        if self.bands and max(self.bands) > count:
+            asked = f"the network takes {len(self.bands)}"
+            if not self.assumed:
+                asked = f"band {max(self.bands)} was asked for (--bands)"
+            raise ImageError(f"has {amount(count, 'band')}, but {asked}")
+        if self.bands and self.assumed and count > len(self.bands):
+            room.warn(unused(count, self.bands))
+        return self.bands
+
+    def check(self, header: Image.Image) -> None:
+        """Refuse a picture before memory is taken for it."""
+        if header.format == "EPS":
+            raise ImageError("is PostScript, a program that would have to be run")
+        self.check_pixels(header.width * header.height)
+
+    def check_pixels(self, pixels: int) -> None:
+        """Refuse a picture of too many pixels."""
+        if pixels > self.max_pixels:
+            raise ImageError(over(pixels, self.max_pixels))
+
+    def is_fast(self, header: Image.Image) -> bool:
+        """Return True if torchvision.io gives the pixels: RGB, with no profile or XMP to obey."""
+        odd = "xmp" in header.info or (self.srgb and "icc_profile" in header.info)
+        plain = self.mode == "RGB" and not (self.exact or self.bands or odd)
+        return fast_jpeg is not None and header.format == "JPEG" and plain
+
+    def fast(self, file: BinaryIO, header: Image.Image, size: int, room: Room) -> Tensor | None:
+        """Decode by torchvision.io, or return None where Pillow must have a try."""
+        if not self.is_fast(header):
+            return None
+        turned = self.upright and orientation(header) != 1  # one reader of EXIF for both decoders
+        file.seek(0)
+        encoded = bytearray(file.read(size))  # less than its size if it is cut off meanwhile
+        check_scans(encoded)
+        data = torch.frombuffer(encoded, dtype=torch.uint8)
+        return heard(room, partial(by_torchvision, data, turned=turned))
+
+    def decode(self, file: BinaryIO, room: Room) -> type_of_pixels:
+        """Decode by Pillow."""
+        with open_image(file) as image:
+            by_pillow = orientation(image) if image.format == "TIFF" else 1
+            image.load()  # which turns a TIFF upright
+            return self.finished(in_full(image), room, by_pillow)
+
+    def finished(self, image: Image.Image, room: Room, by_pillow: int = 1) -> type_of_pixels:
+        """Turn a loaded picture upright, and take the channels that the network wants.
+
+        Args:
+            image: loaded.
+            room: hears of bands that are not used.
+            by_pillow: the orientation that Pillow has turned it from.
+        """
+        method = TURNS.get(orientation(image)) if self.upright else BACK.get(by_pillow)
+        if not self.bands:
+            return self.converted(turn(image, method))
+        values = channels(image)
+        bands = taken(values, self.chosen(values.shape[2], room) or ())
+        return joined([turn(band, method) for band in bands])
+
+    def from_memory(self, image: Image.Image | Levels | str, room: Room) -> type_of_pixels:
+        """Take the pixels of an image that was decoded by others, or say why it has none."""
+        if isinstance(image, str):
+            raise ImageError(image)
+        if not isinstance(image, Image.Image):
+            return joined(taken(image, self.chosen(image.shape[2], room) or ()))
+        self.check(image)
+        pixels = self.finished(image, room)
+        if isinstance(pixels, Image.Image) and self.is_fast(image):
+            return pil_to_tensor(pixels)  # which is resized as that of its file
+        return pixels
+
+    def converted(self, image: Image.Image) -> Image.Image:
+        """Give a loaded, upright picture the colours that the network wants."""
+        return convert(image, self.mode, srgb=self.srgb, background=self.background)
+
+
+def heard(room: Room, work: Callable[[], Result]) -> Result:
+    """Do some work, and warn of what a native library prints of it."""
+    result, said = during(work)
+    if said:
+        room.warn(said)
+    return result
+
+
+def by_torchvision(data: Tensor, *, turned: bool) -> Tensor | None:
+    """Decode a JPEG; None where that fails."""
+    if fast_jpeg is None:
+        return None
+    try:
+        pixels: Tensor = fast_jpeg(data, mode=io.ImageReadMode.RGB, apply_exif_orientation=turned)
+    except (RuntimeError, DeprecationWarning):  # the second where warnings are errors
+        return None
+    return pixels
+
+
+def header_of(file: BinaryIO) -> Image.Image:
+    """Open an image by Pillow.
+
+    Raises:
+        ImageError: says what the file is instead.
+    """
+    try:
+        return open_image(file)
+    except UnidentifiedImageError:
+        file.seek(0)
+        raise ImageError(identify(file.read(HEAD))) from None
+
+
+def refuse_previews(tags: Tiff, room: Room) -> None:
+    """Refuse a raw photograph, and warn of a TIFF whose first page is a preview.
+
+    Raises:
+        ImageError: the data of a sensor.
+    """
+    if why := raw_photograph(tags):
+        raise ImageError(why)
+    if tags.is_preview:
+        size = f"{tags.width}x{tags.height} pixels"
+        room.warn(f"its first page, which was used, is only a preview of {size}")
+
+
+def need(header: Image.Image) -> int:
+    """Bytes of memory that decoding and resizing a picture takes at most, its file left out."""
+    each = BYTES_PER_PIXEL.get(header.format or "", OTHER_BYTES_PER_PIXEL)
+    return each * header.width * header.height
+
+
+def thumbnail(pixels: type_of_pixels, side: int) -> Image.Image:
+    """Shrink a decoded image so that neither side is longer than ``side`` pixels."""
+    if isinstance(pixels, Tensor):  # of more bands the first three, or the first
+        shown = pixels[:3] if len(pixels) >= 3 else pixels[:1]
+        small = to_pil_image(shown)
+    else:
+        small = pixels.copy()
+    small.thumbnail((side, side), Image.Resampling.BILINEAR)
+    plain = small.convert("RGB")
+    plain.info = {}  # which may hold what cannot be handed to another process
+    return plain

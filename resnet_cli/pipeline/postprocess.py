@@ -1,0 +1,98 @@
+"""What the network says of a batch -> the rows of its images."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from math import isfinite
+
+import torch
+
+from resnet_cli.errors import SettingError
+from resnet_cli.records import Batch, Distribution, Prediction, Score, decide
+from resnet_cli.runtimes.torch_backend import Top
+
+Answer = tuple[tuple[Score, ...], Distribution | None, float | None, int | None]
+"""Scores, probabilities of all classes, milliseconds and batch size of one image."""
+
+NO_ANSWER: Answer = ((), None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is kept of the network's answer to an image."""
+
+    topk: int  # classes
+    threshold: float | None = (
+        None  # a best probability under it is ``uncertain``; None: no decision
+    )
+    distribution: bool = False  # the probabilities of all classes too
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Turns passes of the network into rows."""
+
+    class_names: Sequence[str]  # one an index
+    precision: str  # of the network
+    wanted: Wanted
+
+    def rows(self, batch: Batch, passes: Sequence[Top]) -> list[Prediction]:
+        """Join what is known of the samples of a batch with what the network said.
+
+        Raises:
+            SettingError: the network gave NaN or infinity.
+        """
+        answers = (answer for top in passes for answer in self.of(top))
+        rows = []
+        for sample in batch.samples:
+            scores, distribution, forward_ms, size = (
+                NO_ANSWER if sample.error is not None else next(answers)
+            )
+            rows.append(
+                Prediction(
+                    path=sample.path,
+                    scores=scores,
+                    decode_ms=sample.decode_ms,
+                    preprocess_ms=sample.preprocess_ms,
+                    forward_ms=forward_ms,
+                    batch_size=size,
+                    error=sample.error,
+                    decision=decide(scores, self.wanted.threshold),
+                    warning=sample.warning,
+                    warm_up=batch.warm_up,
+                    thumbnail=sample.thumbnail,
+                    distribution=distribution,
+                )
+            )
+        return rows
+
+    def of(self, top: Top) -> Iterator[Answer]:
+        """The answers of one pass."""
+        size = len(top.probs)
+        best = slice(self.wanted.topk)
+        # tolist once a pass: a call for each value would cost more than the top-k itself
+        for probs, indices, distribution in zip(
+            top.probs[:, best].tolist(),
+            top.indices[:, best].tolist(),
+            in_class_order(top) if self.wanted.distribution else repeat(None, size),
+            strict=True,
+        ):
+            if not isfinite(probs[0]):  # one such logit spoils all probabilities of its image
+                raise SettingError(
+                    f"the network gave NaN or infinity in {self.precision}: use --precision fp32, "
+                    "or another checkpoint if that is no better"
+                )
+            names = [self.class_names[index] for index in indices]
+            scores = tuple(map(Score, names, indices, map(significant, probs)))
+            yield scores, distribution, top.forward_ms / size, size
+
+
+def in_class_order(top: Top) -> Distribution:
+    """Probabilities float32 [N, classes] by index, out of a pass that kept all of them."""
+    probs: Distribution = torch.empty_like(top.probs).scatter_(1, top.indices, top.probs).numpy()
+    return probs
+
+
+def significant(prob: float) -> float:
+    """Drop the digits that float32 never had, so that every format shows the same number."""
+    return float(f"{prob:.8g}")

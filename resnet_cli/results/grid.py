@@ -1,0 +1,271 @@
+"""Pages of thumbnails with their predictions."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import count, takewhile
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+from matplotlib import get_backend, rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.registry import backend_registry
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL.Image import Image
+
+from resnet_cli.display.fonts import DOTS_PER_INCH, Style, fit, lettered
+from resnet_cli.errors import OutputError
+from resnet_cli.records import UNCERTAIN, Prediction
+from resnet_cli.results.files.disk import whole_file
+from resnet_cli.results.judge import Judge, Verdict
+from resnet_cli.results.options import Options, Write
+from resnet_cli.results.vector import SETTINGS, pdf_document, save_svg
+from resnet_cli.text import cut_end, printable
+
+log = logging.getLogger("resnet_cli")
+
+# Four columns are 7 inches, the width of a page of text: a label is then 7.5 points in print.
+TILE = 1.6  # inches, square: a thumbnail in full
+TEXT = 0.36  # inches under a tile, for its label and name
+MARGIN = 0.12  # inches around a tile
+FOOT = 0.3  # inches for the caption
+LEAST_COLUMNS = 2  # of a page with a single row, so that there is room for the caption
+
+INK, QUIET, EMPTY = "#1f2328", "#646d76", "#f3f1ee"
+RIGHT, WRONG = "#1a7f37", "#c01c1c"
+MARKS = {True: ("✓ ", RIGHT), False: ("✗ ", WRONG), None: ("", INK)}
+"""What says beside the frame, for eyes that tell no red from green, whether a label is right."""
+
+LABEL_STYLE: Style = {"size": 7.5, "weight": "bold", "color": INK}
+NAME_STYLE: Style = {"size": 5.5, "color": QUIET}
+CAPTION_STYLE: Style = {"size": 5.5, "color": QUIET}
+ERROR_STYLE: Style = {"size": 6.5, "color": WRONG, "ha": "center", "va": "center"}
+LABEL_BASE, NAME_BASE = -11, -20  # points below a tile
+CAPTION_BASES = (0.17, 0.06)  # inches above the foot of the page
+ERROR_LINES, ERROR_WIDTH = 7, 26  # of a reason inside a tile, in lines and characters
+TRUTH_LETTERS = 24  # of the true label, which leave room for a name beside it
+FRAME = 1.6  # points
+
+Show = Callable[[Figure], None]
+Tile = tuple[Prediction, Verdict]
+
+
+@contextmanager
+def image_writer(path: Path, options: Options) -> Iterator[Write]:
+    """Write a picture a page: ``grid.png``, or ``grid-1.png``, ``grid-2.png`` … of several."""
+    pages = 0
+
+    is_svg = path.suffix.lower() == ".svg"
+
+    def save(figure: Figure) -> None:
+        nonlocal pages
+        pages += 1
+        if pages == 2:
+            path.rename(numbered(path, 1))
+        with whole_file(path if pages == 1 else numbered(path, pages)) as file:
+            if is_svg:
+                save_svg(figure, file, DOTS_PER_INCH)
+            else:
+                figure.savefig(file, format="png", dpi=DOTS_PER_INCH)
+
+    with pages_of(options, save) as write:
+        yield write
+    tell(path, pages)
+
+
+def tell(path: Path, pages: int) -> None:
+    """Say what the pages are called, and which files look like more of them and are not."""
+    if pages > 1:
+        log.info("%s has %d pages: %s to %s", path, pages, numbered(path, 1), numbered(path, pages))
+    others = (numbered(path, page) for page in count(pages + 1 if pages > 1 else 1))
+    left = [*takewhile(Path.exists, others)]
+    if left:
+        log.warning("%s to %s are of an earlier run, no pages of this one", left[0], left[-1])
+
+
+@contextmanager
+def pdf_writer(path: Path, options: Options) -> Iterator[Write]:
+    """Write all pages to one document."""
+    with whole_file(path) as file, pdf_document(file) as document:
+        save = partial(document.add, dots_per_inch=DOTS_PER_INCH)
+        with pages_of(options, save, settings=SETTINGS) as write:
+            yield write
+
+
+@contextmanager
+def pages_of(
+    options: Options,
+    save: Show,
+    *,
+    new_figure: Callable[..., Figure] = Figure,
+    settings: Any = None,
+) -> Iterator[Write]:
+    """Collect predictions until a page is full, and hand each page to ``save``.
+
+    Args:
+        options: how the pages are laid out.
+        save: takes each page.
+        new_figure: makes an empty page.
+        settings: of matplotlib by name, while a page is drawn and saved.
+    """
+    judge = Judge.of(options)
+    tiles: list[Tile] = []
+    page = 0
+
+    def flush() -> None:
+        nonlocal page
+        page += 1
+        size = page_size(options, len(tiles), alone=page == 1)
+        figure = new_figure(figsize=size, facecolor="white")
+        shown, tiles[:] = tiles[:], []  # first, as a page that cannot be drawn is not tried again
+        with warnings.catch_warnings(), rc_context(settings):  # of letters that no font here has
+            warnings.filterwarnings("ignore", "Glyph", UserWarning)
+            draw_page(figure, shown, options, page)
+            save(figure)
+
+    def write(prediction: Prediction) -> None:
+        tiles.append((prediction, judge(prediction)))
+        if len(tiles) == options.grid_rows * options.grid_columns:
+            flush()
+
+    yield write
+    if tiles:
+        flush()
+
+
+def page_size(options: Options, tiles: int, *, alone: bool) -> tuple[float, float]:
+    """Width and height in inches; the last page ends below its last row, a single one beside it."""
+    rows = min(options.grid_rows, -(-tiles // options.grid_columns))
+    columns = (
+        min(options.grid_columns, max(tiles, LEAST_COLUMNS)) if alone else options.grid_columns
+    )
+    width = columns * (TILE + MARGIN) + MARGIN
+    return width, rows * (TILE + TEXT + MARGIN) + MARGIN + FOOT
+
+
+def draw_page(figure: Figure, tiles: list[Tile], options: Options, page: int) -> None:
+    """Draw one page; a row that is not full keeps its tiles at the same size."""
+    width, height = figure.get_size_inches()
+    for number, (prediction, verdict) in enumerate(tiles):
+        row, column = divmod(number, options.grid_columns)
+        left = MARGIN + column * (TILE + MARGIN)
+        bottom = height - TILE - MARGIN - row * (TILE + TEXT + MARGIN)
+        draw_tile(
+            figure.add_axes((left / width, bottom / height, TILE / width, TILE / height)),
+            prediction,
+            verdict,
+            options,
+        )
+    first = (page - 1) * options.grid_rows * options.grid_columns
+    lines = (options.caption, f"page {page}  ·  {census(tiles, first)}")
+    for line, base in zip(map(printable, lines), CAPTION_BASES, strict=True):
+        words = fit(partial(cut_end, line), len(line), CAPTION_STYLE, width - 2 * MARGIN)
+        figure.text(MARGIN / width, base / height, words, **lettered(words, CAPTION_STYLE))
+
+
+def census(tiles: list[Tile], first: int) -> str:
+    """Which pictures are on a page, and how many of them are right or could not be read."""
+    last = first + len(tiles)
+    images = f"image {last:,}" if len(tiles) == 1 else f"images {first + 1:,} to {last:,}"
+    judged = [verdict.right for _, verdict in tiles if verdict.right is not None]
+    errors = sum(prediction.error is not None for prediction, _ in tiles)
+    return "  ·  ".join(
+        [
+            images,
+            *[f"{sum(judged):,} of {len(judged):,} right"] * bool(judged),
+            *[f"{errors:,} {'error' if errors == 1 else 'errors'}"] * bool(errors),
+        ]
+    )
+
+
+def draw_tile(axes: Axes, prediction: Prediction, verdict: Verdict, options: Options) -> None:
+    """Draw one picture, or the reason why there is none, with its label and name below."""
+    axes.set(xticks=[], yticks=[], facecolor=EMPTY)
+    axes.spines[:].set_visible(False)
+    if prediction.thumbnail is not None:
+        draw_thumbnail(axes, prediction.thumbnail)
+    if prediction.error is not None:
+        reason = printable(prediction.error)
+        lines = "\n".join(wrap(reason, ERROR_WIDTH, max_lines=ERROR_LINES, placeholder=" …"))
+        axes.text(0.5, 0.5, lines, **lettered(lines, ERROR_STYLE))
+        below(axes, "ERROR", LABEL_BASE, LABEL_STYLE | {"color": WRONG})
+    else:
+        draw_label(axes, prediction, verdict)
+    actually = f"actually {printable(verdict.truth or '')}" if verdict.right is False else ""
+    truth = f"{cut_end(actually, TRUTH_LETTERS)}  ·  " if actually else ""
+    name = partial(options.name, prediction.path)
+    longest = len(printable(str(prediction.path)))
+    below(axes, fit(lambda n: truth + name(n), longest, NAME_STYLE, TILE), NAME_BASE, NAME_STYLE)
+
+
+def draw_label(axes: Axes, prediction: Prediction, verdict: Verdict) -> None:
+    """Write label and probability below a picture; where the truth is known, frame it."""
+    mark, colour = MARKS[verdict.right]
+    label = printable(prediction.label or "")
+    start, end = (f"{mark}{UNCERTAIN} (", ")") if verdict.uncertain else (mark, "")
+    end += f"  {prediction.prob:.3f}"
+    words = fit(lambda n: start + cut_end(label, n) + end, len(label), LABEL_STYLE, TILE)
+    below(axes, words, LABEL_BASE, LABEL_STYLE | {"color": colour})
+    if verdict.right is not None:
+        frame = Rectangle(
+            (0, 0), 1, 1, fill=False, edgecolor=colour, linewidth=FRAME, transform=axes.transAxes
+        )
+        frame.set_clip_on(False)
+        axes.add_patch(frame)
+
+
+def draw_thumbnail(axes: Axes, thumbnail: Image) -> None:
+    """Fit a picture of any shape into the middle of a square tile."""
+    width, height = (side / max(thumbnail.size) / 2 for side in thumbnail.size)
+    extent = (0.5 - width, 0.5 + width, 0.5 - height, 0.5 + height)
+    axes.imshow(np.asarray(thumbnail), extent=extent)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+
+
+def below(axes: Axes, words: str, base: float, style: Style) -> None:
+    """Write a line so many points below a tile."""
+    axes.annotate(
+        words,
+        (0, 0),
+        (0, base),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        **lettered(words, style),
+    )
+
+
+def numbered(path: Path, page: int) -> Path:
+    """Where one page of several goes: ``grid-2.png`` for ``grid.png``."""
+    return path.with_name(f"{path.stem}-{page}{path.suffix}")
+
+
+def check_display() -> None:
+    """Make sure that a window can be opened.
+
+    Raises:
+        OutputError: there is no display, or nothing that draws windows on it.
+    """
+    _, framework = backend_registry.resolve_backend(get_backend())
+    if framework in (None, "headless"):
+        raise OutputError(
+            "cannot open a window: there is no display, or no window toolkit that matplotlib "
+            "knows: write the pages to a file with --grid FILE"
+        )
+
+
+@contextmanager
+def window_writer(options: Options) -> Iterator[Write]:
+    """Show each page in a window; closing it lets the run go on."""
+    from matplotlib import pyplot
+
+    def show(figure: Figure) -> None:
+        pyplot.show(block=True)
+        pyplot.close(figure)
+
+    with pages_of(options, show, new_figure=pyplot.figure) as write:
+        yield write

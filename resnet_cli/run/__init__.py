@@ -1,0 +1,1 @@
+"""A run of ``predict``: what is counted, recorded and verified while it lasts."""

@@ -1,0 +1,124 @@
+"""The inputs of a run, told apart from others: their number, size and a digest."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from time import perf_counter
+from typing import Any
+
+from resnet_cli.classifier import Classifier
+from resnet_cli.run.tally import Tally
+
+
+class Fingerprint:
+    r"""A fold over paths, in input order, of constant size and with one ``stat`` each.
+
+    The digest is the SHA-256 of one line per input: path, bytes and modification time in
+    nanoseconds, with a zero byte between them and a line feed at the end. Where there is no such
+    file, both numbers are ``-``.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no input."""
+        self.inputs = self.bytes = 0
+        self.digest = sha256()
+        self.complete = False  # there are no more
+
+    def add(self, path: str) -> None:
+        """Count one input."""
+        size, time = "-", "-"
+        try:
+            state = os.stat(path)
+        except (OSError, ValueError):  # its row says why it cannot be read
+            pass
+        else:
+            self.bytes += state.st_size
+            size, time = str(state.st_size), str(state.st_mtime_ns)
+        self.inputs += 1
+        self.digest.update(os.fsencode(path) + f"\0{size}\0{time}\n".encode())
+
+    def through(self, paths: Iterable[str]) -> Iterator[str]:
+        """Yield paths as they come, and count those that are not empty."""
+        for path in paths:
+            if path:
+                self.add(path)
+            yield path
+        self.complete = True
+
+    def record(self) -> dict[str, Any] | None:
+        """The figures as they are written into files; None while inputs are still to come."""
+        if not self.complete:
+            return None
+        return {"files": self.inputs, "bytes": self.bytes, "sha256": self.digest.hexdigest()}
+
+
+@dataclass
+class Record:
+    """What made the results, as far as it is known: what FILE.run.json and reports say."""
+
+    classifier: Classifier
+    tally: Tally
+    topk: int  # classes of an image
+    threshold: float | None  # 0 to 1; None where nothing is decided
+    inputs: Fingerprint = field(default_factory=Fingerprint)
+    status: str = "running"  # then done, or stopped
+    begun: float = field(default_factory=perf_counter)
+    ended: float | None = None  # when all pictures were done
+    started: str = field(default_factory=lambda: now())
+
+    def __call__(self) -> dict[str, Any]:
+        """The record as it is at this moment."""
+        return {
+            "status": self.status,
+            "command": shlex.join(["resnet-cli", *sys.argv[1:]]),
+            "folder": str(Path.cwd()),
+            "started": self.started,
+            "finished": None if self.status == "running" else now(),
+            "inputs": self.inputs.record(),
+            **self.settled,
+            **self.tally.record(self.seconds),
+        }
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, or took."""
+        return (self.ended or perf_counter()) - self.begun
+
+    def finish(self) -> None:
+        """Say that all pictures are done: what is left is to close the files."""
+        self.status, self.ended = "done", perf_counter()
+
+    def stop(self) -> None:
+        """Say that the run ends early."""
+        self.status = "stopped"
+
+    @cached_property
+    def decisive(self) -> dict[str, Any]:
+        """What decides the rows."""
+        return {**self.classifier.record(), "topk": self.topk, "threshold": self.threshold}
+
+    @cached_property
+    def settled(self) -> dict[str, Any]:
+        """What does not change while the run goes on."""
+        return {
+            **self.decisive,
+            "versions": {
+                "python": python_version(),
+                **{
+                    name: version(name) for name in ("resnet-cli", "torch", "torchvision", "pillow")
+                },
+            },
+        }
+
+
+def now() -> str:
+    """The time of day, to the second, with its zone."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

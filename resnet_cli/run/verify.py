@@ -1,0 +1,48 @@
+"""Whether a run gives what plain fp32 gives: the slow way beside the quick one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from resnet_cli.classifier import Classifier
+from resnet_cli.errors import ImageError
+from resnet_cli.runtimes.torch_backend import probabilities
+from resnet_cli.sources import Inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How far a classifier is from plain fp32 on the CPU."""
+
+    images: int  # compared
+    largest_difference: float  # of a probability
+    flips: tuple[Path, ...]  # images whose best class differs
+
+
+def verify(classifier: Classifier, paths: Sequence[str]) -> Verification:
+    """Compare images against plain fp32 on the CPU: Pillow, torchvision's network, one by one.
+
+    Images that cannot be read are left out.
+    """
+    network = classifier.checkpoint.network()
+    decoder = replace(classifier.decoder, exact=True)
+    preprocess = classifier.preprocess
+    count, largest, flips = 0, 0.0, []
+    everything = len(classifier.class_names)
+    for row in classifier.predict(Inputs(paths, len(paths), 0), topk=everything):
+        try:
+            pixels = preprocess(decoder(row.path)).unsqueeze(0)
+        except ImageError:
+            continue
+        if row.error is not None:
+            continue
+        with torch.inference_mode():
+            logits = network(preprocess.normalise(pixels))
+            plain = probabilities(logits, classifier.checkpoint.activation)[0].tolist()
+        count += 1
+        largest = max(largest, *(abs(plain[score.index] - score.prob) for score in row.scores))
+        if plain[row.scores[0].index] < max(plain):
+            flips.append(row.path)
+    return Verification(count, largest, tuple(flips))

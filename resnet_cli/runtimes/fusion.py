@@ -1,0 +1,150 @@
+"""Fewer passes over memory: what follows a convolution becomes part of it.
+
+Folding a batch norm is algebra, and holds everywhere. Fusing ReLU and the residual addition needs
+operators of oneDNN that have no public name in torch; they are those that ``torch.compile`` calls
+on the CPU. Where a release lacks them, or they compute something else, the network runs unfused.
+"""
+
+import copy
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from resnet_cli.runtimes.winograd import FusedConv, Traced, WinogradConv, can_trace, suits
+
+BLOCKS = (BasicBlock, Bottleneck)
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+
+
+def fold(network: ResNet, device: torch.device, dtype: torch.dtype) -> ResNet:
+    """Fold each batch norm into the convolution before it, in place.
+
+    The weights leave the memory map of the checkpoint's file on the way, so that the file may
+    change or vanish while the network runs. Each convolution is settled before the next is folded:
+    no second copy of the whole network is made.
+
+    Args:
+        network: in evaluation mode, on the CPU, in fp32.
+        device: where it will run.
+        dtype: what it will run in, channels-last.
+    """
+
+    def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+        alone = fuse_conv_bn_eval(conv, norm)
+        return alone.to(device, dtype).to(memory_format=torch.channels_last)
+
+    for module in network.modules():
+        if isinstance(module, ResNet | BasicBlock | Bottleneck):
+            for number in (1, 2, 3):
+                conv, norm = (getattr(module, f"{kind}{number}", None) for kind in ("conv", "bn"))
+                if conv is not None and norm is not None:
+                    setattr(module, f"conv{number}", folded(conv, norm))
+                    setattr(module, f"bn{number}", nn.Identity())
+            shortcut = getattr(module, "downsample", None)
+            if shortcut is not None:
+                module.downsample = nn.Sequential(folded(*shortcut))
+    network.avgpool = network.avgpool.to(device)  # one that learns stays in fp32
+    network.fc = copy.deepcopy(network.fc).to(device, dtype)
+    return network
+
+
+class FusedBlock(nn.Module):
+    """A residual block of torchvision's, of fused convolutions."""
+
+    def __init__(self, block: BasicBlock | Bottleneck, *, compiled: bool) -> None:
+        super().__init__()
+        convs = [module for name, module in block.named_children() if name.startswith("conv")]
+        self.convs = nn.ModuleList(
+            WinogradConv(conv, compiled=compiled)
+            if suits(conv, compiled=compiled)
+            else FusedConv(conv, relu=True)
+            for conv in convs
+        )
+        shortcut = block.downsample
+        self.shortcut = nn.Identity() if shortcut is None else FusedConv(shortcut[0], relu=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [N, C, H, W] to the sum of the block's two ways, rectified."""
+        output = images
+        for conv in self.convs[:-1]:
+            output = conv(output)
+        result: Tensor = self.convs[-1](output, self.shortcut(images))
+        return result
+
+
+class CompiledPool(nn.Module):
+    """Max-pooling in one vectorised loop, without the places of the maxima that PyTorch notes."""
+
+    def __init__(self, pool: nn.MaxPool2d) -> None:
+        super().__init__()
+        self.run = Traced(pool)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pool [N, C, H, W]."""
+        return self.run(images)
+
+
+def fuse(network: ResNet, *, compiled: bool = False) -> ResNet:
+    """Fuse what stands behind each convolution of a folded network into it, in place.
+
+    Args:
+        network: folded, channels-last, on the CPU, in the precision that it will run in.
+        compiled: run what has something to gain through ``torch.compile``.
+    """
+    if not is_fusable(network):
+        return network
+    network.conv1 = FusedConv(network.conv1, relu=True)
+    network.relu = nn.Identity()
+    if compiled and isinstance(network.maxpool, nn.MaxPool2d):
+        network.maxpool = CompiledPool(network.maxpool)
+    for stage in STAGES:
+        blocks = getattr(network, stage)
+        for number, block in enumerate(blocks):
+            blocks[number] = FusedBlock(block, compiled=compiled)
+    return network
+
+
+def compiles_in_parts(network: ResNet) -> bool:
+    """Whether a folded network gains more from ``fuse(compiled=True)`` than compiled as a whole."""
+    return is_fusable(network) and can_trace()
+
+
+def is_fusable(network: ResNet) -> bool:
+    """Whether a network is as torchvision builds it, and this torch has what it takes."""
+    return fusable(network.conv1.weight.dtype) and all(map(is_plain, network.modules()))
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether a part is as torchvision builds it, so far as it matters to fusing."""
+    if isinstance(module, BLOCKS):
+        return type(module) in BLOCKS and type(module.relu) is nn.ReLU
+    if isinstance(module, nn.Conv2d):
+        return module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    return not isinstance(module, ResNet) or type(module.relu) is nn.ReLU
+
+
+@cache
+def fusable(dtype: torch.dtype) -> bool:
+    """Whether this torch has the fused operators, and they compute what they stand for."""
+    conv = nn.utils.skip_init(nn.Conv2d, 8, 8, 3, padding=1)
+    for weights in conv.parameters():
+        weights.data = torch.linspace(-0.1, 0.1, weights.numel()).view_as(weights)
+    conv = conv.to(dtype, memory_format=torch.channels_last)
+    images = torch.linspace(-1, 1, 8 * 36).view(1, 8, 6, 6)
+    images = images.to(dtype, memory_format=torch.channels_last)
+    try:
+        with torch.inference_mode():
+            alone = functional.relu(conv(images))
+            added = functional.relu(conv(alone) + images)
+            fused = FusedConv(conv, relu=True)
+            first = fused(images)
+            pairs = ((first, alone), (fused(alone, images), added))
+            return all(torch.allclose(a, b, rtol=0.02, atol=0.02) for a, b in pairs)
+    except (AttributeError, RuntimeError, TypeError):  # gone, or called otherwise now
+        return False

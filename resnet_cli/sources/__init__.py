@@ -1,0 +1,225 @@
+"""INPUT... as typed -> the paths of the images, in natural order."""
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+
+from resnet_cli.errors import InputError
+from resnet_cli.sources.folders import Sieve, natural, parts_of, walk
+from resnet_cli.sources.lists import PAUSE, is_stream, lines
+from resnet_cli.text import amount
+
+# fmt: off
+SUFFIXES = frozenset({
+    ".apng", ".avif", ".avifs", ".bmp", ".cur", ".dds", ".dib", ".gif", ".heic", ".heif", ".hif",
+    ".icns", ".ico", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg",
+    ".jpx", ".mpo", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".ras",
+    ".sgi", ".tga", ".tif", ".tiff", ".webp",
+})
+# fmt: on
+"""Suffixes that make a file in a folder a picture; a file named outright is always tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The images of a run."""
+
+    paths: Iterable[str]  # of streams, with a PAUSE where one is
+    total: int | None  # unknown while stdin or a pipe is still being read
+    passed_over: int  # files in folders whose suffix is no image suffix
+    sieve: Sieve = field(default_factory=Sieve)  # counts what else was passed over
+    listed: bool = False  # by lists, of which the next run may have others
+
+    @property
+    def odd(self) -> Mapping[str, int]:
+        """Count what is neither file nor folder, by its kind."""
+        return self.sieve.odd
+
+    @property
+    def notes(self) -> list[str]:
+        """Say what was passed over; of a stream, so far."""
+        return [*skipped(self.passed_over, self.sieve), *excluded(self.sieve)]
+
+    def peek(self, count: int) -> tuple[list[str], "Inputs"]:
+        """The first ``count`` paths, and all of them again."""
+        remaining = iter(self.paths)
+        first = list(islice(filter(None, remaining), count))
+        return first, replace(self, paths=chain(first, remaining))
+
+    def without(self, outputs: Sequence[str]) -> "Inputs":
+        """The same, after making sure that no output is among them.
+
+        Args:
+            outputs: files that will be written, alone or as numbered pages.
+
+        Raises:
+            InputError: one is, now or when a stream comes to it.
+        """
+        names = {os.path.basename(real): real for real in map(os.path.realpath, outputs)}
+
+        def checked() -> Iterator[str]:
+            for path in self.paths:
+                name = os.path.basename(path)
+                output = names.get(name) or names.get(PAGE.sub(r"\1", name))
+                if output is not None and same_folder(path, output):
+                    raise InputError(
+                        f"cannot write {output}: {path} is one of the images to classify: give "
+                        "the output another name or folder"
+                    )
+                yield path
+
+        paths = checked()
+        return replace(self, paths=paths if self.total is None else list(paths))
+
+
+PAGE = re.compile(r"-\d+(\.png)$", re.IGNORECASE)
+"""The number of a page, before the suffix: a grid that is a picture itself may have several."""
+
+
+def same_folder(path: str, other: str) -> bool:
+    """Whether two files are in one folder, whatever links lead there."""
+    return os.path.realpath(os.path.dirname(path)) == os.path.realpath(os.path.dirname(other))
+
+
+def skipped(passed_over: int, sieve: Sieve) -> Iterator[str]:
+    """Say what a search passed over by its own rules."""
+    if passed_over:
+        yield f"skipped {amount(passed_over, 'file')} without an image extension"
+    if sieve.skipped:
+        files = amount(sieve.skipped, "hidden or system file")
+        yield f"skipped {files} (--hidden to include them)"
+    for kind, count in sieve.odd.items():
+        yield f"skipped {kind}: {count:,}"
+
+
+def excluded(sieve: Sieve) -> Iterator[str]:
+    """Say what the patterns of the user left out."""
+    if +sieve.excluded:
+        yield f"excluded {counted(+sieve.excluded)} (--exclude)"
+    for pattern in sieve.unused:
+        yield f"--exclude {pattern!r} matched no file or folder below an INPUT"
+
+
+def counted(kinds: Mapping[str, int]) -> str:
+    """Numbers of files and folders in words."""
+    return " and ".join(amount(count, kind) for kind, count in kinds.items())
+
+
+def find_inputs(inputs: Sequence[str], sieve: Sieve | None = None) -> Inputs:
+    """Find the images that ``inputs`` name, in the order of ``inputs``.
+
+    An input is a folder (searched recursively; links to files are followed, links to folders are
+    not), a file, a glob pattern, ``@list.txt`` (one path a line) or ``-`` (paths on stdin).
+    All are listed at once, but for stdin and lists that are pipes, which are read as the run goes.
+
+    Args:
+        inputs: what a person types.
+        sieve: says what folders, globs and lists are to pass over, and counts it.
+
+    Raises:
+        InputError: an input that is not there, or no image at all.
+        OSError: a folder or list that cannot be read.
+    """
+    sieve = sieve or Sieve()
+    listings: list[list[str]] = []
+    streams: list[Iterable[str]] = []
+    passed_over = 0
+    if inputs.count("-") > 1:
+        raise InputError("cannot read stdin twice: name - once")
+    for given in inputs:
+        if is_stream(given):
+            streams.append(left_by(sieve, lines(given)))
+            continue
+        if given.startswith("@"):
+            images, others = [path for path in left_by(sieve, lines(given)) if path != PAUSE], 0
+        else:
+            images, others = list_images(given, sieve)
+        passed_over += others
+        listings.append(images)
+        streams.append(images)
+    if len(streams) > len(listings):
+        found = chain.from_iterable(streams)
+        return Inputs(some(found, inputs, sieve), None, passed_over, sieve)
+    total = sum(map(len, listings))
+    if total == 0:
+        raise nothing(inputs, passed_over, sieve)
+    paths = listings[0] if len(listings) == 1 else list(chain.from_iterable(listings))
+    listed = any(given.startswith("@") for given in inputs)
+    return Inputs(paths, total, passed_over, sieve, listed)
+
+
+def left_by(sieve: Sieve, paths: Iterator[str]) -> Iterator[str]:
+    """Yield the paths of a list that no pattern leaves out."""
+    return (path for path in paths if path == PAUSE or not sieve.drops_line(path))
+
+
+def some(paths: Iterable[str], inputs: Sequence[str], sieve: Sieve) -> Iterator[str]:
+    """Yield ``paths``, of which there must be one at least."""
+    empty = True
+    for path in paths:
+        empty = empty and path == PAUSE
+        yield path
+    if empty:
+        raise nothing(inputs, 0, sieve)
+
+
+def nothing(inputs: Sequence[str], passed_over: int, sieve: Sieve) -> InputError:
+    """Build the error for inputs without a single image."""
+    left_out = [*skipped(passed_over, sieve), *excluded(sieve)]
+    listed = any(given == "-" or given.startswith("@") for given in inputs)
+    if listed and not left_out:
+        return InputError(f"no images found: {', '.join(inputs)} is empty: give a path a line")
+    reasons = f" ({'; '.join(left_out)})" if left_out else ""
+    return InputError(f"no images found: {', '.join(inputs)}{reasons}: name an image or a folder")
+
+
+def expand(given: str, sieve: Sieve) -> tuple[list[str], str]:
+    """Turn one argument into the files and folders it names.
+
+    Returns:
+        They, and the place below which the search begins.
+
+    Raises:
+        InputError: it names nothing.
+    """
+    if os.path.lexists(given):
+        return [given], given
+    matches = glob.glob(given, recursive=True, include_hidden=sieve.hidden)
+    if not matches:
+        raise InputError(
+            f"cannot find {given or 'an empty name'}: name a file, a folder, a glob, @list.txt or -"
+        )
+    start = fixed_part(given)
+    taken = (match for match in matches if not sieve.drops_match(match, start))
+    return sorted(taken, key=lambda name: (natural(name), name)), start
+
+
+def fixed_part(pattern: str) -> str:
+    """The folder where a glob begins to be one."""
+    while glob.has_magic(pattern):
+        pattern = os.path.dirname(pattern)
+    return pattern
+
+
+def list_images(given: str, sieve: Sieve) -> tuple[list[str], int]:
+    """List the images that one argument names, and count the files of other suffixes.
+
+    Raises:
+        InputError: it names nothing.
+    """
+    images: list[str] = []
+    passed_over: list[str] = []
+    places, start = expand(given, sieve)
+    for place in places:
+        if not os.path.isdir(place):
+            images.append(place)
+            continue
+        for file in walk(place, sieve, parts_of(place[len(start) :])):
+            is_image = os.path.splitext(file)[1].lower() in SUFFIXES
+            (images if is_image or os.path.isdir(file) else passed_over).append(file)
+    if len(places) > 1:  # a pattern may match a folder and what is in it
+        images = list(dict.fromkeys(images))
+    return images, len(set(passed_over) - set(images))

@@ -1,0 +1,257 @@
+"""What a search for images passes over: by its own rules, and by patterns of the user."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from typing import Self
+
+SYSTEM_FILES = frozenset({".ds_store", "desktop.ini", "ehthumbs.db", "thumbs.db"})
+
+# fmt: off
+SYSTEM_FOLDERS = frozenset({
+    "#recycle", "$recycle.bin", "@eadir", "@recycle", "__macosx", "recycler",
+    "system volume information",
+})
+# fmt: on
+"""What Windows, macOS and network drives put beside images: copies, previews, waste bins."""
+
+RESOURCE_FORK = "._"  # begins a file that macOS writes beside another one, with the same suffix
+
+ANY_DEPTH = "**"  # in a pattern: any number of folders
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A pattern of ``--exclude``, cut into the names of folders and of what is in them."""
+
+    text: str
+    parts: tuple[str, ...]
+    only_folders: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a pattern: without a slash, or with one at its end only, it fits at any depth."""
+        words = text.replace(os.sep, "/").removeprefix("./")
+        parts = tuple(filter(None, words.split("/")))
+        anywhere = bool(parts) and "/" not in words.removesuffix("/")
+        return cls(text, (ANY_DEPTH, *parts) if anywhere else parts, words.endswith("/"))
+
+    def matches(self, parts: Sequence[str], *, is_folder: bool) -> bool:
+        """Return whether it fits the path below an INPUT."""
+        return (is_folder or not self.only_folders) and fits(parts, self.parts)
+
+
+def fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Compare the parts of a path with those of a pattern, in at most their product of steps."""
+    depths = {0}  # how many parts the pattern so far may have taken
+    for wanted in pattern:
+        if wanted == ANY_DEPTH:
+            depths = set(range(min(depths), len(parts) + 1))
+        else:
+            depths = {at + 1 for at in depths if at < len(parts) and fnmatch(parts[at], wanted)}
+        if not depths:
+            return False
+    return len(parts) in depths
+
+
+@dataclass
+class Sieve:
+    """Decides what a search takes, and counts what it does not.
+
+    Attributes:
+        hidden: take hidden and system files as well.
+        exclude: patterns of files and folders to leave out.
+        skipped: hidden and system files that were passed over.
+        excluded: files and folders that a pattern left out, by what they are.
+        odd: what else was passed over, by its kind.
+        used: the patterns that matched something.
+        dropped: what was passed over among the matches of globs.
+    """
+
+    hidden: bool = False
+    exclude: Sequence[str] = ()
+    skipped: int = 0
+    excluded: Counter[str] = field(default_factory=Counter)
+    odd: Counter[str] = field(default_factory=Counter)
+    used: set[str] = field(default_factory=set)
+    dropped: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.patterns = tuple(map(Pattern.parse, self.exclude))
+
+    @property
+    def unused(self) -> list[str]:
+        """Patterns that matched nothing."""
+        return [pattern for pattern in self.exclude if pattern not in self.used]
+
+    def drops(self, folder: str, above: Sequence[str], name: str, *, is_folder: bool) -> bool:
+        """Return whether a file or folder is passed over, and count it if so.
+
+        Args:
+            folder: opens the folder that it is in.
+            above: names of the folders between the INPUT and it.
+            name: its own.
+            is_folder: what it is.
+        """
+        if self.patterns and self.excludes((*above, name), is_folder=is_folder):
+            return True
+        if self.hidden or not is_system(name, is_folder=is_folder):
+            return False
+        self.skipped += files_in(os.path.join(folder, name)) if is_folder else 1
+        return True
+
+    def drops_match(self, path: str, start: str) -> bool:
+        """Return whether a match of a glob is passed over, or a folder on the way to it.
+
+        Args:
+            path: the match.
+            start: the folder where the glob begins to be one.
+        """
+        folder = start
+        *above, last = parts_of(path[len(start) :]) or [""]
+        for depth, name in enumerate((*above, last)):
+            place = os.path.join(folder, name)
+            is_folder = depth < len(above) or os.path.isdir(path)
+            if place in self.dropped or self.drops(
+                folder, above[:depth], name, is_folder=is_folder
+            ):
+                self.dropped.add(place)
+                return True
+            folder = place
+        return False
+
+    def drops_line(self, path: str) -> bool:
+        """Return whether a pattern leaves out a path of a list, or a folder on the way to it."""
+        if not self.patterns:
+            return False
+        parts = parts_of(path)
+        dropped = any(
+            self.hits(parts[:length], is_folder=length < len(parts))
+            for length in range(1, len(parts) + 1)
+        )
+        self.excluded["file"] += dropped
+        return dropped
+
+    def excludes(self, parts: Sequence[str], *, is_folder: bool) -> bool:
+        """Return whether a pattern leaves something out, and count it if so."""
+        excluded = bool(self.hits(parts, is_folder=is_folder))
+        self.excluded["folder" if is_folder else "file"] += excluded
+        return excluded
+
+    def hits(self, parts: Sequence[str], *, is_folder: bool) -> list[str]:
+        """Return the patterns that fit something, which are then used ones."""
+        found = [each.text for each in self.patterns if each.matches(parts, is_folder=is_folder)]
+        self.used.update(found)
+        return found
+
+
+def parts_of(path: str) -> list[str]:
+    """Cut a path into names."""
+    return [part for part in path.replace(os.sep, "/").split("/") if part not in ("", ".")]
+
+
+def is_system(name: str, *, is_folder: bool) -> bool:
+    """Return whether a name is one of the system's, or of a hidden folder."""
+    if is_folder:
+        return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
+    return name.startswith(RESOURCE_FORK) or name.lower() in SYSTEM_FILES
+
+
+def files_in(folder: str) -> int:
+    """Count the files below a folder, as far as it may be read."""
+    count, folders = 0, [folder]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        count += 1
+        except OSError:  # nobody is owed a row of what is in there
+            continue
+    return count
+
+
+FILE, FOLDER = "", "/"  # what stands after a name
+LINK, DEVICE = "links to folders", "pipes and devices"
+
+DIGITS = re.compile(r"\d+")
+
+
+def walk(folder: str, sieve: Sieve, above: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the files below ``folder``, every level in natural order.
+
+    Args:
+        folder: where to begin; links to folders below it are not followed.
+        sieve: says what is passed over, and counts it.
+        above: the folders between the INPUT and this one, with this one.
+    """
+    levels = [(folder, children(folder, sieve, above))]  # a stack: folders nest deeper than calls
+    below = [*above]
+    while levels:
+        place, names = levels[-1]
+        if not names:
+            levels.pop()
+            del below[-1:]
+            continue
+        name = names.pop()
+        path = os.path.join(place, name)
+        if not name.endswith(FOLDER):
+            yield path
+            continue
+        path = path[:-1]
+        try:
+            found = children(path, sieve, [*below, name[:-1]])
+        except PermissionError:
+            yield path  # its pictures are unknown, which a row has to say
+        else:
+            levels.append((path, found))
+            below.append(name[:-1])
+
+
+def children(folder: str, sieve: Sieve, above: Sequence[str]) -> list[str]:
+    """Names in a folder, the last one first, with a slash after those of folders.
+
+    A name is a tenth of what the system's entry and a key of parts take.
+    """
+    names = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            kind = kind_of(entry)
+            if kind not in (FILE, FOLDER):
+                sieve.odd[kind] += 1
+            elif not sieve.drops(folder, above, entry.name, is_folder=kind == FOLDER):
+                names.append(entry.name + kind)
+    names.sort(reverse=True)  # for names that differ in zeros alone; the next sort is stable
+    names.sort(key=natural, reverse=True)
+    return names
+
+
+def kind_of(entry: os.DirEntry[str]) -> str:
+    """What something in a folder is; a link that leads nowhere is owed a row, as a file."""
+    try:
+        if entry.is_dir(follow_symlinks=False):
+            return FOLDER
+        if entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
+            return FILE
+        return LINK if entry.is_dir() else DEVICE
+    except OSError:  # a knot of links, or one into a folder that may not be read
+        return FILE
+
+
+def natural(name: str) -> str:
+    """Sort key that puts img2 before img10: before a number stands how many digits it has.
+
+    The zero character, which no name can hold, puts what ends before what goes on.
+    """
+    return DIGITS.sub(counted, name.removesuffix(FOLDER))
+
+
+def counted(digits: re.Match[str]) -> str:
+    """A number as text that sorts as the number does."""
+    number = str(int(digits.group()))
+    return f"\0{chr(len(number))}{number}"

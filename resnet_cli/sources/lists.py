@@ -1,0 +1,227 @@
+"""A list of paths, in a file or on stdin -> the paths, as they come."""
+
+import logging
+import os
+import re
+import sys
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
+from collections.abc import Callable, Iterable, Iterator
+from io import BufferedReader
+from pathlib import Path
+from select import select
+from typing import BinaryIO, TextIO
+
+from resnet_cli.errors import InputError
+
+log = logging.getLogger("resnet_cli")
+
+PAUSE = ""
+"""What a source yields while no path comes, so that those before it need not wait for more."""
+
+PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")
+"""What no list begins with."""
+
+ENDS = (b"\n", b"\0")  # of a line
+
+PATIENCE = 0.1  # seconds
+
+LINES = 65536  # bytes of a list that are read at once
+
+
+def is_stream(given: str) -> bool:
+    """Whether an input is stdin, or a list whose end nobody knows."""
+    return given == "-" or (given.startswith("@") and not Path(given[1:]).is_file())
+
+
+def lines(given: str) -> Iterator[str]:
+    """Read paths from ``@list.txt`` or, for ``-``, from stdin.
+
+    A list is opened here and now, so that a missing one is said before the network is loaded.
+
+    Raises:
+        InputError: there is no such list, or a picture has the very name.
+    """
+    if given == "-":
+        return existing(standard_input(), "stdin")
+    if os.path.lexists(given):  # the shell may have put it here, out of a folder of somebody else
+        raise InputError(
+            f"cannot tell what {given} means, as there is a file of that name: ./{given} is the "
+            f"file, @./{given[1:]} a list of paths"
+        )
+    listing = Path(given[1:])
+    if not listing.exists():
+        raise InputError(f"cannot read the list {given}: there is no file {listing}")
+    return existing(arriving(listing.open("rb")), given)
+
+
+def existing(paths: Iterable[str], source: str) -> Iterator[str]:
+    """Yield paths in the spelling that exists; warn at the end of those that are of Windows."""
+    foreign: list[str] = []
+    for path in paths:
+        if is_windows(path):
+            foreign.append(path)
+        yield as_found(path)
+    if foreign:
+        log.warning(NOT_HERE, source, len(foreign), foreign[0])
+
+
+def standard_input() -> Iterator[str]:
+    """Read paths from stdin.
+
+    Raises:
+        InputError: it is closed.
+    """
+    if sys.stdin is None:
+        raise InputError("cannot read paths from stdin: it is closed: send it a path a line")
+    return arriving(sys.stdin.buffer) if hasattr(sys.stdin, "buffer") else stripped(sys.stdin)
+
+
+def stripped(file: TextIO) -> Iterator[str]:
+    """Yield the lines of a text stream that are not blank, without their ends."""
+    for line in file:
+        path = line.rstrip("\r\n")
+        if path:
+            yield path
+
+
+def arriving(file: BinaryIO) -> Iterator[str]:
+    """Yield the lines of a file as they come, with a PAUSE whenever none does, and close it.
+
+    Raises:
+        InputError: it is no list.
+    """
+    lines_of = Lines()
+    with file:
+        decoded: Callable[[bytes], bytes] | None = None  # known by the first bytes
+        while True:
+            if not ready(file):
+                yield PAUSE
+                continue
+            data = file.read1(LINES) if isinstance(file, BufferedReader) else file.read(LINES)
+            if decoded is None:
+                refuse_no_list(data)
+                decoded = utf8_of(data)
+            utf8 = decoded(data)
+            for line in [*lines_of.with_more(utf8), *([] if data else lines_of.rest())]:
+                if line:
+                    yield line.decode("utf-8", "surrogateescape")
+            if not data:
+                return
+
+
+class Lines:
+    """Cuts what comes of a list into its lines.
+
+    What ends the first of them ends all: a line feed, with or without a carriage return before it,
+    or a zero byte, as of ``find -print0``.
+    """
+
+    def __init__(self) -> None:
+        self.pending = bytearray()
+        self.end = b""
+
+    def with_more(self, data: bytes) -> list[bytes]:
+        """The lines that are whole now."""
+        if not self.end:
+            found = [at for at in map(data.find, ENDS) if at >= 0]
+            self.end = data[min(found) :][:1] if found else b""
+        if not self.end or self.end not in data:
+            self.pending += data
+            return []
+        *whole, rest = bytes(self.pending + data).split(self.end)
+        self.pending = bytearray(rest)
+        return [self.without_return(line) for line in whole]
+
+    def rest(self) -> list[bytes]:
+        """The last line, which nothing ends."""
+        return [self.without_return(bytes(self.pending))]
+
+    def without_return(self, line: bytes) -> bytes:
+        """A line without a carriage return at its end, where that is no part of a name."""
+        return line if self.end == b"\0" else line.rstrip(b"\r")
+
+
+def refuse_no_list(data: bytes) -> None:
+    """Refuse what begins like another kind of file.
+
+    Raises:
+        InputError: it does.
+    """
+    if data.startswith(PICTURES):
+        raise InputError("cannot read a list of paths: it is itself an image")
+
+
+def utf8_of(start: bytes) -> Callable[[bytes], bytes]:
+    """What turns the bytes of a list, which begins like this, into UTF-8, piece by piece.
+
+    A name may begin with the very bytes that begin UTF-16, so a zero has to follow.
+    """
+    if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) and b"\0" in start[:4]:
+        utf16 = getincrementaldecoder("utf-16")("replace")
+        return lambda data: utf16.decode(data, final=not data).encode()
+    first = iter([start.removeprefix(BOM_UTF8)])
+    return lambda data: next(first, data)
+
+
+def ready(file: BinaryIO) -> bool:
+    """Whether more of a file can be read, or its end, within some patience.
+
+    What the system cannot wait for, as a file of Windows, is ready.
+    """
+    try:
+        return bool(select([file], [], [], PATIENCE)[0])
+    except (OSError, ValueError):
+        return True
+
+
+QUOTES = ("'", '"')
+
+UNUSUAL = re.compile(r"""^[\s"']|[\s"']$|\\|[\ud800-\udfff]""")
+"""What a path that may be spelt in another way begins with, ends with, or holds."""
+
+WINDOWS = re.compile(r"\s*[\"']?([A-Za-z]:[\\/]|\\\\[^\\])")
+"""How an absolute path begins on Windows."""
+
+NOT_HERE = "%s: absolute paths of Windows lead nowhere here: %d, such as %s"
+
+
+def as_found(path: str, folder: str = "") -> str:
+    """Return a path in the spelling that exists: as it stands, or else the first that is a file.
+
+    Names of files may begin with quotes, end with blanks and hold backslashes. So a path that
+    exists as it stands is never changed, nor is one that exists in no spelling.
+
+    Args:
+        path: as it was read.
+        folder: that it is seen from.
+    """
+    if not UNUSUAL.search(path) or os.path.lexists(os.path.join(folder, path)):
+        return path
+    others = (each for each in spellings(path) if os.path.isfile(os.path.join(folder, each)))
+    return next(others, path)
+
+
+def spellings(path: str) -> Iterator[str]:
+    """Yield other ways to read a path, with the fewest changes first."""
+    for text in dict.fromkeys((path, as_western(path))):
+        trimmed = text.strip()
+        for plain in (text, trimmed, unquoted(trimmed)):
+            yield from (plain, plain.replace("\\", "/")) if plain else ()
+
+
+def unquoted(text: str) -> str:
+    """Return a text without the quotes around it."""
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in QUOTES
+    return text[1:-1].strip() if is_quoted else text
+
+
+def as_western(text: str) -> str:
+    """Read the bytes of a text that is not UTF-8 as Western European Windows writes them."""
+    if text.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in text):
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+
+
+def is_windows(path: str) -> bool:
+    """Return whether a path is an absolute one of Windows, which leads nowhere elsewhere."""
+    return os.name != "nt" and WINDOWS.match(path) is not None
