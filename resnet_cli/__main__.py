@@ -7,12 +7,12 @@ def main() -> None:
     """Run the command line."""
     try:
         from resnet_cli.cli import cli
-        from resnet_cli.cli.signals import leave
+        from resnet_cli.cli.signals import leave_process
 
         try:
             cli(prog_name="resnet-cli")
         except SystemExit as end:
-            leave(end.code)
+            leave_process(end.code)
             raise
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted\n")

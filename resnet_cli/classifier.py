@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from resnet_cli.checkpoint import Checkpoint, load_checkpoint, locate, sha256
+from resnet_cli.checkpoint import Checkpoint, load_checkpoint, locate_checkpoint, sha256_of_files
 from resnet_cli.errors import ImageError, OptionError, SettingError
 from resnet_cli.images.decode import MOST_PIXELS, Decoder
-from resnet_cli.pipeline import chunked, stream
-from resnet_cli.pipeline.in_memory import Source, inputs_of
+from resnet_cli.pipeline import cut_chunks, stream_results
+from resnet_cli.pipeline.in_memory import Source, inputs_of_source
 from resnet_cli.pipeline.loader import Loader
 from resnet_cli.pipeline.postprocess import Answers, Wanted
-from resnet_cli.pipeline.workers import placed
+from resnet_cli.pipeline.workers import place_loader
 from resnet_cli.preprocess import IMAGE_CHANNELS, Preprocess
 from resnet_cli.records import Batch, Prediction
 from resnet_cli.runtimes import BATCH_SIZES, PRECISIONS, device_name, find_device, has_units
@@ -100,7 +100,7 @@ class Classifier:
             SettingError: a value that does not fit.
             DeviceError: no such device here.
         """
-        location = locate(checkpoint, model=model, weights=weights, progress=progress)
+        location = locate_checkpoint(checkpoint, model=model, weights=weights, progress=progress)
         loaded = load_checkpoint(
             location,
             classes=classes,
@@ -154,7 +154,7 @@ class Classifier:
                 "%s on this processor would be emulated, slower than fp32: using fp32", precision
             )
             precision = "fp32"
-        settings, source = chosen(preprocess, checkpoint)
+        settings, source = choose_preprocess(preprocess, checkpoint)
         make = CudaBackend if device.type == "cuda" else Backend
         return cls(
             checkpoint=checkpoint,
@@ -179,7 +179,7 @@ class Classifier:
                 bands=bands_for(checkpoint.in_channels, bands),
                 assumed=bands is None,
             ),
-            class_names=outcomes(checkpoint),
+            class_names=outcome_names(checkpoint),
             precision=precision,
             compiled=compile,
         )
@@ -188,7 +188,7 @@ class Classifier:
         """What decides the predictions, as it is written into files."""
         path = self.checkpoint.path
         return {
-            "checkpoint": {"path": str(path), "sha256": sha256(*self.checkpoint.files)},
+            "checkpoint": {"path": str(path), "sha256": sha256_of_files(*self.checkpoint.files)},
             "state_key": self.checkpoint.state_key,
             "model": self.checkpoint.model,
             "classes": list(self.class_names),
@@ -254,13 +254,13 @@ class Classifier:
             ImageError: an unreadable image, with ``on_error="fail"``.
         """
         check_settings(topk, threshold, batch_size, workers, on_error)
-        inputs = inputs_of(source, self.decoder.bands)
+        inputs = inputs_of_source(source, self.decoder.bands)
         threads = workers or available_cores()
         size = batch_size or self.default_batch_size(inputs.total, threads)
         wanted = Wanted(self.topk(topk), threshold, distribution)
         loader = self.loader(thumbnails=thumbnails)
         rows = self.rows(inputs, loader, wanted, size=size, workers=threads)
-        return stopping(rows) if on_error == "fail" else rows
+        return stop_at_error(rows) if on_error == "fail" else rows
 
     def rows(
         self, inputs: Inputs, loader: Loader, wanted: Wanted, *, size: int, workers: int
@@ -268,10 +268,12 @@ class Classifier:
         """Classify inputs in batches of ``size``."""
         device = self.backend.device
         with (
-            placed(loader, device=device, workers=workers, size=size, total=inputs.total) as load,
+            place_loader(
+                loader, device=device, workers=workers, size=size, total=inputs.total
+            ) as load,
             closing(
-                stream(
-                    chunked(inputs.paths, size),
+                stream_results(
+                    cut_chunks(inputs.paths, size),
                     load,
                     partial(self.launch, wanted=wanted),
                     workers=workers,
@@ -307,7 +309,7 @@ class Classifier:
         return lambda: answers.rows(batch, [wait() for wait in passes])
 
 
-def stopping(rows: Generator[Prediction]) -> Generator[Prediction]:
+def stop_at_error(rows: Generator[Prediction]) -> Generator[Prediction]:
     """Yield rows up to the first error.
 
     Raises:
@@ -320,7 +322,7 @@ def stopping(rows: Generator[Prediction]) -> Generator[Prediction]:
                 raise ImageError(f"stopped at {row.path}: {row.error}")
 
 
-def chosen(
+def choose_preprocess(
     preprocess: Preprocess | Callable[[Preprocess], Preprocess] | None, checkpoint: Checkpoint
 ) -> tuple[Preprocess, str]:
     """The preprocessing of a run and where it comes from.
@@ -381,7 +383,7 @@ def check_settings(
         raise OptionError(f"cannot use on_error={on_error!r}: skip or fail")
 
 
-def outcomes(checkpoint: Checkpoint) -> tuple[str, ...]:
+def outcome_names(checkpoint: Checkpoint) -> tuple[str, ...]:
     """A name for each index that a prediction can have.
 
     The single output of a sigmoid tells index 1 from index 0; one name is that of index 1.

@@ -13,7 +13,7 @@ WORDNET_NUMBER = re.compile(r"n\d{8}(?![^\W_])")  # n02099601, or n02099601-gold
 
 
 @cache
-def categories() -> tuple[str, ...]:
+def imagenet_categories() -> tuple[str, ...]:
     """The names that torchvision's weights carry."""
     from torchvision.models import ResNet18_Weights
 
@@ -21,7 +21,7 @@ def categories() -> tuple[str, ...]:
 
 
 @cache
-def outputs() -> Mapping[str, int]:
+def outputs_by_wordnet() -> Mapping[str, int]:
     """The output of each number in WordNet."""
     numbers = (files("resnet_cli") / "imagenet.txt").read_text("ascii").split()
     return {number: output for output, number in enumerate(numbers)}
@@ -30,4 +30,4 @@ def outputs() -> Mapping[str, int]:
 def output_of(name: str) -> int | None:
     """Return the output that a folder named by its number in WordNet means, or None."""
     found = WORDNET_NUMBER.match(name)
-    return None if found is None else outputs().get(found.group())
+    return None if found is None else outputs_by_wordnet().get(found.group())

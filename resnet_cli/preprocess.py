@@ -118,7 +118,7 @@ class Preprocess:
         mode = InterpolationMode(self.interpolation)
         size = functional.get_size(image)
         if max(size) > WIDEST * min(size) and not self.squash:
-            image = functional.center_crop(image, narrowed(size))
+            image = functional.center_crop(image, narrow_size(size))
         wanted = [self.resize_size] * (2 if self.squash else 1)  # one side keeps the shape
         resized = functional.resize(image, wanted, interpolation=mode, antialias=True)
         cropped = self.cropped(resized)
@@ -210,7 +210,7 @@ class Normalise(nn.Module):
         return row.contiguous(memory_format=torch.channels_last)
 
 
-def narrowed(size: list[int]) -> list[int]:
+def narrow_size(size: list[int]) -> list[int]:
     """Height and width of the middle of a very long picture, all that the crop can need.
 
     Resizing a line of 1x20000 pixels whole would take gigabytes, of which the crop keeps little.
@@ -239,7 +239,9 @@ MSRA = replace(CAFFE, mean=(102.9801 / 255, 115.9465 / 255, 122.7717 / 255))
 """The same for Detectron: https://github.com/facebookresearch/Detectron, core/config.py."""
 
 
-def adjust(recorded: Preprocess, *, preset: str | None, given: Mapping[str, Any]) -> Preprocess:
+def adjust_preprocess(
+    recorded: Preprocess, *, preset: str | None, given: Mapping[str, Any]
+) -> Preprocess:
     """Lay the user's choices over what a checkpoint records.
 
     Args:

@@ -126,7 +126,7 @@ class Prediction:
         return self if len(self.scores) <= topk else replace(self, scores=self.scores[:topk])
 
 
-def decide(scores: Sequence[Score], threshold: float | None) -> str | None:
+def decide_label(scores: Sequence[Score], threshold: float | None) -> str | None:
     """Return the label of the best class, or ``uncertain`` where its probability is too low.
 
     Args:

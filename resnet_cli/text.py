@@ -12,7 +12,7 @@ SHOWN = 4  # of a long list
 MINUTE, HOUR = 60, 3600  # seconds
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """Spell out control characters and broken bytes, which could take over a terminal."""
     if text.isprintable():
         return text
@@ -26,7 +26,7 @@ def first_few(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
 
 
-def duration(seconds: float) -> str:
+def duration_words(seconds: float) -> str:
     """Spell a duration in its two largest units: 45 s, 3 min 20 s, 2 h 5 min."""
     whole = max(1, round(seconds))
     if whole < MINUTE:
@@ -86,10 +86,10 @@ def read_text(path: Path, *, errors: str = "strict") -> str:
         EncodingError: it is in another encoding.
         OSError: it cannot be opened.
     """
-    return decode(path.read_bytes(), errors=errors)
+    return decode_text(path.read_bytes(), errors=errors)
 
 
-def decode(data: bytes, *, errors: str = "strict") -> str:
+def decode_text(data: bytes, *, errors: str = "strict") -> str:
     """Decode a text in UTF-8 or UTF-16, with or without a byte order mark.
 
     Raises:
@@ -119,17 +119,17 @@ def find_separator(text: str) -> str:
     declared = text.partition("\n")[0].rstrip("\r")
     if declared.lower().startswith(DECLARATION) and len(declared) == len(DECLARATION) + 1:
         return declared[-1]
-    return max(SEPARATORS, key=lambda separator: evenness(text, separator))
+    return max(SEPARATORS, key=lambda separator: separator_evenness(text, separator))
 
 
-def evenness(text: str, separator: str) -> tuple[bool, int]:
+def separator_evenness(text: str, separator: str) -> tuple[bool, int]:
     """Rank a separator: whether it splits all rows alike, and into how many cells the first."""
     widths = [len(row) for row in islice(rows_of(text, separator), SAMPLE)]
     first = widths[0] if widths else 0
     return first > 1 and set(widths) == {first}, first
 
 
-def read_rows(text: str) -> Iterator[list[str]]:
+def read_table_rows(text: str) -> Iterator[list[str]]:
     """Yield the rows of a table that are not blank, whatever separates their cells."""
     return rows_of(text, find_separator(text))
 

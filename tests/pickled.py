@@ -17,7 +17,7 @@ from torchvision import models
 from resnet_cli.checkpoint import Checkpoint, Location, load_checkpoint
 from resnet_cli.checkpoint.formats import read_contents
 from resnet_cli.checkpoint.metadata.classes import find_classes
-from resnet_cli.checkpoint.tree import containers, tensors_in
+from resnet_cli.checkpoint.tree import tensors_in, walk_containers
 from resnet_cli.errors import CheckpointError
 
 State = dict[str, Tensor]
@@ -101,7 +101,7 @@ def at(tree: Any, key: str) -> Any:
 
 def held(path: Path, key: str = "") -> Mapping[str, Tensor]:
     """The tensors under a key of a file, as this program reads them."""
-    return tensors_in(dict(containers(read_contents(path).tree))[key])
+    return tensors_in(dict(walk_containers(read_contents(path).tree))[key])
 
 
 def require_same(found: Mapping[str, Tensor], expected: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@ import torch
 from torchvision import models
 from torchvision.models import ResNet
 
-from resnet_cli.checkpoint.network.architectures import ARCHITECTURES, Layer, build
+from resnet_cli.checkpoint.network.architectures import ARCHITECTURES, HeadLayer, build_network
 
 
 def test_the_table_holds_every_resnet_of_torchvision() -> None:
@@ -31,7 +31,7 @@ def test_an_architecture_is_what_torchvision_builds(name: str) -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_network_has_the_published_number_of_parameters(name: str) -> None:
-    network = build(name, num_classes=1000, in_channels=3)
+    network = build_network(name, num_classes=1000, in_channels=3)
     published = {weights.meta["num_params"] for weights in models.get_model_weights(name)}
 
     assert {sum(weight.numel() for weight in network.parameters())} == published
@@ -39,7 +39,7 @@ def test_a_network_has_the_published_number_of_parameters(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d"])
 def test_a_network_takes_no_memory_and_is_ready_to_evaluate(name: str) -> None:
-    network = build(name, num_classes=7, in_channels=3)
+    network = build_network(name, num_classes=7, in_channels=3)
 
     assert {tensor.device.type for tensor in network.state_dict().values()} == {"meta"}
     assert not any(module.training for module in network.modules())
@@ -50,7 +50,7 @@ def test_a_network_takes_no_memory_and_is_ready_to_evaluate(name: str) -> None:
 def test_a_network_has_the_channels_and_classes_that_were_asked_for(
     in_channels: int, num_classes: int
 ) -> None:
-    network = build("resnet18", num_classes=num_classes, in_channels=in_channels)
+    network = build_network("resnet18", num_classes=num_classes, in_channels=in_channels)
     logits = network(torch.empty(2, in_channels, 64, 48, device="meta"))
 
     assert logits.shape == (2, num_classes)
@@ -59,9 +59,11 @@ def test_a_network_has_the_channels_and_classes_that_were_asked_for(
 
 @pytest.mark.parametrize("name", ["resnet34", "resnet50"])
 def test_a_head_can_do_without_bias(name: str) -> None:
-    features = build(name).fc.in_features
-    network = build(name, in_channels=1, head=(Layer("linear", features, 5, bias=False),))
-    usual = build(name, num_classes=5, in_channels=1)
+    features = build_network(name).fc.in_features
+    network = build_network(
+        name, in_channels=1, head=(HeadLayer("linear", features, 5, bias=False),)
+    )
+    usual = build_network(name, num_classes=5, in_channels=1)
 
     assert usual.state_dict().keys() - network.state_dict().keys() == {"fc.bias"}
     assert network(torch.empty(1, 1, 32, 32, device="meta")).shape == (1, 5)

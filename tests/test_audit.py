@@ -14,15 +14,23 @@ from conftest import DEMO, SAMPLES, Run
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli import scoring
 from resnet_cli.evaluate import audit as audit_module
-from resnet_cli.evaluate.audit import LOOKS, Answers, audit, compared, looks
-from resnet_cli.evaluate.trials import Trial, trials
+from resnet_cli.evaluate.audit import (
+    LOOKS,
+    AuditAnswers,
+    audit_preprocessing,
+    compare_trial,
+    plan_looks,
+)
+from resnet_cli.evaluate.trials import Trial, list_trials
 from resnet_cli.preprocess import Preprocess
 
 
-def answers(right: list[bool], probs: list[float]) -> Answers:
+def answers(right: list[bool], probs: list[float]) -> AuditAnswers:
     labels = [int(not each) for each in right]
     zeros = np.zeros(len(right), np.int64)
-    return Answers(zeros, np.array(labels, np.int64), np.array(right), np.array(probs, np.float32))
+    return AuditAnswers(
+        zeros, np.array(labels, np.int64), np.array(right), np.array(probs, np.float32)
+    )
 
 
 CHANGE = Trial("a change", "--flag", Preprocess(), upright=True)
@@ -35,7 +43,7 @@ def test_worse_is_what_loses_images_beyond_luck(gained: int, lost: int) -> None:
     right = [False] * lost + [True] * (30 - lost + gained) + [False] * (10 - gained)
     probs = [0.3] * lost + [0.9] * (30 - lost) + [0.6] * gained + [0.2] * (10 - gained)
     then = answers(right, probs)
-    found = compared(CHANGE, now, then, tried=1)
+    found = compare_trial(CHANGE, now, then, tried=1)
     p = binomtest(gained, max(gained + lost, 1)).pvalue if gained + lost else 1.0
     assert found.plainly_worse == (lost > gained and p < 0.01)
 
@@ -43,12 +51,12 @@ def test_worse_is_what_loses_images_beyond_luck(gained: int, lost: int) -> None:
 def test_a_change_that_is_less_sure_and_loses_nothing_stays() -> None:
     """On far too large a scale of pixels every answer is sure: on the right one it is less so."""
     now, then = answers([True] * 60, [1.0] * 60), answers([True] * 60, [0.95] * 60)
-    assert not compared(CHANGE, now, then, tried=1).plainly_worse
+    assert not compare_trial(CHANGE, now, then, tried=1).plainly_worse
 
 
 def test_each_look_is_at_all_classes_alike_and_nothing_is_looked_at_twice() -> None:
     truths = sorted([0] * 90 + [1] * 60 + [2] * 50)
-    parts = looks(truths)
+    parts = plan_looks(truths)
     assert sorted(place for part in parts for place in part) == list(range(200))
     so_far: list[int] = []
     for part, size in zip(parts, LOOKS, strict=False):
@@ -56,7 +64,7 @@ def test_each_look_is_at_all_classes_alike_and_nothing_is_looked_at_twice() -> N
         assert len(so_far) == size
         counts = np.bincount([truths[place] for place in so_far])
         assert counts.max() - counts.min() <= 1
-    assert looks([0, 1]) == [[0, 1]]
+    assert plan_looks([0, 1]) == [[0, 1]]
 
 
 @pytest.fixture
@@ -75,7 +83,7 @@ def two_changes(classifier: Classifier) -> list[Trial]:
     now = classifier.preprocess
     far = replace(now, mean=(30.0,) * 3)
     return [
-        *(trial for trial in trials(classifier) if trial.name == "bicubic"),
+        *(trial for trial in list_trials(classifier) if trial.name == "bicubic"),
         Trial("far", "--mean 30,30,30", far, upright=True),
     ]
 
@@ -83,8 +91,8 @@ def two_changes(classifier: Classifier) -> list[Trial]:
 def test_what_is_plainly_worse_is_left_early(
     run: Run, copies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_module, "trials", two_changes)
-    monkeypatch.setattr(scoring, "trials", two_changes)  # the others take their time
+    monkeypatch.setattr(audit_module, "list_trials", two_changes)
+    monkeypatch.setattr(scoring, "list_trials", two_changes)  # the others take their time
     result = run("evaluate", copies, "-c", DEMO, "--audit", "-o", "m.json", "--progress", "on")
     assert result.exit_code == 0
     now, same, worse = json.loads(Path("m.json").read_text())["audit"]
@@ -113,6 +121,8 @@ def test_a_figure_is_that_of_the_images_it_was_taken_on(copies: Path) -> None:
     paths = sorted(map(str, copies.rglob("*.*")))[::9]
     truths = [classifier.class_names.index(Path(path).parent.name) for path in paths]
     shown: list[int] = []
-    findings = list(audit(classifier, paths, truths, progress=lambda: shown.append(1)))
+    findings = list(
+        audit_preprocessing(classifier, paths, truths, progress=lambda: shown.append(1))
+    )
     assert len(shown) == len(paths) * len(findings)
     assert all(found.top1.images == len(paths) for found in findings)  # too few for any look

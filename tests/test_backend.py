@@ -18,7 +18,7 @@ from conftest import picture, trained
 from resnet_cli import Classifier, Preprocess
 from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import DeviceError
-from resnet_cli.runtimes.torch_backend import Backend, CudaBackend, pack, unpack
+from resnet_cli.runtimes.torch_backend import Backend, CudaBackend, pack_top, unpack_top
 
 CPU = torch.device("cpu")
 PREPROCESS = Preprocess()
@@ -360,7 +360,7 @@ def test_predict_on_the_gpu_gives_the_labels_of_the_cpu(
 
 def test_a_result_travels_in_one_piece() -> None:
     probs, indices = torch.rand(3, 2), torch.randint(0, 1000, (3, 2))
-    there, and_back = unpack(pack(probs, indices))
+    there, and_back = unpack_top(pack_top(probs, indices))
     assert torch.equal(there, probs)
     assert torch.equal(and_back, indices)
     assert and_back.dtype == torch.int64

@@ -391,7 +391,7 @@ def test_more_than_the_machine_has_is_not_tried(run: Run, monkeypatch: pytest.Mo
     least = 2 * 4 * first.numel()  # the first activations, and what their ReLU makes of them
 
     def rates(free: int) -> list[bool]:
-        monkeypatch.setattr(sweeping, "room", lambda _: free)
+        monkeypatch.setattr(sweeping, "available_memory", lambda _: free)
         words = (*SMALL, "--img-size", 224, "-j", 2, "--warmup", 0, "-b", "1,4")
         run(*words, "--overwrite", "-o", "a.json")
         rows = json.loads(Path("a.json").read_text())["rows"]
@@ -526,8 +526,8 @@ def test_compile_is_advised_where_it_has_something_to_add(
     fused: bool,
     advised: bool,
 ) -> None:
-    monkeypatch.setattr(running, "fusable", lambda _: fused)
-    monkeypatch.setattr(running, "saves", lambda *_, **__: saved)
+    monkeypatch.setattr(running, "has_fused_operators", lambda _: fused)
+    monkeypatch.setattr(running, "saves_time", lambda *_, **__: saved)
     monkeypatch.setattr("resnet_cli.benchmark.sweep.has_units", lambda *_: True)
     fix(steady)
     assert ("--compile" in run(*SMALL, "-b", 1, "--precision", precision).stdout) is advised

@@ -73,7 +73,7 @@ def test_photographs_are_classified_on_the_gpu(run: Run) -> None:
 def test_a_batch_beyond_the_gpu_is_told_by_its_own_allocator(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeping, "room", lambda _: None)
+    monkeypatch.setattr(sweeping, "available_memory", lambda _: None)
     words = ("benchmark", "--device", "cuda", "--iters", 2, "-j", 2, "--images", SAMPLES)
     assert run(*words, "-b", "200000,8", "-o", "a.json").exit_code == 0
     rows = json.loads(Path("a.json").read_text())["rows"]

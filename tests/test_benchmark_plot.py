@@ -15,7 +15,7 @@ from matplotlib.transforms import Bbox
 
 from measuring import a_row
 from resnet_cli.benchmark import Benchmark, Row
-from resnet_cli.benchmark.plot import plot
+from resnet_cli.benchmark.plot import plot_benchmark
 
 SETTINGS: dict[str, Any] = {"img_size": 224, "workers": 2, "compiled": False}
 
@@ -30,7 +30,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Figure]:
         kept: list[Figure] = []
         monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: kept.append(self))
         settings = SETTINGS | {"percentiles": percentiles} | more
-        plot(Benchmark(ENVIRONMENT, settings, rows, ""), Path("a.png"))
+        plot_benchmark(Benchmark(ENVIRONMENT, settings, rows, ""), Path("a.png"))
         [figure] = kept
         figure.draw(FigureCanvasAgg(figure).get_renderer())
         return figure

@@ -23,11 +23,11 @@ from resnet_cli.benchmark.peak import (
     CLEAR,
     KERNELS,
     Kernel,
-    best,
-    climb,
     forget_peak,
+    measure_sizes,
     peak_bytes,
     peak_gflops,
+    quickest_gflops,
 )
 from resnet_cli.benchmark.subject import Photographs
 from resnet_cli.benchmark.timing import Effort, Stages, Timing, time_streams
@@ -192,7 +192,7 @@ def test_the_peak_is_the_better_of_product_and_convolution(
 
     rates = {KERNELS[0]: of_product, KERNELS[1]: of_convolution}
     monkeypatch.setattr(
-        "resnet_cli.benchmark.peak.climb", lambda kernel, *_: [measured(rates[kernel])]
+        "resnet_cli.benchmark.peak.measure_sizes", lambda kernel, *_: [measured(rates[kernel])]
     )
     torch.set_num_threads(2)
 
@@ -215,7 +215,7 @@ def test_work_that_takes_long_is_not_made_larger() -> None:
         return work
 
     slow = Kernel(make, lambda size: 10**6 * size, (1, 10, 100, 1000, 10000))
-    rates = [*climb(slow, CPU, torch.float16)]
+    rates = [*measure_sizes(slow, CPU, torch.float16)]
     assert made == [1, 10, 100]
     assert max(rates) == pytest.approx(1, rel=0.2)
 
@@ -226,8 +226,8 @@ def test_work_without_room_is_left_out() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return lambda: torch.zeros(1)
 
-    assert len([*climb(Kernel(make, lambda _: 1, (1, 2, 3)), CPU, torch.float32)]) == 1
-    assert [*climb(Kernel(make, lambda _: 1, (2, 3)), CPU, torch.float32)] == []
+    assert len([*measure_sizes(Kernel(make, lambda _: 1, (1, 2, 3)), CPU, torch.float32)]) == 1
+    assert [*measure_sizes(Kernel(make, lambda _: 1, (2, 3)), CPU, torch.float32)] == []
 
 
 def test_half_precision_on_a_processor_takes_no_minutes() -> None:
@@ -238,7 +238,7 @@ def test_half_precision_on_a_processor_takes_no_minutes() -> None:
 
 def test_the_peak_goes_by_the_quickest_run() -> None:
     pauses = iter([0.1, 0.1, 0.02, 0.1, *[0.05] * 9])
-    rate = best(lambda: time.sleep(next(pauses)), 10**9, CPU)
+    rate = quickest_gflops(lambda: time.sleep(next(pauses)), 10**9, CPU)
     assert 1 / 0.05 < rate <= 1 / 0.02
 
 

@@ -29,7 +29,7 @@ from resnet_cli.checkpoint.formats.caffe import is_caffemodel, read_caffemodel
 from resnet_cli.checkpoint.formats.prototxt import apply_prototxt, read_prototxt
 from resnet_cli.checkpoint.tree import Part, StateDict
 from resnet_cli.errors import CheckpointError, SettingError
-from resnet_cli.summary import Changes, find_subject, summarise
+from resnet_cli.summary import Changes, find_subject, summarise_network
 from resnet_cli.summary.caffe import network_from_prototxt
 
 Floats = NDArray[np.float32]
@@ -719,7 +719,7 @@ def test_a_blob_lives_until_its_last_reader() -> None:
 def summary_of(text: str, **settings: Any) -> Any:
     Path("deploy.prototxt").write_text(text)
     subject = find_subject("deploy.prototxt", Changes())
-    return summarise(subject, img_size=subject.img_size, **settings)
+    return summarise_network(subject, img_size=subject.img_size, **settings)
 
 
 @pytest.mark.parametrize(
@@ -736,7 +736,7 @@ def test_a_whole_resnet_has_blocks_and_stages(
 ) -> None:
     Path("deploy.prototxt").write_text(resnet_prototxt(depths))
     subject = find_subject("deploy.prototxt", Changes())
-    blocks, stages = (summarise(subject, view=view) for view in ("blocks", "stages"))
+    blocks, stages = (summarise_network(subject, view=view) for view in ("blocks", "stages"))
     assert subject.written is not None
     count = sum(parameter.numel() for parameter in subject.written.parameters())
 
@@ -790,7 +790,7 @@ def test_strides_and_pools_of_a_resnet_are_read_not_guessed() -> None:
 def test_a_whole_resnet_takes_changes_and_other_networks_do_not(thin: Files) -> None:
     Path("deploy.prototxt").write_text(resnet_prototxt((3, 4, 6, 3), num_classes=10))
     changed = find_subject("deploy.prototxt", Changes(num_classes=3, in_channels=1, dilated=True))
-    last = summarise(changed, view="stages").rows[5]
+    last = summarise_network(changed, view="stages").rows[5]
 
     assert (changed.num_classes, changed.in_channels) == (3, 1)
     assert last["output_size"] == [28, 28]

@@ -18,10 +18,16 @@ from torchvision import models
 from torchvision.models import ResNet, ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, Weights
 
 from conftest import DEMO, trained
-from resnet_cli.checkpoint import Checkpoint, Location, load_checkpoint, locate, sha256
-from resnet_cli.checkpoint.locate import fetch, find_published
+from resnet_cli.checkpoint import (
+    Checkpoint,
+    Location,
+    load_checkpoint,
+    locate_checkpoint,
+    sha256_of_files,
+)
+from resnet_cli.checkpoint.locate import fetch_weights, find_published
 from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
-from resnet_cli.checkpoint.network.detect import detect
+from resnet_cli.checkpoint.network.detect import detect_network
 from resnet_cli.errors import CheckpointError, SettingError
 from resnet_cli.preprocess import PRESETS, Preprocess
 
@@ -60,7 +66,9 @@ def saved(content: Any, name: str = "model.pth") -> Path:
 
 
 def opened(path: Path, **options: Any) -> Checkpoint:
-    return load_checkpoint(locate(path, model=None, weights=None, progress=False), **options)
+    return load_checkpoint(
+        locate_checkpoint(path, model=None, weights=None, progress=False), **options
+    )
 
 
 def refusal(path: Path, **options: Any) -> str:
@@ -320,7 +328,7 @@ def test_a_state_key_that_is_not_there_is_refused_with_those_that_are() -> None:
 def test_every_resnet_is_told_by_its_shapes(name: str) -> None:
     with torch.device("meta"):
         state = models.get_model(name, num_classes=17).state_dict()
-    detected = detect(state)
+    detected = detect_network(state)
 
     assert detected.architecture.name == name
     assert detected.in_channels == 3
@@ -581,7 +589,7 @@ def test_the_architecture_is_told_among_look_alikes() -> None:
     states = [tiny(name) for name in alike]
 
     assert len({tuple(state) for state in states}) == 1
-    assert [detect(state).architecture.name for state in states] == list(alike)
+    assert [detect_network(state).architecture.name for state in states] == list(alike)
 
 
 def put(*names: str) -> None:
@@ -592,7 +600,7 @@ def put(*names: str) -> None:
 
 
 def located(**options: str | None) -> Location:
-    return locate(None, **{"model": None, "weights": None, **options}, progress=False)
+    return locate_checkpoint(None, **{"model": None, "weights": None, **options}, progress=False)
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.pth", "a.pt", "a.pkl", "a.ckpt", "a.bin",
@@ -615,7 +623,9 @@ def test_several_checkpoints_in_the_folder_are_an_error_that_names_them() -> Non
 
 def test_a_named_file_is_taken_whatever_is_in_the_folder() -> None:
     put("a.pth", "b.pth")
-    location = locate("checkpoints/b.pth", model="resnet50", weights=None, progress=False)
+    location = locate_checkpoint(
+        "checkpoints/b.pth", model="resnet50", weights=None, progress=False
+    )
 
     assert (location.path, location.reason) == (Path("checkpoints/b.pth"), "given")
 
@@ -624,7 +634,7 @@ def test_a_file_and_published_weights_are_one_source_too_many() -> None:
     put("a.pth")
 
     with pytest.raises(CheckpointError, match=r"checkpoints/a\.pth and IMAGENET1K_V1: name one"):
-        locate("checkpoints/a.pth", model=None, weights="IMAGENET1K_V1", progress=False)
+        locate_checkpoint("checkpoints/a.pth", model=None, weights="IMAGENET1K_V1", progress=False)
 
 
 @pytest.fixture
@@ -694,18 +704,18 @@ def test_published_weights_are_downloaded_once() -> None:
     content = b"weights"
     checksum = hashlib.sha256(content).hexdigest()
     weights = published(content, checksum[:8])
-    path = fetch(weights, progress=False)
+    path = fetch_weights(weights, progress=False)
     Path(f"server/tiny-{checksum[:8]}.pth").unlink()
 
     assert path == cache() / f"tiny-{checksum[:8]}.pth"
     assert path.read_bytes() == content
-    assert fetch(weights, progress=False) == path
-    assert sha256(path) == checksum
+    assert fetch_weights(weights, progress=False) == path
+    assert sha256_of_files(path) == checksum
 
 
 def test_a_download_of_another_hash_is_refused_and_leaves_nothing() -> None:
     with pytest.raises(CheckpointError, match="invalid hash"):
-        fetch(published(b"something else", "01234567"), progress=False)
+        fetch_weights(published(b"something else", "01234567"), progress=False)
 
     assert list(cache().iterdir()) == []
 

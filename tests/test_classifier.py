@@ -19,7 +19,7 @@ import resnet_cli
 from conftest import picture, trained
 from resnet_cli import Classifier, Prediction, Preprocess
 from resnet_cli.errors import ImageError, InputError, SettingError
-from resnet_cli.run.verify import verify
+from resnet_cli.run.verify import verify_classifier
 from resnet_cli.runtimes.torch_backend import Backend, FromPixels
 
 SIZES = [  # the whole-number arithmetic of resizing and cropping goes wrong at such as these
@@ -366,7 +366,7 @@ def test_without_being_asked_there_are_no_thumbnails(
 
 
 def test_verify_finds_the_same_labels(classifier: Classifier, with_broken: list[Path]) -> None:
-    found = verify(classifier, [str(path) for path in with_broken])
+    found = verify_classifier(classifier, [str(path) for path in with_broken])
     assert found.images == len(SIZES)  # broken ones are left out
     assert found.flips == ()
     assert 0 < found.largest_difference < 1e-2
@@ -377,7 +377,7 @@ def test_verify_finds_flips_when_the_network_is_spoiled(file: Path, pictures: li
     head = cast(ResNet, cast(FromPixels, spoiled.backend.network).network).fc
     head.weight.data.neg_()
     head.bias.data.neg_()
-    found = verify(spoiled, [str(path) for path in pictures[:4]])
+    found = verify_classifier(spoiled, [str(path) for path in pictures[:4]])
 
     assert found.images == 4
     assert found.flips == tuple(pictures[:4])  # the best class has become the worst
@@ -402,7 +402,7 @@ def test_a_network_that_runs_needs_no_weights_of_its_checkpoint(
 
 
 def test_verify_finds_nothing_in_nothing(classifier: Classifier) -> None:
-    assert verify(classifier, []).images == 0
+    assert verify_classifier(classifier, []).images == 0
 
 
 def test_preprocessing_can_be_given(file: Path, network: ResNet, pictures: list[Path]) -> None:

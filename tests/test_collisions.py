@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from pickled import HEAD, PRIME, name_of, of_one_hash
-from resnet_cli.checkpoint.pickle import Reading, unpickle
+from resnet_cli.checkpoint.pickle import Reading, read_pickle
 from resnet_cli.checkpoint.pickle.nesting import MOST_CHOSEN
-from resnet_cli.checkpoint.tree import Foreign, containers
+from resnet_cli.checkpoint.tree import Foreign, walk_containers
 from resnet_cli.errors import CheckpointError
 
 MANY = MOST_CHOSEN + 1
@@ -29,7 +29,7 @@ def small(count: int, between: bytes = b"") -> Iterator[bytes]:
 
 
 def read(data: bytes) -> Any:
-    return unpickle(BytesIO(data), Reading())
+    return read_pickle(BytesIO(data), Reading())
 
 
 KEYS = {
@@ -157,7 +157,7 @@ STATES = {
 def test_what_objects_have_in_common_is_not_read_for_each(state: str) -> None:
     data = HEAD + name_of("a.B") + b"\x940" + STATES[state] + b"\x940]("
     data += 2000 * b"h\0)Rh\x01b" + b"e."
-    seen = sum(len(one) for _, one in containers(read(data)) if isinstance(one, dict))
+    seen = sum(len(one) for _, one in walk_containers(read(data)) if isinstance(one, dict))
 
     assert seen < 500_000
 

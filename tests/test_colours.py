@@ -23,7 +23,7 @@ from profiles import (
     srgb_of_xyz,
 )
 from resnet_cli.errors import SettingError
-from resnet_cli.images.colors import convert
+from resnet_cli.images.colors import convert_image
 from resnet_cli.images.decode import Decoder
 
 Pixels = npt.NDArray[np.uint8]
@@ -175,8 +175,8 @@ def test_every_mode_with_alpha_is_dropped_or_laid_over(mode: str) -> None:
         image = image.convert(mode)
     kept = np.stack([np.where(alpha == 255, grey, 0) if mode in ("La", "RGBa") else grey] * 3, 2)
 
-    near(np.asarray(convert(image.copy(), "RGB")).astype(np.int64), kept, 0)
-    laid = convert(image.copy(), "RGB", background="red")
+    near(np.asarray(convert_image(image.copy(), "RGB")).astype(np.int64), kept, 0)
+    laid = convert_image(image.copy(), "RGB", background="red")
     near(np.asarray(laid).astype(np.int64), over(np.dstack([kept, alpha]), (255, 0, 0)), 0)
 
 

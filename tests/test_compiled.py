@@ -8,7 +8,7 @@ import torch._inductor.config
 from torch import Tensor, nn
 
 from resnet_cli.errors import DeviceError
-from resnet_cli.runtimes.compilation import Compiled, whole
+from resnet_cli.runtimes.compilation import Compiled, compile_whole
 
 
 class Small(nn.Sequential):
@@ -26,7 +26,7 @@ class Small(nn.Sequential):
 def test_a_compiled_network_gives_what_it_gave_before() -> None:
     torch.manual_seed(0)
     network = Small(8).eval()
-    run = Compiled(whole(network, "cpu"))
+    run = Compiled(compile_whole(network, "cpu"))
     images = torch.randn(5, 3, 16, 16)
     with torch.inference_mode():
         expected = network(images)
@@ -40,7 +40,7 @@ def test_threads_that_end_may_compile_one_after_the_other() -> None:
     """Each run has threads of its own; torch 2.11 crashed at the second."""
     torch.manual_seed(0)
     network = Small(7).eval()
-    run = Compiled(whole(network, "cpu"))
+    run = Compiled(compile_whole(network, "cpu"))
 
     @torch.inference_mode()
     def work(count: int) -> None:
@@ -78,7 +78,7 @@ def test_a_network_that_cannot_be_compiled_is_a_device_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
-    network = whole(Small(9).eval(), "cpu")
+    network = compile_whole(Small(9).eval(), "cpu")
 
     def run(images: Tensor) -> Tensor:
         with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}):

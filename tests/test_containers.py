@@ -384,13 +384,13 @@ import sys
 from pathlib import Path
 from resnet_cli import Classifier
 from resnet_cli.errors import CheckpointError
-from resnet_cli.verification import verify
+from resnet_cli.run.verify import verify_classifier
 classifier = Classifier.load("model", device="cpu")
 expected = [p.prob for p in classifier.predict("picture.png")]
 Path("model").write_bytes(b"")
 assert [p.prob for p in classifier.predict("picture.png")] == expected
 try:
-    verify(classifier, ["picture.png"])
+    verify_classifier(classifier, ["picture.png"])
 except CheckpointError as error:
     sys.exit(str(error))
 """

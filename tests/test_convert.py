@@ -479,7 +479,7 @@ import json, os, signal, sys, time
 from hashlib import sha256
 from pathlib import Path
 from torchvision.models import ResNet
-from resnet_cli.checkpoint import conversion  # that the runs need not import it
+from resnet_cli.checkpoint import convert  # that the runs need not import it
 from resnet_cli.cli import cli
 
 source, output = sys.argv[1:]
@@ -531,7 +531,7 @@ def test_a_run_that_is_stopped_leaves_the_old_file_or_the_new_one(checkpoint: Pa
 PEAK = """
 import gc, sys
 from torchvision.models import ResNet
-from resnet_cli.checkpoint import conversion
+from resnet_cli.checkpoint import convert
 from resnet_cli.cli import cli
 
 def peak():

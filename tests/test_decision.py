@@ -13,9 +13,9 @@ import pytest
 from click.testing import Result
 
 from conftest import Run
-from resnet_cli.records import Prediction, Score, decide
-from resnet_cli.results import Options, open_writer
-from resnet_cli.results.readers import read_rows
+from resnet_cli.records import Prediction, Score, decide_label
+from resnet_cli.results import WriterOptions, open_writer
+from resnet_cli.results.readers import read_results
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 NAMES = ("x.csv", "x.jsonl", "x.json", "x.parquet")
@@ -121,8 +121,8 @@ def test_lines_show_label_and_decision(predict: Run, photos: Path) -> None:
 def test_a_probability_that_reaches_the_threshold_decides(
     threshold: float | None, decision: str | None
 ) -> None:
-    assert decide([Score("a", 0, 0.5)], threshold) == decision
-    assert decide([], threshold) is None
+    assert decide_label([Score("a", 0, 0.5)], threshold) == decision
+    assert decide_label([], threshold) is None
 
 
 ODD = [
@@ -135,15 +135,15 @@ ODD = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_decisions_come_back(name: str) -> None:
-    with open_writer(Path(name), Options(2, decides=True)) as write:
+    with open_writer(Path(name), WriterOptions(2, decides=True)) as write:
         for row in ODD:
             write(row)
-    assert list(read_rows(Path(name))) == ODD
-    assert [row.uncertain for row in read_rows(Path(name))] == [False, False, True, False]
+    assert list(read_results(Path(name))) == ODD
+    assert [row.uncertain for row in read_results(Path(name))] == [False, False, True, False]
 
 
 def test_a_decision_starts_no_formula() -> None:
-    with open_writer(Path("x.csv"), Options(1, decides=True)) as write:
+    with open_writer(Path("x.csv"), WriterOptions(1, decides=True)) as write:
         write(ODD[0])
     assert table("x.csv")[0]["decision"] == "'=ants"
 
@@ -222,10 +222,10 @@ def test_earlier_rows_are_read_as_uncertain(name: str) -> None:
         Prediction(Path("a.jpg"), (Score("uncertain", 1, 0.4),)),
         Prediction(Path("b.jpg"), (Score("bees", 1, 0.9),)),
     ]
-    with open_writer(Path(name), Options(1)) as write:
+    with open_writer(Path(name), WriterOptions(1)) as write:
         for row in rows:
             write(row)
-    assert [row.uncertain for row in read_rows(Path(name))] == [True, False]
+    assert [row.uncertain for row in read_results(Path(name))] == [True, False]
 
 
 @pytest.mark.parametrize("before", [(), ("--threshold", 0.2)])

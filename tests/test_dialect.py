@@ -12,8 +12,8 @@ from click.testing import Result
 
 from conftest import Run
 from resnet_cli.records import Prediction, Score
-from resnet_cli.results import Dialect, Options, open_writer
-from resnet_cli.results.readers import read_rows
+from resnet_cli.results import Dialect, WriterOptions, open_writer
+from resnet_cli.results.readers import read_results
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 BOM = b"\xef\xbb\xbf"
@@ -48,7 +48,7 @@ def cells(path: str, separator: str, *, bom: bool = False) -> list[list[str]]:
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|", "¦", "^"])
 @pytest.mark.parametrize("bom", [False, True])
 def test_what_was_written_is_read_back(separator: str, *, bom: bool) -> None:
-    options = Options(2, dialect=Dialect(separator, bom))
+    options = WriterOptions(2, dialect=Dialect(separator, bom))
     with open_writer(Path("x.csv"), options) as write:
         for row in ROWS:
             write(row)
@@ -56,7 +56,7 @@ def test_what_was_written_is_read_back(separator: str, *, bom: bool) -> None:
     assert [row[0].removeprefix("./") for row in table[1:]] == [str(row.path) for row in ROWS]
     assert {len(row) for row in table} == {13}
     assert not [cell for row in table for cell in row if cell.startswith(("=", "\t", "\r"))]
-    assert list(read_rows(Path("x.csv"))) == ROWS
+    assert list(read_results(Path("x.csv"))) == ROWS
 
 
 @pytest.mark.parametrize(("typed", "separator"), [(";", ";"), ("Tab", "\t"), (r"\t", "\t")])
@@ -148,7 +148,7 @@ def test_saved_rows_are_scored_whatever_their_dialect(
     for number, spelt in enumerate([(), ("--csv-separator", "tab"), ("--csv-bom",)]):
         name = f"{number}.csv"
         with_names("predict", photos, "-k", 3, "-o", name, *spelt)
-        paths = [str(row.path) for row in read_rows(Path(name))]
+        paths = [str(row.path) for row in read_results(Path(name))]
         Path("l.csv").write_text("path,index\n" + "".join(f"{path},0\n" for path in paths))
         scored = ("--predictions", name, "--labels", "l.csv", "--format", "json")
         found.append(json.loads(run("evaluate", *scored).stdout)["top1"])

@@ -27,9 +27,9 @@ from torchmetrics.functional.classification import (
 
 from resnet_cli.evaluate import MOST, Evaluation, Scorecard
 from resnet_cli.evaluate import calibration as calibration_module
-from resnet_cli.evaluate.confusion import mcnemar, share
-from resnet_cli.evaluate.formats import as_csv, matrix_csv
-from resnet_cli.evaluate.plots import MOST_CONFUSED, classes_shown, title
+from resnet_cli.evaluate.confusion import mcnemar_test, wilson_share
+from resnet_cli.evaluate.formats import evaluation_csv, matrix_csv
+from resnet_cli.evaluate.plots import MOST_CONFUSED, classes_shown, matrix_title
 from resnet_cli.records import Prediction, Score
 
 Floats = NDArray[np.float32]
@@ -96,7 +96,7 @@ def named(
 def test_no_cell_of_a_table_starts_a_formula() -> None:
     found = named(["=1+1", "-3", "@x"], np.eye(3, dtype=np.float32), np.arange(3))
     matrix, classes = (
-        list(csv.reader(StringIO(text))) for text in (matrix_csv(found), as_csv(found))
+        list(csv.reader(StringIO(text))) for text in (matrix_csv(found), evaluation_csv(found))
     )
 
     assert matrix[0] == ["truth", "'=1+1", "-3", "'@x"]  # a number is no formula
@@ -178,13 +178,13 @@ def test_certainty_is_in_the_last_bin() -> None:
     ("right", "images"), [(0, 1), (1, 1), (71, 76), (0, 50), (50, 50), (499, 1000)]
 )
 def test_the_interval_is_wilsons(right: int, images: int) -> None:
-    found = share(right, images)
+    found = wilson_share(right, images)
     expected = binomtest(right, images).proportion_ci(method="wilson")
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_of_no_images_there_is_no_share() -> None:
-    assert share(0, 0).value is share(0, 0).low is share(0, 0).high is None
+    assert wilson_share(0, 0).value is wilson_share(0, 0).low is wilson_share(0, 0).high is None
 
 
 @pytest.mark.parametrize(
@@ -192,8 +192,8 @@ def test_of_no_images_there_is_no_share() -> None:
 )
 def test_the_p_is_that_of_the_binomial_test(gained: int, lost: int) -> None:
     expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-    assert mcnemar(gained, lost) == pytest.approx(expected, rel=1e-9)
-    assert mcnemar(lost, gained) == mcnemar(gained, lost)
+    assert mcnemar_test(gained, lost) == pytest.approx(expected, rel=1e-9)
+    assert mcnemar_test(lost, gained) == mcnemar_test(gained, lost)
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,9 @@ def test_the_picture_of_many_classes_is_of_those_with_images_or_mistakes() -> No
     probs, truths = np.eye(1000, dtype=np.float32)[[3, 700, 700, 998]], np.array([3, 700, 5, 998])
     evaluation = evaluated(probs, truths)
     assert classes_shown(evaluation) == [3, 5, 700, 998]
-    assert title(evaluation, 4).startswith("The 4 of 1,000 classes with images or predictions; ")
+    assert matrix_title(evaluation, 4).startswith(
+        "The 4 of 1,000 classes with images or predictions; "
+    )
 
 
 def test_the_picture_of_many_images_is_of_the_most_confused() -> None:

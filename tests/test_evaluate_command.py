@@ -22,10 +22,10 @@ from resnet_cli import Classifier
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate import Scorecard
 from resnet_cli.evaluate import audit as audit_module
-from resnet_cli.evaluate.audit import audit, sample, spread
+from resnet_cli.evaluate.audit import audit_preprocessing, sample_places, spread_evenly
 from resnet_cli.evaluate.compare import Ledger, common_numbers, predict_all
 from resnet_cli.evaluate.dataset import by_folder, by_table
-from resnet_cli.evaluate.trials import trials
+from resnet_cli.evaluate.trials import list_trials
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Prediction, Score
 from resnet_cli.sources import Inputs
@@ -589,7 +589,9 @@ def test_the_flags_of_a_trial_do_what_it_did(run: Run, photos: Path, in_channels
         preprocess=lambda p: type(p)(resize_size=40, crop_size=32, mean=p.mean, std=p.std),
     )
     data = by_folder("photos", "abc")
-    findings = audit(classifier, data.paths[:3], data.truths[:3], progress=lambda: None)
+    findings = audit_preprocessing(
+        classifier, data.paths[:3], data.truths[:3], progress=lambda: None
+    )
     for found in list(findings)[3:]:
         result = run(
             "evaluate", "photos", "-c", "x.pth", "--classes", "a,b,c", *SMALL, *found.flags.split(),
@@ -608,9 +610,9 @@ def test_a_trial_that_changes_nothing_is_left_out() -> None:
     classifier = Classifier.load(DEMO, device="cpu")
     assert all(
         (trial.preprocess, trial.upright) != (classifier.preprocess, True)
-        for trial in trials(classifier)
+        for trial in list_trials(classifier)
     )
-    assert not any(trial.name.startswith("v1") for trial in trials(classifier))
+    assert not any(trial.name.startswith("v1") for trial in list_trials(classifier))
 
 
 def test_an_audit_minds_the_order_of_the_names(
@@ -618,8 +620,8 @@ def test_an_audit_minds_the_order_of_the_names(
 ) -> None:
     classifier = Classifier.load(DEMO, classes="bees,ants", device="cpu")
     folder = by_folder(str(SAMPLES), classifier.class_names)
-    monkeypatch.setattr(audit_module, "trials", lambda _: [])
-    [now] = audit(classifier, folder.paths, folder.truths, progress=list)
+    monkeypatch.setattr(audit_module, "list_trials", lambda _: [])
+    [now] = audit_preprocessing(classifier, folder.paths, folder.truths, progress=list)
     assert now.top1.value == 1
     assert now.loss is not None
     assert now.loss < 0.1
@@ -628,11 +630,13 @@ def test_an_audit_minds_the_order_of_the_names(
 
 def test_a_sample_takes_the_same_number_from_each_class() -> None:
     truths = [0] * 100 + [1] * 50 + [2] * 2
-    chosen = [truths[place] for place in sample(truths, 22)]
+    chosen = [truths[place] for place in sample_places(truths, 22)]
     assert [chosen.count(index) for index in range(3)] == [10, 10, 2]
-    assert sample(truths, 1000) == list(range(152))
-    assert sorted(spread(range(100))[-8:]) == pytest.approx([0, 16, 32, 48, 64, 80, 96, 8], abs=90)
-    assert sorted(spread(range(100))) == list(range(100))
+    assert sample_places(truths, 1000) == list(range(152))
+    assert sorted(spread_evenly(range(100))[-8:]) == pytest.approx(
+        [0, 16, 32, 48, 64, 80, 96, 8], abs=90
+    )
+    assert sorted(spread_evenly(range(100))) == list(range(100))
 
 
 # several checkpoints
@@ -768,14 +772,14 @@ def test_bgr_is_found_on_ants_and_bees(data: Path, monkeypatch: pytest.MonkeyPat
     torch.save(weights, "bgr.pth")
     classifier = Classifier.load("bgr.pth", classes="ants,bees", device="cpu")
     folder = by_folder(str(data / "photos" / "ants_bees"), classifier.class_names)
-    every = trials(classifier)
+    every = list_trials(classifier)
     few = [trial for trial in every if trial.name == "BGR" or "v2" in trial.name]
-    monkeypatch.setattr(audit_module, "trials", lambda _: few)  # the others take their time
+    monkeypatch.setattr(audit_module, "list_trials", lambda _: few)  # the others take their time
 
     def progress() -> None:
         pass
 
-    now, v2, bgr = audit(classifier, folder.paths, folder.truths, progress=progress)
+    now, v2, bgr = audit_preprocessing(classifier, folder.paths, folder.truths, progress=progress)
     assert bgr.better
     assert bgr.loss_p * len(every) / len(few) < 0.05  # with all of them tried it is found as well
     assert bgr.flags == "--color bgr"

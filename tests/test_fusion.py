@@ -10,21 +10,26 @@ from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from conftest import trained
-from resnet_cli.checkpoint.network.architectures import PLAIN, Variant, arrange
+from resnet_cli.checkpoint.network.architectures import PLAIN, Variant, apply_variant
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.runtimes import fusion
 from resnet_cli.runtimes.compilation import Compiled
-from resnet_cli.runtimes.fusion import FusedBlock, fold, fusable, fuse
+from resnet_cli.runtimes.fusion import (
+    FusedBlock,
+    fold_batch_norms,
+    fuse_network,
+    has_fused_operators,
+)
 from resnet_cli.runtimes.torch_backend import Backend, FromPixels
 from resnet_cli.runtimes.winograd import FusedConv, WinogradConv
 
-if not fusable(torch.float32):
+if not has_fused_operators(torch.float32):
     pytest.skip("this torch has no fused convolutions", allow_module_level=True)
 
 
 @pytest.fixture(autouse=True)
 def _new_probe() -> None:
-    fusable.cache_clear()
+    has_fused_operators.cache_clear()
 
 
 def images(channels: int = 3, height: int = 65) -> Tensor:
@@ -33,7 +38,7 @@ def images(channels: int = 3, height: int = 65) -> Tensor:
 
 
 def folded(network: ResNet) -> ResNet:
-    return fold(network, torch.device("cpu"), torch.float32)
+    return fold_batch_norms(network, torch.device("cpu"), torch.float32)
 
 
 @pytest.mark.parametrize("height", [65, 32])  # the last stage has a few pixels, or one
@@ -51,10 +56,10 @@ def test_the_logits_are_those_of_torchvisions_network(
     name: str, variant: Variant, channels: int, height: int
 ) -> None:
     network = trained(name, in_channels=channels)
-    arrange(network, variant)
+    apply_variant(network, variant)
     with torch.inference_mode():
         expected = network(images(channels, height))
-        fused = fuse(folded(copy.deepcopy(network)))
+        fused = fuse_network(folded(copy.deepcopy(network)))
         logits = fused(images(channels, height).to(memory_format=torch.channels_last))
 
     kinds: set[type[nn.Module]] = {type(module) for module in fused.modules()}
@@ -70,7 +75,7 @@ def test_other_activations_are_not_taken_for_relu() -> None:
     network.layer2[1].relu = nn.LeakyReLU(0.5)
     with torch.inference_mode():
         expected = network(images())
-        logits = fuse(folded(network))(images())
+        logits = fuse_network(folded(network))(images())
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -79,7 +84,7 @@ def test_other_paddings_are_not_taken_for_zeros() -> None:
     network.conv1 = nn.Conv2d(3, 64, 7, 2, 3, padding_mode="reflect", bias=False).eval()
     with torch.inference_mode():
         expected = network(images())
-        logits = fuse(folded(network))(images())
+        logits = fuse_network(folded(network))(images())
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -106,7 +111,7 @@ def test_without_the_operators_the_network_runs_as_it_is(
     network = trained()
     with torch.inference_mode():
         expected = network(images())
-        kept = fuse(folded(network))
+        kept = fuse_network(folded(network))
         logits = kept(images())
 
     assert all(type(module) is not operator for module in kept.modules())
@@ -115,13 +120,13 @@ def test_without_the_operators_the_network_runs_as_it_is(
 
 def test_the_probe_draws_no_random_numbers() -> None:
     state = torch.get_rng_state()
-    fusable(torch.float32)
+    has_fused_operators(torch.float32)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_folded_network_is_where_it_will_run(dtype: torch.dtype) -> None:
-    network = fold(trained(), torch.device("cpu"), dtype)
+    network = fold_batch_norms(trained(), torch.device("cpu"), dtype)
     weights = dict(network.named_parameters())
     assert {weight.dtype for weight in weights.values()} == {dtype}
     convs = [weight for weight in weights.values() if weight.ndim == 4 and weight.shape[2] > 1]
@@ -131,15 +136,15 @@ def test_a_folded_network_is_where_it_will_run(dtype: torch.dtype) -> None:
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("variant", [PLAIN, Variant(ceil_pool=True)])
 def test_compiled_pooling_changes_no_digit(variant: Variant) -> None:
-    if not fusable(torch.bfloat16):
+    if not has_fused_operators(torch.bfloat16):
         pytest.skip("this processor has no bf16")
     network = trained()
-    arrange(network, variant)
+    apply_variant(network, variant)
     pixels = images(height=8).to(torch.bfloat16, memory_format=torch.channels_last)
     with torch.inference_mode():
-        folded = fold(network, torch.device("cpu"), torch.bfloat16)
-        expected = fuse(copy.deepcopy(folded))(pixels)
-        fused = fuse(folded, compiled=True)
+        folded = fold_batch_norms(network, torch.device("cpu"), torch.bfloat16)
+        expected = fuse_network(copy.deepcopy(folded))(pixels)
+        fused = fuse_network(folded, compiled=True)
         logits = fused(pixels)
 
     assert nn.MaxPool2d not in {type(module) for module in fused.modules()}
@@ -169,10 +174,10 @@ import sys
 
 import torch
 from conftest import trained
-from resnet_cli.fusion import fold, fuse
+from resnet_cli.runtimes.fusion import fold_batch_norms, fuse_network
 
 name, count, side = sys.argv[1], *map(int, sys.argv[2:])
-network = fuse(fold(trained(name), torch.device("cpu"), torch.float32))
+network = fuse_network(fold_batch_norms(trained(name), torch.device("cpu"), torch.float32))
 images = torch.zeros(count, 3, side, side).contiguous(memory_format=torch.channels_last)
 with torch.inference_mode():
     for number in (1, 2):

@@ -458,7 +458,7 @@ def test_a_png_that_crashes_libpng_is_an_error(tmp_path: Path) -> None:
     parts = part(b"IHDR", header) + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
     (tmp_path / "crafted.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
 
-    program = "import sys; from pathlib import Path; from resnet_cli.images import Decoder; "
+    program = "import sys; from pathlib import Path; from resnet_cli.images.decode import Decoder; "
     program += "Decoder()(Path(sys.argv[1]))"
     # in a process of its own: torchvision's decoder ends the process on this file
     result = subprocess.run(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from resnet_cli.errors import InputError
 from resnet_cli.sources import SUFFIXES, Inputs, find_inputs
-from resnet_cli.sources.folders import natural
+from resnet_cli.sources.folders import natural_key
 from resnet_cli.sources.lists import PAUSE
 
 
@@ -493,7 +493,7 @@ def test_natural_order_is_that_of_text_and_numbers_in_turn() -> None:
     letters = "ab-.019 _\u0663\udce9"
     names = {"".join(random.Random(n).choices(letters, k=n % 6 + 1)) for n in range(3000)}
 
-    assert sorted(names, key=lambda name: (natural(name), name)) == sorted(names, key=old_key)
+    assert sorted(names, key=lambda name: (natural_key(name), name)) == sorted(names, key=old_key)
 
 
 def test_a_stream_that_comes_to_an_output_stops(monkeypatch: pytest.MonkeyPatch) -> None:

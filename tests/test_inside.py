@@ -197,11 +197,13 @@ def state_of(network: nn.Module, **beside: Tensor) -> dict[str, Tensor]:
 
 
 def test_the_given_mean_goes_first(network: ResNet) -> None:
-    from resnet_cli.preprocess import adjust
+    from resnet_cli.preprocess import adjust_preprocess
 
     path = saved(state_of(network, n__mean=torch.full((3,), 0.5), n__std=torch.full((3,), 0.2)))
     given = {"mean": (0.1, 0.2, 0.3)}
-    classifier = Classifier.load(path, preprocess=lambda own: adjust(own, preset=None, given=given))
+    classifier = Classifier.load(
+        path, preprocess=lambda own: adjust_preprocess(own, preset=None, given=given)
+    )
 
     assert classifier.preprocess.mean == (0.1, 0.2, 0.3)
     assert classifier.preprocess.std == pytest.approx((0.2, 0.2, 0.2))

@@ -333,7 +333,7 @@ READER = """
 import json, resource, sys, time
 from pathlib import Path
 from resnet_cli.checkpoint import Location, load_checkpoint
-from resnet_cli.checkpoint.inspection import inspect_checkpoint
+from resnet_cli.checkpoint.inspect import inspect_checkpoint
 from resnet_cli.errors import CheckpointError
 
 def peak():

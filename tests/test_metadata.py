@@ -28,7 +28,7 @@ from resnet_cli import Classifier
 from resnet_cli import text as tables
 from resnet_cli.checkpoint import Location, load_checkpoint
 from resnet_cli.checkpoint.folders import weights_in
-from resnet_cli.checkpoint.locate import locate
+from resnet_cli.checkpoint.locate import locate_checkpoint
 from resnet_cli.checkpoint.metadata.class_files import read_file
 from resnet_cli.errors import CheckpointError, SettingError
 from test_checkpoint import opened, saved, tiny
@@ -450,7 +450,10 @@ def test_every_suffix_of_a_checkpoint_is_known_in_its_folder(suffix: str) -> Non
     Path("checkpoints", f"mine{suffix}").write_bytes(b"x")
     Path("checkpoints/README.md").write_text("x")
 
-    assert locate(None, model=None, weights=None, progress=False).path.name == f"mine{suffix}"
+    assert (
+        locate_checkpoint(None, model=None, weights=None, progress=False).path.name
+        == f"mine{suffix}"
+    )
 
 
 # pickles of other libraries

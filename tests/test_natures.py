@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 from torch.package.package_exporter import PackageExporter
 
-from resnet_cli.checkpoint.identify import nature, nature_of_zip
+from resnet_cli.checkpoint.identify import identify_head, nature_of_zip
 
 
 def picture(kind: str) -> bytes:
@@ -76,11 +76,11 @@ MADE: tuple[tuple[str, Callable[[], bytes]], ...] = (
 
 @pytest.mark.parametrize(("sentence", "make"), MADE)
 def test_a_file_of_another_kind_is_named(sentence: str, make: Callable[[], bytes]) -> None:
-    assert nature(make()[:512]) == sentence
+    assert identify_head(make()[:512]) == sentence
 
 
 def test_a_database_is_named(tmp_path: Path) -> None:
-    assert nature(database(tmp_path)[:512]) == "it is a database (SQLite), not a checkpoint"
+    assert identify_head(database(tmp_path)[:512]) == "it is a database (SQLite), not a checkpoint"
 
 
 FOREIGN = "no checkpoint of PyTorch"
@@ -146,21 +146,23 @@ RECORDED = (  # first bytes as other libraries wrote them, or as their formats a
 
 @pytest.mark.parametrize(("sentence", "head"), RECORDED)
 def test_a_recorded_beginning_is_named(sentence: str, head: bytes) -> None:
-    assert nature(head) == sentence
+    assert identify_head(head) == sentence
     if not head[:32].isascii() or 0 in head:  # text goes on as text
-        assert nature((head + bytes(512))[:512]) == sentence
+        assert identify_head((head + bytes(512))[:512]) == sentence
 
 
 @pytest.mark.parametrize("head", [bytes(512), b"\x93\x01" * 256, b"\x01" * 300, b"\xff" * 512])
 def test_other_bytes_have_no_name(head: bytes) -> None:
-    assert nature(head) == (
+    assert identify_head(head) == (
         "it is not a checkpoint of a known format: .pth, .pt, .pkl, .ckpt or .safetensors"
     )
 
 
 @pytest.mark.parametrize("cut", range(505, 513))
 def test_text_cut_within_a_letter_is_text(cut: int) -> None:
-    assert nature("€ è un segno. ".encode().join([b""] * 60)[:cut]).startswith("it is a text file")
+    assert identify_head("€ è un segno. ".encode().join([b""] * 60)[:cut]).startswith(
+        "it is a text file"
+    )
 
 
 class AsNumber(pickle.Pickler):
@@ -199,11 +201,13 @@ def test_the_oldest_checkpoints_are_told_from_archives(tmp_path: Path) -> None:
     head = path.read_bytes()
 
     assert torch.equal(torch.load(path, weights_only=False)["fc.weight"], tensor)
-    assert nature(head[:1536]) == (
+    assert identify_head(head[:1536]) == (
         "it is a checkpoint from before PyTorch 0.1.10: load it with torch.load and save it again"
     )
     for size in (512, 1280):
-        assert nature(head[:size]).startswith("it is a tar archive, or a checkpoint from before")
+        assert identify_head(head[:size]).startswith(
+            "it is a tar archive, or a checkpoint from before"
+        )
 
 
 def test_a_tar_archive_of_today_is_no_old_checkpoint() -> None:
@@ -213,7 +217,7 @@ def test_a_tar_archive_of_today_is_no_old_checkpoint() -> None:
         info.mtime = 1700000000.5
         archive.addfile(info)
 
-    assert nature(stream.getvalue()[:1536]) == "it is an archive (tar): unpack it"
+    assert identify_head(stream.getvalue()[:1536]) == "it is an archive (tar): unpack it"
 
 
 # --- zip archives by the names in them

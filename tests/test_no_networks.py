@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resnet_cli.checkpoint.identify import stranger
+from resnet_cli.checkpoint.identify import identify_network
 from shapes import RESNET18, Shapes
 
 pytestmark = pytest.mark.usefixtures("no_first_values")
@@ -37,27 +37,27 @@ def test_the_state_of_an_optimizer_is_named(name: str) -> None:
     kept = {key: tuple(v.shape) for key, v in state["state"][0].items() if isinstance(v, Tensor)}
 
     assert kept
-    assert stranger(kept, keys=state.keys()) == "only the state of an optimizer"
-    assert stranger(kept, keys=["epoch", "optimizer"]) == "only the state of an optimizer"
+    assert identify_network(kept, keys=state.keys()) == "only the state of an optimizer"
+    assert identify_network(kept, keys=["epoch", "optimizer"]) == "only the state of an optimizer"
 
 
 def test_an_optimizer_without_a_step_is_named() -> None:
     state = torch.optim.SGD([nn.Parameter(torch.ones(3))], lr=0.1).state_dict()
 
-    assert stranger({}, keys=state) == "only the state of an optimizer"
-    assert stranger({}, ["torch.optim.sgd.SGD"]) == "only the state of an optimizer"
+    assert identify_network({}, keys=state) == "only the state of an optimizer"
+    assert identify_network({}, ["torch.optim.sgd.SGD"]) == "only the state of an optimizer"
 
 
 @pytest.mark.parametrize("names", [{}, {"sum": ()}, {"step": (), "loss": ()}, {"mu": (3,)}])
 def test_a_few_numbers_are_no_optimizer(names: Shapes) -> None:
-    assert stranger(names, keys=["epoch", "optimizer"]) is None
+    assert identify_network(names, keys=["epoch", "optimizer"]) is None
 
 
 def test_a_network_beside_an_optimizer_is_no_optimizer() -> None:
     names: Shapes = {"weight": (3, 3), "step": ()}
 
-    assert stranger(names, ["torch.optim.sgd.SGD"]) is None
-    assert stranger(names, keys=["state", "epoch"]) is None
+    assert identify_network(names, ["torch.optim.sgd.SGD"]) is None
+    assert identify_network(names, keys=["state", "epoch"]) is None
 
 
 LEARNER = "a fastai export of a whole learner: save learn.model.state_dict() instead"
@@ -86,12 +86,12 @@ LEARNER = "a fastai export of a whole learner: save learn.model.state_dict() ins
     ("torchvision.models.resnet.ResNet", None),
 ])  # fmt: skip
 def test_objects_of_other_libraries_are_named(kind: str, clause: str | None) -> None:
-    assert stranger({}, ["collections.OrderedDict", kind]) == clause
+    assert identify_network({}, ["collections.OrderedDict", kind]) == clause
 
 
 def test_classes_of_objects_beside_tensors_name_no_library() -> None:
     unknown = {"a.weight": (3, 3)}
 
-    assert stranger(unknown, ["sklearn.preprocessing._label.LabelEncoder"]) is None
-    assert stranger(unknown, ["fastai.learner.Learner"]) == LEARNER
-    assert stranger(RESNET18, ["fastai.learner.Learner"]) is None
+    assert identify_network(unknown, ["sklearn.preprocessing._label.LabelEncoder"]) is None
+    assert identify_network(unknown, ["fastai.learner.Learner"]) == LEARNER
+    assert identify_network(RESNET18, ["fastai.learner.Learner"]) is None

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from resnet_cli.evaluate.formats import columns, table
-from resnet_cli.evaluate.order import Order, dealt, find_order
-from resnet_cli.evaluate.text import mend, order_lines
+from resnet_cli.evaluate.formats import align_table, text_columns
+from resnet_cli.evaluate.order import Order, deal_halves, find_order
+from resnet_cli.evaluate.text import order_lines, order_option
 
 
 def find(
@@ -27,7 +27,7 @@ def find(
         for name in names
     ]
     truths = [given.index(name) for name in names]
-    return find_order(dealt(truths, said, len(given)), given)
+    return find_order(deal_halves(truths, said, len(given)), given)
 
 
 ANIMALS = ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay"]
@@ -101,7 +101,7 @@ def test_a_class_that_is_missing_from_the_list() -> None:
     assert found.reason is not None
     assert "shifted by one from 'elk' to 'jay'" in found.reason
     assert [move.means for move in found.moves if not move.images] == ["kiwi"]
-    assert "1 of them without images, so guessed" in mend(found)
+    assert "1 of them without images, so guessed" in order_option(found)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -117,7 +117,7 @@ def test_a_network_that_is_merely_bad_has_no_wrong_order(
 def test_a_network_that_takes_everything_for_one_class_has_no_wrong_order() -> None:
     truths = np.repeat(np.arange(5), 40)
     for label in range(5):
-        assert find_order(dealt(truths.tolist(), [label] * 200, 5), ANIMALS[:5]) is None
+        assert find_order(deal_halves(truths.tolist(), [label] * 200, 5), ANIMALS[:5]) is None
 
 
 def test_a_likeness_is_no_wrong_order() -> None:
@@ -125,7 +125,9 @@ def test_a_likeness_is_no_wrong_order() -> None:
     truths = np.repeat([0, 1], 60)
     labels = np.repeat([2, 1], 60)
     assert (
-        find_order(dealt(truths.tolist(), labels.tolist(), 4), ["tabby", "dog", "tiger cat", "elk"])
+        find_order(
+            deal_halves(truths.tolist(), labels.tolist(), 4), ["tabby", "dog", "tiger cat", "elk"]
+        )
         is None
     )
 
@@ -134,7 +136,7 @@ def test_a_weak_reversal_is_no_wrong_order() -> None:
     random = np.random.default_rng(0)
     truths = np.repeat([0, 1], 200)
     labels = np.where(random.random(400) < 0.6, 1 - truths, truths)
-    assert find_order(dealt(truths.tolist(), labels.tolist(), 2), ["ants", "bees"]) is None
+    assert find_order(deal_halves(truths.tolist(), labels.tolist(), 2), ["ants", "bees"]) is None
 
 
 def test_what_is_said_of_it() -> None:
@@ -150,10 +152,12 @@ def test_what_is_said_of_it() -> None:
 def test_names_that_cannot_be_typed_go_into_a_file() -> None:
     found = find(["b, the second", "a"], ["a", "b, the second"], images=30)
     assert found is not None
-    assert mend(found).startswith("--classes FILE with the names in the order of order.classes")
+    assert order_option(found).startswith(
+        "--classes FILE with the names in the order of order.classes"
+    )
 
 
 def test_a_table_is_aligned_whatever_the_letters() -> None:
-    lines = list(table([["class", "n"], ["蚂蚁", "10"], ["a\x1bb", "9"]]))
+    lines = list(align_table([["class", "n"], ["蚂蚁", "10"], ["a\x1bb", "9"]]))
     assert lines == ["class    n", "蚂蚁    10", r"a\x1bb   9"]
-    assert len({columns(line) for line in lines}) == 1
+    assert len({text_columns(line) for line in lines}) == 1

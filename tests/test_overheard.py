@@ -91,7 +91,7 @@ def test_a_run_without_warnings_says_nothing_of_them(
 def test_decoder_processes_listen_too(folder: Path) -> None:
     load = Loader(Decoder(), Preprocess(48, 40), channels=3)
     paths = [str(path) for path in sorted(folder.iterdir())]
-    with overheard.listening():
+    with overheard.listen_to_libraries():
         processes = Processes(load, workers=2, size=20, pinned=False)
         try:
             samples = processes(paths).samples
@@ -104,11 +104,11 @@ def test_decoder_processes_listen_too(folder: Path) -> None:
 
 PROGRAM = """
 import os, signal, sys
-from resnet_cli.overheard import during, listening
-with listening():
+from resnet_cli.images.native_warnings import listen_to_libraries, output_during
+with listen_to_libraries():
     os.write(2, b"native\\n")
     print("python", file=sys.stderr)
-    print(during(lambda: os.write(2, b"mine\\n")))
+    print(output_during(lambda: os.write(2, b"mine\\n")))
     os.write(2, b"late\\n")
     if sys.argv[1] != "0":
         os.kill(os.getpid(), int(sys.argv[1]))
@@ -151,8 +151,8 @@ def test_a_closed_stderr_is_no_hindrance(folder: Path, checkpoint: Path) -> None
 
 def test_what_libraries_print_without_end_blocks_nobody() -> None:
     program = (
-        "import os\nfrom resnet_cli.overheard import listening\n"
-        "with listening():\n    for _ in range(300): os.write(2, bytes(1000))\n"
+        "import os\nfrom resnet_cli.images.native_warnings import listen_to_libraries\n"
+        "with listen_to_libraries():\n    for _ in range(300): os.write(2, bytes(1000))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
     assert len(done.stderr) == 300_000

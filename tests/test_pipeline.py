@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from resnet_cli.pipeline import chunked, stream
+from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.records import Batch, Sample
 from resnet_cli.sources.lists import PAUSE
 
@@ -36,7 +36,7 @@ def run(
     workers: int = 2,
     on_cpu: bool,
 ) -> Generator[int]:
-    return stream(chunks, load, launch, workers=workers, on_cpu=on_cpu)
+    return stream_results(chunks, load, launch, workers=workers, on_cpu=on_cpu)
 
 
 @pytest.fixture
@@ -280,18 +280,18 @@ def test_a_worker_has_one_intra_op_thread(*, on_cpu: bool) -> None:
 def test_chunks_are_neighbours_and_the_last_may_be_fewer(
     total: int, size: int, sizes: list[int]
 ) -> None:
-    chunks = list(chunked(range(total), size))
+    chunks = list(cut_chunks(range(total), size))
     assert [len(chunk) for chunk in chunks] == sizes
     assert [number for chunk in chunks for number in chunk] == list(range(total))
 
 
 def test_chunks_are_cut_from_an_endless_source() -> None:
-    assert list(islice(chunked(count(), 2), 2)) == [(0, 1), (2, 3)]
+    assert list(islice(cut_chunks(count(), 2), 2)) == [(0, 1), (2, 3)]
 
 
 def test_a_pause_cuts_a_chunk() -> None:
     paths = ["a", "b", "c", PAUSE, PAUSE, "d", "e", PAUSE]
-    assert list(chunked(paths, 2)) == [("a", "b"), ("c",), (), (), ("d", "e"), ()]
+    assert list(cut_chunks(paths, 2)) == [("a", "b"), ("c",), (), (), ("d", "e"), ()]
 
 
 @placements
@@ -309,6 +309,6 @@ def test_what_came_before_a_pause_is_out_before_the_source_goes_on(*, on_cpu: bo
     def launch(batch: Batch) -> Callable[[], list[str]]:
         return lambda: [str(sample.path) for sample in batch.samples]
 
-    for path in stream(slow(), load, launch, workers=4, on_cpu=on_cpu):
+    for path in stream_results(slow(), load, launch, workers=4, on_cpu=on_cpu):
         out.append(path)  # one by one, as the source looks at it meanwhile
     assert out == ["a", "b", "c", "d"]

@@ -18,9 +18,9 @@ from PIL import Image
 
 from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import OutputError
-from resnet_cli.summary import Changes, Summary, find_subject, summarise
-from resnet_cli.summary.columns import digits, percent, short
-from resnet_cli.summary.plot import SUFFIXES, draw, plot
+from resnet_cli.summary import Changes, Summary, find_subject, summarise_network
+from resnet_cli.summary.columns import leading_digits, share_words, short_count
+from resnet_cli.summary.plot import SUFFIXES, draw_network, plot_network
 
 Case = tuple[str, Changes, tuple[int, int], int]
 
@@ -39,7 +39,7 @@ def views(case: str) -> tuple[Summary, Summary]:
     name, changes, img_size, batch_size = CASES[case]
     subject = find_subject(name, changes)
     stages, blocks = (
-        summarise(subject, view=view, img_size=img_size, batch_size=batch_size)
+        summarise_network(subject, view=view, img_size=img_size, batch_size=batch_size)
         for view in ("stages", "blocks")
     )
     return stages, blocks
@@ -47,7 +47,7 @@ def views(case: str) -> tuple[Summary, Summary]:
 
 @cache
 def drawing(case: str) -> Figure:
-    return draw(*views(case))
+    return draw_network(*views(case))
 
 
 def words(figure: Figure) -> list[Text]:
@@ -177,7 +177,7 @@ def test_costs_are_of_one_image() -> None:
 
 
 def test_png(tmp_path: Path) -> None:
-    plot(*views("resnet152"), tmp_path / "a.PNG")
+    plot_network(*views("resnet152"), tmp_path / "a.PNG")
 
     with Image.open(tmp_path / "a.PNG") as image:
         assert (image.format, image.size) == ("PNG", (2100, 900))
@@ -187,7 +187,7 @@ def test_png(tmp_path: Path) -> None:
 
 def test_svg_holds_words_and_named_parts(tmp_path: Path) -> None:
     stages, blocks = views("resnet101")
-    plot(stages, blocks, tmp_path / "a.svg")
+    plot_network(stages, blocks, tmp_path / "a.svg")
 
     root = ET.parse(tmp_path / "a.svg").getroot()
     texts = {
@@ -201,7 +201,7 @@ def test_svg_holds_words_and_named_parts(tmp_path: Path) -> None:
 
 
 def test_pdf_has_one_page(tmp_path: Path) -> None:
-    plot(*views("resnet34"), tmp_path / "a.pdf")
+    plot_network(*views("resnet34"), tmp_path / "a.pdf")
 
     content = (tmp_path / "a.pdf").read_bytes()
     assert content.startswith(b"%PDF-")
@@ -212,7 +212,7 @@ def test_pdf_has_one_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_same_network_gives_the_same_file(suffix: str, tmp_path: Path) -> None:
     for name in "ab":
-        plot(*views("resnet18"), tmp_path / f"{name}{suffix}")
+        plot_network(*views("resnet18"), tmp_path / f"{name}{suffix}")
 
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
@@ -220,7 +220,7 @@ def test_the_same_network_gives_the_same_file(suffix: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["a.gif", "a"])
 def test_unknown_suffix(name: str, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"the suffix must be one of \.png, \.pdf, \.svg$"):
-        plot(*views("resnet18"), tmp_path / name)
+        plot_network(*views("resnet18"), tmp_path / name)
 
     assert not list(tmp_path.iterdir())
 
@@ -231,11 +231,15 @@ def test_unknown_suffix(name: str, tmp_path: Path) -> None:
      (15_000_000, "15.0 M"), (2_500_000_000, "2.50 G")],
 )  # fmt: skip
 def test_short_counts(count: int, expected: str) -> None:
-    assert short(count) == expected
+    assert short_count(count) == expected
 
 
 def test_short_shares() -> None:
-    assert [percent(share) for share in (0, 0.0004, 0.0005, 0.6962)] == [
+    assert [share_words(share) for share in (0, 0.0004, 0.0005, 0.6962)] == [
         "0 %", "< 0.1 %", "0.1 %", "69.6 %",
     ]  # fmt: skip
-    assert [digits(value) for value in (0.3271, 999.4, 12345.6)] == ["0.327", "999", "12,346"]
+    assert [leading_digits(value) for value in (0.3271, 999.4, 12345.6)] == [
+        "0.327",
+        "999",
+        "12,346",
+    ]

@@ -14,7 +14,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from resnet_cli.checkpoint.locate import preprocess_of
 from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import SettingError
-from resnet_cli.preprocess import INTERPOLATIONS, PRESETS, Preprocess, adjust
+from resnet_cli.preprocess import INTERPOLATIONS, PRESETS, Preprocess, adjust_preprocess
 
 SIZES = [  # where rounding goes wrong, and what is smaller than the crop
     (500, 375), (375, 500), (257, 1001), (256, 347), (347, 256), (49, 98), (98, 49), (224, 224),
@@ -195,18 +195,23 @@ RECORDED = Preprocess(300, 288, "bicubic", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "bg
 
 
 def test_what_is_recorded_stays_where_nothing_is_given() -> None:
-    assert adjust(RECORDED, preset=None, given={}) == RECORDED
-    assert adjust(RECORDED, preset=None, given={"crop_size": None, "mean": None}) == RECORDED
+    assert adjust_preprocess(RECORDED, preset=None, given={}) == RECORDED
+    assert (
+        adjust_preprocess(RECORDED, preset=None, given={"crop_size": None, "mean": None})
+        == RECORDED
+    )
 
 
 def test_a_preset_replaces_what_is_recorded() -> None:
-    assert adjust(RECORDED, preset="imagenet-v2", given={}) == Preprocess(resize_size=232)
+    assert adjust_preprocess(RECORDED, preset="imagenet-v2", given={}) == Preprocess(
+        resize_size=232
+    )
 
 
 def test_a_preset_keeps_to_the_channels_of_the_network() -> None:
     grey = Preprocess(mean=(0.1,), std=(0.2,))
 
-    assert adjust(grey, preset="imagenet-v2", given={}) == Preprocess(
+    assert adjust_preprocess(grey, preset="imagenet-v2", given={}) == Preprocess(
         232, 224, "bilinear", (0.449,), (0.226,)
     )
 
@@ -214,7 +219,7 @@ def test_a_preset_keeps_to_the_channels_of_the_network() -> None:
 @pytest.mark.parametrize("preset", [None, "imagenet-v1"])
 def test_single_settings_lie_over_the_rest(preset: str | None) -> None:
     base = RECORDED if preset is None else PRESETS[preset]
-    changed = adjust(base, preset=preset, given={"resize_size": 400, "color": "rgb"})
+    changed = adjust_preprocess(base, preset=preset, given={"resize_size": 400, "color": "rgb"})
 
     assert (changed.resize_size, changed.color) == (400, "rgb")
     assert (changed.crop_size, changed.mean, changed.std, changed.interpolation) == (
@@ -224,7 +229,7 @@ def test_single_settings_lie_over_the_rest(preset: str | None) -> None:
 
 def test_given_settings_must_fit_the_recorded_ones() -> None:
     with pytest.raises(SettingError, match="cannot crop 512 pixels out of 300"):
-        adjust(RECORDED, preset=None, given={"crop_size": 512})
+        adjust_preprocess(RECORDED, preset=None, given={"crop_size": 512})
 
 
 @pytest.mark.parametrize("settings", [RECORDED, Preprocess(), Preprocess().with_channels(1)])

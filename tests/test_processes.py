@@ -21,11 +21,11 @@ from resnet_cli.errors import ProcessError
 from resnet_cli.evaluate.compare import SharedLoader, predict_all
 from resnet_cli.images.decode import Decoder, type_of_pixels
 from resnet_cli.images.files import ENDLESS, Room
-from resnet_cli.pipeline import chunked, stream
+from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline import workers as processes
 from resnet_cli.pipeline.loader import Decode, Loader
 from resnet_cli.pipeline.memory_budget import Allowance, Budget
-from resnet_cli.pipeline.workers import Processes, pay_off, placed
+from resnet_cli.pipeline.workers import Processes, pay_off, place_loader
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Batch, Prediction
 from resnet_cli.sources import Inputs, find_inputs
@@ -187,8 +187,8 @@ def test_a_picture_that_kills_its_decoder_is_a_row(
     expected = loader()(paths)
     with apart(loader(Deadly([Path(path).name for path in deadly], number))) as load:
         results = list(
-            stream(
-                chunked(paths, 4),
+            stream_results(
+                cut_chunks(paths, 4),
                 load,
                 lambda batch: lambda: list(batch.samples),
                 workers=2,
@@ -245,10 +245,10 @@ def test_signals_to_the_terminal_leave_it_to_the_run(paths: list[str], number: i
 def test_processes_end_with_a_run_that_is_killed(photos: Path) -> None:
     script = f"""
 import multiprocessing, threading, time
-from resnet_cli.images import Decoder
-from resnet_cli.loader import Decode, Loader
+from resnet_cli.images.decode import Decoder
+from resnet_cli.pipeline.loader import Decode, Loader
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.processes import Processes
+from resnet_cli.pipeline.workers import Processes
 loader = Loader(Decoder(), Preprocess(), channels=3)
 loader.decode = lambda path, room: time.sleep({2 * PATIENCE})
 load = Processes(loader, workers=3, size=4, pinned=False)
@@ -305,7 +305,7 @@ def test_where_no_process_can_start_threads_do(
 
     monkeypatch.setattr(os, "fork", refuse)
     ours = tiny.loader()
-    with placed(ours, device=torch.device("cpu"), workers=2, size=3, total=None) as load:
+    with place_loader(ours, device=torch.device("cpu"), workers=2, size=3, total=None) as load:
         assert load is ours  # with a bound on the memory of threads
     assert rows(list(tiny.predict(paths[:-1], batch_size=3, workers=2))) == rows(expected)
     assert "decoding in threads, which is slower" in caplog.text

@@ -12,8 +12,8 @@ import pytest
 
 from resnet_cli.errors import InputError
 from resnet_cli.records import Prediction, Score
-from resnet_cli.results import Options, open_writer
-from resnet_cli.results.readers import read_rows
+from resnet_cli.results import WriterOptions, open_writer
+from resnet_cli.results.readers import read_results
 
 SUFFIXES = [".csv", ".jsonl", ".json", ".parquet"]
 
@@ -38,18 +38,18 @@ ROWS = [
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_was_written_is_read_back(suffix: str) -> None:
     path = Path("x").with_suffix(suffix)
-    with open_writer(path, Options(2)) as write:
+    with open_writer(path, WriterOptions(2)) as write:
         for prediction in ROWS:
             write(prediction)
-    assert list(read_rows(path)) == ROWS
+    assert list(read_results(path)) == ROWS
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json"])
 def test_a_name_that_is_not_utf8_is_read_back(suffix: str) -> None:
     path = Path("x").with_suffix(suffix)
-    with open_writer(path, Options(1)) as write:
+    with open_writer(path, WriterOptions(1)) as write:
         write(row(os.fsdecode(b"caf\xe9.jpg"), Score("ants", 0, 0.5)))
-    [prediction] = read_rows(path)
+    [prediction] = read_results(path)
     assert os.fsencode(prediction.path) == b"caf\xe9.jpg"
 
 
@@ -74,12 +74,12 @@ def test_a_csv_that_another_program_saved_again_is_read(
         table = csv.DictWriter(file, list(PLAIN[0]), quoting=quoting, lineterminator=end)
         table.writeheader()
         table.writerows(PLAIN)
-    assert list(read_rows(Path("x.csv"))) == EXPECTED
+    assert list(read_results(Path("x.csv"))) == EXPECTED
 
 
 def test_a_parquet_file_that_another_program_wrote_is_read() -> None:
     pq.write_table(pa.Table.from_pylist(PLAIN), "x.parquet")
-    assert list(read_rows(Path("x.parquet"))) == EXPECTED
+    assert list(read_results(Path("x.parquet"))) == EXPECTED
 
 
 HEADER = "path,status,label,index,prob\n"
@@ -110,9 +110,9 @@ GOOD = {"path": "a", "status": "ok", "predictions": [{"label": "b", "index": 0, 
 def test_what_is_no_result_is_refused(name: str, text: str, complaint: str | None) -> None:
     Path(name).write_text(text)
     if complaint is None:
-        assert list(read_rows(Path(name))) == []
+        assert list(read_results(Path(name))) == []
         return
     with pytest.raises(InputError) as refused:
-        list(read_rows(Path(name)))
+        list(read_results(Path(name)))
     assert complaint in str(refused.value)
     assert f"cannot read results from {name}" in str(refused.value)

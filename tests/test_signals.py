@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import Run, picture
-from resnet_cli.cli.signals import ENDING, catch_signals, leave, unbroken
+from resnet_cli.cli.signals import ENDING, catch_signals, leave_process, unbroken
 from resnet_cli.records import Prediction
 from resnet_cli.results.files.outputs import Output
 from resnet_cli.system import run_is_ending
@@ -88,7 +88,7 @@ def test_what_is_ignored_stays_so() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     catch_signals()
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    leave(0)
+    leave_process(0)
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 

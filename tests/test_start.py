@@ -17,13 +17,13 @@ import torch
 from conftest import Run, picture, trained
 from resnet_cli import Classifier, UserError
 from resnet_cli.benchmark import Row
-from resnet_cli.benchmark.compare import differences
+from resnet_cli.benchmark.compare import compare_settings
 from resnet_cli.benchmark.formats import peak_text
-from resnet_cli.benchmark.sweep import doubted
+from resnet_cli.benchmark.sweep import mark_doubtful
 from resnet_cli.cli.environment import EXISTING, keep_compiled, usable_environment
 from resnet_cli.run.tally import Tally
-from resnet_cli.summary.catalogue import catalogue
-from resnet_cli.text import duration
+from resnet_cli.summary.catalogue import list_models
+from resnet_cli.text import duration_words
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 
@@ -235,7 +235,7 @@ def test_a_narrow_table_says_what_it_leaves_out(run: Run, monkeypatch: pytest.Mo
 
 
 def test_sizes_are_megabytes() -> None:
-    [first] = [model for model in catalogue(everything=False) if model.name == "resnet18"]
+    [first] = [model for model in list_models(everything=False) if model.name == "resnet18"]
     assert first.weights[0].megabytes == pytest.approx(46.830571, abs=1e-2)  # bytes of its file
 
 
@@ -243,7 +243,7 @@ def test_a_narrower_sweep_is_one_difference() -> None:
     settings = {"batch_sizes": [1, 8], "precisions": ["fp32", "bf16"], "images": "d", "warmup": 3}
     earlier = {"environment": {}, "settings": settings, "rows": [{"model": "m"}]}
     narrower = settings | {"batch_sizes": [1], "precisions": ["fp32"], "images": None, "warmup": 1}
-    warmup, sweep = differences({"environment": {}, "settings": narrower}, "m", earlier)
+    warmup, sweep = compare_settings({"environment": {}, "settings": narrower}, "m", earlier)
     assert warmup == "warmup: 3 then, 1 now"
     assert sweep == (
         "batch_sizes: 1, 8 then, 1 now; images: d then, none now; precisions: fp32, bf16 then, "
@@ -253,8 +253,8 @@ def test_a_narrower_sweep_is_one_difference() -> None:
 
 def test_what_cannot_be_is_marked() -> None:
     row = Row("end-to-end", "resnet18", "cpu", "fp32", 8, False, images_per_second=110.0)
-    assert doubted(row, 100.0).status == "noisy"
-    assert doubted(row, 109.0).status == "ok"
+    assert mark_doubtful(row, 100.0).status == "noisy"
+    assert mark_doubtful(row, 109.0).status == "ok"
     shares = [replace(row, peak_share=share) for share in (0.5, 1.52)]
     assert [peak_text(row) for row in shares] == ["50%", "152%~"]
 
@@ -266,4 +266,9 @@ def test_the_pace_of_a_long_run() -> None:
     assert tally.pace(32.0) == pytest.approx((8 + 32) / 4 / 1000)
     tally.on_cpu = False
     assert tally.pace(1.0) == pytest.approx(2 / 1000)
-    assert [duration(s) for s in (0.1, 59, 200, 7500)] == ["1 s", "59 s", "3 min 20 s", "2 h 5 min"]
+    assert [duration_words(s) for s in (0.1, 59, 200, 7500)] == [
+        "1 s",
+        "59 s",
+        "3 min 20 s",
+        "2 h 5 min",
+    ]

@@ -6,7 +6,7 @@ from torch import nn
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from resnet_cli.checkpoint.identify import stranger
+from resnet_cli.checkpoint.identify import identify_network
 from shapes import MBCONV, RESNET18, RESNET_INSIDE, Shapes, shapes, tensors
 
 pytestmark = pytest.mark.usefixtures("no_first_values")
@@ -134,7 +134,9 @@ NAMED = (  # a few tensors each, as the libraries and repositories name them
 @pytest.mark.parametrize(("clause", "line"), NAMED)
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_networks_of_other_libraries_are_named(clause: str, line: str, prefix: str) -> None:
-    assert stranger({prefix + name: shape for name, shape in tensors(line).items()}) == clause
+    assert (
+        identify_network({prefix + name: shape for name, shape in tensors(line).items()}) == clause
+    )
 
 
 def renamed(**changes: str) -> Shapes:
@@ -188,14 +190,14 @@ def without(*endings: str) -> Shapes:
      RESNET18 | tensors("head.layers.0.self_attn.in_proj_weight:1536,512")),
 ])  # fmt: skip
 def test_variants_of_a_resnet_are_named(clause: str, names: Shapes) -> None:
-    assert stranger(names) == clause
+    assert identify_network(names) == clause
 
 
 def test_group_norm_is_noticed() -> None:
     with torch.device("meta"):
         network = models.resnet18(norm_layer=lambda channels: nn.GroupNorm(32, channels))
 
-    assert "(group norm?)" in (stranger(shapes(network)) or "")
+    assert "(group norm?)" in (identify_network(shapes(network)) or "")
 
 
 def test_folded_batch_norms_are_noticed() -> None:
@@ -208,14 +210,16 @@ def test_folded_batch_norms_are_noticed() -> None:
             elif isinstance(child, nn.Conv2d):
                 child.bias = nn.Parameter(torch.empty(child.out_channels, device="meta"))
 
-    assert (stranger(shapes(network)) or "").startswith("a ResNet whose batch norms are folded")
+    assert (identify_network(shapes(network)) or "").startswith(
+        "a ResNet whose batch norms are folded"
+    )
 
 
 def test_a_recurrent_part_is_noticed() -> None:
     with torch.device("meta"):
         network = nn.ModuleDict({"cnn": models.resnet18(), "rnn": nn.LSTM(512, 64)})
 
-    assert stranger(shapes(network)) == f"a recurrent network (LSTM or GRU){RESNET_INSIDE}"
+    assert identify_network(shapes(network)) == f"a recurrent network (LSTM or GRU){RESNET_INSIDE}"
 
 
 def for_cifar(block: type[BasicBlock] | type[Bottleneck], blocks: int) -> nn.Module:
@@ -244,4 +248,4 @@ def test_the_depth_of_a_resnet_for_small_pictures_is_told(
     with torch.device("meta"):
         names = shapes(for_cifar(block, blocks))
 
-    assert stranger(names) == f"a ResNet-{depth} for small images (CIFAR)"
+    assert identify_network(names) == f"a ResNet-{depth} for small images (CIFAR)"

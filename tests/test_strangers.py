@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from resnet_cli.checkpoint.identify import nature, stranger
+from resnet_cli.checkpoint.identify import identify_head, identify_network
 from shapes import BLIND, MBCONV, RESNET18, RESNET_INSIDE, TEN, Shapes, built, shapes, tensors
 
 pytestmark = pytest.mark.usefixtures("no_first_values")
@@ -63,16 +63,18 @@ def test_networks_of_torchvision_are_named(clause: str, name: str, prefix: str) 
     settings = BLIND if any(part in name for part in WITH_BACKBONE) else {}
     names = {prefix + key: shape for key, shape in built(name, **settings).items()}
 
-    assert stranger(names) == clause
+    assert identify_network(names) == clause
 
 
 def test_a_regnet_is_named() -> None:
-    assert stranger(shapes(models.regnet_y_400mf())) == "a RegNet"  # not to be had without weights
+    assert (
+        identify_network(shapes(models.regnet_y_400mf())) == "a RegNet"
+    )  # not to be had without weights
 
 
 @pytest.mark.parametrize("extra", ["deeplabv3_resnet50", "fcn_resnet50"])
 def test_segmentation_with_a_second_head_is_named(extra: str) -> None:
-    clause = stranger(built(extra, aux_loss=True, **BLIND)) or ""
+    clause = identify_network(built(extra, aux_loss=True, **BLIND)) or ""
 
     assert clause.startswith("a segmentation network (")
 
@@ -116,13 +118,13 @@ TIMM = {
 @pytest.mark.parametrize(("clause", "name"), each(TIMM))
 def test_networks_of_timm_are_named(timm: Any, clause: str, name: str) -> None:
     with torch.device("meta"):
-        assert stranger(shapes(timm.create_model(name))) == clause
+        assert identify_network(shapes(timm.create_model(name))) == clause
 
 
 @pytest.mark.parametrize("name", ["resnet26", "resnet200", "resnext101_32x4d", "resnetaa50"])
 def test_other_depths_and_pools_of_plain_resnets_have_no_name(timm: Any, name: str) -> None:
     with torch.device("meta"):
-        assert stranger(shapes(timm.create_model(name))) is None
+        assert identify_network(shapes(timm.create_model(name))) is None
 
 
 @pytest.fixture(scope="module")
@@ -150,25 +152,28 @@ def test_a_resnet_under_any_prefix_is_no_stranger(
 ) -> None:
     names = {prefix + key: shape for key, shape in ten[name].items()} | HEADS[head]
 
-    assert stranger(names, ["torch.optim.adam.Adam"], ["epoch", "state_dict", "optimizer"]) is None
+    assert (
+        identify_network(names, ["torch.optim.adam.Adam"], ["epoch", "state_dict", "optimizer"])
+        is None
+    )
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model."])
 @pytest.mark.parametrize("name", TEN)
 def test_none_of_the_ten_is_a_stranger(ten: Mapping[str, Shapes], name: str, prefix: str) -> None:
-    assert stranger({prefix + key: shape for key, shape in ten[name].items()}) is None
+    assert identify_network({prefix + key: shape for key, shape in ten[name].items()}) is None
 
 
 def test_a_resnet_without_names_is_no_stranger() -> None:
     with torch.device("meta"):
         network = nn.Sequential(*models.resnet18().children())
 
-    assert stranger(shapes(network)) is None
+    assert identify_network(shapes(network)) is None
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 6])
 def test_a_resnet_of_other_channels_is_no_stranger(channels: int) -> None:
-    assert stranger({**RESNET18, "conv1.weight": (64, channels, 7, 7)}) is None
+    assert identify_network({**RESNET18, "conv1.weight": (64, channels, 7, 7)}) is None
 
 
 @pytest.mark.parametrize("line", [
@@ -176,7 +181,7 @@ def test_a_resnet_of_other_channels_is_no_stranger(channels: int) -> None:
     "layer1.2.conv1.weight:64,64,3,3",
 ])  # fmt: skip
 def test_a_resnet_that_is_only_spoiled_is_no_stranger(line: str) -> None:
-    assert stranger(RESNET18 | tensors(line)) is None
+    assert identify_network(RESNET18 | tensors(line)) is None
 
 
 @pytest.mark.parametrize("line", [
@@ -187,15 +192,18 @@ def test_a_resnet_that_is_only_spoiled_is_no_stranger(line: str) -> None:
     "conv1.0.weight:24,3,3,3", "conv1.0.weight:32,3,3,3", "conv3.weight:128,64,3,3",
 ])  # fmt: skip
 def test_half_of_the_signs_name_nothing(line: str) -> None:
-    assert stranger(tensors(line)) is None
+    assert identify_network(tensors(line)) is None
 
 
 def test_convolutions_with_biases_before_batch_norms_are_not_folded() -> None:
-    assert stranger(RESNET18 | tensors("layer1.0.conv1.bias:64")) is None
+    assert identify_network(RESNET18 | tensors("layer1.0.conv1.bias:64")) is None
 
 
 def test_what_stands_within_a_word_is_no_sign() -> None:
-    assert stranger(RESNET18 | tensors("myattnpool.weight:3 xroi_heads.mask_head.0.bias:3")) is None
+    assert (
+        identify_network(RESNET18 | tensors("myattnpool.weight:3 xroi_heads.mask_head.0.bias:3"))
+        is None
+    )
 
 
 @pytest.mark.filterwarnings("ignore:TypedStorage is deprecated", "ignore:torch.quantize_per_tensor")
@@ -209,14 +217,14 @@ def test_a_wild_checkpoint_is_named(data: Path, file: str, clause: str | None) -
     state = tree.get("state_dict", tree)
     names = {name: tuple(v.shape) for name, v in state.items() if isinstance(v, Tensor)}
 
-    assert stranger(names, keys=tree) == clause
+    assert identify_network(names, keys=tree) == clause
 
 
 @pytest.mark.parametrize("file", ["ArvinGuy_resnet18.pth", "BTMiao_model_best.pth.tar"])
 def test_a_wild_pointer_is_named(data: Path, file: str) -> None:
     head = (data / "checkpoints" / "wild" / file).read_bytes()[:512]
 
-    assert nature(head).startswith("it is a git-lfs pointer")
+    assert identify_head(head).startswith("it is a git-lfs pointer")
 
 
 @pytest.mark.parametrize(("file", "key"), [
@@ -226,4 +234,4 @@ def test_a_real_resnet_is_no_stranger(data: Path, file: str, key: str | None) ->
     tree = torch.load(data / "checkpoints" / file, "cpu", weights_only=True)
     state = tree[key] if key else tree
 
-    assert stranger({name: tuple(v.shape) for name, v in state.items()}, keys=tree) is None
+    assert identify_network({name: tuple(v.shape) for name, v in state.items()}, keys=tree) is None

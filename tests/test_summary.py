@@ -16,7 +16,7 @@ from torchvision.models import get_model, get_model_weights
 from conftest import Run, trained
 from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import SettingError
-from resnet_cli.summary import Changes, Summary, find_subject, summarise
+from resnet_cli.summary import Changes, Summary, find_subject, summarise_network
 from resnet_cli.summary.formats import FORMATS
 from resnet_cli.summary.networks import known_models
 
@@ -36,7 +36,7 @@ PAPER = {  # https://arxiv.org/abs/1512.03385, table 1
 
 
 def of(name: str, changes: Changes | None = None, **settings: Any) -> Summary:
-    return summarise(find_subject(name, changes or Changes()), **settings)
+    return summarise_network(find_subject(name, changes or Changes()), **settings)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

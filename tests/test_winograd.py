@@ -16,7 +16,7 @@ from conftest import trained
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.runtimes import winograd
 from resnet_cli.runtimes.compilation import Compiled
-from resnet_cli.runtimes.fusion import fold, fusable, fuse
+from resnet_cli.runtimes.fusion import fold_batch_norms, fuse_network, has_fused_operators
 from resnet_cli.runtimes.torch_backend import Backend
 from resnet_cli.runtimes.winograd import (
     Traced,
@@ -24,12 +24,12 @@ from resnet_cli.runtimes.winograd import (
     filter_transform,
     input_transform,
     output_transform,
-    saves,
-    suits,
+    saves_time,
+    suits_winograd,
 )
 from resnet_cli.system import run_is_ending
 
-if not fusable(torch.float32) or not winograd.IS_X86:
+if not has_fused_operators(torch.float32) or not winograd.IS_X86:
     pytest.skip("this torch or processor has no use for it", allow_module_level=True)
 
 CPU = torch.device("cpu")
@@ -154,8 +154,8 @@ def test_workers_may_begin_at_once() -> None:
     [{"stride": 2}, {"padding": 0}, {"dilation": 2, "padding": 2}, {"groups": 2}],
 )
 def test_other_convolutions_do_not_suit(settings: dict[str, int]) -> None:
-    assert suits(conv_of(), compiled=False)
-    assert not suits(conv_of(**settings), compiled=True)
+    assert suits_winograd(conv_of(), compiled=False)
+    assert not suits_winograd(conv_of(**settings), compiled=True)
 
 
 @pytest.mark.parametrize("unit", ["avx512_bf16", "amx_bf16"])
@@ -163,16 +163,16 @@ def test_half_precision_suits_if_compiled_and_products_cost_time(
     unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(winograd, "cpu_instructions", lambda: {"avx512_bf16", unit})
-    assert suits(conv_of().bfloat16(), compiled=True) is (unit != "amx_bf16")
-    assert not suits(conv_of().bfloat16(), compiled=False)
-    assert not suits(conv_of().half(), compiled=True)  # of too small a range
-    assert suits(conv_of(), compiled=False)
+    assert suits_winograd(conv_of().bfloat16(), compiled=True) is (unit != "amx_bf16")
+    assert not suits_winograd(conv_of().bfloat16(), compiled=False)
+    assert not suits_winograd(conv_of().half(), compiled=True)  # of too small a range
+    assert suits_winograd(conv_of(), compiled=False)
 
 
 def test_other_processors_do_not_suit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winograd, "IS_X86", False)
-    assert not suits(conv_of(), compiled=True)
-    assert not suits(conv_of().bfloat16(), compiled=True)
+    assert not suits_winograd(conv_of(), compiled=True)
+    assert not suits_winograd(conv_of().bfloat16(), compiled=True)
 
 
 @pytest.mark.parametrize(("name", "count"), [("resnet18", 9), ("resnet50", 10)])
@@ -194,7 +194,7 @@ def test_probabilities_are_those_of_torchvisions_network(name: str, count: int) 
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize(("with_shortcut", "most"), [(False, 1.24e-2), (True, 6e-3)])
 def test_in_bf16_its_products_alone_are_rounded(with_shortcut: bool, most: float) -> None:
-    if not saves(torch.bfloat16, compiled=True) or not fusable(torch.bfloat16):
+    if not saves_time(torch.bfloat16, compiled=True) or not has_fused_operators(torch.bfloat16):
         pytest.skip("this processor has no use for it")
     conv = conv_of().bfloat16()
     images = images_of(4, 128, 14, 14).bfloat16()
@@ -278,7 +278,7 @@ def test_other_threads_run_while_what_is_compiled_computes() -> None:
 NO_COMPILER = """
 import torch
 from conftest import trained
-from resnet_cli.backend import Backend
+from resnet_cli.runtimes.torch_backend import Backend
 from resnet_cli.errors import DeviceError
 from resnet_cli.preprocess import Preprocess
 
@@ -314,7 +314,7 @@ def test_compiled_it_is_the_same() -> None:
     images = images_of(2, 3, 32, 32)
     with torch.inference_mode():
         expected = network(images)
-        fused = fuse(fold(network, CPU, torch.float32), compiled=True)
+        fused = fuse_network(fold_batch_norms(network, CPU, torch.float32), compiled=True)
         run = Compiled(fused)
         torch.testing.assert_close(run(images), expected, rtol=1e-4, atol=1e-4)
         with torch.compiler.set_stance("fail_on_recompile"):

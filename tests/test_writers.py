@@ -16,10 +16,10 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from PIL import Image
 
 from conftest import Run, room_for
-from resnet_cli.display.fonts import families
+from resnet_cli.display.fonts import font_families
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction, Score
-from resnet_cli.results import WRITERS, Options, check_outputs, open_writer
+from resnet_cli.results import WRITERS, WriterOptions, check_outputs, open_writer
 from resnet_cli.results.files.manifest import write_manifest
 from resnet_cli.results.grid import check_display, window_writer
 
@@ -59,7 +59,7 @@ def labelled(label: str, path: str = "a.jpg") -> Prediction:
 
 
 def write(path: Path, *predictions: Prediction, topk: int = 1, **options: Any) -> Path:
-    with open_writer(path, Options(topk, **options)) as write_row:
+    with open_writer(path, WriterOptions(topk, **options)) as write_row:
         for prediction in predictions:
             write_row(prediction)
     return path
@@ -278,7 +278,7 @@ def test_a_run_that_stops_leaves_whole_rows(suffix: str, rows: int) -> None:
     path = Path("x").with_suffix(suffix)
 
     def stopped() -> None:
-        with open_writer(path, Options(1)) as write_row:
+        with open_writer(path, WriterOptions(1)) as write_row:
             for number in range(rows):
                 write_row(ok(f"{number}.jpg"))
             raise StopError
@@ -291,7 +291,7 @@ def test_a_run_that_stops_leaves_whole_rows(suffix: str, rows: int) -> None:
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_rows_are_in_the_file_as_soon_as_they_are_written(suffix: str) -> None:
     path = Path("x").with_suffix(suffix)
-    with open_writer(path, Options(1)) as write_row:
+    with open_writer(path, WriterOptions(1)) as write_row:
         for number in range(3):
             write_row(ok(f"{number}.jpg"))
             assert len(paths_in(path)) == number + 1
@@ -299,7 +299,9 @@ def test_rows_are_in_the_file_as_soon_as_they_are_written(suffix: str) -> None:
 
 def test_a_run_that_stops_leaves_the_page_it_was_at() -> None:
     def stopped() -> None:
-        with open_writer(Path("grid.png"), Options(1, grid_rows=2, grid_columns=2)) as write_row:
+        with open_writer(
+            Path("grid.png"), WriterOptions(1, grid_rows=2, grid_columns=2)
+        ) as write_row:
             write_row(ok())
             raise StopError
 
@@ -335,7 +337,7 @@ def test_an_error_of_the_callers_is_not_blamed_on_the_file(suffix: str) -> None:
     theirs = OSError(errno.EIO, "the network drive of the photographs", "photos")
 
     def failing() -> None:
-        with open_writer(Path("x").with_suffix(suffix), Options(1)):
+        with open_writer(Path("x").with_suffix(suffix), WriterOptions(1)):
             raise theirs
 
     with pytest.raises(OSError, match="network drive") as caught:
@@ -519,15 +521,15 @@ def missing_from(font: str, *others: str) -> str:
 
 def test_a_letter_is_taken_from_whichever_font_has_it() -> None:
     letter = missing_from("STIXGeneral", "DejaVu Sans")
-    usual, *others = families(f"a{letter}b{letter}")
+    usual, *others = font_families(f"a{letter}b{letter}")
     assert usual == "DejaVu Sans"
     assert len(others) == 1
     assert ord(letter) in get_font(findfont(FontProperties(family=others))).get_charmap()
-    assert families("plain") == ["DejaVu Sans"]
+    assert font_families("plain") == ["DejaVu Sans"]
 
 
 def test_a_break_of_lines_is_no_letter(caplog: pytest.LogCaptureFixture) -> None:
-    assert families("two\nlines") == ["DejaVu Sans"]
+    assert font_families("two\nlines") == ["DejaVu Sans"]
     assert not caplog.records
 
 
@@ -679,7 +681,7 @@ def test_each_page_has_a_window_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(
         pyplot, "show", lambda *, block: shown.append(len(pyplot.gcf().axes)) if block else None
     )
-    with window_writer(Options(1, 2, 2)) as show:
+    with window_writer(WriterOptions(1, 2, 2)) as show:
         for number in range(6):
             show(ok(f"{number}.jpg"))
 

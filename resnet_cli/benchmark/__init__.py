@@ -11,7 +11,7 @@ from resnet_cli.benchmark.timing import Effort, Stages
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class BenchmarkSettings:
     """What is measured, and how."""
 
     device: torch.device

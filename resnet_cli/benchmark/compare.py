@@ -75,12 +75,12 @@ def key_of(row: Mapping[str, Any]) -> Key:
     return tuple(row[key] for key in KEYS)
 
 
-def measured(earlier: Mapping[str, Any]) -> dict[Key, Mapping[str, Any]]:
+def rows_with_speed(earlier: Mapping[str, Any]) -> dict[Key, Mapping[str, Any]]:
     """The row of each setting that has a speed."""
     return {key_of(row): row for row in earlier["rows"] if row["images_per_second"]}
 
 
-def differences(
+def compare_settings(
     now: Mapping[str, Mapping[str, Any]], model: str, earlier: Mapping[str, Any]
 ) -> Iterator[str]:
     """Yield what was different: a ratio means little between two machines.
@@ -92,14 +92,14 @@ def differences(
     """
     models = sorted({row["model"] for row in earlier["rows"]})
     if models != [model]:
-        yield f"model: {shown(', '.join(models))} then, {model} now"
+        yield f"model: {cut_value(', '.join(models))} then, {model} now"
     sweep = []
     for part in ("environment", "settings"):
         for name in sorted(earlier[part].keys() | now[part].keys()):
             before, after = (record[part].get(name) for record in (earlier, now))
             if before == after or name == "date":
                 continue
-            difference = f"{shown(name)}: {shown(before)} then, {shown(after)} now"
+            difference = f"{cut_value(name)}: {cut_value(before)} then, {cut_value(after)} now"
             if name in SWEEP:
                 sweep.append(difference)
             else:
@@ -108,7 +108,7 @@ def differences(
         yield "; ".join(sweep)
 
 
-def shown(value: object) -> str:
+def cut_value(value: object) -> str:
     """A value as text, cut where it is long."""
     if isinstance(value, list):
         value = ", ".join(map(str, value))

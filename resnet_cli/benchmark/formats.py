@@ -18,7 +18,7 @@ DROPPED = ("GFLOP/s", "MB")
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class BenchmarkColumn:
     """One column of the table."""
 
     title: str
@@ -37,23 +37,25 @@ class Column:
 
 
 SETTINGS = (
-    Column("mode", lambda row: row.mode, len("end-to-end"), left=True),
-    Column("prec", lambda row: row.precision, left=True),
-    Column("batch", lambda row: str(row.batch_size)),
+    BenchmarkColumn("mode", lambda row: row.mode, len("end-to-end"), left=True),
+    BenchmarkColumn("prec", lambda row: row.precision, left=True),
+    BenchmarkColumn("batch", lambda row: str(row.batch_size)),
 )
 
-RATE = Column("images/s", lambda row: number(row.images_per_second) + noise(row))
+RATE = BenchmarkColumn(
+    "images/s", lambda row: three_digits(row.images_per_second) + noise_mark(row)
+)
 
 COSTS = (
-    Column("GFLOP/s", lambda row: number(row.gflops)),
-    Column("peak", lambda row: peak_text(row), 5),
-    Column("MB", lambda row: f"{(row.peak_memory_bytes or 0) / 1e6:.0f}", 5),
+    BenchmarkColumn("GFLOP/s", lambda row: three_digits(row.gflops)),
+    BenchmarkColumn("peak", lambda row: peak_text(row), 5),
+    BenchmarkColumn("MB", lambda row: f"{(row.peak_memory_bytes or 0) / 1e6:.0f}", 5),
 )
 
 
-def columns(
+def choose_columns(
     percentiles: Sequence[float], before: Mapping[Key, Mapping[str, Any]] | None, width: int
-) -> tuple[list[Column], list[str]]:
+) -> tuple[list[BenchmarkColumn], list[str]]:
     """The columns of a table, and the titles of those that it has no room for.
 
     Args:
@@ -62,10 +64,12 @@ def columns(
         width: characters of the terminal.
     """
     latencies = [
-        Column(f"p{percent:g} ms", partial(latency, name=f"p{percent:g}"), 6)
+        BenchmarkColumn(f"p{percent:g} ms", partial(latency_cell, name=f"p{percent:g}"), 6)
         for percent in percentiles
     ]
-    ratios = [] if before is None else [Column("ratio", partial(ratio, before=before))]
+    ratios = (
+        [] if before is None else [BenchmarkColumn("ratio", partial(ratio_cell, before=before))]
+    )
     found = [*SETTINGS, RATE, *latencies, *COSTS, *ratios]
     left_out = []
     for title in DROPPED:
@@ -75,25 +79,25 @@ def columns(
     return found, left_out
 
 
-def header(columns: Sequence[Column]) -> str:
+def header_line(columns: Sequence[BenchmarkColumn]) -> str:
     """The line of titles."""
-    return line(columns, [column.title for column in columns])
+    return align_cells(columns, [column.title for column in columns])
 
 
-def row_line(columns: Sequence[Column], row: Row) -> str:
+def row_line(columns: Sequence[BenchmarkColumn], row: Row) -> str:
     """A row; one without figures says why in their place."""
     if row.images_per_second is None:
-        return line(columns, [*(column.text(row) for column in SETTINGS), row.status])
-    return line(columns, [column.text(row) for column in columns])
+        return align_cells(columns, [*(column.text(row) for column in SETTINGS), row.status])
+    return align_cells(columns, [column.text(row) for column in columns])
 
 
-def line(columns: Sequence[Column], cells: Sequence[str]) -> str:
+def align_cells(columns: Sequence[BenchmarkColumn], cells: Sequence[str]) -> str:
     """Cells under each other."""
     pairs = zip(columns, cells, strict=False)
     return GAP.join(column.aligned(cell) for column, cell in pairs).rstrip()
 
 
-def number(value: float | None) -> str:
+def three_digits(value: float | None) -> str:
     """Three digits that mean something, and the whole ones before them."""
     if value is None:
         return ""
@@ -107,26 +111,26 @@ def peak_text(row: Row) -> str:
     return f"{row.peak_share:.0%}" + "~" * (row.peak_share > 1)
 
 
-def noise(row: Row) -> str:
+def noise_mark(row: Row) -> str:
     """A mark on a figure that is not to be trusted."""
     return "~" if row.status == "noisy" else ""
 
 
-def latency(row: Row, *, name: str) -> str:
+def latency_cell(row: Row, *, name: str) -> str:
     """Milliseconds of a batch."""
-    return number(row.latency_ms.get(name))
+    return three_digits(row.latency_ms.get(name))
 
 
-def ratio(row: Row, *, before: Mapping[Key, Mapping[str, Any]]) -> str:
+def ratio_cell(row: Row, *, before: Mapping[Key, Mapping[str, Any]]) -> str:
     """How much faster it is now, marked if either is noisy; nothing where there was no such row."""
     then = before.get(key_of(row.record()))
     if then is None:
         return ""
-    mark = "~" if then.get("status") == "noisy" else noise(row)
+    mark = "~" if then.get("status") == "noisy" else noise_mark(row)
     return f"{(row.images_per_second or 0.0) / then['images_per_second']:.2f}{mark}"
 
 
-def as_csv(benchmark: Benchmark) -> str:
+def benchmark_csv(benchmark: Benchmark) -> str:
     """A line a row; each percentile has a column."""
     out = io.StringIO()
     percentiles = benchmark.settings["percentiles"]
@@ -141,6 +145,6 @@ def as_csv(benchmark: Benchmark) -> str:
     return out.getvalue()
 
 
-def as_json(benchmark: Benchmark) -> str:
+def benchmark_json(benchmark: Benchmark) -> str:
     """Everything, the environment and the settings too."""
     return json.dumps(benchmark.record(), indent=2) + "\n"

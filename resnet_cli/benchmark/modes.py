@@ -8,14 +8,21 @@ from time import perf_counter
 import torch
 
 from resnet_cli.benchmark.subject import Photographs
-from resnet_cli.benchmark.timing import Effort, Stages, Timing, time_device, time_streams, wait
+from resnet_cli.benchmark.timing import (
+    Effort,
+    Stages,
+    Timing,
+    synchronize_device,
+    time_device,
+    time_streams,
+)
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import InputError
 from resnet_cli.records import Prediction
 from resnet_cli.sources import Inputs
 
 
-def streams(device: torch.device, workers: int) -> int:
+def count_streams(device: torch.device, workers: int) -> int:
     """Passes that run beside each other: one a core, or one after the other on a device."""
     return workers if device.type == "cpu" else 1
 
@@ -44,12 +51,14 @@ def time_forward(
 
     def run_and_wait() -> object:
         best = run()
-        wait(device)
+        synchronize_device(device)
         return best
 
     if device.type == "cuda":  # cuda only
         return time_device(run, device=device, batch=batch, effort=effort)
-    return time_streams(run_and_wait, batch=batch, streams=streams(device, workers), effort=effort)
+    return time_streams(
+        run_and_wait, batch=batch, streams=count_streams(device, workers), effort=effort
+    )
 
 
 def time_end_to_end(
@@ -71,11 +80,11 @@ def time_end_to_end(
     """
     endless = Inputs(photographs.endless(), None, 0)
     rows = classifier.predict(endless, batch_size=batch, workers=workers)
-    beside = streams(classifier.backend.device, workers)
+    beside = count_streams(classifier.backend.device, workers)
     passes: list[list[Prediction]] = []
     begun = now = perf_counter()
     with closing(rows):
-        for number, members in enumerate(grouped(rows, batch)):
+        for number, members in enumerate(group_by_batch(rows, batch)):
             now = perf_counter()
             whole = whole_ones(members, photographs)
             if number < effort.warmup * workers:
@@ -84,7 +93,7 @@ def time_end_to_end(
             if whole:  # pictures that cannot be read take time, and are none
                 passes.append(whole)
             if effort.enough(len(passes) // beside, now - begun):
-                return summed(passes, now - begun)
+                return sum_batches(passes, now - begun)
     raise InputError(f"cannot measure with {photographs.source}: none of its images can be read")
 
 
@@ -99,7 +108,7 @@ def whole_ones(members: Iterable[Prediction], photographs: Photographs) -> list[
     return whole
 
 
-def summed(passes: list[list[Prediction]], seconds: float) -> Timing:
+def sum_batches(passes: list[list[Prediction]], seconds: float) -> Timing:
     """What some batches took."""
     rows = [row for members in passes for row in members]
     return Timing(
@@ -114,7 +123,7 @@ def summed(passes: list[list[Prediction]], seconds: float) -> Timing:
     )
 
 
-def grouped(rows: Iterable[Prediction], size: int) -> Iterator[list[Prediction]]:
+def group_by_batch(rows: Iterable[Prediction], size: int) -> Iterator[list[Prediction]]:
     """Yield the rows of each batch."""
     members: list[Prediction] = []
     for row in rows:

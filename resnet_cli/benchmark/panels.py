@@ -166,43 +166,43 @@ LOWEST, STEP = 0.035, 0.055  # of the height: where marks for a lack of memory s
 def throughput_curves(axes: Axes, series: Sequence[Series]) -> None:
     """Images per second over the batch size; the best of each curve has its number."""
     for one in series:
-        rates = [speed(row) for row in one.measured]
+        rates = [curve_speed(row) for row in one.measured]
         sizes = [row.batch_size for row in one.measured]
         axes.plot(sizes, rates, label=one.name, **one.style)
-    axes.set_ylim(0, HEADROOM * max(speed(row) for one in series for row in one.measured))
-    numbers(axes, series)
+    axes.set_ylim(0, HEADROOM * max(curve_speed(row) for one in series for row in one.measured))
+    write_numbers(axes, series)
     marks_without_room(axes, series)
     over_batch_sizes(axes, series)
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
-def speed(row: Row) -> float:
+def curve_speed(row: Row) -> float:
     """Images per second."""
     return row.images_per_second or 0.0
 
 
-def numbers(axes: Axes, series: Sequence[Series]) -> None:
+def write_numbers(axes: Axes, series: Sequence[Series]) -> None:
     """The number of the best point of each curve where there is room, and the marks of noise."""
     top = axes.get_ylim()[1]
     taken: set[tuple[int, int]] = set()  # batch sizes, and heights in steps
-    rows = sorted((row for one in series for row in one.measured), key=speed)
+    rows = sorted((row for one in series for row in one.measured), key=curve_speed)
     highest = {row.batch_size: row for row in rows}
-    for one in sorted(series, key=lambda one: -max(map(speed, one.measured), default=0.0)):
-        best = max(one.measured, key=speed, default=None)
+    for one in sorted(series, key=lambda one: -max(map(curve_speed, one.measured), default=0.0)):
+        best = max(one.measured, key=curve_speed, default=None)
         for row in one.measured:
             over = row is highest[row.batch_size]  # where no other curve is
-            step = round(speed(row) / top / CLEAR) + (1 if over else -1)
+            step = round(curve_speed(row) / top / CLEAR) + (1 if over else -1)
             places = {(row.batch_size, near) for near in (step - 1, step, step + 1)}
             if (row is best or row.status == "noisy") and step > 0 and not places & taken:
                 taken.add((row.batch_size, step))
-                number(axes, row, one.colour, is_best=row is best, over=over)
+                write_number(axes, row, one.colour, is_best=row is best, over=over)
 
 
-def number(axes: Axes, row: Row, colour: str, *, is_best: bool, over: bool) -> None:
+def write_number(axes: Axes, row: Row, colour: str, *, is_best: bool, over: bool) -> None:
     """The number of a point, or only the mark of a noisy one, legible where a curve crosses it."""
     axes.annotate(
         rate_text(row) if is_best else "~",
-        (row.batch_size, speed(row)),
+        (row.batch_size, curve_speed(row)),
         textcoords="offset points",
         xytext=(0, 7 if over else -8),
         ha="center",
@@ -255,14 +255,14 @@ def over_batch_sizes(axes: Axes, series: Sequence[Series]) -> None:
     sizes = sorted({row.batch_size for one in series for row in one.rows})
     axes.set_xscale("log", base=2)
     axes.set_xlim(sizes[0] / 1.35, sizes[-1] * 1.35)
-    axes.xaxis.set_major_locator(FixedLocator(list(apart(sizes))))
+    axes.xaxis.set_major_locator(FixedLocator(list(sizes_apart(sizes))))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_xlabel("batch size")
     axes.grid(color=PALE, linewidth=0.8)
 
 
-def apart(sizes: Sequence[int]) -> Iterator[int]:
+def sizes_apart(sizes: Sequence[int]) -> Iterator[int]:
     """Yield the sizes whose numbers do not touch."""
     least = log2(sizes[-1] / sizes[0]) / TICKS
     last = 0.0

@@ -10,7 +10,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from resnet_cli.benchmark.timing import wait
+from resnet_cli.benchmark.timing import synchronize_device
 from resnet_cli.system import free_memory, read_kilobytes
 
 CHANNELS, PIXELS = 256, 56  # of the convolution, as in the middle of a ResNet
@@ -28,13 +28,13 @@ class Kernel:
     sizes: Sequence[int]
 
 
-def product(side: int, device: torch.device, dtype: torch.dtype) -> Callable[[], Tensor]:
+def matrix_product(side: int, device: torch.device, dtype: torch.dtype) -> Callable[[], Tensor]:
     """A product of two square matrices."""
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return lambda: left @ right
 
 
-def convolution(count: int, device: torch.device, dtype: torch.dtype) -> Callable[[], Tensor]:
+def large_convolution(count: int, device: torch.device, dtype: torch.dtype) -> Callable[[], Tensor]:
     """A 3x3 convolution of so many images, in channels-last."""
     images = torch.randn(count, CHANNELS, PIXELS, PIXELS, device=device)
     kernel = torch.randn(CHANNELS, CHANNELS, 3, 3, device=device)
@@ -43,8 +43,8 @@ def convolution(count: int, device: torch.device, dtype: torch.dtype) -> Callabl
 
 
 KERNELS = (
-    Kernel(product, lambda side: 2 * side**3, (256, 512, 1024, 2048, 4096, 8192)),
-    Kernel(convolution, lambda n: 2 * n * PIXELS**2 * CHANNELS**2 * 9, (1, 4, 16, 64, 256)),
+    Kernel(matrix_product, lambda side: 2 * side**3, (256, 512, 1024, 2048, 4096, 8192)),
+    Kernel(large_convolution, lambda n: 2 * n * PIXELS**2 * CHANNELS**2 * 9, (1, 4, 16, 64, 256)),
 )
 
 
@@ -66,13 +66,13 @@ def peak_gflops(device: torch.device, dtype: torch.dtype, threads: int) -> float
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
-            rates = [rate for kernel in KERNELS for rate in climb(kernel, device, dtype)]
+            rates = [rate for kernel in KERNELS for rate in measure_sizes(kernel, device, dtype)]
     finally:
         torch.set_num_threads(before)
     return max(rates, default=None)
 
 
-def climb(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> Iterator[float]:
+def measure_sizes(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> Iterator[float]:
     """Yield the GFLOP/s of each size, for as long as a run is short and there is room."""
     rate = 0.0
     for size in kernel.sizes:
@@ -80,21 +80,21 @@ def climb(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> Iterator[
         if rate and flops / (1e9 * rate) > LONGEST:
             return
         try:
-            rate = best(kernel.make(size, device, dtype), flops, device)
+            rate = quickest_gflops(kernel.make(size, device, dtype), flops, device)
         except torch.OutOfMemoryError:
             return
         yield rate
 
 
-def best(run: Callable[[], object], flops: int, device: torch.device) -> float:
+def quickest_gflops(run: Callable[[], object], flops: int, device: torch.device) -> float:
     """GFLOP/s of the quickest of a few runs: what the machine does when nothing disturbs it."""
     run()
     seconds = []
     for _ in range(ROUNDS):
-        wait(device)
+        synchronize_device(device)
         begun = perf_counter()
         run()
-        wait(device)
+        synchronize_device(device)
         seconds.append(perf_counter() - begun)
     return flops / min(seconds) / 1e9
 
@@ -127,7 +127,7 @@ def peak_bytes(device: torch.device) -> int:
         return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def room(device: torch.device) -> int | None:
+def available_memory(device: torch.device) -> int | None:
     """Bytes that work may take: of a GPU all it has, of the machine what is free.
 
     None where the system does not say.

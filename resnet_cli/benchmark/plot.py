@@ -39,7 +39,7 @@ STYLE: Any = {
 }
 
 
-def plot(benchmark: Benchmark, path: Path) -> None:
+def plot_benchmark(benchmark: Benchmark, path: Path) -> None:
     """Draw a benchmark into a file."""
     series = list(series_of(benchmark.rows))
     is_bars = len({row.batch_size for row in benchmark.rows}) == 1
@@ -55,21 +55,21 @@ def plot(benchmark: Benchmark, path: Path) -> None:
             1 - above / height,
             wspace=0.2,
         )
-        heading(figure, benchmark)
-        titles(left, right, benchmark, is_bars=is_bars)
+        draw_heading(figure, benchmark)
+        title_panels(left, right, benchmark, is_bars=is_bars)
         if not any(one.measured for one in series):
-            nothing(left, right)
+            draw_nothing(left, right)
         elif is_bars:
             throughput_bars(left, series)
             latency_ranges(right, series)
         else:
             throughput_curves(left, series)
             latency_curves(right, series)
-            legend(figure, left)
+            draw_legend(figure, left)
         figure.savefig(path, format="png")  # whatever it is called while it is written
 
 
-def legend(figure: Figure, axes: Axes) -> None:
+def draw_legend(figure: Figure, axes: Axes) -> None:
     """One line that names the curves of both panels."""
     handles = axes.get_legend_handles_labels()[0]
     figure.legend(
@@ -85,7 +85,7 @@ def legend(figure: Figure, axes: Axes) -> None:
     )
 
 
-def heading(figure: Figure, benchmark: Benchmark) -> None:
+def draw_heading(figure: Figure, benchmark: Benchmark) -> None:
     """What ran where, and how."""
     height = figure.get_figheight()
     title = f"{benchmark.rows[0].model} on {benchmark.environment['device']}"
@@ -93,13 +93,13 @@ def heading(figure: Figure, benchmark: Benchmark) -> None:
     figure.text(
         0.02,
         1 - FACTS / height,
-        "  ·  ".join(facts(benchmark)),
+        "  ·  ".join(plot_facts(benchmark)),
         fontsize=SMALL + 0.5,
         color=GREY,
     )
 
 
-def facts(benchmark: Benchmark) -> list[str]:
+def plot_facts(benchmark: Benchmark) -> list[str]:
     """What a reader needs to know to believe the figures."""
     settings, environment = benchmark.settings, benchmark.environment
     side = settings["img_size"]
@@ -108,15 +108,15 @@ def facts(benchmark: Benchmark) -> list[str]:
         found.append("compiled")
     found += [f"torch {environment['torch']}", environment["date"].partition("T")[0]]
     marks = {"noisy": "~ too noisy to be trusted", "out of memory": "× out of memory"}
-    return found + [text for status, text in marks.items() if status in statuses(benchmark)]
+    return found + [text for status, text in marks.items() if status in count_statuses(benchmark)]
 
 
-def statuses(benchmark: Benchmark) -> set[str]:
+def count_statuses(benchmark: Benchmark) -> set[str]:
     """How the rows ended."""
     return {row.status for row in benchmark.rows}
 
 
-def titles(left: Axes, right: Axes, benchmark: Benchmark, *, is_bars: bool) -> None:
+def title_panels(left: Axes, right: Axes, benchmark: Benchmark, *, is_bars: bool) -> None:
     """Say what each panel shows, with its unit."""
     percentiles = sorted(benchmark.settings["percentiles"])
     low, high = (f"p{percent:g}" for percent in (percentiles[0], percentiles[-1]))
@@ -128,7 +128,7 @@ def titles(left: Axes, right: Axes, benchmark: Benchmark, *, is_bars: bool) -> N
     )
 
 
-def nothing(*panels: Axes) -> None:
+def draw_nothing(*panels: Axes) -> None:
     """Say that there is nothing to see."""
     for axes in panels:
         axes.set_axis_off()

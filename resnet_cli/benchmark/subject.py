@@ -16,7 +16,12 @@ from torchvision.models import get_model
 
 from resnet_cli.checkpoint import Checkpoint, Location, load_checkpoint
 from resnet_cli.checkpoint.metadata.classes import ClassNames
-from resnet_cli.checkpoint.network.architectures import ARCHITECTURES, PLAIN, build, unknown
+from resnet_cli.checkpoint.network.architectures import (
+    ARCHITECTURES,
+    PLAIN,
+    build_network,
+    unknown_model_error,
+)
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images.decode import Decoder
 from resnet_cli.preprocess import PRESETS
@@ -39,7 +44,7 @@ def find_measured(given: str) -> Checkpoint:
         return random_checkpoint(given)
     if given and Path(given).exists():
         return load_checkpoint(Location(Path(given), "given"))
-    raise unknown(given, ARCHITECTURES, f"the models are {', '.join(ARCHITECTURES)}")
+    raise unknown_model_error(given, ARCHITECTURES, f"the models are {', '.join(ARCHITECTURES)}")
 
 
 def random_checkpoint(name: str) -> Checkpoint:
@@ -65,7 +70,7 @@ def random_checkpoint(name: str) -> Checkpoint:
         notes=(),
         activation="softmax",
         state=network.state_dict(),
-        blanks=iter(partial(build, name, num_classes=OUTPUTS), None),
+        blanks=iter(partial(build_network, name, num_classes=OUTPUTS), None),
     )
 
 
@@ -125,15 +130,15 @@ class Photographs:
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def environment(device: torch.device, workers: int) -> dict[str, Any]:
+def describe_environment(device: torch.device, workers: int) -> dict[str, Any]:
     """The machine, the versions, and how the network runs."""
     return {
-        "device": device_name(device),
+        "device": hardware_name(device),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": workers,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "driver": driver(),
+        "driver": driver_version(),
         "cuda": torch.version.cuda,
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -144,14 +149,14 @@ def environment(device: torch.device, workers: int) -> dict[str, Any]:
     }
 
 
-def device_name(device: torch.device) -> str:
+def hardware_name(device: torch.device) -> str:
     """Name of the GPU, or of the processor."""
     if device.type == "cuda":  # cuda only
         return torch.cuda.get_device_name(device)
     return cpu_name()
 
 
-def driver() -> str | None:
+def driver_version() -> str | None:
     """Version of NVIDIA's driver; None where there is none."""
     try:
         match = re.search(r"\d+\.\d+(\.\d+)?", DRIVER.read_text())

@@ -7,16 +7,16 @@ from itertools import product
 
 import torch
 
-from resnet_cli.benchmark import Row, Settings
-from resnet_cli.benchmark.modes import streams, time_end_to_end, time_forward
-from resnet_cli.benchmark.peak import forget_peak, peak_bytes, peak_gflops, room
+from resnet_cli.benchmark import BenchmarkSettings, Row
+from resnet_cli.benchmark.modes import count_streams, time_end_to_end, time_forward
+from resnet_cli.benchmark.peak import available_memory, forget_peak, peak_bytes, peak_gflops
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.checkpoint import Checkpoint
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import DeviceError
 from resnet_cli.runtimes import PRECISIONS, has_units
 from resnet_cli.runtimes.torch_backend import Backend
-from resnet_cli.summary import Totals, summarise
+from resnet_cli.summary import Totals, summarise_network
 from resnet_cli.summary.networks import Subject
 from resnet_cli.system import available_cores
 
@@ -45,7 +45,7 @@ def as_they_run(precisions: Iterable[str], device: torch.device) -> tuple[str, .
     return tuple(used)
 
 
-def measure(checkpoint: Checkpoint, settings: Settings) -> Iterator[Row]:
+def measure_sweep(checkpoint: Checkpoint, settings: BenchmarkSettings) -> Iterator[Row]:
     """Measure a sweep, a row at a time.
 
     Args:
@@ -65,11 +65,11 @@ def measure(checkpoint: Checkpoint, settings: Settings) -> Iterator[Row]:
             elif alone.images_per_second is None:  # what does not fit alone does not fit here
                 row = replace(row, status=alone.status, error=alone.error)
             else:
-                row = doubted(sweep.measured(row), alone.images_per_second)
+                row = mark_doubtful(sweep.measured(row), alone.images_per_second)
             yield row
 
 
-def doubted(row: Row, alone: float) -> Row:
+def mark_doubtful(row: Row, alone: float) -> Row:
     """Mark a row that is faster than the network alone: something disturbed one of the two.
 
     Args:
@@ -85,7 +85,7 @@ class Sweep:
     """What the rows of a benchmark share."""
 
     checkpoint: Checkpoint
-    settings: Settings
+    settings: BenchmarkSettings
     cost: Totals  # of one image
     peaks: dict[torch.dtype, float | None] = field(default_factory=dict)  # GFLOP/s
 
@@ -104,7 +104,7 @@ class Sweep:
             timing = self.timed(classifier, row)
             check_whole(classifier.backend, row.batch_size)
         except (torch.OutOfMemoryError, DeviceError, RuntimeError, MemoryError) as error:
-            return replace(row, status="out of memory", error=complaint(error))
+            return replace(row, status="out of memory", error=out_of_memory_message(error))
         return self.completed(row, timing, peak)
 
     def check_room(self, row: Row) -> None:
@@ -116,8 +116,8 @@ class Sweep:
         device, workers = self.settings.device, self.settings.workers
         share = PRECISIONS[row.precision].itemsize / torch.float32.itemsize
         needed = share * self.cost.peak_activation_bytes * row.batch_size
-        needed *= streams(device, workers)
-        there = room(device)
+        needed *= count_streams(device, workers)
+        there = available_memory(device)
         if there is not None and needed > there:
             raise MemoryError(
                 f"not enough memory: the activations need {needed / 1e9:,.1f} GB, of which there "
@@ -191,7 +191,7 @@ def check_whole(backend: Backend, batch: int) -> None:
         raise MemoryError(f"not enough memory: predict runs it in passes of {backend.limit}")
 
 
-def complaint(error: Exception) -> str:
+def out_of_memory_message(error: Exception) -> str:
     """The message of an error that means that memory ran out.
 
     Raises:
@@ -214,4 +214,4 @@ def cost_of_an_image(checkpoint: Checkpoint, side: int) -> Totals:
         checkpoint.num_classes,
         is_resnet=True,
     )
-    return summarise(subject, img_size=(side, side)).totals
+    return summarise_network(subject, img_size=(side, side)).totals

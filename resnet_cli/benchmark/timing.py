@@ -58,7 +58,7 @@ class Timing:
 
     def percentile(self, percent: float) -> float:
         """Milliseconds that so many percent of the passes took at most."""
-        return percentile(self.latencies_ms, percent)
+        return interpolate_percentile(self.latencies_ms, percent)
 
     @property
     def spread(self) -> float:
@@ -68,10 +68,10 @@ class Timing:
         the same work in every pass.
         """
         alike = self.forward_ms or self.latencies_ms
-        return percentile(alike, 90) / statistics.median(alike) - 1
+        return interpolate_percentile(alike, 90) / statistics.median(alike) - 1
 
 
-def percentile(values: Sequence[float], percent: float) -> float:
+def interpolate_percentile(values: Sequence[float], percent: float) -> float:
     """The value that so many percent are not above, between neighbours in proportion."""
     ordered = sorted(values)
     place = percent / 100 * (len(ordered) - 1)
@@ -126,7 +126,7 @@ def time_streams(run: Callable[[], object], *, batch: int, streams: int, effort:
             begun = now = perf_counter()
             latencies: list[float] = []
             while not (together.ended or effort.enough(len(latencies), now - begun)):
-                before, now = now, timed(run)
+                before, now = now, time_run(run)
                 latencies.append(1000 * (now - before))
         return begun, latencies, now
 
@@ -143,13 +143,13 @@ def time_streams(run: Callable[[], object], *, batch: int, streams: int, effort:
     )
 
 
-def timed(run: Callable[[], object]) -> float:
+def time_run(run: Callable[[], object]) -> float:
     """Run, and read the clock."""
     run()
     return perf_counter()
 
 
-def wait(device: torch.device) -> None:
+def synchronize_device(device: torch.device) -> None:
     """Let a device finish what it was given; the processor has when its operators return."""
     if device.type != "cpu":  # cuda only
         torch.accelerator.synchronize(device)

@@ -12,7 +12,7 @@ RISING = 1.05  # times the speed of the next smaller batch
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Choices:
     """What was chosen, and what there is."""
 
     compiling: frozenset[str]  # precisions in which torch.compile was not used and would add speed
@@ -21,7 +21,7 @@ class Options:
     bf16: bool = True  # the device has arithmetic for it
 
 
-def verdict(rows: Sequence[Row], options: Options) -> str:
+def state_verdict(rows: Sequence[Row], options: Choices) -> str:
     """Say what limits the speed here, and which option would change it.
 
     Args:
@@ -35,8 +35,8 @@ def verdict(rows: Sequence[Row], options: Options) -> str:
             f"nothing could be measured: out of memory at --batch-size {smallest}: try a smaller "
             "one, or a smaller --img-size"
         )
-    best = decisive(measured)
-    sentences = [limit(best, measured, options)]
+    best = decisive_row(measured)
+    sentences = [name_limit(best, measured, options)]
     noisy = [row for row in measured if row.status == "noisy"]
     if noisy:
         spread = "spreads" if len(noisy) == 1 else "spread"
@@ -51,29 +51,29 @@ def verdict(rows: Sequence[Row], options: Options) -> str:
     return "; ".join(sentences)
 
 
-def decisive(measured: Sequence[Row]) -> Row:
+def decisive_row(measured: Sequence[Row]) -> Row:
     """The fastest row of those that are nearest to what ``predict`` does."""
     whole = [row for row in measured if row.mode == "end-to-end"]
-    return max(whole or measured, key=speed)
+    return max(whole or measured, key=row_speed)
 
 
-def limit(best: Row, measured: Sequence[Row], options: Options) -> str:
+def name_limit(best: Row, measured: Sequence[Row], options: Choices) -> str:
     """What limits a row."""
     if best.stages is not None:
         if best.device == "cpu":
             if best.stages.prepare_ms > best.stages.forward_ms:
-                return f"decode-bound: {described(best)}: {more_decoders(options)}"
-        elif speed(best) < BUSY * alone(best, best.stages, measured):
-            if speed(best) > BUSY * 1000 * options.workers / best.stages.prepare_ms:
-                return f"decode-bound: {described(best)}: {more_decoders(options)}"
+                return f"decode-bound: {describe_row(best)}: {more_decoders(options)}"
+        elif row_speed(best) < BUSY * speed_alone(best, best.stages, measured):
+            if row_speed(best) > BUSY * 1000 * options.workers / best.stages.prepare_ms:
+                return f"decode-bound: {describe_row(best)}: {more_decoders(options)}"
             return (
-                f"transfer-bound: {described(best)}, though neither decoding nor the network is "
+                f"transfer-bound: {describe_row(best)}, though neither decoding nor the network is "
                 "busy: a larger --batch-size makes fewer and larger copies"
             )
-    return f"compute-bound: {described(best)}: {advice(best, measured, options)}"
+    return f"compute-bound: {describe_row(best)}: {give_advice(best, measured, options)}"
 
 
-def alone(row: Row, stages: Stages, measured: Sequence[Row]) -> float:
+def speed_alone(row: Row, stages: Stages, measured: Sequence[Row]) -> float:
     """Images per second of the network without anything before it, in the setting of a row."""
     same = [
         other
@@ -81,17 +81,17 @@ def alone(row: Row, stages: Stages, measured: Sequence[Row]) -> float:
         if other.mode == "forward"
         and (other.precision, other.batch_size) == (row.precision, row.batch_size)
     ]
-    return max(map(speed, same), default=1000 / stages.forward_ms)
+    return max(map(row_speed, same), default=1000 / stages.forward_ms)
 
 
-def more_decoders(options: Options) -> str:
+def more_decoders(options: Choices) -> str:
     """What makes decoding faster."""
     if options.workers < options.cores:
         return f"try --workers {options.cores}, of which {options.workers} were used"
     return f"images of fewer pixels or more cores than --workers {options.workers} would help"
 
 
-def advice(best: Row, measured: Sequence[Row], options: Options) -> str:
+def give_advice(best: Row, measured: Sequence[Row], options: Choices) -> str:
     """What was not tried and may be faster."""
     untried = []
     if options.bf16 and {row.precision for row in measured} == {"fp32"}:
@@ -111,10 +111,10 @@ def is_rising(best: Row, measured: Sequence[Row]) -> bool:
     smaller = [row for row in alike if row.batch_size < best.batch_size]
     if not smaller or best.batch_size < max(row.batch_size for row in alike):
         return False
-    return speed(best) > RISING * speed(max(smaller, key=lambda row: row.batch_size))
+    return row_speed(best) > RISING * row_speed(max(smaller, key=lambda row: row.batch_size))
 
 
-def described(row: Row) -> str:
+def describe_row(row: Row) -> str:
     """What sets a row apart, and how fast it is."""
     share = "" if row.peak_share is None else f", {row.peak_share:.0%} of this machine's peak"
     if (row.peak_share or 0) > 1:
@@ -124,10 +124,10 @@ def described(row: Row) -> str:
         )
     return (
         f"{row.mode} in {row.precision} with --batch-size {row.batch_size} is fastest, "
-        f"{speed(row):.1f} images/s{share}"
+        f"{row_speed(row):.1f} images/s{share}"
     )
 
 
-def speed(row: Row) -> float:
+def row_speed(row: Row) -> float:
     """Images per second."""
     return row.images_per_second or 0.0

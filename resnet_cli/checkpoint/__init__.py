@@ -12,22 +12,22 @@ import torch
 from torch import Tensor
 from torchvision.models import ResNet
 
-from resnet_cli.checkpoint.examine import Examination, examine, without_head
+from resnet_cli.checkpoint.examine import Examination, examine_contents, without_head
 from resnet_cli.checkpoint.folders import weights_in
 from resnet_cli.checkpoint.formats import read_contents
-from resnet_cli.checkpoint.locate import Location, locate, preprocess_of, sha256
+from resnet_cli.checkpoint.locate import Location, locate_checkpoint, preprocess_of, sha256_of_files
 from resnet_cli.checkpoint.metadata.classes import ClassNames, find_classes
 from resnet_cli.checkpoint.metadata.statistics import find_statistics
 from resnet_cli.checkpoint.metadata.transforms import find_transforms
 from resnet_cli.checkpoint.network import Found
 from resnet_cli.checkpoint.network.architectures import Head, Variant
-from resnet_cli.checkpoint.network.normalisation import laid_over
+from resnet_cli.checkpoint.network.normalisation import apply_normalisation
 from resnet_cli.checkpoint.network.validate import require_finite
 from resnet_cli.checkpoint.pickle.trusted import read_or_trust, read_trusted
 from resnet_cli.errors import CheckpointError, SettingError
 from resnet_cli.preprocess import CAFFE, MSRA, PRESETS, Preprocess
 
-__all__ = ["Checkpoint", "Location", "load_checkpoint", "locate", "sha256"]
+__all__ = ["Checkpoint", "Location", "load_checkpoint", "locate_checkpoint", "sha256_of_files"]
 
 
 OWNED = ("fc.", "avgpool.")
@@ -82,7 +82,7 @@ class Checkpoint:
         Raises:
             CheckpointError: it was.
         """
-        if stamps(self.files) != self.stamps:
+        if file_stamps(self.files) != self.stamps:
             raise CheckpointError(f"cannot use {self.path}: it was written to while it was read")
 
     def release(self) -> None:
@@ -113,7 +113,7 @@ class Checkpoint:
         return network.requires_grad_(requires_grad=False)
 
 
-def stamps(files: Sequence[Path]) -> tuple[tuple[int, int], ...]:
+def file_stamps(files: Sequence[Path]) -> tuple[tuple[int, int], ...]:
     """Bytes, and nanoseconds of the last change, of each file."""
     found = [file.stat() for file in files]
     return tuple((one.st_size, one.st_mtime_ns) for one in found)
@@ -148,8 +148,8 @@ def load_checkpoint(
     """
     path = weights_in(location.path) if location.path.is_dir() else location.path
     contents = read_or_trust(path) if trusted else read_contents(path)
-    look = partial(examine, path=path, state_key=state_key, ema=ema, dilated=dilated)
-    before = stamps(contents.files or (path,))
+    look = partial(examine_contents, path=path, state_key=state_key, ema=ema, dilated=dilated)
+    before = file_stamps(contents.files or (path,))
     try:
         examined = look(contents)
     except CheckpointError:
@@ -248,7 +248,9 @@ def find_preprocess(examined: Examination, tree: Any, location: Location) -> tup
     if inside is None:
         return base, source
     transforms, _ = find_transforms(tree, examined.found.in_channels) or (None, "")
-    return laid_over(base, source, inside.after(transforms) if transforms == base else inside)
+    return apply_normalisation(
+        base, source, inside.after(transforms) if transforms == base else inside
+    )
 
 
 def around_network(examined: Examination, tree: Any, location: Location) -> tuple[Preprocess, str]:
@@ -282,12 +284,12 @@ def around_network(examined: Examination, tree: Any, location: Location) -> tupl
     if kept is not None:
         found, where = kept
         source = f"imagenet-v1 with the mean and std in the checkpoint, under {where}{unless}"
-        return with_statistics(default, found), source
+        return with_kept_statistics(default, found), source
     grey = default.with_channels(1) if channels == 1 else default
     return grey, f"imagenet-v1{unless}" if unless else "imagenet-v1, as none is recorded"
 
 
-def with_statistics(default: Preprocess, kept: Mapping[str, Any]) -> Preprocess:
+def with_kept_statistics(default: Preprocess, kept: Mapping[str, Any]) -> Preprocess:
     """Settings with a mean and deviation, and with what stands beside them if it is of use."""
     with suppress(SettingError, TypeError):
         return replace(default, **kept)

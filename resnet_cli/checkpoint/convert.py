@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from resnet_cli.checkpoint import Checkpoint
-from resnet_cli.checkpoint.network.validate import complaint
+from resnet_cli.checkpoint.network.validate import describe_unsound
 from resnet_cli.checkpoint.recorded import MARK, as_metadata, record_of
 from resnet_cli.errors import CheckpointError, OutputError, OutputNameError, describe
 
@@ -29,17 +29,17 @@ def write_checkpoint(checkpoint: Checkpoint, output: Path, *, half: bool = False
         OutputError: another suffix, or it cannot be written.
         CheckpointError: a weight too large for fp16, or its file was written to meanwhile.
     """
-    save = saver(output)
+    save = choose_saver(output)
     checkpoint.require_untouched()
-    state = apart(checkpoint.state)
+    state = copy_shared(checkpoint.state)
     if half:
-        state = halved(state)
+        state = halve_weights(state)
         require_fp16(state, checkpoint.path)
     unfinished = output.with_name(f".{output.name}.unfinished")
     try:
         unfinished.touch()
         mode = unfinished.stat().st_mode  # safetensors would let nobody else read it
-        save(state, description(checkpoint), unfinished)
+        save(state, describe_metadata(checkpoint), unfinished)
         checkpoint.require_untouched()  # what was written is still mapped from its file
         unfinished.chmod(mode)
         unfinished.replace(output)
@@ -49,7 +49,7 @@ def write_checkpoint(checkpoint: Checkpoint, output: Path, *, half: bool = False
         unfinished.unlink(missing_ok=True)
 
 
-def saver(output: Path) -> Save:
+def choose_saver(output: Path) -> Save:
     """What writes a file of this suffix.
 
     Raises:
@@ -63,7 +63,7 @@ def saver(output: Path) -> Save:
     return save
 
 
-def apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def copy_shared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Each tensor in memory of its own: safetensors writes none that share theirs."""
     found: dict[str, Tensor] = {}
     places = set()
@@ -81,13 +81,13 @@ def require_fp16(state: Mapping[str, Tensor], path: Path) -> None:
         CheckpointError: names the first such tensor.
     """
     for name, tensor in state.items():
-        if complaint(name, tensor):
+        if describe_unsound(name, tensor):
             raise CheckpointError(
                 f"cannot write {path} in fp16: {name} holds a number above 65504: leave --half out"
             )
 
 
-def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def halve_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights in fp16; a variance in fp16 would round small ones to nothing."""
     return {
         name: tensor.half() if tensor.is_floating_point() and "running_" not in name else tensor
@@ -95,7 +95,7 @@ def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def description(checkpoint: Checkpoint) -> dict[str, Any]:
+def describe_metadata(checkpoint: Checkpoint) -> dict[str, Any]:
     """What is known of a checkpoint besides its tensors; names that were made up are left out."""
     names = {} if checkpoint.classes.made_up else {"classes": list(checkpoint.classes.names)}
     return {

@@ -10,19 +10,19 @@ from typing import Any
 import torch
 
 from resnet_cli.checkpoint.formats import Contents
-from resnet_cli.checkpoint.identify import stranger
+from resnet_cli.checkpoint.identify import identify_network
 from resnet_cli.checkpoint.metadata.configs import Config, find_config
 from resnet_cli.checkpoint.network import Found, find_network
 from resnet_cli.checkpoint.network.architectures import PLAIN, Variant
-from resnet_cli.checkpoint.network.beside import in_words
+from resnet_cli.checkpoint.network.beside import name_unused
 from resnet_cli.checkpoint.network.kinds import TEMPERATURE
 from resnet_cli.checkpoint.network.modules import with_modules
 from resnet_cli.checkpoint.network.naming import Role, role_of
 from resnet_cli.checkpoint.network.weights import FEWEST, Weights, find_weights, with_siblings
 from resnet_cli.checkpoint.pickle.stand_ins import OTHER_NAMES
-from resnet_cli.checkpoint.pickle.subclasses import unread
-from resnet_cli.checkpoint.recorded import parts_from, recorded, require_recorded, variant_from
-from resnet_cli.checkpoint.tree import Foreign, containers, items, plain, tensors_in
+from resnet_cli.checkpoint.pickle.subclasses import name_unreadable
+from resnet_cli.checkpoint.recorded import parts_from, read_record, require_recorded, variant_from
+from resnet_cli.checkpoint.tree import Foreign, as_container, items_of, tensors_in, walk_containers
 from resnet_cli.errors import CheckpointError, SettingError
 
 SHOWN = 5  # of many names
@@ -116,7 +116,7 @@ def beside_notes(found: Found, prefix: str) -> Iterator[str]:
         name, divisor = applied.temperature
         yield f"the outputs are divided by the temperature {divisor:.4g} ({name})"
     if found.unused:
-        yield f"unused: {in_words(found.unused, prefix)}"
+        yield f"unused: {name_unused(found.unused, prefix)}"
 
 
 def dilated_layers(variant: Variant) -> str:
@@ -124,7 +124,7 @@ def dilated_layers(variant: Variant) -> str:
     return ", ".join(str(n) for n, on in zip((2, 3, 4), variant.dilated, strict=True) if on)
 
 
-def examine(
+def examine_contents(
     contents: Contents, path: Path, *, state_key: str | None, ema: bool, dilated: bool
 ) -> Examination:
     """Find the network in a file.
@@ -142,21 +142,25 @@ def examine(
     try:
         weights = find_weights(contents.tree, state_key=state_key, ema=ema)
         weights = with_modules(weights, contents.tree)
-        record = recorded(contents)
+        record = read_record(contents)
         if record.get("head") is not None:
             weights = replace(weights, parts=parts_from(record["head"]))
         config = find_config(path)
         refuse_other_pools(contents.tree)
-        default = variant_from(record.get("variant")) or config.variant or styled(contents.tree)
+        default = (
+            variant_from(record.get("variant")) or config.variant or variant_of_style(contents.tree)
+        )
         weights = with_temperature(with_nameless(weights, contents.tree), contents.tree)
         weights, found = with_head(weights, contents.tree, default=default, dilated=dilated)
         require_recorded(record, found.architecture.name, found.head)
         refuse_other_strides(weights, found)
     except CheckpointError as error:
-        clause = what_else(contents.tree) if state_key is None else unread(contents.tree)
+        clause = what_else(contents.tree) if state_key is None else name_unreadable(contents.tree)
         reason = f"it is {clause}" if clause else str(error)
         if contents.imports and not clause:
-            reason += f" ({unrun(contents.imports, hidden=not holds_tensors(contents.tree))})"
+            reason += (
+                f" ({describe_unrun(contents.imports, hidden=not holds_tensors(contents.tree))})"
+            )
         raise CheckpointError(f"cannot load {path}: {reason}") from error
     except SettingError as error:  # a variant that its network has not
         raise CheckpointError(f"cannot load {path}: {error}") from error
@@ -171,8 +175,8 @@ def with_temperature(weights: Weights, tree: Any) -> Weights:
     around, _, key = weights.state_key.rpartition(".")
     if not key:
         return weights
-    parent = dict(containers(tree)).get(around)
-    floats = {name: torch.tensor(one) for name, one in items(parent) if type(one) is float}
+    parent = dict(walk_containers(tree)).get(around)
+    floats = {name: torch.tensor(one) for name, one in items_of(parent) if type(one) is float}
     found = {**floats, **tensors_in(parent)}
     near = {name: one for name, one in found.items() if TEMPERATURE.holds(name, one)}
     return replace(weights, tensors={**weights.tensors, **near})
@@ -182,9 +186,9 @@ def with_nameless(weights: Weights, tree: Any) -> Weights:
     """The weights with a note of averaged ones that have no names, as torch_ema keeps them."""
     lists = (
         path
-        for path, container in containers(tree)
+        for path, container in walk_containers(tree)
         if isinstance(container, list | tuple) and role_of(path) == Role.AVERAGE
-        if len(tensors_in(dict(items(container)))) > FEWEST
+        if len(tensors_in(dict(items_of(container)))) > FEWEST
     )
     notes = (f"unused: {path}, averaged weights without names" for path in lists)
     return replace(weights, notes=(*weights.notes, *notes))
@@ -209,10 +213,10 @@ def with_head(
 
 def holds_tensors(tree: Any) -> bool:
     """Whether tensors of a network can be read: then running the file shows no others."""
-    return any(len(tensors_in(container)) > 1 for _, container in containers(tree))
+    return any(len(tensors_in(container)) > 1 for _, container in walk_containers(tree))
 
 
-def unrun(imports: Sequence[str], *, hidden: bool) -> str:
+def describe_unrun(imports: Sequence[str], *, hidden: bool) -> str:
     """Say what was not run, and how to run it where that may open the file.
 
     What only a program would name, such as ``os.system``, is no hindrance to be taken away.
@@ -221,7 +225,7 @@ def unrun(imports: Sequence[str], *, hidden: bool) -> str:
         imports: what unpickling would import.
         hidden: no tensors can be read without.
     """
-    said = f"it would import {listed(imports)}: nothing of it was run"
+    said = f"it would import {list_few(imports)}: nothing of it was run"
     strange = [name for name in imports if name not in OTHER_NAMES]
     modules = {name.partition(".")[0] for name in strange}
     if not hidden or not strange or modules & (sys.stdlib_module_names - HARMLESS):
@@ -237,7 +241,7 @@ def refuse_other_pools(tree: Any) -> None:
     """
     if not isinstance(tree, Mapping):
         return
-    arguments = plain(tree.get("args"))
+    arguments = as_container(tree.get("args"))
     named = arguments.get("model") if isinstance(arguments, Mapping) else None
     for name in (tree.get("arch"), named):
         match = OTHER_POOLS.fullmatch(name) if isinstance(name, str) else None
@@ -260,7 +264,7 @@ def refuse_other_strides(weights: Weights, found: Found) -> None:
         )
 
 
-def styled(tree: Any) -> Variant | None:
+def variant_of_style(tree: Any) -> Variant | None:
     """The variant of OpenMMLab's ``style="caffe"``, or of torchvision's files in detectron2.
 
     None where the file says neither.
@@ -270,13 +274,13 @@ def styled(tree: Any) -> Variant | None:
     if tree.get("__author__") == "torchvision":
         return PLAIN
     meta = tree.get("meta")
-    for key, value in items(meta):
+    for key, value in items_of(meta):
         if key in ("config", "cfg") and isinstance(value, str) and CAFFE_STYLE.search(value):
             return Variant(stride_in_1x1=True)
     return None
 
 
-def listed(names: Sequence[str]) -> str:
+def list_few(names: Sequence[str]) -> str:
     """The first of many names."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
@@ -292,19 +296,19 @@ def what_else(tree: Any) -> str | None:
     """A clause that names what a file holds in place of a ResNet; None when that is unknown."""
     fullest: dict[str, tuple[int, ...]] = {}
     kinds = set()
-    for _, container in containers(tree):
+    for _, container in walk_containers(tree):
         try:
             tensors = tensors_in(container)
         except CheckpointError:  # of tensors that are not whole
             return None
         if len(tensors) > len(fullest):
             fullest = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        kinds |= {value.path for _, value in items(container) if isinstance(value, Foreign)}
+        kinds |= {value.path for _, value in items_of(container) if isinstance(value, Foreign)}
     if isinstance(tree, Foreign):
         kinds.add(tree.path)
     if "torch._utils._rebuild_qtensor" in kinds:
         return "quantised: save the float weights that it was made from"
-    if clause := unread(tree):
+    if clause := name_unreadable(tree):
         return clause
-    keys = [key for key, _ in items(tree)] if isinstance(tree, Mapping) else []
-    return stranger(fullest, kinds, keys)
+    keys = [key for key, _ in items_of(tree)] if isinstance(tree, Mapping) else []
+    return identify_network(fullest, kinds, keys)

@@ -87,7 +87,7 @@ def is_other(name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in OTHER_FILES)
 
 
-def usual(folder: Path) -> Path | None:
+def find_usual_weights(folder: Path) -> Path | None:
     """Find weights by the names that Hugging Face's libraries give them."""
     return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
 
@@ -97,7 +97,7 @@ def is_unpacked(folder: Path) -> bool:
     return (folder / PICKLED).is_file() and (folder / "data").is_dir()
 
 
-def unpacked(folder: Path) -> Path | None:
+def find_unpacked(folder: Path) -> Path | None:
     """Find the description in what was an archive of torch.save."""
     return folder / PICKLED if is_unpacked(folder) else None
 
@@ -117,7 +117,7 @@ def of_deepspeed(folder: Path) -> Path | None:
     latest = folder / "latest"
     if latest.is_file() and latest.stat().st_size < 256:
         name = latest.read_text(encoding="utf-8", errors="replace").strip()
-        if is_plain(name) and (folder / name).is_dir():
+        if is_plain_name(name) and (folder / name).is_dir():
             folder /= name
     found = sorted(folder.glob(OF_DEEPSPEED))
     if len(found) > 1:
@@ -141,7 +141,7 @@ def last_step(folder: Path) -> Path | None:
         return None
     last = steps[max(steps)]
     if len(steps) > 1:
-        best = best_of(last)
+        best = trainers_best(last)
         said = f"; {best} is recorded as the best" if best and best != last.name else ""
         log.info(
             "%s holds %d checkpoints: took the last, %s%s", folder, len(steps), last.name, said
@@ -149,7 +149,7 @@ def last_step(folder: Path) -> Path | None:
     return last
 
 
-def best_of(checkpoint: Path) -> str | None:
+def trainers_best(checkpoint: Path) -> str | None:
     """Return the name of the checkpoint that the Trainer found best; None where it says none."""
     try:
         state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
@@ -173,7 +173,7 @@ def of_others(folder: Path) -> Path | None:
 
 
 FOLDERS: tuple[Callable[[Path], Path | None], ...] = (
-    usual, unpacked, of_mlflow, of_deepspeed, of_others,
+    find_usual_weights, find_unpacked, of_mlflow, of_deepspeed, of_others,
 )  # fmt: skip
 """What finds the weights in a folder of its kind, or refuses it."""
 
@@ -191,7 +191,7 @@ def refuse_part(path: Path) -> None:
         raise CheckpointError(f"cannot load {path}: {PARTITIONED}")
 
 
-def shards(index: Path) -> list[Path]:
+def shards_of_index(index: Path) -> list[Path]:
     """The files that an index of shards names, each once.
 
     Raises:
@@ -202,7 +202,7 @@ def shards(index: Path) -> list[Path]:
         names = list(dict.fromkeys(table.values()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError("it is not an index of the shards of a checkpoint") from error
-    paths = [index.with_name(name) for name in names if is_plain(name)]
+    paths = [index.with_name(name) for name in names if is_plain_name(name)]
     if len(paths) < len(names) or not paths:
         raise CheckpointError("its index names files that are not beside it")
     for path in paths:
@@ -211,7 +211,7 @@ def shards(index: Path) -> list[Path]:
     return paths
 
 
-def is_plain(name: Any) -> bool:
+def is_plain_name(name: Any) -> bool:
     """Whether a name is one of a file in the same folder."""
     return (
         isinstance(name, str)

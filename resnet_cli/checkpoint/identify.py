@@ -87,7 +87,7 @@ ZIPS = (
 """What a zip archive is, and how the name of an entry reads that only it has."""
 
 
-def nature(head: bytes) -> str:
+def identify_head(head: bytes) -> str:
     """Say what a file is that is no checkpoint.
 
     Args:
@@ -96,12 +96,12 @@ def nature(head: bytes) -> str:
     for sentence, start in NATURES:
         if re.match(start, head, re.DOTALL):
             return sentence
-    if is_text(head):
+    if is_utf8_text(head):
         return TEXT
     return UNKNOWN
 
 
-def is_text(head: bytes) -> bool:
+def is_utf8_text(head: bytes) -> bool:
     """Whether the bytes read as UTF-8 text without control characters."""
     try:
         text = head.decode()
@@ -244,7 +244,7 @@ KEPT = {
 """What the optimizers of ``torch.optim`` keep of a parameter."""
 
 
-def stranger(
+def identify_network(
     names: Mapping[str, tuple[int, ...]], kinds: Collection[str] = (), keys: Collection[str] = ()
 ) -> str | None:
     """Name what a checkpoint holds that is none of torchvision's ten ResNets.
@@ -260,17 +260,17 @@ def stranger(
     if is_optimizer(names, kinds, keys):
         return "only the state of an optimizer"
     text = "".join(f"{name} {','.join(map(str, shape))}\n" for name, shape in names.items())
-    inside = " with a ResNet inside" if holds(RESNET, text) else ""
+    inside = " with a ResNet inside" if holds_sign(RESNET, text) else ""
     for clause, *signs in STRANGERS:
-        if all(holds(sign, text) for sign in signs):
-            return clause.format(inside=inside, depth=depth(names))
+        if all(holds_sign(sign, text) for sign in signs):
+            return clause.format(inside=inside, depth=count_depth(names))
     for clause, start in () if inside else LEARNERS if names else LEARNERS + LIBRARIES:
         if any(re.match(start, kind) for kind in kinds):
             return clause
     return None
 
 
-def holds(sign: str, text: str) -> bool:
+def holds_sign(sign: str, text: str) -> bool:
     """Whether a sign of ``STRANGERS`` is in the lines of tensors, or is absent as it should be."""
     found = re.search(rf"(?:^|[./])(?:{sign.removeprefix('!')})", text, re.MULTILINE)
     return (found is None) == sign.startswith("!")
@@ -285,7 +285,7 @@ def is_optimizer(names: Collection[str], kinds: Collection[str], keys: Collectio
     return any(kind.startswith("torch.optim.") for kind in kinds)
 
 
-def depth(names: Collection[str]) -> int:
+def count_depth(names: Collection[str]) -> int:
     """Depth of a ResNet as its name counts it: the convolutions of its blocks, conv1 and fc."""
     pattern = r"(?:layer|conv)(\d)(?:_x)?\.(\d+)\.(?:conv(\d)|residual_function\.([036]))\.weight"
     found = (re.search(pattern, name) for name in names)

@@ -9,14 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from resnet_cli.checkpoint import find_preprocess
-from resnet_cli.checkpoint.examine import Examination, examine, listed, without_head
+from resnet_cli.checkpoint.examine import Examination, examine_contents, list_few, without_head
 from resnet_cli.checkpoint.folders import weights_in
 from resnet_cli.checkpoint.formats import Contents, UnreadableError, read_contents
-from resnet_cli.checkpoint.locate import Location, sha256
+from resnet_cli.checkpoint.locate import Location, sha256_of_files
 from resnet_cli.checkpoint.metadata.classes import ClassNames, find_classes
 from resnet_cli.checkpoint.network import Found
-from resnet_cli.checkpoint.network.validate import complaint
-from resnet_cli.checkpoint.network.weights import candidates
+from resnet_cli.checkpoint.network.validate import describe_unsound
+from resnet_cli.checkpoint.network.weights import find_candidates
 from resnet_cli.errors import CheckpointError, SettingError
 from resnet_cli.preprocess import Preprocess
 
@@ -71,35 +71,35 @@ def inspect_checkpoint(
         contents = read_contents(path)
     except UnreadableError as error:
         facts |= {"format": error.format, "unsafe_globals": error.imports}
-        return Inspection(**facts, **sizes((path,)), error=str(error))
+        return Inspection(**facts, **measure_files((path,)), error=str(error))
     except CheckpointError as error:
-        return Inspection(**facts, **sizes((path,)), error=str(error))
-    facts |= sizes(contents.files or (path,))
+        return Inspection(**facts, **measure_files((path,)), error=str(error))
+    facts |= measure_files(contents.files or (path,))
     facts |= {"format": contents.format, "unsafe_globals": contents.imports}
     try:
-        examined = examine(contents, path, state_key=state_key, ema=ema, dilated=False)
+        examined = examine_contents(contents, path, state_key=state_key, ema=ema, dilated=False)
     except CheckpointError as error:
         return Inspection(**facts, error=str(error))
-    return Inspection(**facts, **described(examined, contents, path))
+    return Inspection(**facts, **describe_network(examined, contents, path))
 
 
-def sizes(files: tuple[Path, ...]) -> dict[str, Any]:
+def measure_files(files: tuple[Path, ...]) -> dict[str, Any]:
     """Bytes and hash of files."""
-    return {"bytes": sum(file.stat().st_size for file in files), "sha256": sha256(*files)}
+    return {"bytes": sum(file.stat().st_size for file in files), "sha256": sha256_of_files(*files)}
 
 
-def described(examined: Examination, contents: Contents, path: Path) -> dict[str, Any]:
+def describe_network(examined: Examination, contents: Contents, path: Path) -> dict[str, Any]:
     """What is known of the network in a file."""
     found = examined.found
-    warnings, error = list(warn(examined, contents)), None
+    warnings, error = list(find_warnings(examined, contents)), None
     names: ClassNames | None = None
     preprocess: Preprocess | None = None
-    with suppressed(warnings):
+    with as_warnings(warnings):
         preprocess = find_preprocess(examined, contents.tree, Location(path, ""))[0]
     if preprocess is not None and preprocess.channels != found.in_channels:
         preprocess = None  # nothing is known of other channels than those of pictures
     if found.head:
-        with suppressed(warnings):
+        with as_warnings(warnings):
             names = find_classes(None, contents, path, found.num_classes)
     else:
         error = f"cannot load {path}: {without_head(found, contents.tree)}: only a backbone"
@@ -113,15 +113,15 @@ def described(examined: Examination, contents: Contents, path: Path) -> dict[str
         "classes": names and names.names,
         "classes_source": names and names.source,
         "preprocess": preprocess and preprocess.record(),
-        "parameters": parameters(found),
-        "dtype": dtypes(found.state),
+        "parameters": count_parameters(found),
+        "dtype": list_dtypes(found.state),
         "warnings": tuple(warnings),
         "error": error,
     }
 
 
 @contextmanager
-def suppressed(warnings: list[str]) -> Iterator[None]:
+def as_warnings(warnings: list[str]) -> Iterator[None]:
     """Turn what would stop a prediction into a warning."""
     try:
         yield
@@ -129,13 +129,13 @@ def suppressed(warnings: list[str]) -> Iterator[None]:
         warnings.append(str(error))
 
 
-def parameters(found: Found) -> int:
+def count_parameters(found: Found) -> int:
     """Weights and biases, without the statistics of batch norms."""
     inside = found.state.keys()
     return sum(p.numel() for name, p in found.blank.named_parameters() if name in inside)
 
 
-def dtypes(state: Mapping[str, Tensor]) -> str:
+def list_dtypes(state: Mapping[str, Tensor]) -> str:
     """Types of the numbers, the most frequent first."""
     counts: dict[str, int] = {}
     for tensor in state.values():
@@ -145,25 +145,25 @@ def dtypes(state: Mapping[str, Tensor]) -> str:
     return ", ".join(sorted(counts, key=lambda name: -counts[name]))
 
 
-def warn(examined: Examination, contents: Contents) -> Iterator[str]:
+def find_warnings(examined: Examination, contents: Contents) -> Iterator[str]:
     """Yield what a careful user would want to know."""
     found = examined.found
     yield from examined.notes
     if (inside := found.applied.normalisation) is not None:
         yield f"it normalises pixels itself: mean and std are {inside.where}"
     for name, tensor in found.state.items():
-        if sentence := complaint(name, tensor):
+        if sentence := describe_unsound(name, tensor):
             yield sentence
-    if sentence := untrained(found.state):
+    if sentence := untrained_statistics(found.state):
         yield sentence
     if found.head and (found.pretext or found.projects):
         yield "its head seems to be for learning without labels: it may not tell classes apart"
-    titles = [weights.title for weights in candidates(contents.tree)]
+    titles = [weights.title for weights in find_candidates(contents.tree)]
     if len(titles) > 1:
-        yield f"several weights: {listed(titles)}; these are {examined.weights.title}"
+        yield f"several weights: {list_few(titles)}; these are {examined.weights.title}"
 
 
-def untrained(state: Mapping[str, Tensor]) -> str | None:
+def untrained_statistics(state: Mapping[str, Tensor]) -> str | None:
     """A sentence, if all batch norms are as they began; None if one is not."""
     norms = [name.removesuffix("running_mean") for name in state if name.endswith("running_mean")]
     for norm in norms:

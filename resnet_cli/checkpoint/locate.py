@@ -27,7 +27,7 @@ class Location:
     published: WeightsEnum | None = None  # when they are torchvision's
 
 
-def locate(
+def locate_checkpoint(
     given: str | Path | None, *, model: str | None, weights: str | None, progress: bool
 ) -> Location:
     """Find the checkpoint of a run.
@@ -56,7 +56,9 @@ def locate(
     reason = "given" if weights else "the ImageNet weights of torchvision"
     if model is None and weights is None:
         reason += f", as there is no checkpoint in ./{FOLDER}"
-    return Location(fetch(published, progress=progress), f"{published}, {reason}", published)
+    return Location(
+        fetch_weights(published, progress=progress), f"{published}, {reason}", published
+    )
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -99,13 +101,13 @@ def find_published(model: str | None, name: str) -> WeightsEnum:
         OptionError: there are no such weights.
     """
     enum, _, entry = name.rpartition(".")
-    tables = {published(known).__name__: known for known in ARCHITECTURES}
+    tables = {published_weights(known).__name__: known for known in ARCHITECTURES}
     if enum and enum not in tables:
         raise OptionError(f"cannot find the weights {name}: one of {', '.join(tables)}")
     of_model = tables.get(enum, model or DEFAULT_MODEL)
     if model is not None and model != of_model:
         raise OptionError(f"cannot load {name} into {model}: they are weights of {of_model}")
-    table = published(of_model)
+    table = published_weights(of_model)
     if entry not in table.__members__:
         raise OptionError(
             f"cannot find the weights {entry} of {of_model}: one of {', '.join(table.__members__)}"
@@ -113,7 +115,7 @@ def find_published(model: str | None, name: str) -> WeightsEnum:
     return table[entry]
 
 
-def published(model: str) -> type[WeightsEnum]:
+def published_weights(model: str) -> type[WeightsEnum]:
     """The weights of one of the ten ResNets.
 
     Raises:
@@ -125,7 +127,7 @@ def published(model: str) -> type[WeightsEnum]:
     return table
 
 
-def fetch(weights: Weights, *, progress: bool) -> Path:
+def fetch_weights(weights: Weights, *, progress: bool) -> Path:
     """Return the file of published weights, downloading it when it is not in the cache.
 
     Args:
@@ -139,15 +141,15 @@ def fetch(weights: Weights, *, progress: bool) -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     checksum = Path(name).stem.rpartition("-")[2]  # resnet18-f37072fd.pth
     if not path.exists():
-        download(weights.url, path, checksum, progress=progress)
-    elif not sha256(path).startswith(checksum):
+        download_file(weights.url, path, checksum, progress=progress)
+    elif not sha256_of_files(path).startswith(checksum):
         raise CheckpointError(
             f"cannot load {path}: its sha256 is not {checksum}…: delete it and try again"
         )
     return path
 
 
-def download(url: str, path: Path, checksum: str, *, progress: bool) -> None:
+def download_file(url: str, path: Path, checksum: str, *, progress: bool) -> None:
     """Download to ``path`` by way of a temporary file whose hash is checked.
 
     Raises:
@@ -183,7 +185,7 @@ def preprocess_of(weights: Weights) -> Preprocess:
     )
 
 
-def sha256(*paths: Path) -> str:
+def sha256_of_files(*paths: Path) -> str:
     """The SHA-256 of files one after the other, in hexadecimal."""
     digest = hashlib.sha256()
     for path in paths:

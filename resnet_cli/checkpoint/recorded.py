@@ -30,7 +30,7 @@ KINDS = {
 """Layers of a head by the classes of torch.nn."""
 
 
-def recorded(contents: Contents) -> Mapping[str, Any]:
+def read_record(contents: Contents) -> Mapping[str, Any]:
     """What a file says of itself: in the metadata of safetensors, or in a .pth of this program."""
     if contents.metadata:
         mine = contents.metadata.get("written_by") == MARK
@@ -120,12 +120,12 @@ def require_recorded(record: Mapping[str, Any], model: str, head: Head) -> None:
     there = [(layer.kind, layer.eps) for layer in head]
     if said != there:
         raise CheckpointError(
-            f"its recorded head is {in_words(said)}, its tensors are of {in_words(there)}: was it "
+            f"its recorded head is {kinds_of(said)}, its tensors are of {kinds_of(there)}: was it "
             "edited?"
         )
 
 
-def in_words(layers: Sequence[tuple[str, float]]) -> str:
+def kinds_of(layers: Sequence[tuple[str, float]]) -> str:
     """The kinds of layers."""
     return ", ".join(kind for kind, _ in layers) or "none"
 

@@ -140,30 +140,30 @@ def state_dict(module: Foreign) -> StateDict:
     room = MOST_INSIDE
     while waiting and room > 0:
         name, current = waiting.pop()
-        room -= breadth(current)
+        room -= measure_breadth(current)
         start = f"{name}." if name else ""
-        own, children = members(current)
-        parts[name] = Part(current.kind, settings_of(current))
+        own, children = members_of(current)
+        parts[name] = Part(current.kind, settings_of_module(current))
         tensors.update((start + key, tensor) for key, tensor in own)
-        extras.update((start + key, value) for key, value in extras_of(current))
+        extras.update((start + key, value) for key, value in attributes_of(current))
         if name.count(".") < DEEPEST and len(name) < LONGEST:
             waiting += [(start + key, child) for key, child in reversed(children)]
     return StateDict(tensors, parts, extras)
 
 
-def extras_of(module: Foreign) -> Iterator[tuple[str, Any]]:
+def attributes_of(module: Foreign) -> Iterator[tuple[str, Any]]:
     """Yield what was set on a module that is none of its parts, such as class names."""
     for key, value in module.attributes.items():
         if key not in INTERNALS and isinstance(value, CONTAINERS) and not is_module(value):
             yield str(key), value
 
 
-def members(module: Foreign) -> tuple[list[tuple[str, Tensor]], list[tuple[str, Foreign]]]:
+def members_of(module: Foreign) -> tuple[list[tuple[str, Tensor]], list[tuple[str, Foreign]]]:
     """Tensors and modules right inside a module."""
     attributes = module.attributes
     if "_modules" in attributes:
         tables = [as_mapping(attributes.get(f"_{kind}")) for kind in ("parameters", "buffers")]
-        transient = untold(attributes)
+        transient = transient_buffers(attributes)
         inside = {key: value for table in tables for key, value in table.items()}
         inside = {key: value for key, value in inside.items() if key not in transient}
         inside |= as_mapping(attributes["_modules"])
@@ -175,7 +175,7 @@ def members(module: Foreign) -> tuple[list[tuple[str, Tensor]], list[tuple[str, 
     )
 
 
-def settings_of(module: Foreign) -> dict[str, Any]:
+def settings_of_module(module: Foreign) -> dict[str, Any]:
     """Numbers, words, sizes and short lists among the attributes of a module.
 
     Tensors too that are in no state dict: of its own ``__dict__``, and buffers that are not saved.
@@ -189,13 +189,15 @@ def settings_of(module: Foreign) -> dict[str, Any]:
     }
     loose: dict[str, Any] = {}
     if "_modules" in attributes:
-        transient = as_mapping(attributes.get("_buffers")) if untold(attributes) else {}
-        kept = {key: value for key, value in transient.items() if key in untold(attributes)}
+        transient = as_mapping(attributes.get("_buffers")) if transient_buffers(attributes) else {}
+        kept = {
+            key: value for key, value in transient.items() if key in transient_buffers(attributes)
+        }
         loose = {**tensors_in(attributes), **tensors_in(kept)}
     return {**module.settings, **own, **loose}
 
 
-def untold(attributes: Mapping[str, Any]) -> Collection[Any]:
+def transient_buffers(attributes: Mapping[str, Any]) -> Collection[Any]:
     """The names of buffers of a module that no state dict has."""
     names = attributes.get("_non_persistent_buffers_set")
     return names if isinstance(names, set | list | tuple) else ()
@@ -205,7 +207,7 @@ INTERNALS = frozenset({"_parameters", "_buffers", "_modules", "_non_persistent_b
 """Attributes in which a module of torch keeps its parts."""
 
 
-def containers(tree: Any) -> Iterator[tuple[str, Any]]:
+def walk_containers(tree: Any) -> Iterator[tuple[str, Any]]:
     """Yield a tree and every dict and list in it with its dotted path, outermost first.
 
     Each is visited once, so that a file which nests a container in itself, or shares one a
@@ -219,13 +221,13 @@ def containers(tree: Any) -> Iterator[tuple[str, Any]]:
         path, value = waiting.popleft()
         if isinstance(value, Foreign) and room < 0:
             continue
-        container = plain(value)
+        container = as_container(value)
         if isinstance(value, Foreign):
-            room -= extent(value, container)
+            room -= measure_extent(value, container)
         yield path, container
         if len(path) > LONGEST or path.count(".") > DEEPEST:
             continue
-        for key, inner in inside(container):
+        for key, inner in items_inside(container):
             if isinstance(inner, CONTAINERS) and id(inner) not in seen:
                 seen.add(id(inner))
                 waiting.append((f"{path}.{key}" if path else key, inner))
@@ -234,20 +236,20 @@ def containers(tree: Any) -> Iterator[tuple[str, Any]]:
 CONTAINERS = (Mapping, list, tuple, Foreign)
 
 
-def extent(value: Foreign, container: Any) -> int:
+def measure_extent(value: Foreign, container: Any) -> int:
     """How many things were looked at to find what is in an object."""
     parts = len(container.parts) if isinstance(container, StateDict) else 0
     sized = isinstance(container, Mapping | list | tuple)
-    return breadth(value) + (len(container) if sized else 1) + PART * parts
+    return measure_breadth(value) + (len(container) if sized else 1) + PART * parts
 
 
-def breadth(value: Foreign) -> int:
+def measure_breadth(value: Foreign) -> int:
     """How many things are right inside an object and the dicts among its attributes."""
     inside = value.attributes.values()
     return 1 + len(inside) + sum(len(inner) for inner in inside if isinstance(inner, dict))
 
 
-def plain(value: Any) -> Any:
+def as_container(value: Any) -> Any:
     """What stands for something else as the container that it holds."""
     for _ in range(DEEPEST):  # OmegaConf's nodes hold nodes
         if not isinstance(value, Foreign):
@@ -256,24 +258,24 @@ def plain(value: Any) -> Any:
     return value
 
 
-def items(container: Any) -> Iterator[tuple[str, Any]]:
+def items_of(container: Any) -> Iterator[tuple[str, Any]]:
     """Keys, as text, and values of a dict or a list; nothing of anything else."""
     if isinstance(container, Mapping):
         for key, value in container.items():
-            yield named(key), value
+            yield key_text(key), value
     elif isinstance(container, list | tuple):
         for index, value in enumerate(container):
             yield str(index), value
 
 
-def inside(container: Any) -> Iterator[tuple[str, Any]]:
+def items_inside(container: Any) -> Iterator[tuple[str, Any]]:
     """Keys and values of a container, and what was set on the modules of a network."""
-    yield from items(container)
+    yield from items_of(container)
     if isinstance(container, StateDict):
         yield from container.extras.items()
 
 
-def named(key: Any) -> str:
+def key_text(key: Any) -> str:
     """A key as text."""
     if isinstance(key, str):
         return key

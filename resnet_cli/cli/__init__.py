@@ -10,19 +10,19 @@ from typing import Any, NoReturn
 
 import click
 
-from resnet_cli.cli.benchmark import benchmark
-from resnet_cli.cli.convert import convert
+from resnet_cli.cli.benchmark import benchmark_command
+from resnet_cli.cli.convert import convert_command
 from resnet_cli.cli.environment import usable_environment
-from resnet_cli.cli.evaluate import evaluate
-from resnet_cli.cli.inspect import inspect
+from resnet_cli.cli.evaluate import evaluate_command
+from resnet_cli.cli.inspect import inspect_command
 from resnet_cli.cli.misplaced import command_for
-from resnet_cli.cli.models import models
-from resnet_cli.cli.predict import predict
+from resnet_cli.cli.models import models_command
+from resnet_cli.cli.predict import predict_command
 from resnet_cli.cli.signals import catch_signals
 from resnet_cli.cli.stdio import discard, open_streams
-from resnet_cli.cli.summary import summary
+from resnet_cli.cli.summary import summary_command
 from resnet_cli.errors import UserError
-from resnet_cli.text import printable
+from resnet_cli.text import escape_unprintable
 
 CLOSED_PIPE, INTERRUPTED = 0, 130
 """Exit statuses of a run that was cut short: for a signal, 128 and its number."""
@@ -79,11 +79,11 @@ class Cli(click.Group):
             discard(sys.stdout.fileno())  # Python flushes it once more at its end
             ctx.exit(CLOSED_PIPE)
         except (UserError, OSError) as error:
-            fail(ctx, error)
+            show_error(ctx, error)
         except RuntimeError as error:
             if "torchvision::nms" not in str(error):
                 raise
-            fail(
+            show_error(
                 ctx,
                 UserError(
                     "torch and torchvision do not belong together: install both from one source, "
@@ -98,12 +98,14 @@ class WrongUsage(click.ClickException):
     exit_code = click.UsageError.exit_code
 
 
-def fail(ctx: click.Context, error: Exception) -> NoReturn:
+def show_error(ctx: click.Context, error: Exception) -> NoReturn:
     """Show an error as one line, under its traceback when ``--debug`` was given."""
     if ctx.meta.get("debug"):
         traceback.print_exception(error)
     usage = isinstance(error, UserError) and error.status == WrongUsage.exit_code
-    raise (WrongUsage if usage else click.ClickException)(printable(one_line(error))) from error
+    raise (WrongUsage if usage else click.ClickException)(
+        escape_unprintable(one_line(error))
+    ) from error
 
 
 def one_line(error: Exception) -> str:
@@ -146,5 +148,13 @@ def cli() -> None:
     """
 
 
-for command in (predict, evaluate, benchmark, summary, models, inspect, convert):
+for command in (
+    predict_command,
+    evaluate_command,
+    benchmark_command,
+    summary_command,
+    models_command,
+    inspect_command,
+    convert_command,
+):
     cli.add_command(command)

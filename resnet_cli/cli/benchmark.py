@@ -24,7 +24,7 @@ LARGEST = 10**9  # images of a pass; no machine holds them, and torch counts no 
 LONGEST = 40  # characters of a wrong value that are repeated
 
 
-def sizes(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
+def parse_sizes(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
     """Read batch sizes with commas between them."""
     try:
         found = tuple(dict.fromkeys(int(part) for part in value.split(",")))
@@ -35,14 +35,14 @@ def sizes(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
     return found
 
 
-def seconds(_: click.Context, __: click.Parameter, value: float) -> float:
+def check_seconds(_: click.Context, __: click.Parameter, value: float) -> float:
     """See that a duration comes to an end."""
     if not (isfinite(value) and value > 0):
         raise click.BadParameter(f"{value} is not a number of seconds above 0")
     return value
 
 
-def precisions(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+def parse_precisions(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
     """Read precisions with commas between them."""
     parts = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
     if not set(parts) <= set(PRECISIONS):
@@ -50,7 +50,7 @@ def precisions(_: click.Context, __: click.Parameter, value: str) -> tuple[str, 
     return parts
 
 
-def percents(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:
+def parse_percents(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:
     """Read percentiles with commas between them."""
     try:
         found = tuple(dict.fromkeys(as_shown(part) for part in value.split(",")))
@@ -73,7 +73,7 @@ def as_shown(text: str) -> float:
     "-b",
     "--batch-size",
     "batch_sizes",
-    callback=sizes,
+    callback=parse_sizes,
     metavar="N,N,…",
     default="1,8,32",
     help="Images in one pass: each of them is measured.",
@@ -81,7 +81,7 @@ def as_shown(text: str) -> float:
 @click.option(
     "--precision",
     "wanted_precisions",
-    callback=precisions,
+    callback=parse_precisions,
     metavar="NAME,…",
     default="fp32",
     help="Arithmetic of the network, fp32, bf16, fp16: each of them is measured.",
@@ -121,7 +121,7 @@ def as_shown(text: str) -> float:
 @click.option(
     "--duration",
     type=float,
-    callback=seconds,
+    callback=check_seconds,
     metavar="S",
     default=3.0,
     help="Seconds of each row, three passes at the least.",
@@ -135,7 +135,7 @@ def as_shown(text: str) -> float:
 )
 @click.option(
     "--percentiles",
-    callback=percents,
+    callback=parse_percents,
     metavar="P,P,…",
     default="50,90,99",
     help="Percent of the batches whose latency is shown.",
@@ -159,7 +159,7 @@ def as_shown(text: str) -> float:
 )
 @progress_option
 @debug_option
-def benchmark(
+def benchmark_command(
     subject: str,
     device: str,
     batch_sizes: tuple[int, ...],
@@ -186,22 +186,22 @@ def benchmark(
     this machine can do at that precision, measured in the same run; a ~ marks figures that spread
     too widely to be trusted.
     """
-    from resnet_cli.benchmark import Settings
+    from resnet_cli.benchmark import BenchmarkSettings
     from resnet_cli.benchmark.compare import read_benchmark
     from resnet_cli.benchmark.subject import Photographs, find_measured
     from resnet_cli.benchmark.sweep import as_they_run
     from resnet_cli.benchmark.timing import Effort
-    from resnet_cli.cli.sweep import check_outputs, run
+    from resnet_cli.cli.sweep import check_benchmark_outputs, run_benchmark
     from resnet_cli.cli.terminal import showing_notes_of_images
     from resnet_cli.runtimes import find_device
     from resnet_cli.sources.folders import Sieve
     from resnet_cli.system import available_cores
 
-    check_outputs(outputs, overwrite=overwrite)
+    check_benchmark_outputs(outputs, overwrite=overwrite)
     earlier = None if compare is None else read_benchmark(compare)
     with showing_notes_of_images():
         found = find_device(device)
-        settings = Settings(
+        settings = BenchmarkSettings(
             device=found,
             batch_sizes=batch_sizes,
             precisions=as_they_run(wanted_precisions, found),
@@ -212,4 +212,4 @@ def benchmark(
             effort=Effort(warmup, duration, iters),
             percentiles=percentiles,
         )
-        run(find_measured(subject), settings, outputs, earlier=earlier, progress=progress)
+        run_benchmark(find_measured(subject), settings, outputs, earlier=earlier, progress=progress)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @trust_option
 @click.option("--overwrite", is_flag=True, help="Write over an existing file.")
 @debug_option
-def convert(
+def convert_command(
     checkpoint: Path,
     output: Path,
     classes: str | None,
@@ -55,12 +55,12 @@ def convert(
     from dataclasses import replace
 
     from resnet_cli.checkpoint import Location, load_checkpoint
-    from resnet_cli.checkpoint.convert import saver, write_checkpoint
-    from resnet_cli.cli.terminal import note, showing_notes
-    from resnet_cli.preprocess import adjust
+    from resnet_cli.checkpoint.convert import choose_saver, write_checkpoint
+    from resnet_cli.cli.terminal import print_note, showing_notes
+    from resnet_cli.preprocess import adjust_preprocess
     from resnet_cli.results import check_new
 
-    saver(output)
+    choose_saver(output)
     check_new(output, overwrite=overwrite)
     with showing_notes():
         loaded = load_checkpoint(
@@ -73,18 +73,20 @@ def convert(
             headless=True,
         )
     if preset is not None:
-        loaded = replace(loaded, preprocess=adjust(loaded.preprocess, preset=preset, given={}))
+        loaded = replace(
+            loaded, preprocess=adjust_preprocess(loaded.preprocess, preset=preset, given={})
+        )
     write_checkpoint(loaded, output, half=half)
-    note(f"{loaded.path} ({loaded.format}): {', '.join([loaded.model, *loaded.whereabouts])}")
-    for sentence in described(loaded):
-        note(sentence)
+    print_note(f"{loaded.path} ({loaded.format}): {', '.join([loaded.model, *loaded.whereabouts])}")
+    for sentence in describe_converted(loaded):
+        print_note(sentence)
     if loaded.head and loaded.classes.made_up:
         names = first_few(loaded.classes.names)
-        note(f"no class names in {output}: labels will be {names}: give --classes", "Warning")
-    note(f"wrote {output}, {output.stat().st_size / 1e6:.1f} MB")
+        print_note(f"no class names in {output}: labels will be {names}: give --classes", "Warning")
+    print_note(f"wrote {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 
-def described(loaded: "Checkpoint") -> Iterator[str]:
+def describe_converted(loaded: "Checkpoint") -> Iterator[str]:
     """Yield what is to be known of a checkpoint that was written."""
     names, head = loaded.classes, loaded.head
     if not head:

@@ -13,8 +13,15 @@ from typing import Any
 from resnet_cli.cli.stdio import echo
 from resnet_cli.cli.terminal import let_go, result_line
 from resnet_cli.records import Prediction
-from resnet_cli.results import ILLUSTRATED, RESUMABLE, Options, Write, open_writer, saying
-from resnet_cli.results.columns import Saved
+from resnet_cli.results import (
+    ILLUSTRATED,
+    RESUMABLE,
+    Write,
+    WriterOptions,
+    naming_output,
+    open_writer,
+)
+from resnet_cli.results.columns import SavedRows
 from resnet_cli.results.csv import csv_rows
 from resnet_cli.results.files.outputs import Output
 from resnet_cli.results.json import jsonl_rows
@@ -44,7 +51,7 @@ class Destinations:
     grids: tuple[Path, ...]
     show: bool
     stdout_format: str
-    options: Options
+    options: WriterOptions
     resume: bool = False  # go on after what the files hold
     quiet: bool = False  # nothing goes to stdout
 
@@ -65,11 +72,11 @@ class Destinations:
         return max([self.options.topk, *(self.options_for(path).topk for path in self.files)])
 
     @property
-    def resumed(self) -> dict[Path, Options]:
+    def resumed(self) -> dict[Path, WriterOptions]:
         """The files that this run resumes, and how it would write each."""
         return {path: self.options_for(path) for path in self.files if self.resume}
 
-    def options_for(self, path: Path) -> Options:
+    def options_for(self, path: Path) -> WriterOptions:
         """A report shows the next best classes, however few the tables hold."""
         if path.suffix.lower() != ".html":
             return self.options
@@ -95,7 +102,7 @@ class Destinations:
         return f"see the {what} on stdout"
 
     @contextmanager
-    def open(self, saved: Sequence[Saved]) -> Iterator[tuple[list[Output], list[Write]]]:
+    def open(self, saved: Sequence[SavedRows]) -> Iterator[tuple[list[Output], list[Write]]]:
         """Open the result files, to go on after ``saved`` if there is any, and what draws."""
         earlier = saved if self.resume else [None] * len(self.files)
         with ExitStack() as stack:
@@ -111,11 +118,11 @@ class Destinations:
                 drawings.append(stack.enter_context(window_writer(self.options)))
             yield outputs, drawings
 
-    def opened(self, path: Path, saved: Saved | None, stack: ExitStack) -> Output:
+    def opened(self, path: Path, saved: SavedRows | None, stack: ExitStack) -> Output:
         """Open one result file."""
         options = self.options_for(path).after(saved)
         write = stack.enter_context(open_writer(path, options))
-        return Output(path, saved or Saved(), write, options)
+        return Output(path, saved or SavedRows(), write, options)
 
     def to_stdout(self, earlier: int, total: int | None) -> Write:
         """What writes a result to stdout, as long as somebody reads it.
@@ -142,7 +149,7 @@ class Destinations:
     def letting_go(self) -> Iterator[None]:
         """Go on for the files, if there are any, when nobody reads stdout any more."""
         try:
-            with saying("standard output"):
+            with naming_output("standard output"):
                 yield
         except BrokenPipeError:
             if not self.paths:  # nothing is left to do
@@ -152,22 +159,22 @@ class Destinations:
     def stdout(self, earlier: int, total: int | None) -> Write:
         """What writes a result to stdout in its format."""
         if self.stdout_format == "lines":
-            return lines(earlier, total)
+            return write_result_lines(earlier, total)
         rows, errors = TABLES[self.stdout_format]
         if isinstance(sys.stdout, TextIOWrapper):
-            whole = errors == "jsonescape" or is_utf8(sys.stdout)
+            whole = errors == "jsonescape" or is_utf8_stream(sys.stdout)
             sys.stdout.reconfigure(errors=errors if whole else "backslashreplace")
             if self.options.dialect.bom and self.stdout_format == "csv":
                 sys.stdout.reconfigure(encoding="utf-8")  # which is what the mark says
         return rows(sys.stdout, self.options)
 
 
-def is_utf8(stream: TextIOWrapper) -> bool:
+def is_utf8_stream(stream: TextIOWrapper) -> bool:
     """Return True if a stream can encode every character, and any byte of a broken name."""
     return codecs.lookup(stream.encoding).name == "utf-8"
 
 
-def lines(earlier: int, total: int | None) -> Write:
+def write_result_lines(earlier: int, total: int | None) -> Write:
     """A line for each image."""
     number = earlier
 

@@ -30,7 +30,7 @@ from resnet_cli.cli.sections import Command
 
 if TYPE_CHECKING:
     from resnet_cli.cli.figures import Files
-    from resnet_cli.cli.scoring import Settings
+    from resnet_cli.cli.scoring import EvaluationSettings
 
 
 @click.command(cls=Command)
@@ -149,7 +149,7 @@ if TYPE_CHECKING:
 @verify_option
 @progress_option
 @debug_option
-def evaluate(
+def evaluate_command(
     load: LoadAll,
     folder: str | None,
     labels: Path | None,
@@ -187,7 +187,7 @@ def evaluate(
     by itself; --audit finds a preprocessing that is not that of training.
     """
     from resnet_cli.cli.figures import Files
-    from resnet_cli.cli.scoring import Settings
+    from resnet_cli.cli.scoring import EvaluationSettings
     from resnet_cli.cli.stdio import muted
     from resnet_cli.cli.terminal import showing_notes_of_images
     from resnet_cli.results import Dialect
@@ -200,7 +200,7 @@ def evaluate(
     if quiet and not files.any:
         raise click.UsageError("--quiet leaves no output: name a file with -o")
     files.check()
-    settings = Settings(
+    settings = EvaluationSettings(
         folder=folder, labels=labels, exclude=exclude, hidden=hidden,
         stdout_format=stdout_format, topk=topk,
         threshold=threshold, batch_size=batch_size, workers=workers, progress=progress,
@@ -216,33 +216,35 @@ def evaluate(
         raise click.exceptions.Exit(SOME_UNREADABLE)
 
 
-def run_networks(load: LoadAll, files: "Files", settings: "Settings") -> int:
+def run_networks(load: LoadAll, files: "Files", settings: "EvaluationSettings") -> int:
     """Evaluate one checkpoint, or compare several.
 
     Returns:
         How many images could not be read.
     """
     from resnet_cli.cli.misplaced import refuse_checkpoints
-    from resnet_cli.cli.rivals import compare
-    from resnet_cli.cli.scoring import score
+    from resnet_cli.cli.rivals import compare_checkpoints
+    from resnet_cli.cli.scoring import score_checkpoint
     from resnet_cli.cli.terminal import bar_wanted
 
     if settings.folder is None:
         raise click.UsageError("Missing argument 'DIR': a folder of labelled images.")
     refuse_checkpoints([settings.folder])
     classifiers = load(progress=bar_wanted(settings.progress))
-    return (score if len(classifiers) == 1 else compare)(classifiers, files, settings)
+    return (score_checkpoint if len(classifiers) == 1 else compare_checkpoints)(
+        classifiers, files, settings
+    )
 
 
-def run_none(predictions: Path, files: "Files", settings: "Settings") -> int:
+def run_none(predictions: Path, files: "Files", settings: "EvaluationSettings") -> int:
     """Evaluate saved rows.
 
     Returns:
         How many images could not be read.
     """
-    from resnet_cli.cli.rescoring import rescore
+    from resnet_cli.cli.rescoring import rescore_file
 
     context = click.get_current_context()
     if context.get_parameter_source("checkpoint") is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("--predictions runs no network: leave -c out")
-    return rescore(predictions, context.params["classes"], files, settings)
+    return rescore_file(predictions, context.params["classes"], files, settings)

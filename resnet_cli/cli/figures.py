@@ -8,8 +8,8 @@ from typing import Any
 from resnet_cli.cli.stdio import echo
 from resnet_cli.errors import OutputNameError
 from resnet_cli.evaluate import Evaluation
-from resnet_cli.evaluate.formats import TABLES, as_csv, as_json
-from resnet_cli.results import GRIDS, check_new, check_outputs, saying
+from resnet_cli.evaluate.formats import TABLES, evaluation_csv, evaluation_json
+from resnet_cli.results import GRIDS, check_new, check_outputs, naming_output
 from resnet_cli.results.dialect import Dialect
 
 FIGURES, PICTURES = (".json", ".csv"), (".png", ".pdf", ".svg", ".csv")
@@ -76,7 +76,10 @@ class Files:
         """Write figures, tables and pictures."""
         for path in self.outputs:
             is_json = path.suffix.lower() == ".json"
-            write(path, as_json(record) if is_json else as_csv(evaluation, self.dialect))
+            write_text(
+                path,
+                evaluation_json(record) if is_json else evaluation_csv(evaluation, self.dialect),
+            )
         if not evaluation.images:
             return
         drawn = {"confusion": self.confusion, "calibration": self.calibration}
@@ -87,22 +90,22 @@ class Files:
     def draw(self, name: str, path: Path, evaluation: Evaluation, caption: str) -> None:
         """Write one plot, or its numbers."""
         if path.suffix.lower() == ".csv":
-            write(path, TABLES[name](evaluation, self.dialect))
+            write_text(path, TABLES[name](evaluation, self.dialect))
             return
-        from resnet_cli.evaluate.plots import PLOTS, save
+        from resnet_cli.evaluate.plots import PLOTS, save_figure
 
-        with saying(path):
-            save(PLOTS[name](evaluation, caption), path)
+        with naming_output(path):
+            save_figure(PLOTS[name](evaluation, caption), path)
 
 
-def write(path: Path, words: str) -> None:
+def write_text(path: Path, words: str) -> None:
     """Write a text, whole."""
-    with saying(path):
+    with naming_output(path):
         path.write_text(words, encoding="utf-8", errors="backslashreplace")
 
 
-def show(lines: Iterable[str]) -> None:
+def print_lines(lines: Iterable[str]) -> None:
     """Print results."""
-    with saying("standard output"):
+    with naming_output("standard output"):
         for line in lines:
             echo(line)

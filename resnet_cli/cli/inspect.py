@@ -12,7 +12,7 @@ from resnet_cli.cli.options import debug_option, ema_option, state_key_option
 from resnet_cli.cli.sections import Command
 from resnet_cli.cli.stdio import echo
 from resnet_cli.errors import CheckpointError
-from resnet_cli.text import first_few, printable
+from resnet_cli.text import escape_unprintable, first_few
 
 INDENT = 16  # columns of the names of facts
 
@@ -29,7 +29,7 @@ INDENT = 16  # columns of the names of facts
     help="How the facts are laid out.",
 )
 @debug_option
-def inspect(checkpoint: Path, state_key: str | None, ema: bool, text_format: str) -> None:
+def inspect_command(checkpoint: Path, state_key: str | None, ema: bool, text_format: str) -> None:
     """Show what is in a checkpoint file, without running anything in it.
 
     CHECKPOINT is a file of any kind, or a folder with one. The network, its classes and its
@@ -43,23 +43,23 @@ def inspect(checkpoint: Path, state_key: str | None, ema: bool, text_format: str
     if text_format == "json":
         echo(json.dumps(record, indent=2))
     else:
-        echo(table(record))
+        echo(facts_table(record))
     if found.error is not None:
         raise CheckpointError(found.error)
 
 
-def table(record: dict[str, Any]) -> str:
+def facts_table(record: dict[str, Any]) -> str:
     """A fact a line; what is not there is left out."""
     width = shutil.get_terminal_size(fallback=(100, 24)).columns
     lines = []
     for name, value in record.items():
         if value is None or value == () or name == "error":
             continue
-        several = value if name in ("warnings", "unsafe_globals") else (in_words(name, value),)
+        several = value if name in ("warnings", "unsafe_globals") else (fact_words(name, value),)
         for number, text in enumerate(several):
             start = name.replace("_", " ") if number == 0 else ""
             lines += textwrap.wrap(
-                printable(text),
+                escape_unprintable(text),
                 width,
                 initial_indent=start.ljust(INDENT),
                 subsequent_indent=" " * INDENT,
@@ -68,12 +68,12 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def in_words(name: str, value: Any) -> str:
+def fact_words(name: str, value: Any) -> str:
     """One fact as people read it."""
     if name == "classes":
         return first_few(value)
     if name == "preprocess":
-        return ", ".join(f"{key} {shown(part)}" for key, part in value.items())
+        return ", ".join(f"{key} {setting_words(part)}" for key, part in value.items())
     if name == "state_key" and not value:
         return "(the top of the file)"
     if name == "stripped_prefix" and not value:
@@ -81,7 +81,7 @@ def in_words(name: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def shown(value: Any) -> str:
+def setting_words(value: Any) -> str:
     """A setting; numbers of each channel in few digits."""
     if isinstance(value, tuple | list):
         return " ".join(f"{number:.4g}" for number in value)

@@ -35,12 +35,12 @@ def read_ahead(files: Iterable[Path]) -> Thread:
     Returns:
         The thread that does it, and that nobody has to wait for.
     """
-    thread = Thread(target=read, args=(tuple(files),), daemon=True)
+    thread = Thread(target=read_to_nowhere, args=(tuple(files),), daemon=True)
     thread.start()
     return thread
 
 
-def read(files: Iterable[Path]) -> None:
+def read_to_nowhere(files: Iterable[Path]) -> None:
     """Read files to nowhere."""
     nowhere = bytearray(CHUNK)
     for file in files:
@@ -72,7 +72,9 @@ PREPROCESS_FIELDS = {  # option: field of Preprocess
 }
 
 
-def numbers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+def parse_numbers(
+    _: click.Context, __: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
     """Read numbers with commas between them, one a channel."""
     try:
         return None if value is None else tuple(float(part) for part in value.split(","))
@@ -148,11 +150,11 @@ LOAD_OPTIONS = (
         help="How pixels are resized.",
     ),
     click.option(
-        "--mean", callback=numbers, metavar="R,G,B", show_default="of the preset",
+        "--mean", callback=parse_numbers, metavar="R,G,B", show_default="of the preset",
         help="Mean taken off each channel, on the scale 0 to 1.",
     ),
     click.option(
-        "--std", callback=numbers, metavar="R,G,B", show_default="of the preset",
+        "--std", callback=parse_numbers, metavar="R,G,B", show_default="of the preset",
         help="Deviation that divides each channel, on the scale 0 to 1.",
     ),
     click.option(
@@ -258,7 +260,7 @@ def load_classifier(
     """Turn the options into a classifier."""
     from resnet_cli.classifier import Classifier
     from resnet_cli.errors import CheckpointError
-    from resnet_cli.preprocess import adjust
+    from resnet_cli.preprocess import adjust_preprocess
 
     given = {field: options.pop(option) for option, field in PREPROCESS_FIELDS.items()}
     checkpoint = options.pop("checkpoint")
@@ -269,7 +271,7 @@ def load_classifier(
     try:
         classifier = Classifier.load(
             checkpoint,
-            preprocess=partial(adjust, preset=preset, given=given),
+            preprocess=partial(adjust_preprocess, preset=preset, given=given),
             upright=exif == "apply",
             srgb=icc == "srgb",
             dilated=dilation,

@@ -29,7 +29,7 @@ def refuse_checkpoints(inputs: Sequence[str]) -> None:
             raise InputError(f"{given} is a checkpoint, not an image: use -c {shlex.quote(given)}")
     if any(context.params[name] for name in ("checkpoint", "model", "weights")) or the_only_one():
         return
-    found = [file for given in inputs for file in files_in(given) if is_checkpoint(file)]
+    found = [file for given in inputs for file in files_right_in(given) if is_checkpoint(file)]
     if found:
         raise InputError(
             f"{', '.join(map(str, found))} is a checkpoint beside the images: use -c "
@@ -37,7 +37,7 @@ def refuse_checkpoints(inputs: Sequence[str]) -> None:
         )
 
 
-def files_in(given: str) -> Iterator[Path]:
+def files_right_in(given: str) -> Iterator[Path]:
     """Yield what is in a folder, but not in its folders."""
     if Path(given).is_dir():
         yield from sorted(Path(given).iterdir())

@@ -29,31 +29,31 @@ LEFT = frozenset({"model", "weights", "preset", ""})  # columns of words; number
     help="How the list is laid out.",
 )
 @debug_option
-def models(everything: bool, text_format: str) -> None:
+def models_command(everything: bool, text_format: str) -> None:
     """List the models known by name, with their published weights.
 
     Parameters, multiply-adds (GMACs), accuracies on ImageNet's validation set in percent, the
     preset they hold for (resize/crop in pixels) and the size of the download in MB (10^6 bytes),
     all from torchvision's own metadata; cached weights are in the torch hub cache already.
     """
-    from resnet_cli.summary.catalogue import catalogue
+    from resnet_cli.summary.catalogue import list_models
 
-    found = catalogue(everything=everything)
+    found = list_models(everything=everything)
     if text_format == "json":
         echo(json.dumps([asdict(model) for model in found], indent=2))
         return
-    rows = [HEADER, *(row for model in found for row in lines(model))]
+    rows = [HEADER, *(row for model in found for row in model_lines(model))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    echo(aligned(HEADER, widths))
+    echo(align_model_row(HEADER, widths))
     for group, members in groupby(found, key=lambda model: model.group):
         if everything:
             echo(f"\n{group}")
         for model in members:
-            for row in lines(model):
-                echo(aligned(row, widths))
+            for row in model_lines(model):
+                echo(align_model_row(row, widths))
 
 
-def lines(model: "Model") -> Iterator[tuple[str, ...]]:
+def model_lines(model: "Model") -> Iterator[tuple[str, ...]]:
     """A line for each set of weights; the name stands on the first."""
     start = (model.name, f"{model.parameters:,}", f"{model.gmacs:.3f}")
     for entry in model.weights:
@@ -64,7 +64,7 @@ def lines(model: "Model") -> Iterator[tuple[str, ...]]:
         start = ("", "", "")
 
 
-def aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+def align_model_row(row: Sequence[str], widths: Sequence[int]) -> str:
     """One line of the list."""
     cells = [
         text.ljust(width) if title in LEFT else text.rjust(width)

@@ -34,7 +34,7 @@ class OutputPath(click.Path):
 OUTPUT = OutputPath(path_type=Path)
 
 
-def device_name(_: click.Context, __: click.Parameter, value: str) -> str:
+def check_device_name(_: click.Context, __: click.Parameter, value: str) -> str:
     """Refuse a name that no device has before anything is looked for.
 
     Raises:
@@ -78,7 +78,7 @@ def remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     ctx.meta["debug"] = value
 
 
-def separator(_: click.Context, __: click.Parameter, value: str) -> str:
+def parse_separator(_: click.Context, __: click.Parameter, value: str) -> str:
     r"""Read what separates the columns of a .csv: one character, ``tab`` or ``\t``."""
     typed = "\t" if value.lower() in ("tab", r"\t") else value
     if typed != "\t" and not (SEPARATOR.fullmatch(typed) and typed.isprintable()):
@@ -141,7 +141,7 @@ trust_option = click.option(
 device_option = click.option(
     "--device",
     metavar="NAME",
-    callback=device_name,
+    callback=check_device_name,
     default="auto",
     help="Where the network runs: auto, cpu, cuda, cuda:1, mps.",
 )
@@ -224,7 +224,7 @@ grid_size_option = click.option(
 
 csv_separator_option = click.option(
     "--csv-separator",
-    callback=separator,
+    callback=parse_separator,
     metavar="CHAR",
     default=",",
     help="Between the columns of CSV, in files and on stdout: ; for spreadsheets in many locales, "

@@ -99,7 +99,7 @@ from resnet_cli.cli.sections import Command
 @verify_option
 @progress_option
 @debug_option
-def predict(
+def predict_command(
     load: Load,
     inputs: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -132,10 +132,16 @@ def predict(
     """
     from resnet_cli.cli.destinations import Destinations
     from resnet_cli.cli.misplaced import refuse_checkpoints
-    from resnet_cli.cli.rehearsal import rehearse
-    from resnet_cli.cli.run import describe, find, run, suggest_names, verified
+    from resnet_cli.cli.rehearsal import rehearse_run
+    from resnet_cli.cli.run import (
+        describe_classifier,
+        find_images,
+        run_prediction,
+        suggest_names,
+        verify_first,
+    )
     from resnet_cli.cli.terminal import bar_wanted, showing_notes_of_images
-    from resnet_cli.results import Dialect, Options, check_outputs
+    from resnet_cli.results import Dialect, WriterOptions, check_outputs
     from resnet_cli.sources.truth import folder_truth
 
     check_usage(
@@ -145,14 +151,14 @@ def predict(
     check_window(show=show)
     with showing_notes_of_images():
         refuse_checkpoints(inputs)
-        found = find(inputs, [*outputs, *grids], hidden=hidden, exclude=exclude)
+        found = find_images(inputs, [*outputs, *grids], hidden=hidden, exclude=exclude)
         classifier = load(progress=bar_wanted(progress))
-        describe(classifier)
+        describe_classifier(classifier)
         suggest_names(classifier, found)
         if verify:
-            found = verified(classifier, found, verify)
+            found = verify_first(classifier, found, verify)
         caption = f"{classifier.checkpoint.path.name}  ·  {classifier.checkpoint.model}"
-        options = Options(
+        options = WriterOptions(
             classifier.topk(topk),
             *grid_size,
             caption,
@@ -162,7 +168,7 @@ def predict(
             truth=folder_truth(classifier.class_names),
             report_limit=report_limit,
         )
-        errors = (rehearse if dry_run else run)(
+        errors = (rehearse_run if dry_run else run_prediction)(
             classifier,
             found,
             Destinations(outputs, grids, show, stdout_format, options, resume, quiet),

@@ -7,19 +7,19 @@ from typing import Any
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli.destinations import Destinations
-from resnet_cli.cli.run import planned
+from resnet_cli.cli.run import plan_run
 from resnet_cli.cli.stdio import echo
 from resnet_cli.cli.terminal import progress_bar
 from resnet_cli.run.manifest import Record
 from resnet_cli.run.tally import Tally
 from resnet_cli.sources import Inputs
 from resnet_cli.system import available_cores
-from resnet_cli.text import amount, duration, printable
+from resnet_cli.text import amount, duration_words, escape_unprintable
 
 SAMPLE = 20  # images that are classified
 
 
-def rehearse(
+def rehearse_run(
     classifier: Classifier,
     found: Inputs,
     destinations: Destinations,
@@ -36,8 +36,8 @@ def rehearse(
     threads = workers or available_cores()
     tallies = [Tally(threads, on_cpu=classifier.backend.device.type == "cpu") for _ in range(2)]
     record = Record(classifier, tallies[0], destinations.options.topk, settings["threshold"])
-    plan, left = planned(found, destinations, record)
-    sample = sampled(left)
+    plan, left = plan_run(found, destinations, record)
+    sample = sample_inputs(left)
     with progress_bar(2 * len(sample), progress) as bar:
         for tally in tallies:  # the second time everything is warm, but files are cached
             rows = classifier.predict(Inputs(sample, len(sample), 0), workers=threads, **settings)
@@ -46,15 +46,15 @@ def rehearse(
                     tally.add(prediction)
                     bar.update()
     for line in (
-        *forecast(left, *tallies),
-        *places(destinations, [saved.rows for saved in plan.saved]),
+        *forecast_time(left, *tallies),
+        *list_places(destinations, [saved.rows for saved in plan.saved]),
         "dry run: nothing was written",
     ):
         echo(line)
     return tallies[0].errors
 
 
-def sampled(inputs: Inputs) -> list[str]:
+def sample_inputs(inputs: Inputs) -> list[str]:
     """Choose images from everywhere in the inputs, or the first ones of a stream."""
     if inputs.total is None:
         return inputs.peek(SAMPLE)[0]
@@ -62,7 +62,7 @@ def sampled(inputs: Inputs) -> list[str]:
     return list(islice(inputs.paths, 0, step * SAMPLE, step))
 
 
-def forecast(inputs: Inputs, first: Tally, second: Tally) -> Iterator[str]:
+def forecast_time(inputs: Inputs, first: Tally, second: Tally) -> Iterator[str]:
     """Say how many images there are, and how long they would take.
 
     Args:
@@ -77,11 +77,11 @@ def forecast(inputs: Inputs, first: Tally, second: Tally) -> Iterator[str]:
     each = first.pace(second.means()["forward"])
     if each:
         rate = f"{1 / each:.1f} images/s"
-        total = "" if inputs.total is None else f"about {duration(each * inputs.total)}, at "
+        total = "" if inputs.total is None else f"about {duration_words(each * inputs.total)}, at "
         yield f"time: {total}{rate} with {amount(first.workers, 'worker')}"
 
 
-def places(destinations: Destinations, rows: list[int]) -> Iterator[str]:
+def list_places(destinations: Destinations, rows: list[int]) -> Iterator[str]:
     """Say where the run would write, and what would become of the files that exist."""
     for number, path in enumerate(destinations.paths):
         if not path.exists():
@@ -90,6 +90,6 @@ def places(destinations: Destinations, rows: list[int]) -> Iterator[str]:
             becomes = f"continued after {amount(rows[number], 'row')}"
         else:
             becomes = "replaced"
-        yield printable(f"writes: {path} ({becomes})")
+        yield escape_unprintable(f"writes: {path} ({becomes})")
     if not destinations.quiet:
         yield f"writes: stdout ({destinations.stdout_format})"

@@ -11,30 +11,32 @@ from resnet_cli.checkpoint.metadata.classes import read_given
 from resnet_cli.cli.figures import Files
 from resnet_cli.cli.scoring import (
     ONE_OF_SEVERAL,
-    Settings,
+    EvaluationSettings,
     drawings_of,
-    layout,
+    lay_out,
     mistakes_of,
-    publish,
-    telling,
+    publish_figures,
+    with_shares,
 )
-from resnet_cli.cli.terminal import note, progress_bar
+from resnet_cli.cli.terminal import print_note, progress_bar
 from resnet_cli.evaluate import Evaluation, Scorecard
 from resnet_cli.evaluate.saved import (
-    Saved,
+    SavedResults,
     Truth,
-    illustrated,
+    illustrate_rows,
     open_saved,
     truth_by_folder,
     truth_by_table,
 )
 from resnet_cli.records import Prediction
-from resnet_cli.results import Options
+from resnet_cli.results import WriterOptions
 from resnet_cli.system import available_cores
 from resnet_cli.text import amount, first_few
 
 
-def rescore(predictions: Path, classes: Sequence[str], files: Files, settings: Settings) -> int:
+def rescore_file(
+    predictions: Path, classes: Sequence[str], files: Files, settings: EvaluationSettings
+) -> int:
     """Evaluate the rows of a file.
 
     Returns:
@@ -51,27 +53,29 @@ def rescore(predictions: Path, classes: Sequence[str], files: Files, settings: S
             f"--predictions scores the rows of a file: leave {', '.join(given)} out"
         )
     saved = open_saved(predictions, read_given(classes[0])[0] if classes else None)
-    note(f"{len(saved.names):,} classes: {first_few(saved.names)}")
+    print_note(f"{len(saved.names):,} classes: {first_few(saved.names)}")
     if settings.labels is not None:
         truth, notes = truth_by_table(saved, settings.labels, settings.folder)
     else:
         truth, notes = truth_by_folder(saved, settings.folder)
     for sentence in notes:
-        note(sentence)
-    evaluation, unknown = scored(saved, truth, files, settings)
+        print_note(sentence)
+    evaluation, unknown = score_rows(saved, truth, files, settings)
     if unknown:
-        note(f"{unknown:,} rows without a class are left out")
+        print_note(f"{unknown:,} rows without a class are left out")
     if saved.is_multi_label:
-        note(ONE_OF_SEVERAL)
+        print_note(ONE_OF_SEVERAL)
     elif evaluation.images and evaluation.loss is None:
         top5 = ", top-5" if evaluation.top5 is None and len(saved.names) > 5 else ""
-        note(f"the rows do not hold every class (-k): no loss, no temperature{top5}")
+        print_note(f"the rows do not hold every class (-k): no loss, no temperature{top5}")
     figures = {**evaluation.record(), "audit": None, "run": saved.record}
-    publish(evaluation, figures, files, settings, predictions.name)
+    publish_figures(evaluation, figures, files, settings, predictions.name)
     return evaluation.errors
 
 
-def scored(saved: Saved, truth: Truth, files: Files, settings: Settings) -> tuple[Evaluation, int]:
+def score_rows(
+    saved: SavedResults, truth: Truth, files: Files, settings: EvaluationSettings
+) -> tuple[Evaluation, int]:
     """Score every row whose class is known, and count the others."""
     scorecard = Scorecard(
         saved.names,
@@ -84,7 +88,7 @@ def scored(saved: Saved, truth: Truth, files: Files, settings: Settings) -> tupl
         options = laid_out(saved, truth, files, settings, scorecard)
         mistakes = list(mistakes_of(saved.names, files, stack))
         drawings = list(drawings_of(files, options, stack))
-        rows = stack.enter_context(closing(pictured(saved, files, settings)))
+        rows = stack.enter_context(closing(with_thumbnails(saved, files, settings)))
         bar = stack.enter_context(progress_bar(None, settings.progress))
         for row in rows:
             index = truth(row.path)
@@ -99,21 +103,27 @@ def scored(saved: Saved, truth: Truth, files: Files, settings: Settings) -> tupl
             for write in drawings:
                 write(replace(row, path=saved.from_here(row.path)), index)
     if unseen and files.want_thumbnails:
-        note(f"{amount(unseen, 'image')} not shown: missing by now, or unreadable", "Warning")
+        print_note(f"{amount(unseen, 'image')} not shown: missing by now, or unreadable", "Warning")
     return scorecard.evaluation(), unknown
 
 
-def pictured(saved: Saved, files: Files, settings: Settings) -> Generator[Prediction]:
+def with_thumbnails(
+    saved: SavedResults, files: Files, settings: EvaluationSettings
+) -> Generator[Prediction]:
     """The rows, with thumbnails where something shows them."""
     if not files.want_thumbnails:
         return saved.rows()
     workers = settings.workers or available_cores()
-    return illustrated(saved.rows(), saved.absolute, workers=workers)
+    return illustrate_rows(saved.rows(), saved.absolute, workers=workers)
 
 
 def laid_out(
-    saved: Saved, truth: Truth, files: Files, settings: Settings, scorecard: Scorecard
-) -> Options:
+    saved: SavedResults,
+    truth: Truth,
+    files: Files,
+    settings: EvaluationSettings,
+    scorecard: Scorecard,
+) -> WriterOptions:
     """How a report of saved rows is laid out, and what it knows."""
 
     def label(path: Path) -> str | None:
@@ -122,7 +132,7 @@ def laid_out(
 
     record = {**(saved.record or {}), "classes": list(saved.names)}
     return replace(
-        layout(saved.names, files, settings, saved.path.name),
+        lay_out(saved.names, files, settings, saved.path.name),
         truth=label,
-        record=telling(lambda: record, scorecard),
+        record=with_shares(lambda: record, scorecard),
     )

@@ -10,66 +10,75 @@ from typing import Self
 import click
 
 from resnet_cli.classifier import Classifier
-from resnet_cli.cli.figures import Files, show, write
-from resnet_cli.cli.run import describe, verified
-from resnet_cli.cli.scoring import Settings, caption, labelled, layout, telling, truth_of
-from resnet_cli.cli.terminal import note, progress_bar
+from resnet_cli.cli.figures import Files, print_lines, write_text
+from resnet_cli.cli.run import describe_classifier, verify_first
+from resnet_cli.cli.scoring import (
+    EvaluationSettings,
+    find_labelled,
+    lay_out,
+    make_caption,
+    truth_of,
+    with_shares,
+)
+from resnet_cli.cli.terminal import print_note, progress_bar
 from resnet_cli.errors import ImageError
 from resnet_cli.evaluate import TOP, Scorecard
 from resnet_cli.evaluate.compare import Comparison, Ledger, predict_all
 from resnet_cli.evaluate.dataset import Dataset, UnmatchedError
-from resnet_cli.evaluate.formats import as_json
+from resnet_cli.evaluate.formats import evaluation_json
 from resnet_cli.evaluate.text import comparison_lines
 from resnet_cli.records import Prediction
 from resnet_cli.results import Write, check_new, open_writer
-from resnet_cli.results.grid import numbered
+from resnet_cli.results.grid import numbered_page
 from resnet_cli.results.short_names import names_for
 from resnet_cli.run.manifest import Record
 from resnet_cli.run.tally import Tally
 from resnet_cli.system import available_cores
 
 
-def compare(classifiers: Sequence[Classifier], files: Files, settings: Settings) -> int:
+def compare_checkpoints(
+    classifiers: Sequence[Classifier], files: Files, settings: EvaluationSettings
+) -> int:
     """Evaluate several checkpoints on the same images.
 
     Returns:
         How many images could not be read.
     """
-    refuse(files, settings)
+    refuse_single_options(files, settings)
     if files.report is not None:
         for number in range(1, len(classifiers) + 1):
-            check_new(numbered(files.report, number), overwrite=files.overwrite)
+            check_new(numbered_page(files.report, number), overwrite=files.overwrite)
     for classifier in classifiers:
-        describe(classifier)
+        describe_classifier(classifier)
     datasets = [labelled_for(classifier, settings) for classifier in classifiers]
     for sentence in dict.fromkeys(chain.from_iterable(each.notes for each in datasets)):
-        note(sentence)
+        print_note(sentence)
     for classifier in classifiers if settings.verify else ():
-        verified(classifier, datasets[0].inputs, settings.verify)
-    comparison = compared(classifiers, datasets, files, settings)
+        verify_first(classifier, datasets[0].inputs, settings.verify)
+    comparison = run_comparison(classifiers, datasets, files, settings)
     figures = comparison.record()
     for path in files.outputs:
-        write(path, as_json(figures))
+        write_text(path, evaluation_json(figures))
     if settings.stdout_format == "json":
-        show([as_json(figures).rstrip("\n")])
+        print_lines([evaluation_json(figures).rstrip("\n")])
     else:
-        show(comparison_lines(comparison))
+        print_lines(comparison_lines(comparison))
     return comparison.evaluations[0].errors
 
 
-def labelled_for(classifier: Classifier, settings: Settings) -> Dataset:
+def labelled_for(classifier: Classifier, settings: EvaluationSettings) -> Dataset:
     """Find the images and their true classes among those of one of the checkpoints.
 
     Raises:
         UnmatchedError: names the checkpoint that lacks a class.
     """
     try:
-        return labelled(settings, classifier.class_names)
+        return find_labelled(settings, classifier.class_names)
     except UnmatchedError as error:
         raise UnmatchedError(f"{classifier.checkpoint.path}: {error}") from error
 
 
-def refuse(files: Files, settings: Settings) -> None:
+def refuse_single_options(files: Files, settings: EvaluationSettings) -> None:
     """Refuse what only one checkpoint has.
 
     Raises:
@@ -87,11 +96,11 @@ def refuse(files: Files, settings: Settings) -> None:
         )
 
 
-def compared(
+def run_comparison(
     classifiers: Sequence[Classifier],
     datasets: Sequence[Dataset],
     files: Files,
-    settings: Settings,
+    settings: EvaluationSettings,
 ) -> Comparison:
     """Run all networks over all images.
 
@@ -116,7 +125,7 @@ def compared(
     truths = zip(*(dataset.truths for dataset in datasets), strict=True)
     with ExitStack() as stack:
         reports = [
-            Report.open(numbered(files.report, number), *each, files, settings, stack)
+            Report.open(numbered_page(files.report, number), *each, files, settings, stack)
             for number, each in enumerate(
                 zip(classifiers, datasets, ledger.scorecards, strict=True), start=1
             )
@@ -151,7 +160,7 @@ class Report:
         dataset: Dataset,
         scorecard: Scorecard,
         files: Files,
-        settings: Settings,
+        settings: EvaluationSettings,
         stack: ExitStack,
     ) -> Self:
         """Begin a report."""
@@ -160,10 +169,10 @@ class Report:
         tally = Tally(settings.workers or available_cores(), on_cpu=on_cpu)
         record = Record(classifier, tally, settings.topk, settings.threshold)
         options = replace(
-            layout(names, files, settings, caption(classifier, settings)),
+            lay_out(names, files, settings, make_caption(classifier, settings)),
             truth=truth_of(dataset, names),
             name=names_for(dataset.paths),
-            record=telling(record, scorecard),
+            record=with_shares(record, scorecard),
         )
         return cls(record, stack.enter_context(open_writer(path, options)))
 

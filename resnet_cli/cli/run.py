@@ -10,15 +10,15 @@ from typing import Any
 from resnet_cli.classifier import IMAGENET_COLOURS, Classifier
 from resnet_cli.cli.destinations import Destinations
 from resnet_cli.cli.signals import unbroken
-from resnet_cli.cli.terminal import above_the_bar, note, progress_bar, tell
+from resnet_cli.cli.terminal import above_the_bar, print_note, print_on_stderr, progress_bar
 from resnet_cli.errors import ImageError, UserError
 from resnet_cli.records import Prediction
 from resnet_cli.results import RESUMABLE
-from resnet_cli.results.files.outputs import Output, recorded, resumed
+from resnet_cli.results.files.outputs import Output, keep_manifests, read_resumed
 from resnet_cli.run.manifest import Fingerprint, Record
 from resnet_cli.run.plan import Plan
 from resnet_cli.run.tally import Tally
-from resnet_cli.run.verify import verify
+from resnet_cli.run.verify import verify_classifier
 from resnet_cli.runtimes import device_name
 from resnet_cli.sources import Inputs, find_inputs
 from resnet_cli.sources.folders import Sieve
@@ -28,7 +28,7 @@ from resnet_cli.text import amount, first_few
 MOST_SUGGESTED = 20  # class names
 
 
-def find(
+def find_images(
     inputs: Sequence[str], files: Sequence[Path], *, hidden: bool, exclude: Sequence[str]
 ) -> Inputs:
     """Find the images of a run that writes ``files``, and say what was passed over.
@@ -38,11 +38,11 @@ def find(
     """
     found = find_inputs(inputs, Sieve(hidden, exclude))
     for sentence in found.notes if found.total is not None else ():
-        note(sentence)
+        print_note(sentence)
     return found.without([str(file) for file in files]) if files else found
 
 
-def run(
+def run_prediction(
     classifier: Classifier,
     found: Inputs,
     destinations: Destinations,
@@ -68,8 +68,8 @@ def run(
     threads = workers or available_cores()
     tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
     record = Record(classifier, tally, destinations.options.topk, settings["threshold"])
-    found = pinned(found, record.inputs)
-    plan, left = planned(found, destinations, record)
+    found = pin_inputs(found, record.inputs)
+    plan, left = plan_run(found, destinations, record)
     predictions = classifier.predict(
         left,
         topk=destinations.topk,
@@ -83,7 +83,7 @@ def run(
     with (
         saying_how_far(tally, found.total, earlier=earlier, on=on),
         saying_what_is_held(opened),
-        recorded(record, record.stop) as begin,
+        keep_manifests(record, record.stop) as begin,
         destinations.telling(record, found.paths).open(plan.saved) as (outputs, drawings),
         progress_bar(found.total, progress, initial=earlier) as bar,
         closing(predictions),
@@ -92,7 +92,7 @@ def run(
         begin(outputs)
         writes = [*drawings, destinations.to_stdout(earlier, found.total)]
         for prediction in predictions:
-            keep(prediction, tally, outputs, plan)
+            keep_row(prediction, tally, outputs, plan)
             with above_the_bar():
                 for write in writes:
                     write(prediction)
@@ -100,37 +100,37 @@ def run(
         record.finish()
     if found.total is None:
         say_of_stream(found, plan)
-    report(classifier, tally, record.seconds)
+    report_run(classifier, tally, record.seconds)
     return say_errors(tally.errors + errors_before(outputs, tally.errors), destinations)
 
 
 def say_errors(errors: int, destinations: Destinations) -> int:
     """Say where the error rows are listed, and return how many there are."""
     if errors:
-        note(f"{amount(errors, 'error')}: {destinations.errors_listed}")
+        print_note(f"{amount(errors, 'error')}: {destinations.errors_listed}")
     return errors
 
 
-def planned(found: Inputs, destinations: Destinations, record: Record) -> tuple[Plan, Inputs]:
+def plan_run(found: Inputs, destinations: Destinations, record: Record) -> tuple[Plan, Inputs]:
     """Find out what is left to do where files are resumed, and say it.
 
     Raises:
         UserError: a file cannot be resumed.
     """
-    plan = Plan(resumed(destinations.resumed, record.decisive))
+    plan = Plan(read_resumed(destinations.resumed, record.decisive))
     left = plan.remaining(found)
     if destinations.resume:
-        explain(destinations.files, plan, left)
+        explain_resume(destinations.files, plan, left)
     return plan, left
 
 
-def pinned(found: Inputs, fingerprint: Fingerprint) -> Inputs:
+def pin_inputs(found: Inputs, fingerprint: Fingerprint) -> Inputs:
     """Take the fingerprint of the inputs: at once, or of a stream as they come."""
     paths = fingerprint.through(found.paths)
     return replace(found, paths=paths if found.total is None else list(paths))
 
 
-def keep(prediction: Prediction, tally: Tally, outputs: Sequence[Output], plan: Plan) -> None:
+def keep_row(prediction: Prediction, tally: Tally, outputs: Sequence[Output], plan: Plan) -> None:
     """Count a row and write it to each file that has not got it, all of it before a signal ends."""
     with unbroken():
         tally.add(prediction)
@@ -143,7 +143,7 @@ def errors_before(outputs: Sequence[Output], errors: int) -> int:
     """Count the error rows of earlier runs, and say that they are there."""
     before = max([errors, *(output.all_errors for output in outputs)]) - errors
     if before:
-        note(f"{amount(before, 'error row')} of earlier runs in the files")
+        print_note(f"{amount(before, 'error row')} of earlier runs in the files")
     return before
 
 
@@ -163,7 +163,7 @@ def saying_how_far(
         yield
     except (KeyboardInterrupt, SystemExit):
         images = "images" if total is None else f"of {total:,} images"
-        note(f"stopped after {earlier + tally.images:,} {images}{on}")
+        print_note(f"stopped after {earlier + tally.images:,} {images}{on}")
         raise
 
 
@@ -174,7 +174,7 @@ def saying_what_is_held(outputs: Sequence[Output]) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, SystemExit, ImageError):
         for output in outputs:
-            note(f"{output.path} holds {amount(output.saved.rows + output.rows, 'row')}")
+            print_note(f"{output.path} holds {amount(output.saved.rows + output.rows, 'row')}")
         raise
 
 
@@ -188,7 +188,7 @@ def way_on(paths: Sequence[Path], *, overwrite: bool) -> str:
     return f": to continue, run the same command with --resume{instead}{without}"
 
 
-def explain(files: Sequence[Path], plan: Plan, left: Inputs) -> None:
+def explain_resume(files: Sequence[Path], plan: Plan, left: Inputs) -> None:
     """Say what each file holds, and how much is left.
 
     Raises:
@@ -198,11 +198,11 @@ def explain(files: Sequence[Path], plan: Plan, left: Inputs) -> None:
         refuse_foreign(files, plan)
     for file, saved in zip(files, plan.saved, strict=True):
         errors = f", {amount(saved.errors, 'error')} among them" if saved.errors else ""
-        note(f"{file} holds {amount(saved.rows, 'row')}{errors}")
+        print_note(f"{file} holds {amount(saved.rows, 'row')}{errors}")
         if saved.damage:
-            note(f"the end of {file} was incomplete and will be redone: {saved.damage}")
+            print_note(f"the end of {file} was incomplete and will be redone: {saved.damage}")
     if left.total is not None:
-        note("no images left" if not left.total else f"{amount(left.total, 'image')} left")
+        print_note("no images left" if not left.total else f"{amount(left.total, 'image')} left")
         say_vanished(plan)
 
 
@@ -228,29 +228,29 @@ def say_of_stream(found: Inputs, plan: Plan) -> None:
     """Say what is known of a stream only once it has ended."""
     say_vanished(plan)
     for sentence in found.notes:
-        note(sentence)
+        print_note(sentence)
 
 
 def say_vanished(plan: Plan) -> None:
     """Say how many rows are of pictures that are gone."""
     if plan.vanished:
         rows, images = (amount(plan.vanished, noun) for noun in ("row", "image"))
-        note(f"kept {rows} of earlier runs: {images} no longer among the inputs")
+        print_note(f"kept {rows} of earlier runs: {images} no longer among the inputs")
 
 
-def describe(classifier: Classifier) -> None:
+def describe_classifier(classifier: Classifier) -> None:
     """Say which checkpoint, class names and preprocessing were taken, and why."""
     checkpoint = classifier.checkpoint
     facts = ", ".join([checkpoint.model, *checkpoint.whereabouts])
-    note(f"checkpoint {checkpoint.path} ({classifier.reason}): {facts}")
+    print_note(f"checkpoint {checkpoint.path} ({classifier.reason}): {facts}")
     for sentence in checkpoint.notes:
-        note(sentence)
+        print_note(sentence)
     names = classifier.class_names
-    note(f"{len(names):,} classes: {first_few(names)} ({checkpoint.classes.source})")
+    print_note(f"{len(names):,} classes: {first_few(names)} ({checkpoint.classes.source})")
     preprocess = classifier.preprocess
     usual = (preprocess.mean, preprocess.std) == IMAGENET_COLOURS
     settings = preprocess.words if usual else f"{preprocess.words}, {preprocess.numbers}"
-    note(f"preprocessing: {settings} ({classifier.preprocess_source})")
+    print_note(f"preprocessing: {settings} ({classifier.preprocess_source})")
 
 
 def suggest_names(classifier: Classifier, found: Inputs) -> None:
@@ -261,33 +261,33 @@ def suggest_names(classifier: Classifier, found: Inputs) -> None:
     folders = {Path(path).absolute().parent.name for path in found.paths}
     if len(folders) == len(classes.names) <= MOST_SUGGESTED and not any("," in n for n in folders):
         names = shlex.quote(",".join(sorted(folders)))
-        note(f"--classes {names} may fit (the names of the folders; check the order)")
+        print_note(f"--classes {names} may fit (the names of the folders; check the order)")
 
 
-def report(classifier: Classifier, tally: Tally, seconds: float) -> None:
+def report_run(classifier: Classifier, tally: Tally, seconds: float) -> None:
     """Say how long it took and what limited it."""
     device = device_name(classifier.backend.device)
-    tell(
+    print_on_stderr(
         f"{device}, {classifier.precision}, {amount(tally.workers, 'worker')}: "
         f"{amount(tally.images, 'image')}, {amount(tally.errors, 'error')} in {seconds:.2f} s: "
         f"{tally.images / seconds:.1f} images/s"
     )
     if tally.warnings:
-        note(f"{amount(tally.warnings, 'image')} with a warning: see the rows")
+        print_note(f"{amount(tally.warnings, 'image')} with a warning: see the rows")
     if tally.images:
         means = ", ".join(f"{stage} {ms:.2f} ms" for stage, ms in tally.means().items())
-        tell(f"per image: {means}: {tally.limit(seconds)}")
+        print_on_stderr(f"per image: {means}: {tally.limit(seconds)}")
 
 
-def verified(classifier: Classifier, found: Inputs, count: int) -> Inputs:
+def verify_first(classifier: Classifier, found: Inputs, count: int) -> Inputs:
     """Compare the first images against plain fp32 on the CPU.
 
     Raises:
         UserError: a label differs.
     """
     first, everything = found.peek(count)
-    result = verify(classifier, first)
-    note(
+    result = verify_classifier(classifier, first)
+    print_note(
         f"verified {amount(result.images, 'image')} against plain fp32 on the CPU: largest "
         f"difference of probability {result.largest_difference:.1e}, "
         f"{amount(len(result.flips), 'top-1 flip')}"

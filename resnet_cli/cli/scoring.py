@@ -9,17 +9,23 @@ from time import perf_counter
 from typing import Any
 
 from resnet_cli.classifier import Classifier
-from resnet_cli.cli.figures import Files, show
-from resnet_cli.cli.run import describe, pinned, report, saying_how_far, verified
-from resnet_cli.cli.terminal import note, progress_bar, tell
+from resnet_cli.cli.figures import Files, print_lines
+from resnet_cli.cli.run import (
+    describe_classifier,
+    pin_inputs,
+    report_run,
+    saying_how_far,
+    verify_first,
+)
+from resnet_cli.cli.terminal import print_note, print_on_stderr, progress_bar
 from resnet_cli.evaluate import Evaluation, Scorecard
-from resnet_cli.evaluate.audit import Finding, audit, sample
+from resnet_cli.evaluate.audit import Finding, audit_preprocessing, sample_places
 from resnet_cli.evaluate.dataset import Dataset, by_folder, by_table
-from resnet_cli.evaluate.formats import as_json, mistakes_writer
-from resnet_cli.evaluate.text import audit_lines, audit_verdict, shares, text
-from resnet_cli.evaluate.trials import trials
+from resnet_cli.evaluate.formats import evaluation_json, mistakes_writer
+from resnet_cli.evaluate.text import audit_lines, audit_verdict, evaluation_lines, shares_line
+from resnet_cli.evaluate.trials import list_trials
 from resnet_cli.records import Prediction
-from resnet_cli.results import Options, Write, open_writer, saying
+from resnet_cli.results import Write, WriterOptions, naming_output, open_writer
 from resnet_cli.results.short_names import names_for
 from resnet_cli.run.manifest import Record
 from resnet_cli.run.tally import Tally
@@ -35,7 +41,7 @@ MOST_TOLD = 10  # pictures that cannot be read, each in a line; all are counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class EvaluationSettings:
     """What the options say."""
 
     folder: str | None
@@ -55,7 +61,7 @@ class Settings:
     audit_images: int  # 0 for no audit
 
 
-def labelled(settings: Settings, names: Sequence[str]) -> Dataset:
+def find_labelled(settings: EvaluationSettings, names: Sequence[str]) -> Dataset:
     """The pictures and their true classes."""
     folder = settings.folder or "."
     sieve = Sieve(settings.hidden, settings.exclude)
@@ -64,77 +70,79 @@ def labelled(settings: Settings, names: Sequence[str]) -> Dataset:
     return by_folder(folder, names, sieve)
 
 
-def score(classifiers: Sequence[Classifier], files: Files, settings: Settings) -> int:
+def score_checkpoint(
+    classifiers: Sequence[Classifier], files: Files, settings: EvaluationSettings
+) -> int:
     """Evaluate one checkpoint.
 
     Returns:
         How many images could not be read.
     """
     (classifier,) = classifiers
-    describe(classifier)
-    dataset = labelled(settings, classifier.class_names)
+    describe_classifier(classifier)
+    dataset = find_labelled(settings, classifier.class_names)
     for sentence in dataset.notes:
-        note(sentence)
+        print_note(sentence)
     if classifier.checkpoint.is_multi_label:
-        note(ONE_OF_SEVERAL)
+        print_note(ONE_OF_SEVERAL)
     if settings.verify:
-        verified(classifier, dataset.inputs, settings.verify)
+        verify_first(classifier, dataset.inputs, settings.verify)
     begin = perf_counter()
-    findings = audited(classifier, dataset, settings) if settings.audit_images else []
+    findings = run_audit(classifier, dataset, settings) if settings.audit_images else []
     audit_seconds = perf_counter() - begin
     if findings and settings.stdout_format == "text":
-        show([*audit_lines(findings), ""])
-    evaluation, record = scored(classifier, dataset, files, settings)
+        print_lines([*audit_lines(findings), ""])
+    evaluation, record = score_images(classifier, dataset, files, settings)
     if findings:
         say_times(audit_seconds, record.seconds)
     figures = {
         **evaluation.record(),
         "audit": [asdict(finding) for finding in findings] or None,
-        "run": alike(record(), evaluation),
+        "run": count_scored(record(), evaluation),
     }
-    publish(evaluation, figures, files, settings, caption(classifier, settings))
+    publish_figures(evaluation, figures, files, settings, make_caption(classifier, settings))
     if findings and any(finding.better for finding in findings):
-        note(audit_verdict(findings), "Warning")
+        print_note(audit_verdict(findings), "Warning")
     return evaluation.errors
 
 
-def alike(record: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+def count_scored(record: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
     """The record of a run whose ``images`` are those that were scored, as in the figures."""
     return {**record, "counts": {**record["counts"], "images": evaluation.images}}
 
 
 def say_times(audit_seconds: float, evaluation_seconds: float) -> None:
     """Say how long each part of a run with an audit took."""
-    tell(
+    print_on_stderr(
         f"{audit_seconds + evaluation_seconds:.2f} s in all: audit {audit_seconds:.2f} s, "
         f"evaluation {evaluation_seconds:.2f} s"
     )
 
 
-def caption(classifier: Classifier, settings: Settings) -> str:
+def make_caption(classifier: Classifier, settings: EvaluationSettings) -> str:
     """What made a picture."""
     return "  ·  ".join(
         [classifier.checkpoint.path.name, classifier.checkpoint.model, str(settings.folder)]
     )
 
 
-def publish(
+def publish_figures(
     evaluation: Evaluation,
     figures: Mapping[str, Any],
     files: Files,
-    settings: Settings,
+    settings: EvaluationSettings,
     caption: str,
 ) -> None:
     """Print the figures and write the files."""
     if settings.stdout_format == "json":
-        show([as_json(figures).rstrip("\n")])
+        print_lines([evaluation_json(figures).rstrip("\n")])
     else:
-        show(text(evaluation, get_terminal_size().columns))
+        print_lines(evaluation_lines(evaluation, get_terminal_size().columns))
     files.write(evaluation, figures, caption)
 
 
-def scored(
-    classifier: Classifier, dataset: Dataset, files: Files, settings: Settings
+def score_images(
+    classifier: Classifier, dataset: Dataset, files: Files, settings: EvaluationSettings
 ) -> tuple[Evaluation, Record]:
     """Run the network over all pictures."""
     classifier.checkpoint.release()
@@ -150,7 +158,7 @@ def scored(
     )
     total = len(dataset.paths)
     predictions = classifier.predict(
-        pinned(dataset.inputs, record.inputs),
+        pin_inputs(dataset.inputs, record.inputs),
         topk=min(max(settings.topk, 5), len(names)),
         threshold=settings.threshold,
         batch_size=settings.batch_size,
@@ -163,10 +171,10 @@ def scored(
     with ExitStack() as stack:
         stack.enter_context(saying_how_far(tally, total, on=kept))
         options = replace(
-            layout(names, files, settings, caption(classifier, settings)),
+            lay_out(names, files, settings, make_caption(classifier, settings)),
             truth=truth_of(dataset, names),
             name=names_for(dataset.paths),
-            record=telling(record, scorecard),
+            record=with_shares(record, scorecard),
         )
         writes = [*mistakes_of(names, files, stack), *drawings_of(files, options, stack)]
         bar = stack.enter_context(progress_bar(total, settings.progress))
@@ -174,19 +182,21 @@ def scored(
         for prediction, truth in zip(predictions, dataset.truths, strict=True):
             tally.add(prediction)
             if prediction.error is not None and tally.errors <= MOST_TOLD:
-                note(f"could not read {prediction.path}: {prediction.error}", "Warning")
+                print_note(f"could not read {prediction.path}: {prediction.error}", "Warning")
             scorecard.add(prediction, truth)
             for write_row in writes:
                 write_row(prediction, truth)
             bar.update()
         record.finish()
-    report(classifier, tally, record.seconds)
+    report_run(classifier, tally, record.seconds)
     return scorecard.evaluation(), record
 
 
-def layout(names: Sequence[str], files: Files, settings: Settings, caption: str) -> Options:
+def lay_out(
+    names: Sequence[str], files: Files, settings: EvaluationSettings, caption: str
+) -> WriterOptions:
     """How reports and grids are laid out."""
-    return Options(
+    return WriterOptions(
         min(settings.topk, len(names)),
         *settings.grid_size,
         caption,
@@ -201,11 +211,11 @@ def truth_of(dataset: Dataset, names: Sequence[str]) -> Callable[[Path], str | N
     return {Path(path): names[truth] for path, truth in pairs}.get
 
 
-def telling(
+def with_shares(
     record: Callable[[], Mapping[str, Any]], scorecard: Scorecard
 ) -> Callable[[], Mapping[str, Any]]:
     """What made the results, and how good they are so far."""
-    return lambda: {**record(), "evaluation": shares(scorecard)}
+    return lambda: {**record(), "evaluation": shares_line(scorecard)}
 
 
 def mistakes_of(
@@ -213,7 +223,7 @@ def mistakes_of(
 ) -> Iterator[Callable[[Prediction, int], None]]:
     """Open the tables of mistakes for as long as the stack is."""
     for path in files.mistakes:
-        with saying(path):
+        with naming_output(path):
             write = stack.enter_context(
                 mistakes_writer(path, names, overwrite=files.overwrite, dialect=files.dialect)
             )
@@ -221,7 +231,7 @@ def mistakes_of(
 
 
 def drawings_of(
-    files: Files, options: Options, stack: ExitStack
+    files: Files, options: WriterOptions, stack: ExitStack
 ) -> Iterator[Callable[[Prediction, int], None]]:
     """Open what shows the images."""
     drawings = [open_writer(path, options) for path in files.illustrated]
@@ -238,12 +248,14 @@ def without_truth(write: Write) -> Callable[[Prediction, int], None]:
     return lambda prediction, _: write(prediction)
 
 
-def audited(classifier: Classifier, dataset: Dataset, settings: Settings) -> list[Finding]:
+def run_audit(
+    classifier: Classifier, dataset: Dataset, settings: EvaluationSettings
+) -> list[Finding]:
     """Try other preprocessings on a sample."""
-    places = sample(dataset.truths, settings.audit_images)
-    total = len(places) * (1 + len(trials(classifier)))
+    places = sample_places(dataset.truths, settings.audit_images)
+    total = len(places) * (1 + len(list_trials(classifier)))
     with progress_bar(total, settings.progress, what="audit") as bar:
-        findings = audit(
+        findings = audit_preprocessing(
             classifier,
             [dataset.paths[place] for place in places],
             [dataset.truths[place] for place in places],

@@ -28,7 +28,7 @@ class Patience:
         waits = self.held and self.came is None
         self.came = number
         if not waits:
-            end(number)
+            end_run(number)
 
     @contextmanager
     def unbroken(self) -> Iterator[None]:
@@ -43,7 +43,7 @@ class Patience:
         finally:
             self.held = False
             if self.came is not None:
-                end(self.came)
+                end_run(self.came)
 
 
 patience = Patience()
@@ -56,17 +56,17 @@ def catch_signals() -> None:
         return
     run_is_ending.clear()
     patience.came = None
-    sys.unraisablehook = unraisable
-    handle(patience.heed)
+    sys.unraisablehook = ignore_lost_signal
+    set_handlers(patience.heed)
 
 
-def unraisable(what: "sys.UnraisableHookArgs") -> None:
+def ignore_lost_signal(what: "sys.UnraisableHookArgs") -> None:
     """Say nothing of a signal that is lost; anything else is a bug, and is printed."""
     if not (run_is_ending.is_set() and isinstance(what.exc_value, KeyboardInterrupt | SystemExit)):
         sys.__unraisablehook__(what)
 
 
-def leave(status: object) -> None:
+def leave_process(status: object) -> None:
     """End the process, or let Python do it where no signal has come.
 
     After a signal all that was written is closed, but a worker may be in the middle of something,
@@ -75,7 +75,7 @@ def leave(status: object) -> None:
     Args:
         status: for the shell, where it is a number.
     """
-    handle(signal.SIG_DFL)
+    set_handlers(signal.SIG_DFL)
     if run_is_ending.is_set() and isinstance(status, int):
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):
@@ -83,7 +83,7 @@ def leave(status: object) -> None:
         os._exit(status)
 
 
-def handle(handler: Handler) -> None:
+def set_handlers(handler: Handler) -> None:
     """Set what is done about the signals that end a run, but for those that are ignored."""
     for name in ENDING:
         number = getattr(signal, name, None)
@@ -92,7 +92,7 @@ def handle(handler: Handler) -> None:
             signal.signal(number, handler)
 
 
-def end(number: int) -> NoReturn:
+def end_run(number: int) -> NoReturn:
     """End the run with the status of a signal."""
     run_is_ending.set()
     if number == signal.SIGINT:

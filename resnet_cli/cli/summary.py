@@ -67,7 +67,7 @@ WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 )
 @click.option("--overwrite", is_flag=True, help="Write over existing files.")
 @debug_option
-def summary(
+def summary_command(
     subject: str,
     view: str,
     depth: int | None,
@@ -89,27 +89,29 @@ def summary(
     """
     from resnet_cli.cli.terminal import say_left_out
     from resnet_cli.results import check_new
-    from resnet_cli.summary import Changes, find_subject, summarise
-    from resnet_cli.summary.formats import FORMATS, choose_format, left_out, table
+    from resnet_cli.summary import Changes, find_subject, summarise_network
+    from resnet_cli.summary.formats import FORMATS, choose_format, columns_left_out, summary_table
 
     wanted = choose_format(text_format, output)
     for path in filter(None, (output, plot)):
         check_new(path, overwrite=overwrite)
     found = find_subject(subject, Changes(num_classes, in_channels, dilation))
-    result = summarise(found, view=view, depth=depth, img_size=img_size, batch_size=batch_size)
+    result = summarise_network(
+        found, view=view, depth=depth, img_size=img_size, batch_size=batch_size
+    )
     if plot is not None:
-        from resnet_cli.summary.plot import plot as draw
+        from resnet_cli.summary.plot import plot_network as draw
 
         draw(
-            summarise(found, view="stages", img_size=img_size, batch_size=batch_size),
-            summarise(found, view="blocks", img_size=img_size, batch_size=batch_size),
+            summarise_network(found, view="stages", img_size=img_size, batch_size=batch_size),
+            summarise_network(found, view="blocks", img_size=img_size, batch_size=batch_size),
             plot,
         )
     if output is not None:
         output.write_text(FORMATS[wanted](result), encoding="utf-8")
     elif wanted == "table":
         width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
-        echo(table(result, width), nl=False)
-        say_left_out(left_out(result, width), width)
+        echo(summary_table(result, width), nl=False)
+        say_left_out(columns_left_out(result, width), width)
     else:
         echo(FORMATS[wanted](result), nl=False)

@@ -6,20 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.benchmark import Benchmark, Row, Settings
-from resnet_cli.benchmark.compare import differences, measured
-from resnet_cli.benchmark.formats import as_csv, as_json, columns, header, row_line
-from resnet_cli.benchmark.subject import environment
-from resnet_cli.benchmark.sweep import measure
-from resnet_cli.benchmark.verdict import Options, verdict
+from resnet_cli.benchmark import Benchmark, BenchmarkSettings, Row
+from resnet_cli.benchmark.compare import compare_settings, rows_with_speed
+from resnet_cli.benchmark.formats import (
+    benchmark_csv,
+    benchmark_json,
+    choose_columns,
+    header_line,
+    row_line,
+)
+from resnet_cli.benchmark.subject import describe_environment
+from resnet_cli.benchmark.sweep import measure_sweep
+from resnet_cli.benchmark.verdict import Choices, state_verdict
 from resnet_cli.checkpoint import Checkpoint
 from resnet_cli.cli.stdio import echo
-from resnet_cli.cli.terminal import above_the_bar, note, progress_bar, say_left_out
+from resnet_cli.cli.terminal import above_the_bar, print_note, progress_bar, say_left_out
 from resnet_cli.errors import OutputError, OutputNameError
-from resnet_cli.results import check_new, saying
+from resnet_cli.results import check_new, naming_output
 from resnet_cli.runtimes import PRECISIONS, has_units
-from resnet_cli.runtimes.fusion import fusable
-from resnet_cli.runtimes.winograd import saves
+from resnet_cli.runtimes.fusion import has_fused_operators
+from resnet_cli.runtimes.winograd import saves_time
 from resnet_cli.system import available_cores
 from resnet_cli.text import amount
 
@@ -28,19 +34,19 @@ WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 
 def write_json(result: Benchmark, path: Path) -> None:
     """Write everything."""
-    path.write_text(as_json(result), encoding="utf-8")
+    path.write_text(benchmark_json(result), encoding="utf-8")
 
 
 def write_csv(result: Benchmark, path: Path) -> None:
     """Write the rows."""
-    path.write_text(as_csv(result), encoding="utf-8")
+    path.write_text(benchmark_csv(result), encoding="utf-8")
 
 
 def write_png(result: Benchmark, path: Path) -> None:
     """Draw the rows."""
-    from resnet_cli.benchmark.plot import plot
+    from resnet_cli.benchmark.plot import plot_benchmark
 
-    plot(result, path)
+    plot_benchmark(result, path)
 
 
 FILES: dict[str, Callable[[Benchmark, Path], None]] = {
@@ -50,7 +56,7 @@ FILES: dict[str, Callable[[Benchmark, Path], None]] = {
 }
 
 
-def check_outputs(outputs: Sequence[Path], *, overwrite: bool) -> None:
+def check_benchmark_outputs(outputs: Sequence[Path], *, overwrite: bool) -> None:
     """Refuse, before anything is measured, what could not be written.
 
     Raises:
@@ -68,9 +74,9 @@ def check_outputs(outputs: Sequence[Path], *, overwrite: bool) -> None:
         check_new(path, overwrite=overwrite)
 
 
-def run(
+def run_benchmark(
     checkpoint: Checkpoint,
-    settings: Settings,
+    settings: BenchmarkSettings,
     outputs: Sequence[Path],
     *,
     earlier: Mapping[str, Any] | None,
@@ -87,65 +93,65 @@ def run(
         earlier: a run to compare with.
         progress: ``auto``, ``on`` or ``off``.
     """
-    where = environment(settings.device, settings.workers)
-    note(
+    where = describe_environment(settings.device, settings.workers)
+    print_note(
         f"{checkpoint.model} on {where['device']}, {amount(settings.workers, 'worker')}, "
         f"torch {where['torch']}"
     )
     now = {"environment": where, "settings": settings.record()}
-    for difference in () if earlier is None else differences(now, checkpoint.model, earlier):
-        note(f"not the same, {difference}", "Warning")
+    for difference in () if earlier is None else compare_settings(now, checkpoint.model, earlier):
+        print_note(f"not the same, {difference}", "Warning")
     rows: list[Row] = []
     try:
-        show(rows, checkpoint, settings, earlier, progress)
+        show_rows(rows, checkpoint, settings, earlier, progress)
     except (KeyboardInterrupt, SystemExit):
-        note(conclusion(rows, settings))
+        print_note(state_conclusion(rows, settings))
         raise
     finally:
-        said = conclusion(rows, settings)
+        said = state_conclusion(rows, settings)
         if rows:
-            write(Benchmark(**now, rows=tuple(rows), verdict=said), outputs)
+            write_benchmark(Benchmark(**now, rows=tuple(rows), verdict=said), outputs)
     echo(said)
 
 
-def show(
+def show_rows(
     rows: list[Row],
     checkpoint: Checkpoint,
-    settings: Settings,
+    settings: BenchmarkSettings,
     earlier: Mapping[str, Any] | None,
     progress: str,
 ) -> None:
     """Measure row after row into ``rows``."""
-    before = None if earlier is None else measured(earlier)
+    before = None if earlier is None else rows_with_speed(earlier)
     width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
-    shown, left_out = columns(settings.percentiles, before, width)
-    echo(header(shown))
+    shown, left_out = choose_columns(settings.percentiles, before, width)
+    echo(header_line(shown))
     say_left_out(left_out, width)
     with progress_bar(settings.total, progress, unit="row") as bar:
-        for row in measure(checkpoint, settings):
+        for row in measure_sweep(checkpoint, settings):
             rows.append(row)
             with above_the_bar():
                 echo(row_line(shown, row))
             bar.update()
 
 
-def conclusion(rows: Sequence[Row], settings: Settings) -> str:
+def state_conclusion(rows: Sequence[Row], settings: BenchmarkSettings) -> str:
     """The verdict, and whether it is on all that was to be measured."""
     if not rows:
         return "nothing was measured"
-    options = Options(
-        compiling=compiling(settings),
+    options = Choices(
+        compiling=precisions_to_compile(settings),
         workers=settings.workers,
         cores=available_cores(),
         bf16=has_units(settings.device, "bf16"),
     )
-    said = verdict(rows, options)
+    said = state_verdict(rows, options)
     if len(rows) == settings.total:
         return said
     return f"stopped after {len(rows)} of {settings.total} rows; {said}"
 
 
-def compiling(settings: Settings) -> frozenset[str]:
+def precisions_to_compile(settings: BenchmarkSettings) -> frozenset[str]:
     """Precisions in which ``--compile``, which was not given, would be faster.
 
     On the CPU a fused network gains by it where its convolutions are Winograd's.
@@ -157,27 +163,28 @@ def compiling(settings: Settings) -> frozenset[str]:
     return frozenset(
         precision
         for precision in settings.precisions
-        if saves(PRECISIONS[precision], compiled=True) or not fusable(PRECISIONS[precision])
+        if saves_time(PRECISIONS[precision], compiled=True)
+        or not has_fused_operators(PRECISIONS[precision])
     )
 
 
-def write(result: Benchmark, outputs: Sequence[Path]) -> None:
+def write_benchmark(result: Benchmark, outputs: Sequence[Path]) -> None:
     """Write every file that can be written.
 
     Raises:
         OutputError: the first that could not.
     """
-    errors = [error for path in outputs if (error := complaint(result, path)) is not None]
+    errors = [error for path in outputs if (error := write_or_complain(result, path)) is not None]
     for error in errors:
         raise error
 
 
-def complaint(result: Benchmark, path: Path) -> OutputError | None:
+def write_or_complain(result: Benchmark, path: Path) -> OutputError | None:
     """Write one file, whole or not at all, and return why it could not be."""
     place = path.resolve()  # a link stays one
     new = place.with_name(f".resnet-cli-{os.getpid()}.new")
     try:
-        with saying(path):
+        with naming_output(path):
             try:
                 FILES[path.suffix.lower()](result, new)
                 new.replace(place)

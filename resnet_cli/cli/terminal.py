@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NoReturn
 from tqdm import tqdm
 
 from resnet_cli.cli.stdio import discard
-from resnet_cli.images.native_warnings import listening
+from resnet_cli.images.native_warnings import listen_to_libraries
 from resnet_cli.records import UNCERTAIN, Prediction
-from resnet_cli.text import printable
+from resnet_cli.text import escape_unprintable
 
 if TYPE_CHECKING:
     Bar = tqdm[NoReturn]
@@ -26,7 +26,7 @@ class NoteHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one note."""
-        note(record.getMessage(), LABELS.get(record.levelno, "Note"))
+        print_note(record.getMessage(), LABELS.get(record.levelno, "Note"))
 
 
 @contextmanager
@@ -47,16 +47,16 @@ def showing_notes() -> Iterator[None]:
 @contextmanager
 def showing_notes_of_images() -> Iterator[None]:
     """Show notes; what native libraries print of an image becomes a warning in its row."""
-    with showing_notes(), listening():
+    with showing_notes(), listen_to_libraries():
         yield
 
 
-def note(message: str, label: str = "Note") -> None:
+def print_note(message: str, label: str = "Note") -> None:
     """Print a note on stderr, above the bar if there is one."""
-    tell(printable(f"{label}: {message}"))
+    print_on_stderr(escape_unprintable(f"{label}: {message}"))
 
 
-def tell(line: str) -> None:
+def print_on_stderr(line: str) -> None:
     """Print a line on stderr, above the bar if there is one."""
     tqdm.write(line, file=sys.stderr)
 
@@ -64,7 +64,7 @@ def tell(line: str) -> None:
 def say_left_out(titles: Sequence[str], width: int) -> None:
     """Say which columns a table lacks, and how to see them."""
     if titles:
-        note(
+        print_note(
             f"the terminal, {width} wide, has no room for {', '.join(titles)}: widen it, or "
             "write everything with -o FILE.csv"
         )
@@ -74,7 +74,7 @@ def let_go() -> None:
     """Go on without stdout, whose reader has seen enough, for the files that are written."""
     discard(sys.stdout.fileno())
     try:
-        note("stdout was closed; still writing the output files")
+        print_note("stdout was closed; still writing the output files")
     except BrokenPipeError:
         discard(sys.stderr.fileno())
 
@@ -116,9 +116,9 @@ def result_line(prediction: Prediction, number: int, total: int | None) -> str:
     """
     start = f"{number}/{'?' if total is None else total}  {prediction.path}"
     if prediction.error is not None:
-        return printable(f"{start}  ERROR {prediction.error}")
+        return escape_unprintable(f"{start}  ERROR {prediction.error}")
     first, *others = [f"{score.label} {score.prob:.3f}" for score in prediction.scores]
     best = f"{UNCERTAIN} ({first})" if prediction.uncertain else first
     warning = [] if prediction.warning is None else [prediction.remark or ""]
     time = f"{prediction.total_ms:.1f} ms"
-    return printable("  ".join([start, best, *others, time, *warning]))
+    return escape_unprintable("  ".join([start, best, *others, time, *warning]))

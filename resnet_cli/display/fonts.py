@@ -22,12 +22,12 @@ BOXES = "Last Resort"  # how the name of the font begins whose letters are all b
 log = logging.getLogger(__name__)
 
 
-def lettered(words: str, style: Style) -> Style:
+def with_letters(words: str, style: Style) -> Style:
     """A style in fonts that have the letters; a dollar sign is a dollar sign."""
-    return style | {"family": families(words), "parse_math": False}
+    return style | {"family": font_families(words), "parse_math": False}
 
 
-def families(words: str) -> list[str]:
+def font_families(words: str) -> list[str]:
     """The usual font, and after it those that have letters which it lacks."""
     usual = letters_of(findfont(FontProperties(family=[USUAL])))
     letters = dict.fromkeys(words.replace("\n", ""))  # a break of lines is not drawn
@@ -57,10 +57,10 @@ def letters_of(path: str) -> frozenset[int]:
     return frozenset(get_font(path).get_charmap())
 
 
-def fit(cut: Callable[[int], str], longest: int, style: Style, inches: float) -> str:
+def fit_text(cut: Callable[[int], str], longest: int, style: Style, inches: float) -> str:
     """The longest ``cut(n)``, for n characters up to ``longest``, that is not wider than wanted."""
     ruler = FigureCanvasAgg(Figure(dpi=DOTS_PER_INCH))
-    words = ruler.figure.text(0, 0, "", **lettered(cut(longest), style))
+    words = ruler.figure.text(0, 0, "", **with_letters(cut(longest), style))
 
     def width(length: int) -> float:
         words.set_text(cut(length))

@@ -10,15 +10,15 @@ import numpy as np
 
 from resnet_cli.evaluate.calibration import SMALLEST, Bin, LogProbs, Reliability, Temperature
 from resnet_cli.evaluate.confusion import (
+    ClassMeans,
     ClassRow,
     Confused,
     Matrix,
-    Means,
     Share,
     class_rows,
-    means,
+    mean_figures,
     most_confused,
-    share,
+    wilson_share,
 )
 from resnet_cli.evaluate.order import Order, find_order
 from resnet_cli.records import Prediction
@@ -66,7 +66,7 @@ class Evaluation:
     top5: Share | None  # where there are more than five classes
     subset: Subset | None  # where only some of the classes have images, but two at least
     loss: float | None  # mean negative log likelihood, in nats
-    means: Means | None
+    means: ClassMeans | None
     ece: float | None  # expected calibration error, 15 bins
     temperature: Temperature | None
     kept: Kept | None  # with a threshold
@@ -84,7 +84,7 @@ class Evaluation:
         return record
 
 
-def mistake(prediction: Prediction, truth: int, names: Sequence[str]) -> Mistake:
+def describe_mistake(prediction: Prediction, truth: int, names: Sequence[str]) -> Mistake:
     """Put a wrong prediction into words."""
     best = prediction.scores[0]
     kept = (score.prob for score in prediction.scores if score.index == truth)
@@ -171,7 +171,7 @@ class Scorecard:
             self.losses += 1
             self.log_probs.add(prediction.distribution, truth)
         if not right:
-            self.remember(mistake(prediction, truth, self.names))
+            self.remember(describe_mistake(prediction, truth, self.names))
 
     def remember(self, mistake: Mistake) -> None:
         """Keep the mistakes that are most confident; of equal ones those seen first."""
@@ -186,19 +186,21 @@ class Scorecard:
         if not self.threshold:
             return None
         return Kept(
-            self.threshold, share(self.kept, self.images), share(self.kept_right, self.kept)
+            self.threshold,
+            wilson_share(self.kept, self.images),
+            wilson_share(self.kept_right, self.kept),
         )
 
     def top1(self) -> Share:
         """The share of the images whose best class is the true one."""
-        return share(sum(int(half.trace()) for half in self.halves), self.images)
+        return wilson_share(sum(int(half.trace()) for half in self.halves), self.images)
 
     def subset(self) -> Subset | None:
         """How good the network is among the classes that have images."""
         present, outputs = len(self.present), len(self.names)
         if not 1 < present < outputs or self.in_subset < self.images:
             return None
-        return Subset(present, outputs, share(self.right_in_subset, self.images))
+        return Subset(present, outputs, wilson_share(self.right_in_subset, self.images))
 
     def evaluation(self) -> Evaluation:
         """Work out every figure."""
@@ -210,10 +212,10 @@ class Scorecard:
             images=self.images,
             errors=self.errors,
             top1=self.top1(),
-            top5=share(self.in_top, self.images) if ranked else None,
+            top5=wilson_share(self.in_top, self.images) if ranked else None,
             subset=self.subset(),
             loss=self.loss / self.images if complete else None,
-            means=means(rows),
+            means=mean_figures(rows),
             ece=self.reliability.error() if self.images and not self.multi_label else None,
             temperature=self.log_probs.temperature() if complete else None,
             kept=self.kept_share(),

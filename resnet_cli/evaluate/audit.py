@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.evaluate.calibration import SMALLEST
-from resnet_cli.evaluate.confusion import Share, mcnemar, share
-from resnet_cli.evaluate.order import dealt, find_order
-from resnet_cli.evaluate.trials import Trial, trials
+from resnet_cli.evaluate.confusion import Share, mcnemar_test, wilson_share
+from resnet_cli.evaluate.order import deal_halves, find_order
+from resnet_cli.evaluate.trials import Trial, list_trials
 from resnet_cli.sources import Inputs
 
 log = logging.getLogger("resnet_cli")
@@ -62,12 +62,12 @@ class Finding:
         """
         if self.lost <= self.gained:
             return False
-        less_sure = mcnemar(self.surer, self.less_sure) if self.surer < self.less_sure else 1.0
-        return min(mcnemar(self.gained, self.lost), less_sure) < SURE_OF_HARM
+        less_sure = mcnemar_test(self.surer, self.less_sure) if self.surer < self.less_sure else 1.0
+        return min(mcnemar_test(self.gained, self.lost), less_sure) < SURE_OF_HARM
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class AuditAnswers:
     """What a network says of the images that can be read."""
 
     truths: NDArray[np.int64]
@@ -83,13 +83,15 @@ class Answers:
         return -float(np.log(np.maximum(self.truth_probs, SMALLEST)).mean())
 
 
-def joined(parts: Sequence[Answers]) -> Answers:
+def join_answers(parts: Sequence[AuditAnswers]) -> AuditAnswers:
     """Join what a network says of several parts of the sample."""
-    names = (field.name for field in fields(Answers))
-    return Answers(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    names = (field.name for field in fields(AuditAnswers))
+    return AuditAnswers(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    )
 
 
-def audit(
+def audit_preprocessing(
     classifier: Classifier,
     paths: Sequence[str],
     truths: Sequence[int],
@@ -111,17 +113,17 @@ def audit(
     Yields:
         What was found, first for the preprocessing as it is.
     """
-    tried, names = trials(classifier), classifier.class_names
-    race = Race(classifier, paths, truths, looks(truths), progress, batch_size, workers)
+    tried, names = list_trials(classifier), classifier.class_names
+    race = Race(classifier, paths, truths, plan_looks(truths), progress, batch_size, workers)
     now = race.answers(classifier)
-    whole = joined(now)
-    order = find_order(dealt(whole.truths.tolist(), whole.labels.tolist(), len(names)), names)
+    whole = join_answers(now)
+    order = find_order(deal_halves(whole.truths.tolist(), whole.labels.tolist(), len(names)), names)
     if order is not None:  # what spoils a network that is always wrong would look like a mend
         log.warning("the class names seem to be in the wrong order: the audit takes the better one")
         race = replace(race, truths=[order.classes.index(names[truth]) for truth in truths])
         now = race.answers(classifier)
     as_it_is = Trial("as it is", "", classifier.preprocess, classifier.decoder.upright)
-    yield compared(as_it_is, joined(now), joined(now), tried=len(tried))
+    yield compare_trial(as_it_is, join_answers(now), join_answers(now), tried=len(tried))
     for trial in tried:
         yield race.run(trial, now, tried=len(tried))
 
@@ -138,13 +140,15 @@ class Race:
     batch_size: int | None
     workers: int | None
 
-    def run(self, trial: Trial, now: Sequence[Answers], *, tried: int) -> Finding:
+    def run(self, trial: Trial, now: Sequence[AuditAnswers], *, tried: int) -> Finding:
         """Try one change, of so many, against the preprocessing as it is."""
-        classifier = changed(self.classifier, trial)
-        then: list[Answers] = []
+        classifier = with_trial(self.classifier, trial)
+        then: list[AuditAnswers] = []
         for part in self.parts:
             then.append(self.answers_to(classifier, part))
-            found = compared(trial, joined(now[: len(then)]), joined(then), tried=tried)
+            found = compare_trial(
+                trial, join_answers(now[: len(then)]), join_answers(then), tried=tried
+            )
             left = list(chain.from_iterable(self.parts[len(then) :]))
             if left and found.plainly_worse:
                 for _ in left:
@@ -152,11 +156,11 @@ class Race:
                 return replace(found, dropped=True)
         return found
 
-    def answers(self, classifier: Classifier) -> list[Answers]:
+    def answers(self, classifier: Classifier) -> list[AuditAnswers]:
         """Classify the whole sample, part by part."""
         return [self.answers_to(classifier, part) for part in self.parts]
 
-    def answers_to(self, classifier: Classifier, part: Sequence[int]) -> Answers:
+    def answers_to(self, classifier: Classifier, part: Sequence[int]) -> AuditAnswers:
         """Classify one part of the sample."""
         rows = classifier.predict(
             Inputs([self.paths[place] for place in part], len(part), 0),
@@ -168,7 +172,7 @@ class Race:
                 found.append((truth, row.index, row.index == truth, row.distribution[truth]))
             self.progress()
         true, labels, right, probs = zip(*found, strict=True) if found else ((),) * 4
-        return Answers(
+        return AuditAnswers(
             np.array(true, np.int64),
             np.array(labels, np.int64),
             np.array(right, np.bool_),
@@ -176,16 +180,16 @@ class Race:
         )
 
 
-def looks(truths: Sequence[int]) -> list[list[int]]:
+def plan_looks(truths: Sequence[int]) -> list[list[int]]:
     """Places of the images up to each look, of all classes alike, and of the others."""
     parts: list[list[int]] = []
     for size in (*LOOKS, len(truths)):
         earlier = set(chain.from_iterable(parts))
-        parts.append([place for place in sample(truths, size) if place not in earlier])
+        parts.append([place for place in sample_places(truths, size) if place not in earlier])
     return [part for part in parts if part] or [[]]
 
 
-def changed(classifier: Classifier, trial: Trial) -> Classifier:
+def with_trial(classifier: Classifier, trial: Trial) -> Classifier:
     """The same network behind another preprocessing."""
     now, then = classifier.preprocess, trial.preprocess
     backend = classifier.backend
@@ -205,20 +209,20 @@ def changed(classifier: Classifier, trial: Trial) -> Classifier:
     )
 
 
-def compared(trial: Trial, now: Answers, then: Answers, *, tried: int) -> Finding:
+def compare_trial(trial: Trial, now: AuditAnswers, then: AuditAnswers, *, tried: int) -> Finding:
     """Count what a change gains and loses."""
     gained, lost = int((then.right & ~now.right).sum()), int((now.right & ~then.right).sum())
     surer = int((then.truth_probs > now.truth_probs).sum())
     less_sure = int((then.truth_probs < now.truth_probs).sum())
-    gain_p = min(1.0, tried * mcnemar(gained, lost))
-    loss_p = min(1.0, tried * mcnemar(surer, less_sure))
+    gain_p = min(1.0, tried * mcnemar_test(gained, lost))
+    loss_p = min(1.0, tried * mcnemar_test(surer, less_sure))
     more_right = gained > lost and gain_p < SURE_OF_GAIN
     lower = (then.loss or 0.0) <= LOWER * (now.loss or 0.0)
     surely_lower = lower and surer > less_sure and loss_p < SURE_OF_LOSS
     return Finding(
         name=trial.name,
         flags=trial.flags,
-        top1=share(int(then.right.sum()), len(then.right)),
+        top1=wilson_share(int(then.right.sum()), len(then.right)),
         loss=then.loss,
         flips=int((now.labels != then.labels).sum()),
         gained=gained,
@@ -231,7 +235,7 @@ def compared(trial: Trial, now: Answers, then: Answers, *, tried: int) -> Findin
     )
 
 
-def sample(truths: Sequence[int], size: int) -> list[int]:
+def sample_places(truths: Sequence[int], size: int) -> list[int]:
     """Places of so many images, the same number from each class as far as there are enough.
 
     They are spread evenly over the images of a class, as neighbours often are alike.
@@ -239,7 +243,7 @@ def sample(truths: Sequence[int], size: int) -> list[int]:
     places: dict[int, list[int]] = {}
     for place, truth in enumerate(truths):
         places.setdefault(truth, []).append(place)
-    queues = [spread(found) for found in places.values()]
+    queues = [spread_evenly(found) for found in places.values()]
     chosen: list[int] = []
     while queues and len(chosen) < size:
         taken = queues[: size - len(chosen)]
@@ -248,7 +252,7 @@ def sample(truths: Sequence[int], size: int) -> list[int]:
     return sorted(chosen)
 
 
-def spread(places: Sequence[int]) -> list[int]:
+def spread_evenly(places: Sequence[int]) -> list[int]:
     """Places in an order whose every end is spread evenly: halves, then quarters, and so on."""
     bits = max(1, (len(places) - 1).bit_length())
     return [

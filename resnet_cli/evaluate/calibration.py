@@ -111,10 +111,12 @@ class LogProbs:
         images = min(self.seen, self.room)
         if not images:
             return None
-        return fit(torch.from_numpy(self.values[:images]), torch.from_numpy(self.truths[:images]))
+        return fit_temperature(
+            torch.from_numpy(self.values[:images]), torch.from_numpy(self.truths[:images])
+        )
 
 
-def fit(logits: Tensor, truths: Tensor) -> Temperature:
+def fit_temperature(logits: Tensor, truths: Tensor) -> Temperature:
     """Find the temperature of the least mean negative log likelihood.
 
     The loss is convex in 1 / temperature: where its slope is zero it is least.
@@ -128,7 +130,7 @@ def fit(logits: Tensor, truths: Tensor) -> Temperature:
     def slope(inverse: float) -> float:
         return sum(
             float((((inverse * z).softmax(1) * z).sum(1) - z.gather(1, t[:, None])[:, 0]).sum())
-            for z, t in chunks(logits, truths)
+            for z, t in logit_chunks(logits, truths)
         )
 
     lowest, highest = 1 / HOTTEST, 1 / COOLEST
@@ -145,7 +147,7 @@ def fit(logits: Tensor, truths: Tensor) -> Temperature:
 def loss_and_error(logits: Tensor, truths: Tensor, inverse: float) -> tuple[float, float]:
     """Mean loss and calibration error of logits times ``inverse``."""
     loss, reliability = 0.0, Reliability()
-    for z, t in chunks(logits, truths):
+    for z, t in logit_chunks(logits, truths):
         logs = (inverse * z).log_softmax(1)
         loss -= float(logs.gather(1, t[:, None]).sum())
         best = logs.max(1)
@@ -155,7 +157,7 @@ def loss_and_error(logits: Tensor, truths: Tensor, inverse: float) -> tuple[floa
     return loss / len(logits), reliability.error()
 
 
-def chunks(logits: Tensor, truths: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def logit_chunks(logits: Tensor, truths: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Some images at a time, in float64."""
     size = max(1, CHUNK_VALUES // logits.shape[1])
     for start in range(0, len(logits), size):

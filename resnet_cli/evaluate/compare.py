@@ -13,13 +13,13 @@ import torch
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ImageError
 from resnet_cli.evaluate import TOP, Evaluation, Scorecard
-from resnet_cli.evaluate.confusion import Share, mcnemar, share
+from resnet_cli.evaluate.confusion import Share, mcnemar_test, wilson_share
 from resnet_cli.images.decode import Decoder, type_of_pixels
 from resnet_cli.images.files import Room
-from resnet_cli.pipeline import chunked, stream
+from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline.loader import Loader
 from resnet_cli.pipeline.postprocess import Wanted
-from resnet_cli.pipeline.workers import placed
+from resnet_cli.pipeline.workers import place_loader
 from resnet_cli.records import Batch, Prediction
 from resnet_cli.sources import Inputs
 from resnet_cli.sources.truth import Lookup
@@ -115,10 +115,10 @@ class Ledger:
         pairs = (
             Pair(
                 *pair,
-                share(self.agree[pair], images),
+                wilson_share(self.agree[pair], images),
                 self.only_first[pair],
                 self.only_second[pair],
-                mcnemar(self.only_second[pair], self.only_first[pair]),
+                mcnemar_test(self.only_second[pair], self.only_first[pair]),
             )
             for pair in self.agree
         )
@@ -190,7 +190,7 @@ class SharedLoader:
     def __call__(self, paths: Sequence[str]) -> tuple[Batch, ...]:
         """A batch of the same images for each network, held decoded one at a time."""
         singles = [[loader([path]) for loader in self.loaders] for path in paths]
-        return tuple(map(joined, zip(*singles, strict=True)))
+        return tuple(map(join_batches, zip(*singles, strict=True)))
 
     def nbytes(self, count: int) -> int:
         """Bytes of the pixels of so many images, for all networks."""
@@ -208,7 +208,7 @@ class SharedLoader:
             loader.refuse(path, reason)
 
 
-def joined(batches: Sequence[Batch]) -> Batch:
+def join_batches(batches: Sequence[Batch]) -> Batch:
     """One batch of several."""
     return Batch(
         tuple(sample for batch in batches for sample in batch.samples),
@@ -245,15 +245,15 @@ def predict_all(
 
     device = first.backend.device
     size = batch_size or first.default_batch_size(inputs.total, threads)
-    with placed(
+    with place_loader(
         SharedLoader(classifiers, thumbnails=thumbnails),
         device=device,
         workers=threads,
         size=size,
         total=inputs.total,
     ) as load:
-        yield from stream(
-            chunked(inputs.paths, size),
+        yield from stream_results(
+            cut_chunks(inputs.paths, size),
             load,
             launch,
             workers=threads,

@@ -26,7 +26,7 @@ class ClassRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class ClassMeans:
     """Plain means over the classes that have images; a precision of none counts 0."""
 
     classes: int
@@ -51,8 +51,8 @@ def class_rows(matrix: Matrix, names: Sequence[str]) -> tuple[ClassRow, ...]:
     right = matrix.diagonal().tolist()
     return tuple(
         ClassRow(
-            name, index, ratio(hit, said), ratio(hit, true), ratio(2 * hit, said + true),
-            true, said, hit,
+            name, index, share_or_none(hit, said), share_or_none(hit, true),
+            share_or_none(2 * hit, said + true), true, said, hit,
         )
         for index, (name, true, said, hit) in enumerate(
             zip(names, support, predicted, right, strict=True)
@@ -60,12 +60,12 @@ def class_rows(matrix: Matrix, names: Sequence[str]) -> tuple[ClassRow, ...]:
     )  # fmt: skip
 
 
-def ratio(part: int, whole: int) -> float | None:
+def share_or_none(part: int, whole: int) -> float | None:
     """A share; None of nothing."""
     return part / whole if whole else None
 
 
-def means(rows: Sequence[ClassRow]) -> Means | None:
+def mean_figures(rows: Sequence[ClassRow]) -> ClassMeans | None:
     """Means over the classes that have images; None where none has."""
     found = [row for row in rows if row.support]
     if not found:
@@ -74,7 +74,7 @@ def means(rows: Sequence[ClassRow]) -> Means | None:
     def mean(name: str) -> float:
         return sum(getattr(row, name) or 0.0 for row in found) / len(found)
 
-    return Means(len(found), mean("precision"), mean("recall"), mean("f1"))
+    return ClassMeans(len(found), mean("precision"), mean("recall"), mean("f1"))
 
 
 def most_confused(matrix: Matrix, names: Sequence[str], most: int) -> tuple[Confused, ...]:
@@ -103,7 +103,7 @@ class Share:
     high: float | None
 
 
-def share(right: int, images: int) -> Share:
+def wilson_share(right: int, images: int) -> Share:
     """A share with Wilson's score interval, which keeps within 0 to 1 and suits few images.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference,
@@ -118,7 +118,7 @@ def share(right: int, images: int) -> Share:
     return Share(right, images, value, max(0.0, middle - half), min(1.0, middle + half))
 
 
-def mcnemar(gained: int, lost: int) -> float:
+def mcnemar_test(gained: int, lost: int) -> float:
     """Probability that chance alone parts two classifiers so far, by McNemar's exact test.
 
     Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 from resnet_cli import imagenet
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.splits import instead_of_splits
-from resnet_cli.sources import Inputs, excluded, list_images, skipped
+from resnet_cli.sources import Inputs, excluded_words, list_images, skipped_words
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.lists import as_found
 from resnet_cli.sources.truth import Labelled, Lookup, read_labels
@@ -64,12 +64,12 @@ def by_folder(folder: str, names: Sequence[str], sieve: Sieve | None = None) -> 
         )
     if better := instead_of_splits(folder, parts, names):
         raise InputError(better)
-    index, notes = match(folder, list(folders), names)
+    index, notes = match_labels(folder, list(folders), names)
     pairs = [
         (path, index[part[0]]) for path, part in zip(images, parts, strict=True) if len(part) > 1
     ]
-    notes += left_out(len(images) - len(pairs), passed_over, sieve)
-    return dataset(pairs, names, notes, "have a folder")
+    notes += describe_left_out(len(images) - len(pairs), passed_over, sieve)
+    return make_dataset(pairs, names, notes, "have a folder")
 
 
 def by_table(table: Path, folder: str, names: Sequence[str], sieve: Sieve | None = None) -> Dataset:
@@ -93,23 +93,28 @@ def by_table(table: Path, folder: str, names: Sequence[str], sieve: Sieve | None
             f"no images to evaluate on: {table} lists none{why_none(0, sieve)}: a path and a label "
             "a line"
         )
-    index, notes = match(str(table), [row.label for row in rows if row.label is not None], names)
-    pairs = [(found(row.path, folder), place(row, index, len(names), table)) for row in rows]
+    index, notes = match_labels(
+        str(table), [row.label for row in rows if row.label is not None], names
+    )
+    pairs = [
+        (find_labelled_image(row.path, folder), class_index_of(row, index, len(names), table))
+        for row in rows
+    ]
     images, passed_over = list_images(folder, sieve) if Path(folder).is_dir() else ([], 0)
     listed = {Path(path).absolute() for path, _ in pairs}
     others = sum(Path(path).absolute() not in listed for path in images)
-    notes += left_out(others, passed_over, sieve)
-    return dataset(pairs, names, notes, f"are in {table}")
+    notes += describe_left_out(others, passed_over, sieve)
+    return make_dataset(pairs, names, notes, f"are in {table}")
 
 
-def found(path: str, folder: str) -> str:
+def find_labelled_image(path: str, folder: str) -> str:
     """Where the image of a line is; a path that leads nowhere is taken from ``folder``."""
     inside = Path(folder) / as_found(path, folder)
     here = Path(as_found(path))
     return str(here if not inside.exists() and here.exists() else inside)
 
 
-def place(row: Labelled, index: Mapping[str, int], outputs: int, table: Path) -> int:
+def class_index_of(row: Labelled, index: Mapping[str, int], outputs: int, table: Path) -> int:
     """The index of a line's class."""
     if row.label is not None:
         return index[row.label]
@@ -121,7 +126,7 @@ def place(row: Labelled, index: Mapping[str, int], outputs: int, table: Path) ->
     return row.index
 
 
-def match(
+def match_labels(
     place: str, labels: Sequence[str], names: Sequence[str]
 ) -> tuple[dict[str, int], list[str]]:
     """Find the class of each label, by name.
@@ -149,15 +154,17 @@ def match(
         names[i] for i in dict.fromkeys(index.values()) if sum(v == i for v in index.values()) > 1
     ]
     if twice:
-        notes.append(f"several folders of one class: {few(twice)}")
+        notes.append(f"several folders of one class: {few_names(twice)}")
     return index, notes
 
 
 def by_number(index: Mapping[str, int], names: Sequence[str]) -> Iterator[str]:
     """Say which labels are numbers of WordNet, and what they are taken for."""
-    pairs = [f"{label} is {names[i]}" for label, i in index.items() if is_number(label, names[i])]
+    pairs = [
+        f"{label} is {names[i]}" for label, i in index.items() if is_wordnet_number(label, names[i])
+    ]
     if pairs:
-        yield f"{amount(len(pairs), 'WordNet number')} of ImageNet's classes: {few(pairs)}"
+        yield f"{amount(len(pairs), 'WordNet number')} of ImageNet's classes: {few_names(pairs)}"
 
 
 def by_likeness(index: Mapping[str, int], names: Sequence[str]) -> list[str]:
@@ -165,13 +172,13 @@ def by_likeness(index: Mapping[str, int], names: Sequence[str]) -> list[str]:
     notes = [
         f"{label!r} is taken for the class {names[i]!r}"
         for label, i in index.items()
-        if names[i] != label and not is_number(label, names[i])
+        if names[i] != label and not is_wordnet_number(label, names[i])
     ]
     more = len(notes) - SHOWN
     return notes[:SHOWN] + ([f"and {more} more so"] if more > 0 else [])
 
 
-def is_number(label: str, name: str) -> bool:
+def is_wordnet_number(label: str, name: str) -> bool:
     """Whether a label stands for its class by a number of WordNet."""
     return imagenet.output_of(label) is not None and imagenet.output_of(name) is None
 
@@ -196,15 +203,15 @@ def both_sides(
     free = [name for index, name in enumerate(names) if index not in taken]
     classes = amount(len(names), "class", "classes")
     others = (
-        f"of its {classes} nothing is there for {few(free)}"
+        f"of its {classes} nothing is there for {few_names(free)}"
         if free
-        else f"it has {classes}: {few(names)}"
+        else f"it has {classes}: {few_names(names)}"
     )
     return (
-        f"cannot match {place} to the classes by name: {few(unknown)} "
+        f"cannot match {place} to the classes by name: {few_names(unknown)} "
         f"{'is not a class' if len(unknown) == 1 else 'are not classes'} of the checkpoint"
         f"{about_numbers(unknown)}; {others}: rename the folders, or give "
-        f"--classes{suggestion(meant, names)}"
+        f"--classes{suggest_classes(meant, names)}"
     )
 
 
@@ -215,7 +222,7 @@ def about_numbers(unknown: Sequence[str]) -> str:
     return " (WordNet numbers match only the 1,000 classes of ImageNet, by name)"
 
 
-def suggestion(meant: Mapping[str, Sequence[int]], names: Sequence[str]) -> str:
+def suggest_classes(meant: Mapping[str, Sequence[int]], names: Sequence[str]) -> str:
     """The labels as class names, where there are as many and none is known by its name."""
     labels = sorted(meant)  # as torchvision's ImageFolder numbers them
     if any(meant.values()) or not len(labels) == len(names) <= SHOWN:
@@ -223,7 +230,7 @@ def suggestion(meant: Mapping[str, Sequence[int]], names: Sequence[str]) -> str:
     return f" {','.join(labels)} (the order of most trainings)"
 
 
-def few(names: Iterable[str]) -> str:
+def few_names(names: Iterable[str]) -> str:
     """The first of many names."""
     listed = list(names)
     more = f" … ({len(listed):,} in all)" if len(listed) > SHOWN else ""
@@ -232,19 +239,19 @@ def few(names: Iterable[str]) -> str:
 
 def why_none(passed_over: int, sieve: Sieve) -> str:
     """Say what was passed over where nothing else was found."""
-    reasons = [*skipped(passed_over, sieve), *excluded(sieve)]
+    reasons = [*skipped_words(passed_over, sieve), *excluded_words(sieve)]
     return f" ({'; '.join(reasons)})" if reasons else ""
 
 
-def left_out(without_class: int, passed_over: int, sieve: Sieve) -> list[str]:
+def describe_left_out(without_class: int, passed_over: int, sieve: Sieve) -> list[str]:
     """Say which files have no part in it."""
-    notes = [*skipped(passed_over, sieve), *excluded(sieve)]
+    notes = [*skipped_words(passed_over, sieve), *excluded_words(sieve)]
     if without_class:
         notes.append(f"{amount(without_class, 'image')} without a class left out")
     return notes
 
 
-def dataset(
+def make_dataset(
     pairs: Sequence[tuple[str, int]], names: Sequence[str], notes: list[str], have: str
 ) -> Dataset:
     """Join what was found, and say which classes have no images."""
@@ -252,6 +259,6 @@ def dataset(
     empty = [name for index, name in enumerate(names) if index not in present]
     if empty:
         classes = amount(len(names), "class", "classes")
-        notes.append(f"{len(present):,} of {classes} {have}; without images: {few(empty)}")
+        notes.append(f"{len(present):,} of {classes} {have}; without images: {few_names(empty)}")
     paths, truths = zip(*pairs, strict=True)
     return Dataset(paths, truths, tuple(notes))

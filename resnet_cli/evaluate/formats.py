@@ -8,38 +8,38 @@ from pathlib import Path
 from typing import Any
 from unicodedata import east_asian_width
 
-from resnet_cli.evaluate import Evaluation, mistake
+from resnet_cli.evaluate import Evaluation, describe_mistake
 from resnet_cli.records import Prediction
-from resnet_cli.results.csv import csv_text, disarmed, harmless
+from resnet_cli.results.csv import csv_text, disarm_cell, disarm_row
 from resnet_cli.results.dialect import COMMA, Dialect, Table
-from resnet_cli.text import printable
+from resnet_cli.text import escape_unprintable
 
 
-def as_json(record: Mapping[str, Any]) -> str:
+def evaluation_json(record: Mapping[str, Any]) -> str:
     """Every figure."""
     return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
-def as_csv(evaluation: Evaluation, dialect: Dialect = COMMA) -> str:
+def evaluation_csv(evaluation: Evaluation, dialect: Dialect = COMMA) -> str:
     """A line a class."""
-    return lines([asdict(row) for row in evaluation.classes], dialect)
+    return csv_table([asdict(row) for row in evaluation.classes], dialect)
 
 
 def matrix_csv(evaluation: Evaluation, dialect: Dialect = COMMA) -> str:
     """A line for each true class, a column for each predicted one."""
-    names = [disarmed(row.label) for row in evaluation.classes]
+    names = [disarm_cell(row.label) for row in evaluation.classes]
     counts = zip(names, evaluation.matrix.tolist(), strict=True)
     return csv_text([["truth", *names], *([name, *row] for name, row in counts)], dialect)
 
 
 def bins_csv(evaluation: Evaluation, dialect: Dialect) -> str:
     """A line for each interval of confidence."""
-    return lines([asdict(row) for row in evaluation.bins], dialect)
+    return csv_table([asdict(row) for row in evaluation.bins], dialect)
 
 
-def lines(rows: Sequence[dict[str, Any]], dialect: Dialect) -> str:
+def csv_table(rows: Sequence[dict[str, Any]], dialect: Dialect) -> str:
     """A table as CSV, in which no cell starts a formula."""
-    cells: Iterable[Iterable[object]] = (harmless(row).values() for row in rows)
+    cells: Iterable[Iterable[object]] = (disarm_row(row).values() for row in rows)
     return csv_text([rows[0], *cells], dialect)
 
 
@@ -53,35 +53,35 @@ TABLES: dict[str, Callable[[Evaluation, Dialect], str]] = {
 NAME, OF_TWO = 34, 26  # letters of a class name, alone in a line and beside another
 
 
-def table(rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:
+def align_table(rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:
     """Align columns: those of ``left`` to the left, the others to the right."""
-    cells = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
+    cells = [[escape_unprintable(cell) for cell in row] for row in rows]
+    widths = [max(map(text_columns, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         yield "  ".join(
-            padded(cell, width, to_left=place in left)
+            pad_cell(cell, width, to_left=place in left)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
 
 
-def padded(cell: str, width: int, *, to_left: bool) -> str:
+def pad_cell(cell: str, width: int, *, to_left: bool) -> str:
     """A cell as wide as its column on a terminal."""
-    space = " " * (width - columns(cell))
+    space = " " * (width - text_columns(cell))
     return cell + space if to_left else space + cell
 
 
-def columns(words: str) -> int:
+def text_columns(words: str) -> int:
     """Columns of a terminal that text takes; a Chinese letter takes two."""
     return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in words)
 
 
-def short(name: str, most: int = NAME) -> str:
+def short_class_name(name: str, most: int = NAME) -> str:
     """A class name that leaves room beside it."""
-    name = printable(name)
+    name = escape_unprintable(name)
     return name if len(name) <= most else f"{name[: most - 1].rstrip()}…"
 
 
-def whole(value: float | None) -> str:
+def percentage(value: float | None) -> str:
     """A share as a percentage."""
     return "-" if value is None else f"{100 * value:.1f} %"
 
@@ -124,7 +124,7 @@ def mistakes_writer(
         def write(prediction: Prediction, truth: int) -> None:
             if prediction.error is not None or prediction.index == truth:
                 return
-            found = mistake(prediction, truth, names)
+            found = describe_mistake(prediction, truth, names)
             row = {
                 "path": found.path,
                 "truth": found.truth,
@@ -134,7 +134,7 @@ def mistakes_writer(
                 "prob": found.prob,
                 "truth_prob": found.truth_prob,
             }
-            file.write(table.line(harmless(row).values()))
+            file.write(table.line(disarm_row(row).values()))
             file.flush()
 
         yield write

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_cli.evaluate.confusion import Matrix, mcnemar
-from resnet_cli.sources.folders import natural
+from resnet_cli.evaluate.confusion import Matrix, mcnemar_test
+from resnet_cli.sources.folders import natural_key
 
 Assignment = NDArray[np.int64]
 """The output [classes] that the images of each class really go to."""
@@ -30,7 +30,7 @@ KNOWN: dict[str, Callable[[Sequence[str]], list[int]]] = {
         lambda names: sorted(range(len(names)), key=lambda i: names[i])
     ),
     "they are sorted with numbers by their value in training, 1, 2, 10": (
-        lambda names: sorted(range(len(names)), key=lambda i: natural(names[i]))
+        lambda names: sorted(range(len(names)), key=lambda i: natural_key(names[i]))
     ),
     "they are sorted without regard to capitals in training": (
         lambda names: sorted(range(len(names)), key=lambda i: names[i].casefold())
@@ -77,15 +77,17 @@ def find_order(halves: tuple[Matrix, Matrix], names: Sequence[str]) -> Order | N
     """
     matrix = halves[0] + halves[1]
     found = better_known(matrix, names)
-    fitted, p = fit(halves)
+    fitted, p = fit_assignment(halves)
     if fitted is not None and (
         found is None or held_out(halves) > matrix[np.arange(len(names)), found[0]].sum()
     ):
-        found = fitted, pattern(fitted, matrix, names), p
-    return None if found is None else describe(*found, matrix, names)
+        found = fitted, describe_pattern(fitted, matrix, names), p
+    return None if found is None else describe_assignment(*found, matrix, names)
 
 
-def dealt(truths: Sequence[int], labels: Sequence[int], classes: int) -> tuple[Matrix, Matrix]:
+def deal_halves(
+    truths: Sequence[int], labels: Sequence[int], classes: int
+) -> tuple[Matrix, Matrix]:
     """Confusion matrices of two halves of some images, dealt by turns in each class."""
     halves = np.zeros((2, classes, classes), dtype=np.int64)
     seen = [0] * classes
@@ -102,8 +104,8 @@ def better_known(
     best, most = None, int(matrix.trace())
     for reason, arrange in KNOWN.items():
         assignment = np.argsort(arrange(names))
-        gained, lost = exchanged(assignment, matrix)
-        p = min(1.0, len(KNOWN) * mcnemar(gained, lost))
+        gained, lost = exchanged_images(assignment, matrix)
+        p = min(1.0, len(KNOWN) * mcnemar_test(gained, lost))
         if gained - lost + matrix.trace() > most and far_better(
             gained, lost, p, matrix, assignment
         ):
@@ -112,12 +114,15 @@ def better_known(
     return best
 
 
-def fit(halves: tuple[Matrix, Matrix]) -> tuple[Assignment | None, float]:
+def fit_assignment(halves: tuple[Matrix, Matrix]) -> tuple[Assignment | None, float]:
     """The assignment that suits all images, if each half confirms that of the other."""
     matrix = halves[0] + halves[1]
-    pairs = [exchanged(solve(fitted), judged) for fitted, judged in (halves, halves[::-1])]
+    pairs = [
+        exchanged_images(solve_assignment(fitted), judged)
+        for fitted, judged in (halves, halves[::-1])
+    ]
     gained, lost = map(sum, zip(*pairs, strict=True))
-    assignment, p = solve(matrix), mcnemar(gained, lost)
+    assignment, p = solve_assignment(matrix), mcnemar_test(gained, lost)
     moved = (assignment != np.arange(len(matrix))) & (matrix.sum(1) > 0)
     closed = set(assignment[moved].tolist()) == set(np.flatnonzero(moved).tolist())
     sure = closed or (moved.sum() >= MANY and gained >= 10 * lost)
@@ -125,7 +130,7 @@ def fit(halves: tuple[Matrix, Matrix]) -> tuple[Assignment | None, float]:
     return (assignment if convincing else None), p
 
 
-def solve(matrix: Matrix) -> Assignment:
+def solve_assignment(matrix: Matrix) -> Assignment:
     """The assignment with the most images; where several have, the one that moves least."""
     from scipy.optimize import linear_sum_assignment
 
@@ -133,7 +138,7 @@ def solve(matrix: Matrix) -> Assignment:
     return linear_sum_assignment(matrix * (size + 1.0) + np.eye(size), maximize=True)[1]
 
 
-def exchanged(assignment: Assignment, matrix: Matrix) -> tuple[int, int]:
+def exchanged_images(assignment: Assignment, matrix: Matrix) -> tuple[int, int]:
     """Images that are right only by the assignment, and only by the order given."""
     places = np.arange(len(matrix))
     moved = places[assignment != places]
@@ -144,7 +149,8 @@ def held_out(halves: tuple[Matrix, Matrix]) -> int:
     """Images that are right by the assignment of the other half."""
     places = np.arange(len(halves[0]))
     return sum(
-        int(judged[places, solve(fitted)].sum()) for fitted, judged in (halves, halves[::-1])
+        int(judged[places, solve_assignment(fitted)].sum())
+        for fitted, judged in (halves, halves[::-1])
     )
 
 
@@ -155,7 +161,7 @@ def far_better(gained: int, lost: int, p: float, matrix: Matrix, assignment: Ass
     return p < SURE and gained >= 2 * lost and bool(large)
 
 
-def pattern(assignment: Assignment, matrix: Matrix, names: Sequence[str]) -> str | None:
+def describe_pattern(assignment: Assignment, matrix: Matrix, names: Sequence[str]) -> str | None:
     """What the assignment looks like, in words."""
     moved = np.flatnonzero((assignment != np.arange(len(matrix))) & (matrix.sum(1) > 0))
     steps = set((assignment - np.arange(len(matrix)))[moved].tolist())
@@ -167,7 +173,7 @@ def pattern(assignment: Assignment, matrix: Matrix, names: Sequence[str]) -> str
     return None
 
 
-def describe(
+def describe_assignment(
     assignment: Assignment, reason: str | None, p: float, matrix: Matrix, names: Sequence[str]
 ) -> Order:
     """Say what an assignment means for the list of names."""

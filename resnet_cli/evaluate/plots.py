@@ -15,10 +15,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from resnet_cli.display.fonts import lettered
+from resnet_cli.display.fonts import with_letters
 from resnet_cli.evaluate import Evaluation
 from resnet_cli.evaluate.calibration import Bin
-from resnet_cli.text import cut_middle, printable
+from resnet_cli.text import cut_middle, escape_unprintable
 
 INK, QUIET, LINES = "#1f2328", "#6e7781", "#d9dee3"
 EMPTY = "#f3f1ee"  # the row of a class without images
@@ -38,7 +38,7 @@ GAMMA = 0.5  # of the shades: a share of one in fifty can be seen
 Draw = Callable[[Evaluation, str], Figure]
 
 
-def save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write a picture, whose format its suffix names."""
     with warnings.catch_warnings():  # of letters that no font here has
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
@@ -99,7 +99,7 @@ class Measures:
         return figure, matrix, bar
 
 
-def confusion(evaluation: Evaluation, caption: str) -> Figure:
+def draw_confusion(evaluation: Evaluation, caption: str) -> Figure:
     """Draw the confusion matrix, each row on the scale of its own images.
 
     Of more than a hundred classes those with the most mistakes are shown.
@@ -107,22 +107,22 @@ def confusion(evaluation: Evaluation, caption: str) -> Figure:
     shown = classes_shown(evaluation)
     counts = evaluation.matrix[np.ix_(shown, shown)]
     support = evaluation.matrix.sum(1)[shown]
-    names = [label(evaluation.classes[index].label) for index in shown]
+    names = [cell_label(evaluation.classes[index].label) for index in shown]
     measures = Measures(len(shown), max(map(len, names)))
     figure, axes, bar = measures.figure()
     shares = counts / np.maximum(support, 1)[:, None]
     seen = np.ma.masked_array(shares, mask=np.repeat((support == 0)[:, None], len(shown), axis=1))
     picture = axes.imshow(seen, cmap=SHADES, norm=PowerNorm(GAMMA, 0, 1))
     name_axes(axes, names, measures)
-    grid(axes, measures)
+    draw_cell_lines(axes, measures)
     if len(shown) <= MOST_COUNTS:
         write_counts(axes, counts, shares, measures.points)
-    explain(figure, bar, picture, grey=bool((support == 0).any()))
-    titles(figure, title(evaluation, len(shown)), caption)
+    explain_shades(figure, bar, picture, grey=bool((support == 0).any()))
+    write_titles(figure, matrix_title(evaluation, len(shown)), caption)
     return figure
 
 
-def explain(figure: Figure, bar: Axes, picture: AxesImage, *, grey: bool) -> None:
+def explain_shades(figure: Figure, bar: Axes, picture: AxesImage, *, grey: bool) -> None:
     """Say what the shades mean, and the rows of classes without images if there are any."""
     shades = figure.colorbar(picture, cax=bar, ticks=TICKS, format=PercentFormatter(1, 0, " %"))
     shades.set_label("share of the row's images", color=QUIET, size=8)
@@ -141,7 +141,7 @@ def name_axes(axes: Axes, names: Sequence[str], measures: Measures) -> None:
     """Write the names of the classes, and which side is which."""
     axes.set_facecolor(EMPTY)
     places = range(len(names))
-    style = lettered("".join(names), {"size": measures.points, "color": INK})
+    style = with_letters("".join(names), {"size": measures.points, "color": INK})
     axes.set_xticks(places, names, rotation=90 if measures.turned else 0, **style)
     axes.set_yticks(places, names, **style)
     axes.tick_params(length=0)
@@ -161,7 +161,7 @@ def classes_shown(evaluation: Evaluation) -> list[int]:
     return sorted(index for index in worst.tolist() if concerned[index]) or [0]
 
 
-def title(evaluation: Evaluation, size: int) -> str:
+def matrix_title(evaluation: Evaluation, size: int) -> str:
     """What the matrix shows, in a line."""
     top1 = f"top-1 {100 * (evaluation.top1.value or 0):.1f} % of {evaluation.images:,} images"
     everything = len(evaluation.classes)
@@ -172,17 +172,17 @@ def title(evaluation: Evaluation, size: int) -> str:
     return f"Confusion: {top1}"
 
 
-def titles(figure: Figure, words: str, caption: str) -> None:
+def write_titles(figure: Figure, words: str, caption: str) -> None:
     """Write the title and what made the picture."""
     width, height = figure.get_size_inches()
-    left, shown = 0.15 / width, printable(caption)
+    left, shown = 0.15 / width, escape_unprintable(caption)
     style: dict[str, Any] = {"size": 11, "color": INK, "weight": "bold", "va": "center"}
-    figure.text(left, 1 - 0.28 / height, words, **lettered(words, style))
+    figure.text(left, 1 - 0.28 / height, words, **with_letters(words, style))
     style = {"size": 7.5, "color": QUIET, "va": "center"}
-    figure.text(left, 1 - 0.54 / height, shown, **lettered(shown, style))
+    figure.text(left, 1 - 0.54 / height, shown, **with_letters(shown, style))
 
 
-def grid(axes: Axes, measures: Measures) -> None:
+def draw_cell_lines(axes: Axes, measures: Measures) -> None:
     """Thin lines between the cells."""
     between = np.arange(measures.classes - 1) + 0.5
     axes.set_xticks(between, minor=True)
@@ -205,12 +205,12 @@ def write_counts(
         )  # fmt: skip
 
 
-def label(name: str) -> str:
+def cell_label(name: str) -> str:
     """A class name that leaves room for the cells; similar names often differ at the end."""
-    return cut_middle(printable(name), LETTERS)
+    return cut_middle(escape_unprintable(name), LETTERS)
 
 
-def calibration(evaluation: Evaluation, caption: str) -> Figure:
+def draw_calibration(evaluation: Evaluation, caption: str) -> Figure:
     """Draw accuracy over confidence, and how many images there are of each."""
     figure = Figure(figsize=(6.0, 6.4), facecolor="white")
     upper = figure.add_axes((0.12, 0.34, 0.83, 0.5))
@@ -237,8 +237,8 @@ def calibration(evaluation: Evaluation, caption: str) -> Figure:
     lower.set_ylabel("images", color=QUIET)
     lower.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     lower.set_xlabel("probability of the predicted class", color=QUIET)
-    plain((upper, lower))
-    titles(figure, verdict(evaluation), caption)
+    quiet_lines((upper, lower))
+    write_titles(figure, calibration_words(evaluation), caption)
     return figure
 
 
@@ -259,7 +259,7 @@ def draw_accuracy(axes: Axes, bins: Sequence[Bin], bars: Mapping[str, Any]) -> N
     axes.plot([], [], color=INK, linewidth=2.5, label="accuracy")
 
 
-def plain(all_axes: Sequence[Axes]) -> None:
+def quiet_lines(all_axes: Sequence[Axes]) -> None:
     """Quiet lines."""
     for axes in all_axes:
         axes.grid(color=LINES, linewidth=0.8)
@@ -268,7 +268,7 @@ def plain(all_axes: Sequence[Axes]) -> None:
         axes.spines[["top", "right"]].set_visible(False)
 
 
-def verdict(evaluation: Evaluation) -> str:
+def calibration_words(evaluation: Evaluation) -> str:
     """Calibration error and the temperature that would mend it."""
     words = f"Calibration error {'unknown' if evaluation.ece is None else f'{evaluation.ece:.3f}'}"
     found = evaluation.temperature
@@ -277,5 +277,5 @@ def verdict(evaluation: Evaluation) -> str:
     return f"{words}; {found.ece_after:.3f} at temperature {found.value:.2f}"
 
 
-PLOTS: dict[str, Draw] = {"confusion": confusion, "calibration": calibration}
+PLOTS: dict[str, Draw] = {"confusion": draw_confusion, "calibration": draw_calibration}
 """What the options of the same names draw."""

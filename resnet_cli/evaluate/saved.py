@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 
 from resnet_cli.errors import ImageError, InputError
-from resnet_cli.evaluate.dataset import found, match, place
+from resnet_cli.evaluate.dataset import class_index_of, find_labelled_image, match_labels
 from resnet_cli.images.decode import Decoder, thumbnail
-from resnet_cli.pipeline import ordered
+from resnet_cli.pipeline import map_ordered
 from resnet_cli.pipeline.loader import THUMBNAIL_SIDE
 from resnet_cli.pipeline.memory_budget import Budget, Turn
 from resnet_cli.records import Prediction
 from resnet_cli.results.files.manifest import manifest_path
-from resnet_cli.results.readers import read_rows
+from resnet_cli.results.readers import read_results
 from resnet_cli.sources.truth import read_labels
 
 Truth = Callable[[Path], int | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class SavedResults:
     """A file of results, and what is known of it."""
 
     path: Path
@@ -45,14 +45,18 @@ class Saved:
             InputError: a row that is none, or of an index beyond the classes.
         """
         size = len(self.names)
-        for row in read_rows(self.path):
+        for row in read_results(self.path):
             beyond = [score.index for score in row.scores if not 0 <= score.index < size]
             if beyond:
                 raise InputError(
                     f"cannot score {self.path}: {row.path} has index {beyond[0]}: the class names "
                     f"are {size}, for 0 to {size - 1}"
                 )
-            yield replace(row, distribution=whole(row, size)) if len(row.scores) == size else row
+            yield (
+                replace(row, distribution=whole_distribution(row, size))
+                if len(row.scores) == size
+                else row
+            )
 
     def absolute(self, path: Path) -> Path:
         """Where the picture of a row is; a link to it is not followed."""
@@ -67,10 +71,10 @@ class Saved:
 
     def present(self, truth: "Truth") -> set[int]:
         """The classes that have images."""
-        return {index for row in read_rows(self.path) if (index := truth(row.path)) is not None}
+        return {index for row in read_results(self.path) if (index := truth(row.path)) is not None}
 
 
-def whole(row: Prediction, size: int) -> Any:
+def whole_distribution(row: Prediction, size: int) -> Any:
     """The probabilities [size] of a row that holds them all."""
     distribution = np.zeros(size, np.float32)
     for score in row.scores:
@@ -78,7 +82,7 @@ def whole(row: Prediction, size: int) -> Any:
     return distribution
 
 
-def open_saved(path: Path, names: Sequence[str] | None) -> Saved:
+def open_saved(path: Path, names: Sequence[str] | None) -> SavedResults:
     """Find out what is known of a file of results.
 
     Args:
@@ -102,24 +106,24 @@ def open_saved(path: Path, names: Sequence[str] | None) -> Saved:
             "--classes"
         )
     base = known.get("folder") or Path.cwd()
-    return Saved(path, tuple(names or known["classes"]), Path(base), known or None)
+    return SavedResults(path, tuple(names or known["classes"]), Path(base), known or None)
 
 
-def truth_by_table(saved: Saved, table: Path, folder: str | None) -> tuple[Truth, list[str]]:
+def truth_by_table(saved: SavedResults, table: Path, folder: str | None) -> tuple[Truth, list[str]]:
     """What tells the class of a picture by a table of labels."""
     rows = read_labels(table)
     labels = [row.label for row in rows if row.label is not None]
-    index, notes = match(str(table), labels, saved.names)
+    index, notes = match_labels(str(table), labels, saved.names)
     by_path = {
-        saved.absolute(Path(found(row.path, folder or ".")).absolute()): place(
-            row, index, len(saved.names), table
-        )
+        saved.absolute(
+            Path(find_labelled_image(row.path, folder or ".")).absolute()
+        ): class_index_of(row, index, len(saved.names), table)
         for row in rows
     }
     return lambda path: by_path.get(saved.absolute(path)), notes
 
 
-def truth_by_folder(saved: Saved, folder: str | None) -> tuple[Truth, list[str]]:
+def truth_by_folder(saved: SavedResults, folder: str | None) -> tuple[Truth, list[str]]:
     """What tells the class of a picture by its folder: the first below ``folder``, or its own."""
     top = None if folder is None else Path(folder).resolve()
 
@@ -130,11 +134,11 @@ def truth_by_folder(saved: Saved, folder: str | None) -> tuple[Truth, list[str]]
         parts = seen.relative_to(top).parts if seen.is_relative_to(top) else ()
         return parts[0] if len(parts) > 1 else None
 
-    folders = dict.fromkeys(name(row.path) for row in read_rows(saved.path))
+    folders = dict.fromkeys(name(row.path) for row in read_results(saved.path))
     labels = [label for label in folders if label is not None]
     if not labels:
         raise InputError(f"cannot score {saved.path}: none of its images is in a folder in {top}")
-    index, notes = match(f"the folders in {saved.path}", labels, saved.names)
+    index, notes = match_labels(f"the folders in {saved.path}", labels, saved.names)
 
     def truth(path: Path) -> int | None:
         label = name(path)
@@ -143,7 +147,7 @@ def truth_by_folder(saved: Saved, folder: str | None) -> tuple[Truth, list[str]]
     return truth, notes
 
 
-def illustrated(
+def illustrate_rows(
     rows: Iterable[Prediction], where: Callable[[Path], Path], *, workers: int
 ) -> Generator[Prediction]:
     """Yield rows with a thumbnail each, or without where the image cannot be read any more.
@@ -166,4 +170,4 @@ def illustrated(
             except ImageError:
                 return row
 
-    return ordered(rows, shown, workers=workers)
+    return map_ordered(rows, shown, workers=workers)

@@ -39,7 +39,7 @@ def instead_of_splits(
     ]
     if not splits:
         return None
-    best = min(splits, key=preference)
+    best = min(splits, key=split_preference)
     classes = ", ".join(list(inside[best])[:SHOWN])
     return (
         f"cannot evaluate on {folder}: the folders of the classes ({classes}) are in "
@@ -61,7 +61,7 @@ def is_split(name: str) -> bool:
     return SPLIT.fullmatch(last_name(name)) is not None
 
 
-def preference(split: str) -> int:
+def split_preference(split: str) -> int:
     """Rank a part of a data set, the one to evaluate on first."""
     name = last_name(split)
     return next((rank for rank, start in enumerate(FIRST) if name.startswith(start)), len(FIRST))

@@ -24,24 +24,26 @@ class Trial:
     upright: bool
 
 
-def trials(classifier: Classifier) -> list[Trial]:
+def list_trials(classifier: Classifier) -> list[Trial]:
     """Every change that makes a difference to the preprocessing as it is."""
     now, upright = classifier.preprocess, classifier.decoder.upright
     other = "bicubic" if now.interpolation == "bilinear" else "bilinear"
     crop = now.crop_size
     tried = [
-        Trial("v1: resize 256, crop 224", sizes(256, 224), plain(now, 256, 224), upright),
-        Trial("v2: resize 232, crop 224", sizes(232, 224), plain(now, 232, 224), upright),
-        Trial(f"resize {crop}, no crop", sizes(crop, crop), plain(now, crop, crop), upright),
+        Trial("v1: resize 256, crop 224", size_flags(256, 224), with_sizes(now, 256, 224), upright),
+        Trial("v2: resize 232, crop 224", size_flags(232, 224), with_sizes(now, 232, 224), upright),
+        Trial(
+            f"resize {crop}, no crop", size_flags(crop, crop), with_sizes(now, crop, crop), upright
+        ),
         Trial(
             f"squash to {crop}",
-            f"--squash {sizes(crop, crop)}",
+            f"--squash {size_flags(crop, crop)}",
             replace(now, squash=True, resize_size=crop),
             upright,
         ),
         Trial(other, f"--interpolation {other}", replace(now, interpolation=other), upright),
-        *scales(now, upright=upright),
-        *(colours(now, upright=upright) if now.channels == 3 else []),
+        *scale_trials(now, upright=upright),
+        *(color_trials(now, upright=upright) if now.channels == 3 else []),
         Trial(
             f"EXIF orientation {'ignored' if upright else 'applied'}",
             f"--exif {'ignore' if upright else 'apply'}",
@@ -52,50 +54,50 @@ def trials(classifier: Classifier) -> list[Trial]:
     return [trial for trial in tried if (trial.preprocess, trial.upright) != (now, upright)]
 
 
-def sizes(resize: int, crop: int) -> str:
+def size_flags(resize: int, crop: int) -> str:
     """The flags of a size."""
     return f"--resize-size {resize} --img-size {crop}"
 
 
-def plain(now: Preprocess, resize: int, crop: int) -> Preprocess:
+def with_sizes(now: Preprocess, resize: int, crop: int) -> Preprocess:
     """Another size, with the shape of the picture kept."""
     return replace(now, resize_size=resize, crop_size=crop, squash=False)
 
 
-def scales(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
+def scale_trials(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
     """Other means and deviations."""
     if now.channels in IMAGE_CHANNELS:
         usual = Preprocess().with_channels(now.channels)
-        yield scaled("ImageNet's mean and std", now, usual.mean, usual.std, upright)
+        yield scale_trial("ImageNet's mean and std", now, usual.mean, usual.std, upright)
     for name, (mean, std) in BY_CHANNELS.items():
-        yield scaled(name, now, (mean,) * now.channels, (std,) * now.channels, upright)
+        yield scale_trial(name, now, (mean,) * now.channels, (std,) * now.channels, upright)
 
 
-def scaled(
+def scale_trial(
     name: str, now: Preprocess, mean: tuple[float, ...], std: tuple[float, ...], upright: bool
 ) -> Trial:
     """Another mean and deviation."""
-    return Trial(name, normalisation(mean, std), replace(now, mean=mean, std=std), upright)
+    return Trial(name, normalisation_flags(mean, std), replace(now, mean=mean, std=std), upright)
 
 
-def normalisation(mean: Sequence[float], std: Sequence[float]) -> str:
+def normalisation_flags(mean: Sequence[float], std: Sequence[float]) -> str:
     """The flags of a mean and a deviation."""
     means, stds = (",".join(f"{value:.6g}" for value in values) for values in (mean, std))
     return f"--mean {means} --std {stds}"
 
 
-def colours(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
+def color_trials(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
     """The other order of the channels: alone, with mean and deviation turned round, as Caffe's."""
     color = "bgr" if now.color == "rgb" else "rgb"
     turned = replace(now, color=color)
     yield Trial(color.upper(), f"--color {color}", turned, upright)
     both = replace(turned, mean=now.mean[::-1], std=now.std[::-1])
-    flags = f"--color {color} {normalisation(both.mean, both.std)}"
+    flags = f"--color {color} {normalisation_flags(both.mean, both.std)}"
     yield Trial(f"{color.upper()}, mean and std too", flags, both, upright)
     caffe = replace(now, mean=CAFFE.mean, std=CAFFE.std, color="bgr")
     yield Trial(
         "Caffe: BGR less its means",
-        f"--color bgr {normalisation(caffe.mean, caffe.std)}",
+        f"--color bgr {normalisation_flags(caffe.mean, caffe.std)}",
         caffe,
         upright,
     )

@@ -32,7 +32,7 @@ SCALES = (  # the largest value, what the values are multiplied by, and what is 
 """Scales that start at 0, narrowest first; numbers that fit none stretch from least to largest."""
 
 
-def convert(
+def convert_image(
     image: Image.Image, mode: str, *, srgb: bool = False, background: str | None = None
 ) -> Image.Image:
     """Give a loaded picture 8 bits a channel.
@@ -55,7 +55,7 @@ def convert(
     if srgb and "icc_profile" in image.info:
         image = to_srgb(image, image.info["icc_profile"])
     if background is not None and image.has_transparency_data:
-        image = laid_over(image, background)
+        image = lay_over_color(image, background)
     image.info.pop("transparency", None)  # Pillow would look for it in the new colours
     return image if image.mode == mode else image.convert(mode)
 
@@ -68,7 +68,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
     stretch from the least to the largest of the picture. Not-a-number is black.
     """
     values = np.asarray(image)
-    scaled = Image.fromarray(levels(values))
+    scaled = Image.fromarray(scale_to_levels(values))
     clear = image.info.get("transparency")
     if isinstance(clear, int):  # one grey of the deep ones stands for see-through
         scaled.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
@@ -85,16 +85,16 @@ def in_full(image: Image.Image) -> Image.Image:
     return deep
 
 
-def levels(values: npt.NDArray[Any]) -> Levels:
+def scale_to_levels(values: npt.NDArray[Any]) -> Levels:
     """Scale values of any type to 0..255, all channels by one scale."""
     if values.dtype == np.uint8:
         return values
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
         return (values >> 8).astype(np.uint8)
-    return stretched(values)
+    return stretch_values(values)
 
 
-def stretched(values: npt.NDArray[Any]) -> Levels:
+def stretch_values(values: npt.NDArray[Any]) -> Levels:
     """Scale other numbers to 0..255, by the narrowest of ``SCALES`` that holds them."""
     levels = values.astype(np.float64)  # and then in place: such pictures are large
     sound = np.isfinite(levels)
@@ -148,14 +148,14 @@ def channels_fit(channels: str, mode: str) -> bool:
     return (channels == "CMYK") == (mode == "CMYK")
 
 
-def laid_over(image: Image.Image, background: str) -> Image.Image:
+def lay_over_color(image: Image.Image, background: str) -> Image.Image:
     """Lay a picture with transparent pixels over a colour."""
-    ground = Image.new("RGBA", image.size, (*colour(background), 255))
+    ground = Image.new("RGBA", image.size, (*parse_color(background), 255))
     ground.alpha_composite(image.convert("RGBA"))
     return ground.convert("RGB")
 
 
-def colour(name: str) -> tuple[int, int, int]:
+def parse_color(name: str) -> tuple[int, int, int]:
     """Red, green and blue, 0 to 255 each, of a name or ``#rrggbb``.
 
     Raises:
@@ -177,7 +177,7 @@ FULL = {"1": "L", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB", "HS
 """Modes whose bands are not colours of 8 bits: mode to convert to."""
 
 
-def channels(image: Image.Image) -> Levels:
+def stored_bands(image: Image.Image) -> Levels:
     """Return the bands of a loaded image as they are stored, uint8 [H, W, bands]."""
     if image.mode in DEEP:
         image = eight_bits(image)
@@ -189,26 +189,26 @@ def channels(image: Image.Image) -> Levels:
     return values[..., None] if values.ndim == 2 else values
 
 
-def taken(values: Levels, bands: Iterable[int]) -> list[Image.Image]:
+def take_bands(values: Levels, bands: Iterable[int]) -> list[Image.Image]:
     """Return bands, counted from 1, of an image [H, W, bands] as greys."""
     return [Image.fromarray(np.ascontiguousarray(values[:, :, band - 1])) for band in bands]
 
 
-def joined(bands: Sequence[Image.Image]) -> Tensor | Image.Image:
+def join_bands(bands: Sequence[Image.Image]) -> Tensor | Image.Image:
     """Join bands: one or three to an image, others to a tensor uint8 [bands, H, W]."""
     if len(bands) in (1, 3):
         return bands[0] if len(bands) == 1 else Image.merge("RGB", bands)
     return torch.cat([pil_to_tensor(band) for band in bands])
 
 
-def unused(count: int, bands: Iterable[int]) -> str:
+def describe_unused_bands(count: int, bands: Iterable[int]) -> str:
     """Say which bands of an image were used, and that there are others."""
     return f"has {count} bands, of which {', '.join(map(str, bands))} were used (--bands)"
 
 
 def tiff_levels(values: Values, tags: Tiff) -> Levels:
     """Scale the values of a TIFF to 8 bits, black being zero."""
-    scaled = levels(values)
+    scaled = scale_to_levels(values)
     return 255 - scaled if tags.white_is_zero else scaled
 
 
@@ -217,7 +217,7 @@ def tiff_image(values: Values, tags: Tiff) -> Image.Image:
     colours = tags.colours
     parts = [tiff_levels(values[:, :, :colours], tags)]
     if tags.alpha:
-        parts.append(levels(values[:, :, colours:]))
+        parts.append(scale_to_levels(values[:, :, colours:]))
     whole: npt.NDArray[np.uint8] = np.concatenate(parts, axis=2)
     mode = MODES[colours] + tags.alpha
     image = Image.frombytes(mode, (tags.width, tags.height), whole.tobytes())
@@ -243,7 +243,7 @@ TURNS = {
 BACK = TURNS | {6: TURNS[8], 8: TURNS[6]}  # the other way
 
 
-def orientation(image: Image.Image) -> int:
+def read_orientation(image: Image.Image) -> int:
     """How the pixels are stored, 1 to 8; 1 is upright, and what a damaged EXIF says."""
     try:
         value = image.getexif().get(ORIENTATION)
@@ -252,7 +252,7 @@ def orientation(image: Image.Image) -> int:
     return value if value in TURNS else 1
 
 
-def turn(image: Image.Image, method: Image.Transpose | None) -> Image.Image:
+def turn_image(image: Image.Image, method: Image.Transpose | None) -> Image.Image:
     """Turn a loaded picture; None leaves it as it is."""
     if method is None:
         return image

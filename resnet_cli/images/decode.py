@@ -20,22 +20,29 @@ from resnet_cli.images.colors import (
     BACK,
     TURNS,
     Levels,
-    channels,
-    colour,
-    convert,
+    convert_image,
+    describe_unused_bands,
     in_full,
-    joined,
-    orientation,
-    taken,
+    join_bands,
+    parse_color,
+    read_orientation,
+    stored_bands,
+    take_bands,
     tiff_image,
     tiff_levels,
-    turn,
-    unused,
+    turn_image,
 )
-from resnet_cli.images.files import ENDLESS, Room, open_image, opened, over, reason
+from resnet_cli.images.files import (
+    ENDLESS,
+    Room,
+    describe_failure,
+    describe_over_limit,
+    open_image,
+    open_source,
+)
 from resnet_cli.images.guards import check_scans, without_texts
-from resnet_cli.images.identify import HEAD, identify
-from resnet_cli.images.native_warnings import during
+from resnet_cli.images.identify import HEAD, identify_file
+from resnet_cli.images.native_warnings import output_during
 from resnet_cli.images.tiff import Tiff, raw_photograph, read_tiff
 from resnet_cli.records import InMemory
 from resnet_cli.text import amount
@@ -80,7 +87,7 @@ class Decoder:
         if self.bands is not None and (not self.bands or min(self.bands) < 1):
             raise SettingError(f"cannot use bands {self.bands}: numbers from 1, such as 4,3,2")
         if self.background is not None:
-            colour(self.background)
+            parse_color(self.background)
         pillows = Image.MAX_IMAGE_PIXELS  # it is one for the process; twice as many are refused
         if pillows is not None and self.max_pixels > 2 * pillows:
             Image.MAX_IMAGE_PIXELS = self.max_pixels
@@ -104,18 +111,20 @@ class Decoder:
             given = source.content if isinstance(source, InMemory) else source
             if not isinstance(given, Path | bytes):
                 return self.from_memory(given, room)
-            with opened(given) as (file, size):
+            with open_source(given) as (file, size):
                 room.enter(size)
                 return self.read(file, size, room)
         except ImageError:
             raise
         except Image.DecompressionBombError as error:  # Pillow's own check, at twice its limit
             found = re.search(r"\d+", str(error))
-            raise ImageError(over(int(found[0]) if found else 0, self.max_pixels)) from error
+            raise ImageError(
+                describe_over_limit(int(found[0]) if found else 0, self.max_pixels)
+            ) from error
         # Pillow raises OSError, ValueError, TypeError, SyntaxError, struct.error, MemoryError and
         # DecompressionBombError on broken files: whatever it is, this image has no pixels.
         except Exception as error:
-            raise ImageError(reason(error)) from error
+            raise ImageError(describe_failure(error)) from error
 
     def read(self, stored: BinaryIO, size: int, room: Room) -> type_of_pixels:
         """Decode an open file of ``size`` bytes by what reads it right."""
@@ -152,16 +161,18 @@ class Decoder:
         self.check_pixels(tags.width * tags.height)
         chosen = self.chosen(tags.samples, room)
         bands = chosen or range(1, tags.colours + len(tags.alpha) + 1)
-        room.claim(size + strips.need(tags, len(bands)))
+        room.claim(size + strips.bytes_to_read(tags, len(bands)))
         places = [band - 1 for band in bands]
         values = heard(room, partial(strips.read_values, file, tags, places))
         method = TURNS.get(tags.orientation) if self.upright else None
         if chosen:
             scaled = tiff_levels(values, tags)
-            return joined([turn(band, method) for band in taken(scaled, range(1, len(chosen) + 1))])
+            return join_bands(
+                [turn_image(band, method) for band in take_bands(scaled, range(1, len(chosen) + 1))]
+            )
         if tags.samples > len(bands):
-            room.warn(unused(tags.samples, bands))
-        return self.converted(turn(tiff_image(values, tags), method))
+            room.warn(describe_unused_bands(tags.samples, bands))
+        return self.converted(turn_image(tiff_image(values, tags), method))
 
     def chosen(self, count: int, room: Room) -> tuple[int, ...] | None:
         """Return the bands to take of an image that has ``count``; None for its colours.
@@ -175,7 +186,7 @@ class Decoder:
                 asked = f"band {max(self.bands)} was asked for (--bands)"
             raise ImageError(f"has {amount(count, 'band')}, but {asked}")
         if self.bands and self.assumed and count > len(self.bands):
-            room.warn(unused(count, self.bands))
+            room.warn(describe_unused_bands(count, self.bands))
         return self.bands
 
     def check(self, header: Image.Image) -> None:
@@ -187,7 +198,7 @@ class Decoder:
     def check_pixels(self, pixels: int) -> None:
         """Refuse a picture of too many pixels."""
         if pixels > self.max_pixels:
-            raise ImageError(over(pixels, self.max_pixels))
+            raise ImageError(describe_over_limit(pixels, self.max_pixels))
 
     def is_fast(self, header: Image.Image) -> bool:
         """Return True if torchvision.io gives the pixels: RGB, with no profile or XMP to obey."""
@@ -199,7 +210,9 @@ class Decoder:
         """Decode by torchvision.io, or return None where Pillow must have a try."""
         if not self.is_fast(header):
             return None
-        turned = self.upright and orientation(header) != 1  # one reader of EXIF for both decoders
+        turned = (
+            self.upright and read_orientation(header) != 1
+        )  # one reader of EXIF for both decoders
         file.seek(0)
         encoded = bytearray(file.read(size))  # less than its size if it is cut off meanwhile
         check_scans(encoded)
@@ -209,7 +222,7 @@ class Decoder:
     def decode(self, file: BinaryIO, room: Room) -> type_of_pixels:
         """Decode by Pillow."""
         with open_image(file) as image:
-            by_pillow = orientation(image) if image.format == "TIFF" else 1
+            by_pillow = read_orientation(image) if image.format == "TIFF" else 1
             image.load()  # which turns a TIFF upright
             return self.finished(in_full(image), room, by_pillow)
 
@@ -221,19 +234,19 @@ class Decoder:
             room: hears of bands that are not used.
             by_pillow: the orientation that Pillow has turned it from.
         """
-        method = TURNS.get(orientation(image)) if self.upright else BACK.get(by_pillow)
+        method = TURNS.get(read_orientation(image)) if self.upright else BACK.get(by_pillow)
         if not self.bands:
-            return self.converted(turn(image, method))
-        values = channels(image)
-        bands = taken(values, self.chosen(values.shape[2], room) or ())
-        return joined([turn(band, method) for band in bands])
+            return self.converted(turn_image(image, method))
+        values = stored_bands(image)
+        bands = take_bands(values, self.chosen(values.shape[2], room) or ())
+        return join_bands([turn_image(band, method) for band in bands])
 
     def from_memory(self, image: Image.Image | Levels | str, room: Room) -> type_of_pixels:
         """Take the pixels of an image that was decoded by others, or say why it has none."""
         if isinstance(image, str):
             raise ImageError(image)
         if not isinstance(image, Image.Image):
-            return joined(taken(image, self.chosen(image.shape[2], room) or ()))
+            return join_bands(take_bands(image, self.chosen(image.shape[2], room) or ()))
         self.check(image)
         pixels = self.finished(image, room)
         if isinstance(pixels, Image.Image) and self.is_fast(image):
@@ -242,12 +255,12 @@ class Decoder:
 
     def converted(self, image: Image.Image) -> Image.Image:
         """Give a loaded, upright picture the colours that the network wants."""
-        return convert(image, self.mode, srgb=self.srgb, background=self.background)
+        return convert_image(image, self.mode, srgb=self.srgb, background=self.background)
 
 
 def heard(room: Room, work: Callable[[], Result]) -> Result:
     """Do some work, and warn of what a native library prints of it."""
-    result, said = during(work)
+    result, said = output_during(work)
     if said:
         room.warn(said)
     return result
@@ -274,7 +287,7 @@ def header_of(file: BinaryIO) -> Image.Image:
         return open_image(file)
     except UnidentifiedImageError:
         file.seek(0)
-        raise ImageError(identify(file.read(HEAD))) from None
+        raise ImageError(identify_file(file.read(HEAD))) from None
 
 
 def refuse_previews(tags: Tiff, room: Room) -> None:

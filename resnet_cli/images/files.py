@@ -59,7 +59,7 @@ ENDLESS = Endless()
 
 
 @contextmanager
-def opened(source: Path | bytes) -> Iterator[tuple[BinaryIO, int]]:
+def open_source(source: Path | bytes) -> Iterator[tuple[BinaryIO, int]]:
     """Open a regular file, or bytes in memory, and return its size.
 
     Raises:
@@ -94,12 +94,12 @@ def check_size(size: int) -> None:
         raise ImageError("the file is empty")
 
 
-def over(pixels: int, limit: int) -> str:
+def describe_over_limit(pixels: int, limit: int) -> str:
     """Say that a picture is larger than is allowed, and what sets the limit."""
     return f"has {pixels:,} pixels, over the limit of {limit:,} (--max-pixels)"
 
 
-def reason(error: Exception) -> str:
+def describe_failure(error: Exception) -> str:
     """Say in a few words why a file has no pixels."""
     for kind, words in REASONS.items():
         if isinstance(error, kind):

@@ -36,7 +36,7 @@ def without_texts(file: BinaryIO) -> tuple[BinaryIO, bool]:
     file.seek(0)
     if file.read(len(SIGNATURE)) != SIGNATURE:
         return file, False
-    out = [chunk for chunk in islice(chunks(file), MOST_CHUNKS) if is_text(file, chunk)]
+    out = [chunk for chunk in islice(png_chunks(file), MOST_CHUNKS) if is_text_chunk(file, chunk)]
     if not out:
         return file, False
     kept, place = BytesIO(), 0
@@ -49,7 +49,7 @@ def without_texts(file: BinaryIO) -> tuple[BinaryIO, bool]:
     return kept, any(kind == b"iCCP" for kind, *_ in out)
 
 
-def chunks(file: BinaryIO) -> Iterator[Chunk]:
+def png_chunks(file: BinaryIO) -> Iterator[Chunk]:
     """Yield the chunks of a PNG, up to its end or to where it is cut off."""
     place = len(SIGNATURE)
     while True:
@@ -62,7 +62,7 @@ def chunks(file: BinaryIO) -> Iterator[Chunk]:
         place += size + FRAME
 
 
-def is_text(file: BinaryIO, chunk: Chunk) -> bool:
+def is_text_chunk(file: BinaryIO, chunk: Chunk) -> bool:
     """Return True for a text that orients nothing, and for any text or profile that is long."""
     kind, place, size = chunk
     if kind not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
@@ -111,7 +111,7 @@ def check_scans(encoded: bytes | bytearray) -> None:
     """
     if has_one_scan(encoded) or encoded.count(bytes((0xFF, SCAN))) <= MOST_SCANS:
         return
-    scans = (place for kind, place in markers(encoded) if kind == SCAN)
+    scans = (place for kind, place in jpeg_markers(encoded) if kind == SCAN)
     if next(islice(scans, MOST_SCANS, None), None) is not None:
         raise ImageError(f"has over {MOST_SCANS} scans, more than a JPEG needs")
 
@@ -122,7 +122,7 @@ def has_one_scan(encoded: bytes | bytearray) -> bool:
     This is so of nearly every photograph, and needs no look at its pixels.
     """
     components: bytes | bytearray = b""
-    for kind, place in markers(encoded):
+    for kind, place in jpeg_markers(encoded):
         if kind in SEQUENTIAL and not components:
             components = encoded[place + 7 : place + 8]
         elif kind in SEQUENTIAL or kind in OTHER_FRAMES:
@@ -132,7 +132,7 @@ def has_one_scan(encoded: bytes | bytearray) -> bool:
     return False
 
 
-def markers(encoded: bytes | bytearray) -> Iterator[tuple[int, int]]:
+def jpeg_markers(encoded: bytes | bytearray) -> Iterator[tuple[int, int]]:
     """Yield the markers of a JPEG up to its end, and the place after each.
 
     Other segments, and what follows the end, may hold anything.

@@ -76,7 +76,7 @@ TEXT = DOCUMENT.format("a text")
 UNKNOWN = "is not an image, or is in an unsupported format"
 
 
-def identify(head: bytes) -> str:
+def identify_file(head: bytes) -> str:
     """Say what a file is that cannot be read as an image, and what to do.
 
     Args:
@@ -85,17 +85,17 @@ def identify(head: bytes) -> str:
     for words, start in NATURES:
         if re.match(start, head, re.DOTALL):
             return words
-    return TEXT if is_text(head) else UNKNOWN
+    return TEXT if is_any_text(head) else UNKNOWN
 
 
-def is_text(head: bytes) -> bool:
+def is_any_text(head: bytes) -> bool:
     """Return True for text, whether in UTF-8, UTF-16 with a mark, or another encoding."""
     encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     text = head.decode(encoding, "replace").rstrip("\ufffd")  # a character that the end cut off
     foreign = text.count("\ufffd") > len(text) / 3  # a third of letters no other encoding has
-    return not foreign and all(map(is_plain, text))
+    return not foreign and all(map(is_text_character, text))
 
 
-def is_plain(character: str) -> bool:
+def is_text_character(character: str) -> bool:
     """Return True for what stands in texts."""
     return character.isprintable() or character.isspace()

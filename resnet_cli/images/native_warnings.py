@@ -94,12 +94,12 @@ class Listener:
         """Do some work, and return what was printed by it alone; it is done again to tell."""
         with self.turns.shared():
             before = self.size
-            outcome = attempt(work)
+            outcome = attempt_work(work)
             if self.size == before:
                 return outcome.result(), ""
         with self.turns.alone():
             before = self.size
-            outcome = attempt(work)
+            outcome = attempt_work(work)
             lines = os.pread(self.file, self.size - before, before).splitlines()
             self.known.update(lines)
             if self.turns.waiting == 1:  # what is left is of no image
@@ -122,7 +122,7 @@ class Listener:
         os.close(self.file)
 
 
-def attempt(work: Callable[[], Result]) -> Future[Result]:
+def attempt_work(work: Callable[[], Result]) -> Future[Result]:
     """Do some work, and keep what it returns or raises."""
     outcome: Future[Result] = Future()
     try:
@@ -142,23 +142,23 @@ listener: Listener | None = None
 """Of this process, while ``listening``: its stderr is one."""
 
 
-def during(work: Callable[[], Result]) -> tuple[Result, str]:
+def output_during(work: Callable[[], Result]) -> tuple[Result, str]:
     """Do some work; return what native libraries printed, if somebody listens."""
     return (work(), "") if listener is None else listener.during(work)
 
 
 @contextmanager
-def listening() -> Iterator[None]:
+def listen_to_libraries() -> Iterator[None]:
     """Listen to native libraries, where the system has what it takes (Linux, a shell)."""
     with ExitStack() as stack:
         if hasattr(os, "memfd_create") and listener is None:
             with suppress(OSError):
-                stack.enter_context(installed())
+                stack.enter_context(install_listener())
         yield
 
 
 @contextmanager
-def installed() -> Iterator[None]:
+def install_listener() -> Iterator[None]:
     """Be the one listener of this process.
 
     Raises:
@@ -167,7 +167,7 @@ def installed() -> Iterator[None]:
     global listener
     real = os.dup(STDERR)
     try:
-        with closing(Listener(real)) as heard, guarded(heard), pythons_stderr(real):
+        with closing(Listener(real)) as heard, guard_output(heard), pythons_stderr(real):
             listener = heard
             yield
     finally:
@@ -189,7 +189,7 @@ def pass_on() -> None:
 
 
 @contextmanager
-def guarded(heard: Listener) -> Iterator[None]:
+def guard_output(heard: Listener) -> Iterator[None]:
     """Have another process print what was held back when this one crashes."""
     waits, ends = os.pipe()
     try:

@@ -81,7 +81,7 @@ class Chunks:
         return found
 
 
-def need(tiff: Tiff, bands: int) -> int:
+def bytes_to_read(tiff: Tiff, bands: int) -> int:
     """Return the bytes that reading takes at most, with those of scaling to 8 bits.
 
     Raises:
@@ -118,7 +118,7 @@ def read_values(file: BinaryIO, tiff: Tiff, bands: Sequence[int]) -> Values:
     wanted = [*dict.fromkeys(bands)] if tiff.in_planes else [0]
     for plane in wanted:
         for (top, left), packed, rows in plane_of(file, tiff, plane):
-            chunk = unpacked(packed, tiff, rows, dtype)
+            chunk = unpack_chunk(packed, tiff, rows, dtype)
             part = values[top : top + rows, left : left + Chunks.of(tiff).width]
             chunk = chunk[:, : part.shape[1]]
             if not tiff.in_planes:
@@ -146,7 +146,7 @@ def plane_of(
         yield corner, file.read(min(chunks.sizes[number], most)), rows
 
 
-def unpacked(packed: bytes, tiff: Tiff, rows: int, dtype: np.dtype[Any]) -> Values:
+def unpack_chunk(packed: bytes, tiff: Tiff, rows: int, dtype: np.dtype[Any]) -> Values:
     """Turn the stored bytes of a chunk into values [rows, W, samples].
 
     Raises:
@@ -157,7 +157,7 @@ def unpacked(packed: bytes, tiff: Tiff, rows: int, dtype: np.dtype[Any]) -> Valu
     data = packed
     if tiff.number(COMPRESSION, 1) != 1:
         whole = Chunks.of(tiff).height if TILES in tiff.tags else rows  # tiles are stored in full
-        data = decompressed(packed, tiff.number(COMPRESSION), row, whole)
+        data = decompress_chunk(packed, tiff.number(COMPRESSION), row, whole)
     if len(data) < rows * row:
         raise ImageError("its data are cut off")
     plain = np.frombuffer(data, np.uint8, rows * row).reshape(rows, -1)
@@ -186,7 +186,7 @@ def from_differences(rows: npt.NDArray[np.uint8], samples: int, itemsize: int) -
     return np.ascontiguousarray(by_weight).view(f">f{itemsize}")
 
 
-def decompressed(packed: bytes, compression: int, row: int, rows: int) -> bytes:
+def decompress_chunk(packed: bytes, compression: int, row: int, rows: int) -> bytes:
     """Unpack a chunk as an image of grey bytes, ``row`` wide and ``rows`` high.
 
     Raises:

@@ -52,7 +52,7 @@ one_thread_each = OneThreadEach()
 """The number of threads is the process's, whichever streams there are."""
 
 
-def stream(
+def stream_results(
     chunks: Iterable[Item],
     load: Callable[[Item], Loaded],
     launch: Callable[[Loaded], Wait[Result]],
@@ -78,11 +78,11 @@ def stream(
 
     with one_thread_each:
         if on_cpu:
-            with closing(ordered(chunks, whole, workers=workers)) as done:
+            with closing(map_ordered(chunks, whole, workers=workers)) as done:
                 for results in done:
                     yield from results
         else:
-            with closing(ordered(chunks, load, workers=workers)) as batches:
+            with closing(map_ordered(chunks, load, workers=workers)) as batches:
                 yield from one_behind(batches, launch)
 
 
@@ -100,7 +100,7 @@ def one_behind(
         yield from previous()
 
 
-def ordered(
+def map_ordered(
     items: Iterable[Item], work: Callable[[Item], Result], *, workers: int
 ) -> Generator[Result]:
     """Map ``work`` over ``items`` on threads, in order, two items a worker in flight at most."""
@@ -124,7 +124,7 @@ def ordered(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def chunked(paths: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
+def cut_chunks(paths: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
     """Cut a stream into neighbours of ``size``; fewer at its end, or none when it pauses."""
     chunk: list[Item] = []
     for path in paths:

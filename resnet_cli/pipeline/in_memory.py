@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnet_cli.errors import SettingError
-from resnet_cli.images.files import reason
+from resnet_cli.images.files import describe_failure
 from resnet_cli.records import InMemory
 from resnet_cli.sources import Inputs, find_inputs
 
@@ -28,7 +28,7 @@ SEVERAL = 4  # dimensions of an array of images
 PLAIN = (1, 3, 4)  # channels of an array: grey, RGB, RGB and alpha
 
 
-def inputs_of(source: Source, bands: Sequence[int] | None) -> Inputs:
+def inputs_of_source(source: Source, bands: Sequence[int] | None) -> Inputs:
     """Turn what ``predict`` is given into inputs.
 
     Paths alone are listed at once. A list with images in memory is checked at once and taken as
@@ -49,26 +49,28 @@ def inputs_of(source: Source, bands: Sequence[int] | None) -> Inputs:
     is_one = isinstance(source, PATHS + CONTENTS) or not isinstance(source, Iterable)
     several: Any = [source] if is_one else source
     if not isinstance(several, Sequence):
-        return Inputs(named(iter(several), bands), None, 0)
+        return Inputs(name_images(iter(several), bands), None, 0)
     paths = [str(one) for one in several if isinstance(one, PATHS)]
     if len(paths) == len(several):
         return find_inputs(paths)
     for one in several:
-        check(one, bands)
-    return Inputs(named(several, bands), None if paths else len(several), 0)
+        check_image(one, bands)
+    return Inputs(name_images(several, bands), None if paths else len(several), 0)
 
 
-def named(source: Iterable[str | Path | Content], bands: Sequence[int] | None) -> Iterator[str]:
+def name_images(
+    source: Iterable[str | Path | Content], bands: Sequence[int] | None
+) -> Iterator[str]:
     """Yield the paths that are found, and the images in memory with names by their places."""
     for place, one in enumerate(source):
-        check(one, bands)
+        check_image(one, bands)
         if isinstance(one, str | Path):
             yield from find_inputs([str(one)]).paths
         else:
             yield in_memory(f"image-{place}", one)
 
 
-def check(one: object, bands: Sequence[int] | None) -> None:
+def check_image(one: object, bands: Sequence[int] | None) -> None:
     """Refuse what is no image.
 
     Raises:
@@ -99,7 +101,7 @@ def in_memory(name: str, content: Content) -> InMemory:
     try:
         content.load()
     except Exception as error:  # noqa: BLE001 - whatever Pillow raises, this image has no pixels
-        return InMemory(name, reason(error))
+        return InMemory(name, describe_failure(error))
     return InMemory(name, content)
 
 

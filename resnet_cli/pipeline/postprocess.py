@@ -8,7 +8,7 @@ from math import isfinite
 import torch
 
 from resnet_cli.errors import SettingError
-from resnet_cli.records import Batch, Distribution, Prediction, Score, decide
+from resnet_cli.records import Batch, Distribution, Prediction, Score, decide_label
 from resnet_cli.runtimes.torch_backend import Top
 
 Answer = tuple[tuple[Score, ...], Distribution | None, float | None, int | None]
@@ -57,7 +57,7 @@ class Answers:
                     forward_ms=forward_ms,
                     batch_size=size,
                     error=sample.error,
-                    decision=decide(scores, self.wanted.threshold),
+                    decision=decide_label(scores, self.wanted.threshold),
                     warning=sample.warning,
                     warm_up=batch.warm_up,
                     thumbnail=sample.thumbnail,
@@ -83,7 +83,7 @@ class Answers:
                     "or another checkpoint if that is no better"
                 )
             names = [self.class_names[index] for index in indices]
-            scores = tuple(map(Score, names, indices, map(significant, probs)))
+            scores = tuple(map(Score, names, indices, map(drop_float32_noise, probs)))
             yield scores, distribution, top.forward_ms / size, size
 
 
@@ -93,6 +93,6 @@ def in_class_order(top: Top) -> Distribution:
     return probs
 
 
-def significant(prob: float) -> float:
+def drop_float32_noise(prob: float) -> float:
     """Drop the digits that float32 never had, so that every format shows the same number."""
     return float(f"{prob:.8g}")

@@ -180,11 +180,11 @@ class Packer(pickle.Pickler):
     def reducer_override(self, thing: Any) -> Any:
         """Let NumPy, which knows how, take a tensor apart."""
         if isinstance(thing, Tensor):
-            return unpacked, (thing.permute(0, 2, 3, 1).numpy(), self.pinned)
+            return copy_out, (thing.permute(0, 2, 3, 1).numpy(), self.pinned)
         return NotImplemented
 
 
-def unpacked(pixels: NDArray[Any], pinned: bool) -> Tensor:
+def copy_out(pixels: NDArray[Any], pinned: bool) -> Tensor:
     """Copy pixels [N, H, W, C] out of the shared memory, whose next pixels may come.
 
     Returns:

@@ -33,7 +33,7 @@ CRASHES = frozenset({"SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGKIL
 
 
 @contextmanager
-def placed(
+def place_loader(
     load: Load[Loaded], *, device: torch.device, workers: int, size: int, total: int | None
 ) -> Iterator[Callable[[Sequence[str]], Loaded]]:
     """Load in processes where that is the faster.

@@ -13,14 +13,14 @@ from resnet_cli.results.files.disk import (
     OVERWRITE,
     RESUMABLE,
     is_resumable,
-    reserved,
+    naming_output,
+    reserve_place,
     room_for,
-    saying,
     way_past,
 )
 from resnet_cli.results.files.manifest import manifest_path
-from resnet_cli.results.grid import numbered
-from resnet_cli.results.options import Options, Write
+from resnet_cli.results.grid import numbered_page
+from resnet_cli.results.options import Write, WriterOptions
 
 __all__ = [
     "GRIDS",
@@ -28,60 +28,60 @@ __all__ = [
     "RESUMABLE",
     "WRITERS",
     "Dialect",
-    "Options",
     "Write",
+    "WriterOptions",
     "check_new",
     "check_outputs",
+    "naming_output",
     "open_writer",
-    "saying",
 ]
 
-Writer = Callable[[Path, Options], AbstractContextManager[Write]]
+Writer = Callable[[Path, WriterOptions], AbstractContextManager[Write]]
 
 
-def late(module: str, name: str) -> Writer:
+def late_writer(module: str, name: str) -> Writer:
     """A writer whose module, and the library behind it, is imported when it is used."""
 
-    def writer(path: Path, options: Options) -> AbstractContextManager[Write]:
+    def writer(path: Path, options: WriterOptions) -> AbstractContextManager[Write]:
         made: Writer = getattr(import_module(f"resnet_cli.results.{module}"), name)
         return made(path, options)
 
     return writer
 
 
-def appended(module: str, name: str) -> Writer:
+def appending_writer(module: str, name: str) -> Writer:
     """A writer that appends lines, and the function that says what they are."""
 
-    def writer(path: Path, options: Options) -> AbstractContextManager[Write]:
+    def writer(path: Path, options: WriterOptions) -> AbstractContextManager[Write]:
         from resnet_cli.results.files import append as lines
 
         header, line = getattr(import_module(f"resnet_cli.results.{module}"), name)(options)
-        return lines.appended(path, options, header, line)
+        return lines.append_lines(path, options, header, line)
 
     return writer
 
 
-def journalled(module: str, name: str) -> Writer:
+def journalling_writer(module: str, name: str) -> Writer:
     """A writer that collects rows, and the function that makes a file of them at the end."""
 
-    def writer(path: Path, options: Options) -> AbstractContextManager[Write]:
+    def writer(path: Path, options: WriterOptions) -> AbstractContextManager[Write]:
         from resnet_cli.results.files import journal
 
         finish: journal.Finish = getattr(import_module(f"resnet_cli.results.{module}"), name)
-        return journal.journalled(path, options, finish)
+        return journal.journal_rows(path, options, finish)
 
     return writer
 
 
 WRITERS: dict[str, Writer] = {
-    ".csv": appended("csv", "csv_lines"),
-    ".jsonl": appended("json", "jsonl_lines"),
-    ".json": journalled("json", "write_list"),
-    ".parquet": journalled("parquet", "write_table"),
-    ".html": late("html", "html_writer"),
-    ".png": late("grid", "image_writer"),
-    ".pdf": late("grid", "pdf_writer"),
-    ".svg": late("grid", "image_writer"),
+    ".csv": appending_writer("csv", "csv_lines"),
+    ".jsonl": appending_writer("json", "jsonl_lines"),
+    ".json": journalling_writer("json", "write_list"),
+    ".parquet": journalling_writer("parquet", "write_table"),
+    ".html": late_writer("html", "html_writer"),
+    ".png": late_writer("grid", "image_writer"),
+    ".pdf": late_writer("grid", "pdf_writer"),
+    ".svg": late_writer("grid", "image_writer"),
 }
 
 GRIDS = (".png", ".pdf", ".svg")
@@ -149,13 +149,13 @@ def in_the_way(path: Path) -> list[Path]:
         case ".json" | ".parquet":
             return [path.with_name(f"{path.name}.part.jsonl")]
         case suffix if suffix in GRIDS:
-            return [numbered(path, 1)]
+            return [numbered_page(path, 1)]
         case _:
             return []
 
 
 @contextmanager
-def open_writer(path: Path, options: Options) -> Iterator[Write]:
+def open_writer(path: Path, options: WriterOptions) -> Iterator[Write]:
     """Open the writer that the suffix of ``path`` names.
 
     A run that is stopped leaves whole rows. Of a prediction with more classes than
@@ -166,13 +166,13 @@ def open_writer(path: Path, options: Options) -> Iterator[Write]:
     """
     stack = ExitStack()
     room = room_for(path)
-    with saying(path, full=room):
+    with naming_output(path, full=room):
         if not is_resumable(path):
-            stack.enter_context(reserved(path, overwrite=options.overwrite))
+            stack.enter_context(reserve_place(path, overwrite=options.overwrite))
         write = stack.enter_context(WRITERS[path.suffix.lower()](path, options))
 
     def write_or_say(prediction: Prediction) -> None:
-        with saying(path, full=room):
+        with naming_output(path, full=room):
             write(prediction.best(options.topk))
 
     try:
@@ -181,5 +181,5 @@ def open_writer(path: Path, options: Options) -> Iterator[Write]:
         with suppress(OSError, OutputError):
             stack.close()
         raise
-    with saying(path, full=room):
+    with naming_output(path, full=room):
         stack.close()

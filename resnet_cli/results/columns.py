@@ -35,7 +35,7 @@ class DamageError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RowLayout:
     """Which columns a row has.
 
     Where a run decides and its file has no column for that, the decision stands in place of the
@@ -48,7 +48,7 @@ class Layout:
     @property
     def columns(self) -> dict[str, type]:
         """Columns of a table and the type of each, in order."""
-        first, *others = [ranked(rank) for rank in range(1, self.topk + 1)]
+        first, *others = [ranked_columns(rank) for rank in range(1, self.topk + 1)]
         scores = first | ({"decision": str} if self.decides else {})
         for columns in others:
             scores |= columns
@@ -60,18 +60,18 @@ class Layout:
         return prediction.label if self.decides else prediction.decision or prediction.label
 
 
-def ranked(rank: int) -> dict[str, type]:
+def ranked_columns(rank: int) -> dict[str, type]:
     """The columns of the best class, of the second …, and the type of each."""
-    end = suffix(rank)
+    end = rank_suffix(rank)
     return {f"label{end}": str, f"index{end}": int, f"prob{end}": float}
 
 
-def suffix(rank: int) -> str:
+def rank_suffix(rank: int) -> str:
     """What tells the columns of the second class from those of the first."""
     return "" if rank == 1 else f"_{rank}"
 
 
-def cells(prediction: Prediction, layout: Layout) -> list[Any]:
+def row_cells(prediction: Prediction, layout: RowLayout) -> list[Any]:
     """The values of ``layout.columns``, in order; None where there is none."""
     row: list[Any] = [str(prediction.path), prediction.status]
     row += (layout.label(prediction), prediction.index, prediction.prob)
@@ -79,17 +79,17 @@ def cells(prediction: Prediction, layout: Layout) -> list[Any]:
     for score in prediction.scores[1:]:
         row += (score.label, score.index, score.prob)
     row += (None, None, None) * (layout.topk - max(1, len(prediction.scores)))
-    row += times(prediction)
+    row += row_times(prediction)
     row += (prediction.batch_size, prediction.remark)
     return row
 
 
-def flat(prediction: Prediction, layout: Layout) -> Row:
+def flat_row(prediction: Prediction, layout: RowLayout) -> Row:
     """One value for each of ``layout.columns``, by name."""
-    return dict(zip(layout.columns, cells(prediction, layout), strict=True))
+    return dict(zip(layout.columns, row_cells(prediction, layout), strict=True))
 
 
-def nested(prediction: Prediction, layout: Layout) -> Row:
+def nested_row(prediction: Prediction, layout: RowLayout) -> Row:
     """The row as an object with a list of predictions, keys in the order of the table."""
     scores = [
         {"label": score.label, "index": score.index, "prob": score.prob}
@@ -102,22 +102,22 @@ def nested(prediction: Prediction, layout: Layout) -> Row:
         "status": prediction.status,
         "predictions": scores,
         **({"decision": prediction.decision} if layout.decides else {}),
-        **dict(zip(TIMES, times(prediction), strict=True)),
+        **dict(zip(TIMES, row_times(prediction), strict=True)),
         "batch_size": prediction.batch_size,
         "error": prediction.remark,
     }
 
 
-def times(prediction: Prediction) -> tuple[float | None, ...]:
+def row_times(prediction: Prediction) -> tuple[float | None, ...]:
     """The values of ``TIMES``."""
     return (
-        rounded(prediction.decode_ms),
-        rounded(prediction.preprocess_ms),
-        rounded(prediction.forward_ms),
+        round_milliseconds(prediction.decode_ms),
+        round_milliseconds(prediction.preprocess_ms),
+        round_milliseconds(prediction.forward_ms),
     )
 
 
-def rounded(milliseconds: float | None) -> float | None:
+def round_milliseconds(milliseconds: float | None) -> float | None:
     """To the microsecond, which is more than the clock tells."""
     return None if milliseconds is None else round(milliseconds, 3)
 
@@ -135,11 +135,11 @@ def from_flat(row: Row, text: Callable[[str], str] = str) -> Prediction:
         text: turns a cell of text into what it was before it was written.
     """
     scores: list[Score] = []
-    while row.get(f"prob{suffix(len(scores) + 1)}") is not None:
-        end = suffix(len(scores) + 1)
+    while row.get(f"prob{rank_suffix(len(scores) + 1)}") is not None:
+        end = rank_suffix(len(scores) + 1)
         label = text(row[f"label{end}"] or "")
         scores.append(Score(label, int(row[f"index{end}"]), float(row[f"prob{end}"])))
-    return whole(row, scores, text)
+    return join_row(row, scores, text)
 
 
 def from_nested(row: Any) -> Prediction:
@@ -148,10 +148,10 @@ def from_nested(row: Any) -> Prediction:
         Score(str(score["label"]), int(score["index"]), float(score["prob"]))
         for score in row["predictions"]
     ]
-    return whole(row, scores)
+    return join_row(row, scores)
 
 
-def whole(row: Row, scores: list[Score], text: Callable[[str], str] = str) -> Prediction:
+def join_row(row: Row, scores: list[Score], text: Callable[[str], str] = str) -> Prediction:
     """Join the parts of a prediction, which have to agree with its status.
 
     Args:
@@ -166,13 +166,13 @@ def whole(row: Row, scores: list[Score], text: Callable[[str], str] = str) -> Pr
     return Prediction(
         path=Path(row["path"]),
         scores=tuple(scores),
-        decode_ms=number(row, "decode_ms"),
-        preprocess_ms=number(row, "preprocess_ms"),
-        forward_ms=number(row, "forward_ms"),
+        decode_ms=read_number(row, "decode_ms"),
+        preprocess_ms=read_number(row, "preprocess_ms"),
+        forward_ms=read_number(row, "forward_ms"),
         batch_size=None if row.get("batch_size") is None else int(row["batch_size"]),
         error=text(row.get("error") or "") if failed else None,
         warning=None if failed else warning_in(row.get("error"), text),
-        decision=decision(row, scores, text),
+        decision=read_decision(row, scores, text),
     )
 
 
@@ -193,7 +193,7 @@ def is_error(status: object, *, classes: int) -> bool:
     return status == "error"
 
 
-def decision(row: Row, scores: list[Score], text: Callable[[str], str]) -> str | None:
+def read_decision(row: Row, scores: list[Score], text: Callable[[str], str]) -> str | None:
     """Read the decision of a row, which earlier versions wrote in place of the label."""
     if not scores:
         return None
@@ -202,7 +202,7 @@ def decision(row: Row, scores: list[Score], text: Callable[[str], str]) -> str |
     return UNCERTAIN if scores[0].label == UNCERTAIN else None
 
 
-def number(row: Row, name: str) -> float | None:
+def read_number(row: Row, name: str) -> float | None:
     """A number of a row, if it has one."""
     value = row.get(name)
     return None if value is None else float(value)
@@ -212,13 +212,13 @@ UNTIDY = re.compile(r"//|(?:^|/)\.(?:/|\Z)|(?<=[^/])/\Z|^\Z")
 """What ``Path`` would leave out of a path, or put into it."""
 
 
-def tidy(path: str) -> str:
+def tidy_path(path: str) -> str:
     """Spell a path as ``str(Path(path))`` does, which takes its time and mostly changes nothing."""
     return str(Path(path)) if os.sep != "/" or UNTIDY.search(path) else path
 
 
 @dataclass(slots=True)
-class Saved:
+class SavedRows:
     """The rows that a file holds; sixteen bytes a row in memory."""
 
     spelt_out: bool = False  # paths as Parquet spells them
@@ -248,13 +248,13 @@ class Saved:
         self.taken = array("q", bytes(8 * len(self.keys)))
         return self
 
-    def moved(self, size: int) -> "Saved":
+    def moved(self, size: int) -> "SavedRows":
         """The same rows in another file of so many bytes."""
         return replace(self, size=size, end=size)
 
     def key(self, path: str) -> int:
         """A number for a path: two of a million have the same with a chance of 1 to 10^7."""
-        path = tidy(path)
+        path = tidy_path(path)
         return hash(as_utf8(path) if self.spelt_out else path)
 
     def take(self, path: str) -> bool:

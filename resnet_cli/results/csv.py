@@ -12,12 +12,12 @@ from resnet_cli.results.columns import (
     Identities,
     Records,
     Row,
-    cells,
     from_flat,
     is_error,
+    row_cells,
 )
 from resnet_cli.results.dialect import Dialect, Table, dialect_of
-from resnet_cli.results.options import Options, Write
+from resnet_cli.results.options import Write, WriterOptions
 
 T = TypeVar("T")
 
@@ -30,18 +30,18 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet take a cell for a formula."""
 
 
-def csv_lines(options: Options) -> tuple[bytes, Callable[[Prediction], bytes]]:
+def csv_lines(options: WriterOptions) -> tuple[bytes, Callable[[Prediction], bytes]]:
     """The header of a file and what makes its lines; names that are no UTF-8 keep their bytes."""
-    lines = Lines(options)
+    lines = CsvLines(options)
     return (
         lines.header().encode(),
         lambda prediction: lines.row(prediction).encode("utf-8", "surrogateescape"),
     )
 
 
-def csv_rows(file: TextIO, options: Options) -> Write:
+def csv_rows(file: TextIO, options: WriterOptions) -> Write:
     """Write the header to an open file and return what writes a row."""
-    lines = Lines(options)
+    lines = CsvLines(options)
 
     def pass_on(line: str) -> None:
         file.write(line)
@@ -51,10 +51,10 @@ def csv_rows(file: TextIO, options: Options) -> Write:
     return lambda prediction: pass_on(lines.row(prediction))
 
 
-class Lines:
+class CsvLines:
     """Makes lines of results."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: WriterOptions) -> None:
         """Say which columns there are, and how they are spelt."""
         self.layout, self.dialect = options.layout, options.dialect
         self.table = Table(options.dialect)
@@ -65,8 +65,8 @@ class Lines:
 
     def row(self, prediction: Prediction) -> str:
         """One prediction."""
-        path, *others = cells(prediction, self.layout)
-        return self.table.line([disarmed(path, "./"), *map(disarmed, others)])
+        path, *others = row_cells(prediction, self.layout)
+        return self.table.line([disarm_cell(path, "./"), *map(disarm_cell, others)])
 
 
 def csv_text(rows: Iterable[Iterable[object]], dialect: Dialect) -> str:
@@ -74,27 +74,29 @@ def csv_text(rows: Iterable[Iterable[object]], dialect: Dialect) -> str:
     return dialect.mark + "".join(map(Table(dialect).line, rows))
 
 
-def harmless(row: Row) -> Row:
+def disarm_row(row: Row) -> Row:
     """Disarm what a spreadsheet would run: ``./`` before a path, ``'`` before other text."""
-    return {name: disarmed(value, "./" if name == "path" else "'") for name, value in row.items()}
+    return {
+        name: disarm_cell(value, "./" if name == "path" else "'") for name, value in row.items()
+    }
 
 
-def disarmed(value: object, shield: str = "'") -> object:
+def disarm_cell(value: object, shield: str = "'") -> object:
     """One cell, behind a shield where a spreadsheet would run it."""
     return shield + value if isinstance(value, str) and is_formula(value) else value
 
 
-def armed(text: str) -> str:
+def rearm_text(text: str) -> str:
     """What text was before it was made harmless."""
     return text[1:] if text.startswith("'") and is_formula(text[1:]) else text
 
 
 def is_formula(text: str) -> bool:
     """Whether a spreadsheet would take a cell for a formula; a plain number is none."""
-    return text.startswith(FORMULA) and not is_number(text)
+    return text.startswith(FORMULA) and not reads_as_number(text)
 
 
-def is_number(text: str) -> bool:
+def reads_as_number(text: str) -> bool:
     """Whether text reads as a number, such as the label -1."""
     return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII) is not None
 
@@ -105,7 +107,9 @@ def csv_records(file: BinaryIO) -> Records:
     Raises:
         DamageError: at the first row that is not whole.
     """
-    return whole_rows(file, lambda row: from_flat({k: v or None for k, v in row.items()}, armed))
+    return whole_csv_rows(
+        file, lambda row: from_flat({k: v or None for k, v in row.items()}, rearm_text)
+    )
 
 
 def csv_identities(file: BinaryIO) -> Identities:
@@ -114,16 +118,16 @@ def csv_identities(file: BinaryIO) -> Identities:
     Raises:
         DamageError: at the first row that is not whole.
     """
-    for (path, failed), end in whole_rows(file, identity):
+    for (path, failed), end in whole_csv_rows(file, csv_identity):
         yield path, failed, end
 
 
-def identity(row: dict[str, str]) -> tuple[str, bool]:
+def csv_identity(row: dict[str, str]) -> tuple[str, bool]:
     """Return the path of a row, and whether it is an error."""
     return row["path"], is_error(row["status"], classes=bool(row["prob"]))
 
 
-def whole_rows(file: BinaryIO, read: Callable[[dict[str, str]], T]) -> Iterator[tuple[T, int]]:
+def whole_csv_rows(file: BinaryIO, read: Callable[[dict[str, str]], T]) -> Iterator[tuple[T, int]]:
     """Yield what is read of each row of a CSV, and the place in bytes where the row ends.
 
     Raises:
@@ -135,7 +139,7 @@ def whole_rows(file: BinaryIO, read: Callable[[dict[str, str]], T]) -> Iterator[
         try:
             [cells] = csv.reader([text], delimiter=separator, strict=True)
             if not names:
-                names = complete(cells)
+                names = complete_columns(cells)
                 continue
             found = read(dict(zip(names, cells, strict=True)))
         except (ValueError, KeyError, TypeError, csv.Error) as error:
@@ -150,7 +154,7 @@ def csv_dialect(file: BinaryIO) -> Dialect:
     return dialect_of(header, REQUIRED)
 
 
-def complete(names: list[str]) -> list[str]:
+def complete_columns(names: list[str]) -> list[str]:
     """The names of the columns, if none is missing that a result has to have."""
     if missing := REQUIRED - set(names):
         raise ValueError(f"no column {', '.join(sorted(missing))}")

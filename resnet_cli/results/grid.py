@@ -18,14 +18,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL.Image import Image
 
-from resnet_cli.display.fonts import DOTS_PER_INCH, Style, fit, lettered
+from resnet_cli.display.fonts import DOTS_PER_INCH, Style, fit_text, with_letters
 from resnet_cli.errors import OutputError
 from resnet_cli.records import UNCERTAIN, Prediction
 from resnet_cli.results.files.disk import whole_file
 from resnet_cli.results.judge import Judge, Verdict
-from resnet_cli.results.options import Options, Write
+from resnet_cli.results.options import Write, WriterOptions
 from resnet_cli.results.vector import SETTINGS, pdf_document, save_svg
-from resnet_cli.text import cut_end, printable
+from resnet_cli.text import cut_end, escape_unprintable
 
 log = logging.getLogger("resnet_cli")
 
@@ -56,7 +56,7 @@ Tile = tuple[Prediction, Verdict]
 
 
 @contextmanager
-def image_writer(path: Path, options: Options) -> Iterator[Write]:
+def image_writer(path: Path, options: WriterOptions) -> Iterator[Write]:
     """Write a picture a page: ``grid.png``, or ``grid-1.png``, ``grid-2.png`` … of several."""
     pages = 0
 
@@ -66,8 +66,8 @@ def image_writer(path: Path, options: Options) -> Iterator[Write]:
         nonlocal pages
         pages += 1
         if pages == 2:
-            path.rename(numbered(path, 1))
-        with whole_file(path if pages == 1 else numbered(path, pages)) as file:
+            path.rename(numbered_page(path, 1))
+        with whole_file(path if pages == 1 else numbered_page(path, pages)) as file:
             if is_svg:
                 save_svg(figure, file, DOTS_PER_INCH)
             else:
@@ -75,21 +75,27 @@ def image_writer(path: Path, options: Options) -> Iterator[Write]:
 
     with pages_of(options, save) as write:
         yield write
-    tell(path, pages)
+    report_pages(path, pages)
 
 
-def tell(path: Path, pages: int) -> None:
+def report_pages(path: Path, pages: int) -> None:
     """Say what the pages are called, and which files look like more of them and are not."""
     if pages > 1:
-        log.info("%s has %d pages: %s to %s", path, pages, numbered(path, 1), numbered(path, pages))
-    others = (numbered(path, page) for page in count(pages + 1 if pages > 1 else 1))
+        log.info(
+            "%s has %d pages: %s to %s",
+            path,
+            pages,
+            numbered_page(path, 1),
+            numbered_page(path, pages),
+        )
+    others = (numbered_page(path, page) for page in count(pages + 1 if pages > 1 else 1))
     left = [*takewhile(Path.exists, others)]
     if left:
         log.warning("%s to %s are of an earlier run, no pages of this one", left[0], left[-1])
 
 
 @contextmanager
-def pdf_writer(path: Path, options: Options) -> Iterator[Write]:
+def pdf_writer(path: Path, options: WriterOptions) -> Iterator[Write]:
     """Write all pages to one document."""
     with whole_file(path) as file, pdf_document(file) as document:
         save = partial(document.add, dots_per_inch=DOTS_PER_INCH)
@@ -99,7 +105,7 @@ def pdf_writer(path: Path, options: Options) -> Iterator[Write]:
 
 @contextmanager
 def pages_of(
-    options: Options,
+    options: WriterOptions,
     save: Show,
     *,
     new_figure: Callable[..., Figure] = Figure,
@@ -138,7 +144,7 @@ def pages_of(
         flush()
 
 
-def page_size(options: Options, tiles: int, *, alone: bool) -> tuple[float, float]:
+def page_size(options: WriterOptions, tiles: int, *, alone: bool) -> tuple[float, float]:
     """Width and height in inches; the last page ends below its last row, a single one beside it."""
     rows = min(options.grid_rows, -(-tiles // options.grid_columns))
     columns = (
@@ -148,7 +154,7 @@ def page_size(options: Options, tiles: int, *, alone: bool) -> tuple[float, floa
     return width, rows * (TILE + TEXT + MARGIN) + MARGIN + FOOT
 
 
-def draw_page(figure: Figure, tiles: list[Tile], options: Options, page: int) -> None:
+def draw_page(figure: Figure, tiles: list[Tile], options: WriterOptions, page: int) -> None:
     """Draw one page; a row that is not full keeps its tiles at the same size."""
     width, height = figure.get_size_inches()
     for number, (prediction, verdict) in enumerate(tiles):
@@ -162,13 +168,13 @@ def draw_page(figure: Figure, tiles: list[Tile], options: Options, page: int) ->
             options,
         )
     first = (page - 1) * options.grid_rows * options.grid_columns
-    lines = (options.caption, f"page {page}  ·  {census(tiles, first)}")
-    for line, base in zip(map(printable, lines), CAPTION_BASES, strict=True):
-        words = fit(partial(cut_end, line), len(line), CAPTION_STYLE, width - 2 * MARGIN)
-        figure.text(MARGIN / width, base / height, words, **lettered(words, CAPTION_STYLE))
+    lines = (options.caption, f"page {page}  ·  {count_page(tiles, first)}")
+    for line, base in zip(map(escape_unprintable, lines), CAPTION_BASES, strict=True):
+        words = fit_text(partial(cut_end, line), len(line), CAPTION_STYLE, width - 2 * MARGIN)
+        figure.text(MARGIN / width, base / height, words, **with_letters(words, CAPTION_STYLE))
 
 
-def census(tiles: list[Tile], first: int) -> str:
+def count_page(tiles: list[Tile], first: int) -> str:
     """Which pictures are on a page, and how many of them are right or could not be read."""
     last = first + len(tiles)
     images = f"image {last:,}" if len(tiles) == 1 else f"images {first + 1:,} to {last:,}"
@@ -183,34 +189,38 @@ def census(tiles: list[Tile], first: int) -> str:
     )
 
 
-def draw_tile(axes: Axes, prediction: Prediction, verdict: Verdict, options: Options) -> None:
+def draw_tile(axes: Axes, prediction: Prediction, verdict: Verdict, options: WriterOptions) -> None:
     """Draw one picture, or the reason why there is none, with its label and name below."""
     axes.set(xticks=[], yticks=[], facecolor=EMPTY)
     axes.spines[:].set_visible(False)
     if prediction.thumbnail is not None:
         draw_thumbnail(axes, prediction.thumbnail)
     if prediction.error is not None:
-        reason = printable(prediction.error)
+        reason = escape_unprintable(prediction.error)
         lines = "\n".join(wrap(reason, ERROR_WIDTH, max_lines=ERROR_LINES, placeholder=" …"))
-        axes.text(0.5, 0.5, lines, **lettered(lines, ERROR_STYLE))
-        below(axes, "ERROR", LABEL_BASE, LABEL_STYLE | {"color": WRONG})
+        axes.text(0.5, 0.5, lines, **with_letters(lines, ERROR_STYLE))
+        write_below(axes, "ERROR", LABEL_BASE, LABEL_STYLE | {"color": WRONG})
     else:
         draw_label(axes, prediction, verdict)
-    actually = f"actually {printable(verdict.truth or '')}" if verdict.right is False else ""
+    actually = (
+        f"actually {escape_unprintable(verdict.truth or '')}" if verdict.right is False else ""
+    )
     truth = f"{cut_end(actually, TRUTH_LETTERS)}  ·  " if actually else ""
     name = partial(options.name, prediction.path)
-    longest = len(printable(str(prediction.path)))
-    below(axes, fit(lambda n: truth + name(n), longest, NAME_STYLE, TILE), NAME_BASE, NAME_STYLE)
+    longest = len(escape_unprintable(str(prediction.path)))
+    write_below(
+        axes, fit_text(lambda n: truth + name(n), longest, NAME_STYLE, TILE), NAME_BASE, NAME_STYLE
+    )
 
 
 def draw_label(axes: Axes, prediction: Prediction, verdict: Verdict) -> None:
     """Write label and probability below a picture; where the truth is known, frame it."""
     mark, colour = MARKS[verdict.right]
-    label = printable(prediction.label or "")
+    label = escape_unprintable(prediction.label or "")
     start, end = (f"{mark}{UNCERTAIN} (", ")") if verdict.uncertain else (mark, "")
     end += f"  {prediction.prob:.3f}"
-    words = fit(lambda n: start + cut_end(label, n) + end, len(label), LABEL_STYLE, TILE)
-    below(axes, words, LABEL_BASE, LABEL_STYLE | {"color": colour})
+    words = fit_text(lambda n: start + cut_end(label, n) + end, len(label), LABEL_STYLE, TILE)
+    write_below(axes, words, LABEL_BASE, LABEL_STYLE | {"color": colour})
     if verdict.right is not None:
         frame = Rectangle(
             (0, 0), 1, 1, fill=False, edgecolor=colour, linewidth=FRAME, transform=axes.transAxes
@@ -227,7 +237,7 @@ def draw_thumbnail(axes: Axes, thumbnail: Image) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1))
 
 
-def below(axes: Axes, words: str, base: float, style: Style) -> None:
+def write_below(axes: Axes, words: str, base: float, style: Style) -> None:
     """Write a line so many points below a tile."""
     axes.annotate(
         words,
@@ -235,11 +245,11 @@ def below(axes: Axes, words: str, base: float, style: Style) -> None:
         (0, base),
         xycoords="axes fraction",
         textcoords="offset points",
-        **lettered(words, style),
+        **with_letters(words, style),
     )
 
 
-def numbered(path: Path, page: int) -> Path:
+def numbered_page(path: Path, page: int) -> Path:
     """Where one page of several goes: ``grid-2.png`` for ``grid.png``."""
     return path.with_name(f"{path.stem}-{page}{path.suffix}")
 
@@ -259,7 +269,7 @@ def check_display() -> None:
 
 
 @contextmanager
-def window_writer(options: Options) -> Iterator[Write]:
+def window_writer(options: WriterOptions) -> Iterator[Write]:
     """Show each page in a window; closing it lets the run go on."""
     from matplotlib import pyplot
 

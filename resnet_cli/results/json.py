@@ -9,29 +9,29 @@ from resnet_cli.records import Prediction
 from resnet_cli.results.columns import (
     DamageError,
     Identities,
-    Layout,
     Records,
     Row,
+    RowLayout,
     from_nested,
     is_error,
-    nested,
+    nested_row,
 )
-from resnet_cli.results.options import Options, Write
+from resnet_cli.results.options import Write, WriterOptions
 
 T = TypeVar("T")
 
 
-def jsonl_rows(file: TextIO, options: Options) -> Write:
+def jsonl_rows(file: TextIO, options: WriterOptions) -> Write:
     """Return what writes an object a line to an open file."""
 
     def write(prediction: Prediction) -> None:
-        file.write(encoded(prediction, options.layout) + "\n")
+        file.write(encode_row(prediction, options.layout) + "\n")
         file.flush()
 
     return write
 
 
-def write_list(rows: BinaryIO, file: BinaryIO, _: Options) -> None:
+def write_list(rows: BinaryIO, file: BinaryIO, _: WriterOptions) -> None:
     """Write lines of JSON as one list."""
     separator = b"[\n"
     for line in rows:
@@ -40,23 +40,23 @@ def write_list(rows: BinaryIO, file: BinaryIO, _: Options) -> None:
     file.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
 
 
-def jsonl_lines(options: Options) -> tuple[bytes, Callable[[Prediction], bytes]]:
+def jsonl_lines(options: WriterOptions) -> tuple[bytes, Callable[[Prediction], bytes]]:
     """The header of a file, which is none, and what makes its lines."""
     return b"", partial(json_line, layout=options.layout)
 
 
-def json_line(prediction: Prediction, layout: Layout) -> bytes:
+def json_line(prediction: Prediction, layout: RowLayout) -> bytes:
     r"""One prediction as a line.
 
     A name that is no UTF-8 reaches the file as \udcxx, which is how JSON writes such a character:
     what reads it back gets the path that opens.
     """
-    return (encoded(prediction, layout) + "\n").encode("utf-8", "backslashreplace")
+    return (encode_row(prediction, layout) + "\n").encode("utf-8", "backslashreplace")
 
 
-def encoded(prediction: Prediction, layout: Layout) -> str:
+def encode_row(prediction: Prediction, layout: RowLayout) -> str:
     """One prediction as JSON."""
-    return json.dumps(nested(prediction, layout), ensure_ascii=False)
+    return json.dumps(nested_row(prediction, layout), ensure_ascii=False)
 
 
 def jsonl_records(file: BinaryIO) -> Records:
@@ -65,7 +65,7 @@ def jsonl_records(file: BinaryIO) -> Records:
     Raises:
         DamageError: at the first row that is not whole.
     """
-    return whole_rows(file, from_nested)
+    return whole_json_rows(file, from_nested)
 
 
 def jsonl_identities(file: BinaryIO) -> Identities:
@@ -74,16 +74,16 @@ def jsonl_identities(file: BinaryIO) -> Identities:
     Raises:
         DamageError: at the first row that is not whole.
     """
-    for (path, failed), end in whole_rows(file, identity):
+    for (path, failed), end in whole_json_rows(file, json_identity):
         yield path, failed, end
 
 
-def identity(row: Row) -> tuple[str, bool]:
+def json_identity(row: Row) -> tuple[str, bool]:
     """Return the path of a row, and whether it is an error."""
     return row["path"], is_error(row["status"], classes=len(row["predictions"]))
 
 
-def whole_rows(file: BinaryIO, read: Callable[[Row], T]) -> Iterator[tuple[T, int]]:
+def whole_json_rows(file: BinaryIO, read: Callable[[Row], T]) -> Iterator[tuple[T, int]]:
     """Yield what is read of each line, and the place in bytes where the line ends.
 
     Raises:
@@ -110,4 +110,4 @@ def json_records(file: BinaryIO) -> Records:
 def json_identities(file: BinaryIO) -> Identities:
     """Yield which items have rows in one list."""
     for row in json.load(file):
-        yield *identity(row), 0
+        yield *json_identity(row), 0

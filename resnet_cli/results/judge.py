@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resnet_cli.records import Prediction
-from resnet_cli.results.options import Options
+from resnet_cli.results.options import WriterOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Judge:
     """Of the classes, by index; it grows where they are not known beforehand."""
 
     @classmethod
-    def of(cls, options: Options) -> "Judge":
+    def of(cls, options: WriterOptions) -> "Judge":
         """One that knows what the writer is told."""
         return cls(options.truth, dict(enumerate(options.record().get("classes", ()))))
 

@@ -7,26 +7,26 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from resnet_cli.results.columns import Identities, Records, Row, as_utf8, flat, from_flat
+from resnet_cli.results.columns import Identities, Records, Row, as_utf8, flat_row, from_flat
 from resnet_cli.results.json import jsonl_records
-from resnet_cli.results.options import Options
+from resnet_cli.results.options import WriterOptions
 
 ROW_GROUP = 10_000  # rows in memory at a time
 
 ARROW_TYPES = {str: pa.string(), int: pa.int32(), float: pa.float64()}
 
 
-def write_table(rows: BinaryIO, file: BinaryIO, options: Options) -> None:
+def write_table(rows: BinaryIO, file: BinaryIO, options: WriterOptions) -> None:
     """Write lines of JSON as a table, a group of rows at a time."""
     layout = options.layout
     schema = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in layout.columns.items()])
-    remaining = (spelt(flat(prediction, layout)) for prediction, _ in jsonl_records(rows))
+    remaining = (spell_row(flat_row(prediction, layout)) for prediction, _ in jsonl_records(rows))
     with pq.ParquetWriter(file, schema) as table:
-        for group in groups(remaining):
+        for group in row_groups(remaining):
             table.write_table(pa.Table.from_pylist(group, schema))
 
 
-def groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
+def row_groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
     """Cut rows into groups, of which there is one at least."""
     group = list(islice(rows, ROW_GROUP))
     yield group
@@ -34,7 +34,7 @@ def groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield group
 
 
-def spelt(row: Row) -> Row:
+def spell_row(row: Row) -> Row:
     """The row in text that Parquet can hold."""
     return {
         name: as_utf8(value) if isinstance(value, str) else value for name, value in row.items()

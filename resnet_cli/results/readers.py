@@ -11,7 +11,7 @@ from resnet_cli.results.csv import csv_identities, csv_records
 from resnet_cli.results.json import json_identities, json_records, jsonl_identities, jsonl_records
 
 
-def read_rows(path: Path) -> Iterator[Prediction]:
+def read_results(path: Path) -> Iterator[Prediction]:
     """Read a file of results as a stream, in its order.
 
     What a file does not hold is left out: ``warm_up``, thumbnails.
@@ -36,14 +36,14 @@ def read_rows(path: Path) -> Iterator[Prediction]:
             ) from error
 
 
-def parquet_records(file: BinaryIO) -> Records:
+def late_parquet_records(file: BinaryIO) -> Records:
     """Yield the rows of a Parquet file; the library behind it is imported when it is used."""
     from resnet_cli.results import parquet
 
     return parquet.parquet_records(file)
 
 
-def parquet_identities(file: BinaryIO) -> Identities:
+def late_parquet_identities(file: BinaryIO) -> Identities:
     """Yield which items have rows in a Parquet file."""
     from resnet_cli.results import parquet
 
@@ -54,13 +54,13 @@ READERS: dict[str, Callable[[BinaryIO], Records]] = {
     ".csv": csv_records,
     ".jsonl": jsonl_records,
     ".json": json_records,
-    ".parquet": parquet_records,
+    ".parquet": late_parquet_records,
 }
 
 IDENTITIES: dict[str, Callable[[BinaryIO], Identities]] = {
     ".csv": csv_identities,
     ".jsonl": jsonl_identities,
     ".json": json_identities,
-    ".parquet": parquet_identities,
+    ".parquet": late_parquet_identities,
 }
 """What a run that resumes has to know of each row, which is read in a fraction of the time."""

@@ -8,14 +8,14 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from string import ascii_letters, digits
 
-from resnet_cli.text import cut_end, cut_middle, cut_start, printable
+from resnet_cli.text import cut_end, cut_middle, cut_start, escape_unprintable
 
 GAP = "…"
 
 
 def end_of_path(path: Path, most: int) -> str:
     """Show as much of the end of a path as there is room for, where other paths are unknown."""
-    return cut_start(printable(str(path)), most)
+    return cut_start(escape_unprintable(str(path)), most)
 
 
 def names_for(paths: Iterable[str]) -> Callable[[Path, int], str]:
@@ -32,14 +32,14 @@ class ShortNames:
 
     def __call__(self, path: Path, most: int) -> str:
         """Return the name of one image in at most ``most`` characters, 2 or more."""
-        return shortened(self.whole(str(path)), most, *self.ends)
+        return shorten_to(self.whole(str(path)), most, *self.ends)
 
     def whole(self, path: str) -> str:
         """Return the name of one image, however long."""
         parts = PurePath(path).parts[-self.depth :]
         said = [GAP if len(parts) - n in self.shared else part for n, part in enumerate(parts)]
         kept = (part for n, part in enumerate(said) if not part == GAP == said[n - 1])
-        return printable(str(PurePath(*kept)))
+        return escape_unprintable(str(PurePath(*kept)))
 
     @cached_property
     def depth(self) -> int:
@@ -64,8 +64,8 @@ class ShortNames:
         names = {self.whole(path) for path in self.paths}
         if len(names) < 2:
             return 0, 0
-        before = words_of(common_start(names))
-        after = words_of(common_start({name[::-1] for name in names}))
+        before = whole_words(common_start(names))
+        after = whole_words(common_start({name[::-1] for name in names}))
         return before, min(after, min(map(len, names)) - before)
 
 
@@ -76,12 +76,12 @@ def common_start(names: set[str]) -> str:
     return first[: next((place for place, (a, b) in pairs if a != b), len(first))]
 
 
-def words_of(start: str) -> int:
+def whole_words(start: str) -> int:
     """Count the characters of a common start, without a word or number that is cut in two."""
     return len(start.rstrip(ascii_letters + digits))
 
 
-def shortened(name: str, most: int, before: int, after: int) -> str:
+def shorten_to(name: str, most: int, before: int, after: int) -> str:
     """Shorten a name; what all names begin and end with goes first.
 
     Args:

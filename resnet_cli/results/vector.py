@@ -63,7 +63,7 @@ class Pdf(PdfFile):
             "ColorSpace": Name("DeviceRGB"), "BitsPerComponent": 8, "Filter": Name("DCTDecode"),
         }  # fmt: skip
         with rc_context({"pdf.compression": 0}):  # it is compressed already
-            self.outputStream(reference, jpeg(Image.fromarray(pixels[::-1])), extra=facts)
+            self.outputStream(reference, encode_jpeg(Image.fromarray(pixels[::-1])), extra=facts)
 
     def writeObject(self, object: Reference, contents: Any) -> None:  # noqa: N802
         """Write an object; that which lists all images lists ours too."""
@@ -94,10 +94,10 @@ def save_svg(figure: Figure, file: IO[bytes], dots_per_inch: float) -> None:
 def as_jpeg(png: re.Match[bytes]) -> bytes:
     """Turn the address that holds a PNG into one that holds a JPEG."""
     with Image.open(BytesIO(b64decode(png[1]))) as image:
-        return b"data:image/jpeg;base64," + b64encode(jpeg(image))
+        return b"data:image/jpeg;base64," + b64encode(encode_jpeg(image))
 
 
-def jpeg(image: Image.Image) -> bytes:
+def encode_jpeg(image: Image.Image) -> bytes:
     """Encode an image; matplotlib's have an alpha channel that says nothing."""
     file = BytesIO()
     image.convert("RGB").save(file, "JPEG", quality=QUALITY)

@@ -72,7 +72,7 @@ class Record:
     status: str = "running"  # then done, or stopped
     begun: float = field(default_factory=perf_counter)
     ended: float | None = None  # when all pictures were done
-    started: str = field(default_factory=lambda: now())
+    started: str = field(default_factory=lambda: current_time())
 
     def __call__(self) -> dict[str, Any]:
         """The record as it is at this moment."""
@@ -81,7 +81,7 @@ class Record:
             "command": shlex.join(["resnet-cli", *sys.argv[1:]]),
             "folder": str(Path.cwd()),
             "started": self.started,
-            "finished": None if self.status == "running" else now(),
+            "finished": None if self.status == "running" else current_time(),
             "inputs": self.inputs.record(),
             **self.settled,
             **self.tally.record(self.seconds),
@@ -119,6 +119,6 @@ class Record:
         }
 
 
-def now() -> str:
+def current_time() -> str:
     """The time of day, to the second, with its zone."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from resnet_cli.results.columns import Saved
+from resnet_cli.results.columns import SavedRows
 from resnet_cli.sources import Inputs
 from resnet_cli.sources.lists import PAUSE
 
@@ -12,7 +12,7 @@ from resnet_cli.sources.lists import PAUSE
 class Plan:
     """Which pictures are left, and which of several files want each of them."""
 
-    def __init__(self, saved: Sequence[Saved]) -> None:
+    def __init__(self, saved: Sequence[SavedRows]) -> None:
         """Say what each file holds."""
         self.saved = saved
         self.wanted: deque[tuple[bool, ...]] = deque()  # of the pictures on their way

@@ -14,7 +14,7 @@ LONG_ENOUGH = 2.0  # seconds, for that to be told from what it takes to begin an
 
 
 @dataclass(slots=True)
-class Means:
+class StageMeans:
     """Mean milliseconds of the stages over some images."""
 
     images: int = 0
@@ -39,8 +39,8 @@ class Tally:
     on_cpu: bool  # the network runs on the workers' own cores
     errors: int = 0
     warnings: int = 0  # images that were read, and something is odd about them
-    everything: Means = field(default_factory=Means)
-    settled: Means = field(default_factory=Means)  # each worker's first pass left out
+    everything: StageMeans = field(default_factory=StageMeans)
+    settled: StageMeans = field(default_factory=StageMeans)  # each worker's first pass left out
 
     def add(self, prediction: Prediction) -> None:
         """Count one row."""

@@ -8,7 +8,7 @@ import torch
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ImageError
-from resnet_cli.runtimes.torch_backend import probabilities
+from resnet_cli.runtimes.torch_backend import to_probabilities
 from resnet_cli.sources import Inputs
 
 
@@ -21,7 +21,7 @@ class Verification:
     flips: tuple[Path, ...]  # images whose best class differs
 
 
-def verify(classifier: Classifier, paths: Sequence[str]) -> Verification:
+def verify_classifier(classifier: Classifier, paths: Sequence[str]) -> Verification:
     """Compare images against plain fp32 on the CPU: Pillow, torchvision's network, one by one.
 
     Images that cannot be read are left out.
@@ -40,7 +40,7 @@ def verify(classifier: Classifier, paths: Sequence[str]) -> Verification:
             continue
         with torch.inference_mode():
             logits = network(preprocess.normalise(pixels))
-            plain = probabilities(logits, classifier.checkpoint.activation)[0].tolist()
+            plain = to_probabilities(logits, classifier.checkpoint.activation)[0].tolist()
         count += 1
         largest = max(largest, *(abs(plain[score.index] - score.prob) for score in row.scores))
         if plain[row.scores[0].index] < max(plain):

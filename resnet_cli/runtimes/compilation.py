@@ -32,7 +32,7 @@ Once the thread that compiled first has ended, torch 2.11 crashes as the next on
 """
 
 
-def whole(network: nn.Module, device: str) -> Callable[[Tensor], Tensor]:
+def compile_whole(network: nn.Module, device: str) -> Callable[[Tensor], Tensor]:
     """A network that ``torch.compile`` takes as a whole, for a type of device."""
     run: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False, **HOW.get(device, {}))
     return run

@@ -15,14 +15,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from resnet_cli.runtimes.winograd import FusedConv, Traced, WinogradConv, can_trace, suits
+from resnet_cli.runtimes.winograd import FusedConv, Traced, WinogradConv, can_trace, suits_winograd
 
 BLOCKS = (BasicBlock, Bottleneck)
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
-def fold(network: ResNet, device: torch.device, dtype: torch.dtype) -> ResNet:
+def fold_batch_norms(network: ResNet, device: torch.device, dtype: torch.dtype) -> ResNet:
     """Fold each batch norm into the convolution before it, in place.
 
     The weights leave the memory map of the checkpoint's file on the way, so that the file may
@@ -62,7 +62,7 @@ class FusedBlock(nn.Module):
         convs = [module for name, module in block.named_children() if name.startswith("conv")]
         self.convs = nn.ModuleList(
             WinogradConv(conv, compiled=compiled)
-            if suits(conv, compiled=compiled)
+            if suits_winograd(conv, compiled=compiled)
             else FusedConv(conv, relu=True)
             for conv in convs
         )
@@ -90,7 +90,7 @@ class CompiledPool(nn.Module):
         return self.run(images)
 
 
-def fuse(network: ResNet, *, compiled: bool = False) -> ResNet:
+def fuse_network(network: ResNet, *, compiled: bool = False) -> ResNet:
     """Fuse what stands behind each convolution of a folded network into it, in place.
 
     Args:
@@ -117,10 +117,12 @@ def compiles_in_parts(network: ResNet) -> bool:
 
 def is_fusable(network: ResNet) -> bool:
     """Whether a network is as torchvision builds it, and this torch has what it takes."""
-    return fusable(network.conv1.weight.dtype) and all(map(is_plain, network.modules()))
+    return has_fused_operators(network.conv1.weight.dtype) and all(
+        map(is_torchvision_part, network.modules())
+    )
 
 
-def is_plain(module: nn.Module) -> bool:
+def is_torchvision_part(module: nn.Module) -> bool:
     """Whether a part is as torchvision builds it, so far as it matters to fusing."""
     if isinstance(module, BLOCKS):
         return type(module) in BLOCKS and type(module.relu) is nn.ReLU
@@ -130,7 +132,7 @@ def is_plain(module: nn.Module) -> bool:
 
 
 @cache
-def fusable(dtype: torch.dtype) -> bool:
+def has_fused_operators(dtype: torch.dtype) -> bool:
     """Whether this torch has the fused operators, and they compute what they stand for."""
     conv = nn.utils.skip_init(nn.Conv2d, 8, 8, 3, padding=1)
     for weights in conv.parameters():

@@ -13,8 +13,8 @@ from torchvision.models import ResNet
 from resnet_cli.errors import DeviceError, describe
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.runtimes import PRECISIONS
-from resnet_cli.runtimes.compilation import Compiled, whole
-from resnet_cli.runtimes.fusion import compiles_in_parts, fold, fuse
+from resnet_cli.runtimes.compilation import Compiled, compile_whole
+from resnet_cli.runtimes.fusion import compiles_in_parts, fold_batch_norms, fuse_network
 
 log = logging.getLogger("resnet_cli")
 
@@ -61,15 +61,15 @@ class Backend:
         self.activation = activation
         self.limit: int | None = None
         self.dtype = PRECISIONS[precision]
-        ready = fold(network, device, self.dtype)
+        ready = fold_batch_norms(network, device, self.dtype)
         on_cpu = device.type == "cpu"
         in_parts = compiled and on_cpu and compiles_in_parts(ready)
         if on_cpu and (in_parts or not compiled):
-            ready = fuse(ready, compiled=in_parts)
+            ready = fuse_network(ready, compiled=in_parts)
         run = FromPixels(preprocess.normalisation().to(device), ready, self.dtype)
         self.network: Callable[[Tensor], Tensor] = run
         if compiled:
-            self.network = Compiled(run if in_parts else whole(run, device.type))
+            self.network = Compiled(run if in_parts else compile_whole(run, device.type))
         if device.type == "cuda":  # cuda only
             # TF32 keeps 10 bits of mantissa: fp32 must mean fp32
             torch.backends.cudnn.allow_tf32 = False
@@ -126,7 +126,7 @@ class Backend:
     @torch.inference_mode()
     def top(self, pixels: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Probabilities and indices [N, k] of the best classes, computed on the device."""
-        best = probabilities(self.network(pixels), self.activation).topk(k)
+        best = to_probabilities(self.network(pixels), self.activation).topk(k)
         return best.values, best.indices
 
 
@@ -147,7 +147,7 @@ class CudaBackend(Backend):  # cuda only
         on_device.record_stream(compute)
         begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begun.record(compute)
-        packed = pack(*self.top(on_device, k))
+        packed = pack_top(*self.top(on_device, k))
         ended.record(compute)
         on_host = packed.to("cpu", non_blocking=True)
         arrived = torch.cuda.Event()
@@ -155,7 +155,7 @@ class CudaBackend(Backend):  # cuda only
 
         def wait() -> Top:
             arrived.synchronize()
-            return Top(*unpack(on_host), begun.elapsed_time(ended))
+            return Top(*unpack_top(on_host), begun.elapsed_time(ended))
 
         return wait
 
@@ -176,12 +176,12 @@ class FromPixels(nn.Module):
         return logits.float()
 
 
-def pack(probs: Tensor, indices: Tensor) -> Tensor:
+def pack_top(probs: Tensor, indices: Tensor) -> Tensor:
     """Put float32 [N, k] and int64 [N, k] into int32 [2, N, k], one transfer for both."""
     return torch.stack([probs.view(torch.int32), indices.to(torch.int32)])
 
 
-def unpack(packed: Tensor) -> tuple[Tensor, Tensor]:
+def unpack_top(packed: Tensor) -> tuple[Tensor, Tensor]:
     """Take apart what ``pack`` put together."""
     return packed[0].view(torch.float32), packed[1].long()
 
@@ -193,7 +193,7 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 """What makes probabilities of logits [N, C]."""
 
 
-def probabilities(logits: Tensor, activation: str) -> Tensor:
+def to_probabilities(logits: Tensor, activation: str) -> Tensor:
     """Turn logits [N, C] into probabilities.
 
     A single output is a sigmoid, the probability of index 1: it becomes two columns.

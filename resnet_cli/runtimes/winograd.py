@@ -78,7 +78,7 @@ def filter_transform() -> Tensor:
 Formula = Callable[..., list[Tensor]]
 
 
-def written(formula: Formula, parts: Sequence[Tensor], dim: int, count: int) -> Tensor:
+def write_formula(formula: Formula, parts: Sequence[Tensor], dim: int, count: int) -> Tensor:
     """Lay the ``count`` results of a formula along a new dimension, each written where it goes."""
     shape = list(parts[0].shape)
     together = parts[0].new_empty([*shape[:dim], count, *shape[dim:]])
@@ -86,7 +86,7 @@ def written(formula: Formula, parts: Sequence[Tensor], dim: int, count: int) -> 
     return together
 
 
-def stacked(formula: Formula, parts: Sequence[Tensor], dim: int, _: int) -> Tensor:
+def stack_formula(formula: Formula, parts: Sequence[Tensor], dim: int, _: int) -> Tensor:
     """Do what ``written`` does, as a compiler understands it: in one loop over all of it."""
     return torch.stack(formula(parts), dim)
 
@@ -94,13 +94,13 @@ def stacked(formula: Formula, parts: Sequence[Tensor], dim: int, _: int) -> Tens
 Lay = Callable[[Formula, Sequence[Tensor], int, int], Tensor]
 
 
-def spread(images: Tensor, lay: Lay = written) -> Tensor:
+def spread_tiles(images: Tensor, lay: Lay = write_formula) -> Tensor:
     """Turn images [N, C, H, W] into values [1, 36 C, tiles, 1], both channels-last.
 
     All sums are in fp32, whatever the precision of the images and values.
     """
     count, channels, height, width = images.shape
-    rows, columns = tiles(height), tiles(width)
+    rows, columns = count_tiles(height), count_tiles(width)
     below, right = (RESULTS * number + 1 for number in (rows, columns))
     pixels = images.permute(0, 2, 3, 1).float()
     pixels = nn.functional.pad(pixels, (0, 0, 1, right - width, 1, below - height))
@@ -112,12 +112,12 @@ def spread(images: Tensor, lay: Lay = written) -> Tensor:
     return values.permute(0, 3, 1, 2)
 
 
-def gather(
+def gather_tiles(
     products: Tensor,
     bias: Tensor | None,
     shortcut: Tensor | None,
     shape: torch.Size,
-    lay: Lay = written,
+    lay: Lay = write_formula,
 ) -> Tensor:
     """Turn products [1, 36 K, tiles, 1] into images [N, K, H, W], channels-last.
 
@@ -131,7 +131,7 @@ def gather(
         lay: how results are laid side by side.
     """
     count, _, height, width = shape
-    rows, columns = tiles(height), tiles(width)
+    rows, columns = count_tiles(height), count_tiles(width)
     values = products.permute(0, 2, 3, 1).view(count, rows, columns, POINTS, POINTS, -1).float()
     values = lay(output_transform, values.unbind(3), 2, RESULTS)
     values = lay(output_transform, values.unbind(4), 4, RESULTS)
@@ -144,7 +144,7 @@ def gather(
     return images.relu().to(products.dtype)
 
 
-def tiles(pixels: int) -> int:
+def count_tiles(pixels: int) -> int:
     """Tiles along so many pixels, the last one perhaps half used."""
     return -(-pixels // RESULTS)
 
@@ -161,8 +161,8 @@ FEWEST_CHANNELS = 128
 
 FEWEST_VALUES = 8192  # tiles times channels, uncompiled: fewer do not pay for the larger weights
 
-COMPILED_SPREAD = Traced(partial(spread, lay=stacked))
-COMPILED_GATHER = Traced(partial(gather, lay=stacked))
+COMPILED_SPREAD = Traced(partial(spread_tiles, lay=stack_formula))
+COMPILED_GATHER = Traced(partial(gather_tiles, lay=stack_formula))
 
 PREPARING = Lock()  # workers share a network
 
@@ -188,8 +188,8 @@ class WinogradConv(nn.Module):
         self.bias = self.direct.bias
         self.compiled = compiled
         self.in_full = conv.weight.dtype == torch.float32
-        self.spread = COMPILED_SPREAD if compiled else spread
-        self.gather = COMPILED_GATHER if compiled else gather
+        self.spread = COMPILED_SPREAD if compiled else spread_tiles
+        self.gather = COMPILED_GATHER if compiled else gather_tiles
 
     def forward(self, images: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """Convolve [N, C, H, W], add ``shortcut`` where there is one, and rectify."""
@@ -209,7 +209,7 @@ class WinogradConv(nn.Module):
     def pays(self, shape: torch.Size) -> bool:
         """Whether images [N, C, H, W] are done sooner by this algorithm."""
         count, channels, height, width = shape
-        whole = tiles(height) * tiles(width)
+        whole = count_tiles(height) * count_tiles(width)
         if POINTS**2 * whole > MOST_WORK * 9 * height * width:
             return False
         if self.compiled:
@@ -230,7 +230,9 @@ def at_once(shape: torch.Size) -> int:
     For another number of images oneDNN may want the weights in another order.
     """
     count, channels, height, width = shape
-    most = max(1, MOST_BYTES // (4 * POINTS**2 * channels * tiles(height) * tiles(width)))
+    most = max(
+        1, MOST_BYTES // (4 * POINTS**2 * channels * count_tiles(height) * count_tiles(width))
+    )
     return ceil(count / ceil(count / most))
 
 
@@ -249,14 +251,14 @@ def products_of(weight: Tensor) -> nn.Conv2d:
     return conv
 
 
-def suits(conv: nn.Conv2d, *, compiled: bool) -> bool:
+def suits_winograd(conv: nn.Conv2d, *, compiled: bool) -> bool:
     """Whether the algorithm is one for a convolution: 3x3, dense, of every pixel."""
     settings = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
     fits = settings == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
-    return fits and saves(conv.weight.dtype, compiled=compiled)
+    return fits and saves_time(conv.weight.dtype, compiled=compiled)
 
 
-def saves(dtype: torch.dtype, *, compiled: bool) -> bool:
+def saves_time(dtype: torch.dtype, *, compiled: bool) -> bool:
     """Whether fewer multiplications are less work on this processor.
 
     In bf16 they are so beside sums that are compiled, and in fp32; and not where units for products
@@ -267,4 +269,4 @@ def saves(dtype: torch.dtype, *, compiled: bool) -> bool:
     return IS_X86 and dtype == torch.float32
 
 
-__all__ = ["FusedConv", "Traced", "WinogradConv", "can_trace", "saves", "suits"]
+__all__ = ["FusedConv", "Traced", "WinogradConv", "can_trace", "saves_time", "suits_winograd"]

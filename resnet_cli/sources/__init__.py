@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 from resnet_cli.errors import InputError
-from resnet_cli.sources.folders import Sieve, natural, parts_of, walk
-from resnet_cli.sources.lists import PAUSE, is_stream, lines
+from resnet_cli.sources.folders import Sieve, natural_key, path_parts, walk_folder
+from resnet_cli.sources.lists import PAUSE, is_stream, read_lines
 from resnet_cli.text import amount
 
 # fmt: off
@@ -41,7 +41,7 @@ class Inputs:
     @property
     def notes(self) -> list[str]:
         """Say what was passed over; of a stream, so far."""
-        return [*skipped(self.passed_over, self.sieve), *excluded(self.sieve)]
+        return [*skipped_words(self.passed_over, self.sieve), *excluded_words(self.sieve)]
 
     def peek(self, count: int) -> tuple[list[str], "Inputs"]:
         """The first ``count`` paths, and all of them again."""
@@ -84,7 +84,7 @@ def same_folder(path: str, other: str) -> bool:
     return os.path.realpath(os.path.dirname(path)) == os.path.realpath(os.path.dirname(other))
 
 
-def skipped(passed_over: int, sieve: Sieve) -> Iterator[str]:
+def skipped_words(passed_over: int, sieve: Sieve) -> Iterator[str]:
     """Say what a search passed over by its own rules."""
     if passed_over:
         yield f"skipped {amount(passed_over, 'file')} without an image extension"
@@ -95,15 +95,15 @@ def skipped(passed_over: int, sieve: Sieve) -> Iterator[str]:
         yield f"skipped {kind}: {count:,}"
 
 
-def excluded(sieve: Sieve) -> Iterator[str]:
+def excluded_words(sieve: Sieve) -> Iterator[str]:
     """Say what the patterns of the user left out."""
     if +sieve.excluded:
-        yield f"excluded {counted(+sieve.excluded)} (--exclude)"
+        yield f"excluded {counted_kinds(+sieve.excluded)} (--exclude)"
     for pattern in sieve.unused:
         yield f"--exclude {pattern!r} matched no file or folder below an INPUT"
 
 
-def counted(kinds: Mapping[str, int]) -> str:
+def counted_kinds(kinds: Mapping[str, int]) -> str:
     """Numbers of files and folders in words."""
     return " and ".join(amount(count, kind) for kind, count in kinds.items())
 
@@ -131,10 +131,13 @@ def find_inputs(inputs: Sequence[str], sieve: Sieve | None = None) -> Inputs:
         raise InputError("cannot read stdin twice: name - once")
     for given in inputs:
         if is_stream(given):
-            streams.append(left_by(sieve, lines(given)))
+            streams.append(left_by(sieve, read_lines(given)))
             continue
         if given.startswith("@"):
-            images, others = [path for path in left_by(sieve, lines(given)) if path != PAUSE], 0
+            images, others = (
+                [path for path in left_by(sieve, read_lines(given)) if path != PAUSE],
+                0,
+            )
         else:
             images, others = list_images(given, sieve)
         passed_over += others
@@ -142,10 +145,10 @@ def find_inputs(inputs: Sequence[str], sieve: Sieve | None = None) -> Inputs:
         streams.append(images)
     if len(streams) > len(listings):
         found = chain.from_iterable(streams)
-        return Inputs(some(found, inputs, sieve), None, passed_over, sieve)
+        return Inputs(require_some(found, inputs, sieve), None, passed_over, sieve)
     total = sum(map(len, listings))
     if total == 0:
-        raise nothing(inputs, passed_over, sieve)
+        raise no_images_error(inputs, passed_over, sieve)
     paths = listings[0] if len(listings) == 1 else list(chain.from_iterable(listings))
     listed = any(given.startswith("@") for given in inputs)
     return Inputs(paths, total, passed_over, sieve, listed)
@@ -156,19 +159,19 @@ def left_by(sieve: Sieve, paths: Iterator[str]) -> Iterator[str]:
     return (path for path in paths if path == PAUSE or not sieve.drops_line(path))
 
 
-def some(paths: Iterable[str], inputs: Sequence[str], sieve: Sieve) -> Iterator[str]:
+def require_some(paths: Iterable[str], inputs: Sequence[str], sieve: Sieve) -> Iterator[str]:
     """Yield ``paths``, of which there must be one at least."""
     empty = True
     for path in paths:
         empty = empty and path == PAUSE
         yield path
     if empty:
-        raise nothing(inputs, 0, sieve)
+        raise no_images_error(inputs, 0, sieve)
 
 
-def nothing(inputs: Sequence[str], passed_over: int, sieve: Sieve) -> InputError:
+def no_images_error(inputs: Sequence[str], passed_over: int, sieve: Sieve) -> InputError:
     """Build the error for inputs without a single image."""
-    left_out = [*skipped(passed_over, sieve), *excluded(sieve)]
+    left_out = [*skipped_words(passed_over, sieve), *excluded_words(sieve)]
     listed = any(given == "-" or given.startswith("@") for given in inputs)
     if listed and not left_out:
         return InputError(f"no images found: {', '.join(inputs)} is empty: give a path a line")
@@ -176,7 +179,7 @@ def nothing(inputs: Sequence[str], passed_over: int, sieve: Sieve) -> InputError
     return InputError(f"no images found: {', '.join(inputs)}{reasons}: name an image or a folder")
 
 
-def expand(given: str, sieve: Sieve) -> tuple[list[str], str]:
+def expand_input(given: str, sieve: Sieve) -> tuple[list[str], str]:
     """Turn one argument into the files and folders it names.
 
     Returns:
@@ -194,7 +197,7 @@ def expand(given: str, sieve: Sieve) -> tuple[list[str], str]:
         )
     start = fixed_part(given)
     taken = (match for match in matches if not sieve.drops_match(match, start))
-    return sorted(taken, key=lambda name: (natural(name), name)), start
+    return sorted(taken, key=lambda name: (natural_key(name), name)), start
 
 
 def fixed_part(pattern: str) -> str:
@@ -212,12 +215,12 @@ def list_images(given: str, sieve: Sieve) -> tuple[list[str], int]:
     """
     images: list[str] = []
     passed_over: list[str] = []
-    places, start = expand(given, sieve)
+    places, start = expand_input(given, sieve)
     for place in places:
         if not os.path.isdir(place):
             images.append(place)
             continue
-        for file in walk(place, sieve, parts_of(place[len(start) :])):
+        for file in walk_folder(place, sieve, path_parts(place[len(start) :])):
             is_image = os.path.splitext(file)[1].lower() in SUFFIXES
             (images if is_image or os.path.isdir(file) else passed_over).append(file)
     if len(places) > 1:  # a pattern may match a folder and what is in it

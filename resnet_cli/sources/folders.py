@@ -41,10 +41,10 @@ class Pattern:
 
     def matches(self, parts: Sequence[str], *, is_folder: bool) -> bool:
         """Return whether it fits the path below an INPUT."""
-        return (is_folder or not self.only_folders) and fits(parts, self.parts)
+        return (is_folder or not self.only_folders) and matches_pattern(parts, self.parts)
 
 
-def fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+def matches_pattern(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     """Compare the parts of a path with those of a pattern, in at most their product of steps."""
     depths = {0}  # how many parts the pattern so far may have taken
     for wanted in pattern:
@@ -100,7 +100,7 @@ class Sieve:
             return True
         if self.hidden or not is_system(name, is_folder=is_folder):
             return False
-        self.skipped += files_in(os.path.join(folder, name)) if is_folder else 1
+        self.skipped += count_files_below(os.path.join(folder, name)) if is_folder else 1
         return True
 
     def drops_match(self, path: str, start: str) -> bool:
@@ -111,7 +111,7 @@ class Sieve:
             start: the folder where the glob begins to be one.
         """
         folder = start
-        *above, last = parts_of(path[len(start) :]) or [""]
+        *above, last = path_parts(path[len(start) :]) or [""]
         for depth, name in enumerate((*above, last)):
             place = os.path.join(folder, name)
             is_folder = depth < len(above) or os.path.isdir(path)
@@ -127,7 +127,7 @@ class Sieve:
         """Return whether a pattern leaves out a path of a list, or a folder on the way to it."""
         if not self.patterns:
             return False
-        parts = parts_of(path)
+        parts = path_parts(path)
         dropped = any(
             self.hits(parts[:length], is_folder=length < len(parts))
             for length in range(1, len(parts) + 1)
@@ -148,7 +148,7 @@ class Sieve:
         return found
 
 
-def parts_of(path: str) -> list[str]:
+def path_parts(path: str) -> list[str]:
     """Cut a path into names."""
     return [part for part in path.replace(os.sep, "/").split("/") if part not in ("", ".")]
 
@@ -160,7 +160,7 @@ def is_system(name: str, *, is_folder: bool) -> bool:
     return name.startswith(RESOURCE_FORK) or name.lower() in SYSTEM_FILES
 
 
-def files_in(folder: str) -> int:
+def count_files_below(folder: str) -> int:
     """Count the files below a folder, as far as it may be read."""
     count, folders = 0, [folder]
     while folders:
@@ -182,7 +182,7 @@ LINK, DEVICE = "links to folders", "pipes and devices"
 DIGITS = re.compile(r"\d+")
 
 
-def walk(folder: str, sieve: Sieve, above: Sequence[str] = ()) -> Iterator[str]:
+def walk_folder(folder: str, sieve: Sieve, above: Sequence[str] = ()) -> Iterator[str]:
     """Yield the files below ``folder``, every level in natural order.
 
     Args:
@@ -190,7 +190,9 @@ def walk(folder: str, sieve: Sieve, above: Sequence[str] = ()) -> Iterator[str]:
         sieve: says what is passed over, and counts it.
         above: the folders between the INPUT and this one, with this one.
     """
-    levels = [(folder, children(folder, sieve, above))]  # a stack: folders nest deeper than calls
+    levels = [
+        (folder, list_children(folder, sieve, above))
+    ]  # a stack: folders nest deeper than calls
     below = [*above]
     while levels:
         place, names = levels[-1]
@@ -205,7 +207,7 @@ def walk(folder: str, sieve: Sieve, above: Sequence[str] = ()) -> Iterator[str]:
             continue
         path = path[:-1]
         try:
-            found = children(path, sieve, [*below, name[:-1]])
+            found = list_children(path, sieve, [*below, name[:-1]])
         except PermissionError:
             yield path  # its pictures are unknown, which a row has to say
         else:
@@ -213,7 +215,7 @@ def walk(folder: str, sieve: Sieve, above: Sequence[str] = ()) -> Iterator[str]:
             below.append(name[:-1])
 
 
-def children(folder: str, sieve: Sieve, above: Sequence[str]) -> list[str]:
+def list_children(folder: str, sieve: Sieve, above: Sequence[str]) -> list[str]:
     """Names in a folder, the last one first, with a slash after those of folders.
 
     A name is a tenth of what the system's entry and a key of parts take.
@@ -227,7 +229,7 @@ def children(folder: str, sieve: Sieve, above: Sequence[str]) -> list[str]:
             elif not sieve.drops(folder, above, entry.name, is_folder=kind == FOLDER):
                 names.append(entry.name + kind)
     names.sort(reverse=True)  # for names that differ in zeros alone; the next sort is stable
-    names.sort(key=natural, reverse=True)
+    names.sort(key=natural_key, reverse=True)
     return names
 
 
@@ -243,15 +245,15 @@ def kind_of(entry: os.DirEntry[str]) -> str:
         return FILE
 
 
-def natural(name: str) -> str:
+def natural_key(name: str) -> str:
     """Sort key that puts img2 before img10: before a number stands how many digits it has.
 
     The zero character, which no name can hold, puts what ends before what goes on.
     """
-    return DIGITS.sub(counted, name.removesuffix(FOLDER))
+    return DIGITS.sub(counted_digits, name.removesuffix(FOLDER))
 
 
-def counted(digits: re.Match[str]) -> str:
+def counted_digits(digits: re.Match[str]) -> str:
     """A number as text that sorts as the number does."""
     number = str(int(digits.group()))
     return f"\0{chr(len(number))}{number}"

@@ -33,7 +33,7 @@ def is_stream(given: str) -> bool:
     return given == "-" or (given.startswith("@") and not Path(given[1:]).is_file())
 
 
-def lines(given: str) -> Iterator[str]:
+def read_lines(given: str) -> Iterator[str]:
     """Read paths from ``@list.txt`` or, for ``-``, from stdin.
 
     A list is opened here and now, so that a missing one is said before the network is loaded.
@@ -42,7 +42,7 @@ def lines(given: str) -> Iterator[str]:
         InputError: there is no such list, or a picture has the very name.
     """
     if given == "-":
-        return existing(standard_input(), "stdin")
+        return existing_spellings(standard_input(), "stdin")
     if os.path.lexists(given):  # the shell may have put it here, out of a folder of somebody else
         raise InputError(
             f"cannot tell what {given} means, as there is a file of that name: ./{given} is the "
@@ -51,10 +51,10 @@ def lines(given: str) -> Iterator[str]:
     listing = Path(given[1:])
     if not listing.exists():
         raise InputError(f"cannot read the list {given}: there is no file {listing}")
-    return existing(arriving(listing.open("rb")), given)
+    return existing_spellings(arriving_lines(listing.open("rb")), given)
 
 
-def existing(paths: Iterable[str], source: str) -> Iterator[str]:
+def existing_spellings(paths: Iterable[str], source: str) -> Iterator[str]:
     """Yield paths in the spelling that exists; warn at the end of those that are of Windows."""
     foreign: list[str] = []
     for path in paths:
@@ -73,10 +73,12 @@ def standard_input() -> Iterator[str]:
     """
     if sys.stdin is None:
         raise InputError("cannot read paths from stdin: it is closed: send it a path a line")
-    return arriving(sys.stdin.buffer) if hasattr(sys.stdin, "buffer") else stripped(sys.stdin)
+    return (
+        arriving_lines(sys.stdin.buffer) if hasattr(sys.stdin, "buffer") else strip_lines(sys.stdin)
+    )
 
 
-def stripped(file: TextIO) -> Iterator[str]:
+def strip_lines(file: TextIO) -> Iterator[str]:
     """Yield the lines of a text stream that are not blank, without their ends."""
     for line in file:
         path = line.rstrip("\r\n")
@@ -84,17 +86,17 @@ def stripped(file: TextIO) -> Iterator[str]:
             yield path
 
 
-def arriving(file: BinaryIO) -> Iterator[str]:
+def arriving_lines(file: BinaryIO) -> Iterator[str]:
     """Yield the lines of a file as they come, with a PAUSE whenever none does, and close it.
 
     Raises:
         InputError: it is no list.
     """
-    lines_of = Lines()
+    lines_of = LineCutter()
     with file:
         decoded: Callable[[bytes], bytes] | None = None  # known by the first bytes
         while True:
-            if not ready(file):
+            if not is_ready(file):
                 yield PAUSE
                 continue
             data = file.read1(LINES) if isinstance(file, BufferedReader) else file.read(LINES)
@@ -109,7 +111,7 @@ def arriving(file: BinaryIO) -> Iterator[str]:
                 return
 
 
-class Lines:
+class LineCutter:
     """Cuts what comes of a list into its lines.
 
     What ends the first of them ends all: a line feed, with or without a carriage return before it,
@@ -163,7 +165,7 @@ def utf8_of(start: bytes) -> Callable[[bytes], bytes]:
     return lambda data: next(first, data)
 
 
-def ready(file: BinaryIO) -> bool:
+def is_ready(file: BinaryIO) -> bool:
     """Whether more of a file can be read, or its end, within some patience.
 
     What the system cannot wait for, as a file of Windows, is ready.
@@ -197,19 +199,19 @@ def as_found(path: str, folder: str = "") -> str:
     """
     if not UNUSUAL.search(path) or os.path.lexists(os.path.join(folder, path)):
         return path
-    others = (each for each in spellings(path) if os.path.isfile(os.path.join(folder, each)))
+    others = (each for each in other_spellings(path) if os.path.isfile(os.path.join(folder, each)))
     return next(others, path)
 
 
-def spellings(path: str) -> Iterator[str]:
+def other_spellings(path: str) -> Iterator[str]:
     """Yield other ways to read a path, with the fewest changes first."""
     for text in dict.fromkeys((path, as_western(path))):
         trimmed = text.strip()
-        for plain in (text, trimmed, unquoted(trimmed)):
+        for plain in (text, trimmed, without_quotes(trimmed)):
             yield from (plain, plain.replace("\\", "/")) if plain else ()
 
 
-def unquoted(text: str) -> str:
+def without_quotes(text: str) -> str:
     """Return a text without the quotes around it."""
     is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in QUOTES
     return text[1:-1].strip() if is_quoted else text

@@ -38,8 +38,8 @@ class Lookup:
         self.synonyms: dict[str, list[int]] = defaultdict(list)
         for index, name in enumerate(class_names):
             self.exact[normalize("NFC", name)].append(index)
-            self.alike[loose(name)].append(index)
-            for synonym in set(synonyms(name)):
+            self.alike[loose_name(name)].append(index)
+            for synonym in set(split_synonyms(name)):
                 self.synonyms[synonym].append(index)
 
     def indices(self, name: str) -> Sequence[int]:
@@ -49,7 +49,7 @@ class Lookup:
     def named(self, name: str) -> Sequence[int]:
         """Indices of the classes that have a name."""
         same = self.exact.get(normalize("NFC", name), [])
-        plain = loose(name)
+        plain = loose_name(name)
         return same or self.alike.get(plain, []) or self.synonyms.get(plain, [])
 
     def numbered(self, name: str) -> Sequence[int]:
@@ -57,7 +57,7 @@ class Lookup:
         output = imagenet.output_of(name)
         if output is None:
             return []
-        return [output] if self.is_imagenet else self.named(imagenet.categories()[output])
+        return [output] if self.is_imagenet else self.named(imagenet.imagenet_categories()[output])
 
     @cached_property
     def is_imagenet(self) -> bool:
@@ -65,19 +65,22 @@ class Lookup:
 
         Of other lists of ImageNet's names some names differ.
         """
-        if len(self.class_names) != len(imagenet.outputs()):
+        if len(self.class_names) != len(imagenet.outputs_by_wordnet()):
             return False
-        pairs = zip(self.class_names, imagenet.categories(), strict=True)
-        same = sum(loose(category) in (loose(name), *synonyms(name)) for name, category in pairs)
+        pairs = zip(self.class_names, imagenet.imagenet_categories(), strict=True)
+        same = sum(
+            loose_name(category) in (loose_name(name), *split_synonyms(name))
+            for name, category in pairs
+        )
         return 2 * same > len(self.class_names)
 
 
-def synonyms(name: str) -> list[str]:
+def split_synonyms(name: str) -> list[str]:
     """The names that commas separate in a name."""
-    return [loose(part) for part in name.split(",")] if "," in name else []
+    return [loose_name(part) for part in name.split(",")] if "," in name else []
 
 
-def loose(name: str) -> str:
+def loose_name(name: str) -> str:
     """A name without what people write differently; a sign before a number stays a sign."""
     return SEPARATORS.sub(" ", normalize("NFC", name.strip()).casefold())
 
@@ -133,7 +136,7 @@ def read_labels(table: Path) -> list[Labelled]:
     """
     try:
         # a name of a file need not be UTF-8, as in the results of predict
-        rows = list(labelled(read_text(table, errors="surrogateescape"), table))
+        rows = list(labelled_lines(read_text(table, errors="surrogateescape"), table))
     except (csv.Error, EncodingError) as error:
         raise InputError(f"cannot read labels from {table}: {error}") from error
     if foreign := [row.path for row in rows if is_windows(row.path)]:
@@ -141,7 +144,7 @@ def read_labels(table: Path) -> list[Labelled]:
     return rows
 
 
-def labelled(text: str, table: Path) -> Iterator[Labelled]:
+def labelled_lines(text: str, table: Path) -> Iterator[Labelled]:
     """Check the header and every line of a table."""
     rows = numbered_rows(text)
     columns = find_columns(next(rows, (0, []))[1], table)

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from resnet_cli.summary.networks import Changes, Subject, count, default_size, find_subject
-from resnet_cli.summary.trace import trace
+from resnet_cli.summary.networks import Changes, Subject, count_numbers, default_size, find_subject
+from resnet_cli.summary.trace import trace_network
 from resnet_cli.summary.views import VIEWS, Row
 
-__all__ = ["Changes", "Summary", "Totals", "find_subject", "summarise"]
+__all__ = ["Changes", "Summary", "Totals", "find_subject", "summarise_network"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Summary:
         return record | {"img_size": height if height == width else [height, width]}
 
 
-def summarise(
+def summarise_network(
     subject: Subject,
     *,
     view: str = "layers",
@@ -83,14 +83,16 @@ def summarise(
     if view == "layers" and subject.written is not None:
         subject = replace(subject, network=subject.written)
     images = torch.empty(batch_size, subject.in_channels, *size, device="meta")
-    traced = trace(subject.network, images)
+    traced = trace_network(subject.network, images)
     shown = VIEWS[view](subject, traced, depth)
-    parameters = count(subject.network.parameters())
+    parameters = count_numbers(subject.network.parameters())
     macs = sum(layer.macs for layer in traced.layers)
     totals = Totals(
         parameters=parameters,
-        trainable_parameters=count(p for p in subject.network.parameters() if p.requires_grad),
-        buffers=count(subject.network.buffers()),
+        trainable_parameters=count_numbers(
+            p for p in subject.network.parameters() if p.requires_grad
+        ),
+        buffers=count_numbers(subject.network.buffers()),
         macs=macs,
         gmacs=macs / 1e9,
         gflops=2 * macs / 1e9,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnet_cli.checkpoint.formats.prototxt import Layer, Network, Shape, read_prototxt
+from resnet_cli.checkpoint.formats.prototxt import Network, ProtoLayer, Shape, read_prototxt
 from resnet_cli.errors import CheckpointError, SettingError, describe
 
 Settings = Mapping[str, Any]
@@ -18,7 +18,7 @@ class Input(nn.Identity):
     """Gives the pictures."""
 
 
-class Scale(nn.Module):
+class ScaleLayer(nn.Module):
     """A factor for each channel, and a summand: what Caffe's batch norms go without."""
 
     def __init__(self, channels: int, *, bias: bool) -> None:
@@ -61,7 +61,7 @@ class InnerProduct(nn.Linear):
         return super().forward(features.flatten(1))
 
 
-def convolution(settings: Settings, features: Tensor) -> nn.Module:
+def convolution_layer(settings: Settings, features: Tensor) -> nn.Module:
     """A convolution over height and width."""
     return nn.Conv2d(
         features.shape[1],
@@ -75,7 +75,7 @@ def convolution(settings: Settings, features: Tensor) -> nn.Module:
     )
 
 
-def pooling(settings: Settings, _: Tensor) -> nn.Module:
+def pooling_layer(settings: Settings, _: Tensor) -> nn.Module:
     """A pool, which rounds sizes up where nothing says otherwise.
 
     Caffe divides an average by the padding that is in it as well (pooling_layer.cpp).
@@ -94,13 +94,13 @@ def pooling(settings: Settings, _: Tensor) -> nn.Module:
     )
 
 
-def relu(settings: Settings, _: Tensor) -> nn.Module:
+def relu_layer(settings: Settings, _: Tensor) -> nn.Module:
     """A ReLU, or a leaky one."""
     slope = settings.get("negative_slope", 0)
     return nn.LeakyReLU(slope) if slope else nn.ReLU()
 
 
-def eltwise(settings: Settings, *features: Tensor) -> nn.Module:
+def eltwise_layer(settings: Settings, *features: Tensor) -> nn.Module:
     """A sum; Caffe has products and maxima under the same name."""
     if (operation := settings.get("operation", "SUM")) != "SUM":
         raise ValueError(f"an operation {operation}, only SUM is known")
@@ -114,10 +114,10 @@ def inner_product(settings: Settings, features: Tensor) -> nn.Module:
     return InnerProduct(size, settings["num_output"], bias=settings["bias_term"])
 
 
-def scale(settings: Settings, features: Tensor) -> nn.Module:
+def scale_layer(settings: Settings, features: Tensor) -> nn.Module:
     """A factor for each channel."""
     require_channels(settings)
-    return Scale(features.shape[1], bias=settings.get("bias_term", False))
+    return ScaleLayer(features.shape[1], bias=settings.get("bias_term", False))
 
 
 def require_channels(settings: Settings) -> None:
@@ -139,14 +139,14 @@ def batch_norm(settings: Settings, features: Tensor) -> nn.Module:
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "BatchNorm": batch_norm,
-    "Convolution": convolution,
+    "Convolution": convolution_layer,
     "Dropout": lambda settings, _: nn.Dropout(settings.get("dropout_ratio", 0.5)),
-    "Eltwise": eltwise,
+    "Eltwise": eltwise_layer,
     "InnerProduct": inner_product,
     "Input": lambda _settings, _images: Input(),
-    "Pooling": pooling,
-    "ReLU": relu,
-    "Scale": scale,
+    "Pooling": pooling_layer,
+    "ReLU": relu_layer,
+    "Scale": scale_layer,
     "Softmax": lambda settings, _: nn.Softmax(dim=settings.get("axis", 1)),
 }
 """What makes the module of a type from its settings and the tensors that it will get."""
@@ -197,10 +197,10 @@ def network_from_prototxt(path: Path) -> CaffeNetwork:
         CheckpointError: the file is no prototxt.
         SettingError: it has layers of other types than ``BUILDERS``, or such as do not fit.
     """
-    return assemble(read(path), path)
+    return assemble_network(read_file(path), path)
 
 
-def read(path: Path) -> Network:
+def read_file(path: Path) -> Network:
     """Read a .prototxt.
 
     Raises:
@@ -212,7 +212,7 @@ def read(path: Path) -> Network:
         raise CheckpointError(f"cannot load {path}: {error}") from error
 
 
-def assemble(described: Network, path: Path) -> CaffeNetwork:
+def assemble_network(described: Network, path: Path) -> CaffeNetwork:
     """Build a network; the shapes that arrive at a layer set its sizes.
 
     Raises:
@@ -237,7 +237,7 @@ def assemble(described: Network, path: Path) -> CaffeNetwork:
 
 
 def add_layer(
-    network: CaffeNetwork, layer: Layer, blobs: dict[str, Tensor], later: set[str]
+    network: CaffeNetwork, layer: ProtoLayer, blobs: dict[str, Tensor], later: set[str]
 ) -> None:
     """Add the module of a layer to a network, and what it gives to the blobs."""
     if missing := [name for name in layer.bottoms if name not in blobs]:
@@ -256,7 +256,7 @@ def add_layer(
     network.steps.append(Step(name, layer.bottoms, top, tuple(done)))
 
 
-def require_known(layers: Sequence[Layer], path: Path) -> None:
+def require_known(layers: Sequence[ProtoLayer], path: Path) -> None:
     """Refuse layers that cannot be built.
 
     Raises:

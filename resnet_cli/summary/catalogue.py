@@ -50,7 +50,7 @@ class Model:
     weights: tuple[WeightsEntry, ...]
 
 
-def catalogue(*, everything: bool) -> list[Model]:
+def list_models(*, everything: bool) -> list[Model]:
     """List the ten ResNets, or with ``everything`` all classification models, group by group."""
     names = known_models() if everything else list(ARCHITECTURES)
     order = [*GROUPS, OTHERS]

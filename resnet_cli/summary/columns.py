@@ -58,7 +58,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class StageColumn:
     """A stage: what is drawn, and what is written below it."""
 
     name: str
@@ -83,13 +83,13 @@ class Column:
         return max(
             self.drawn,
             notation_width(self),
-            written(self.name, NAME_STYLE),
-            *(written(cell, CELL_STYLE) for cell in cells),
+            line_width(self.name, NAME_STYLE),
+            *(line_width(cell, CELL_STYLE) for cell in cells),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
+class DrawingScale:
     """How large things are drawn: lengths go with square roots, so that 7x7 stays visible."""
 
     per_pixel: float  # height over the square root of pixels
@@ -110,24 +110,24 @@ class Scale:
         return Box(name, height=height, **(settings | more))
 
 
-def fitting(stages: Summary, blocks: Summary) -> tuple[Scale, list[Column]]:
+def fit_to_page(stages: Summary, blocks: Summary) -> tuple[DrawingScale, list[StageColumn]]:
     """The stages with their blocks as wide as the page allows."""
     per_pixel = TALLEST / sqrt(max(stages.img_size))
     top_share = ceil(10 * max(row["macs_share"] for row in stages.rows)) / 10
     for per_channel in PER_CHANNEL:
-        scale = Scale(per_pixel, per_channel, top_share)
+        scale = DrawingScale(per_pixel, per_channel, top_share)
         columns = list(all_columns(stages, blocks, scale))
         if used_width(columns) + GOOD_GAP * len(columns) <= WIDTH:
             break
     return scale, columns
 
 
-def used_width(columns: Sequence[Column]) -> float:
+def used_width(columns: Sequence[StageColumn]) -> float:
     """Width of a page without the gaps between its columns."""
     return 2 * MARGIN + HEADINGS + sum(column.width for column in columns)
 
 
-def all_columns(stages: Summary, blocks: Summary, scale: Scale) -> Iterator[Column]:
+def all_columns(stages: Summary, blocks: Summary, scale: DrawingScale) -> Iterator[StageColumn]:
     """The input and every stage."""
     inside = blocks_by_stage(blocks.rows)
     channels = {
@@ -139,20 +139,22 @@ def all_columns(stages: Summary, blocks: Summary, scale: Scale) -> Iterator[Colu
     count = stages.in_channels
     words = f"{count} channel{'s' if count != 1 else ''}"
     picture = scale.box("input", count, stages.img_size)
-    yield Column("input", times(stages.img_size), wrap(words, 9), None, "", "", None, [picture])
+    yield StageColumn(
+        "input", size_words(stages.img_size), wrap(words, 9), None, "", "", None, [picture]
+    )
     for row in stages.rows:
         name, size = row["name"], row["output_size"]
         residual = inside.get(name)
         boxes = (
             stage_boxes(residual, scale) if residual else [scale.box(name, channels[name], size)]
         )
-        yield Column(
+        yield StageColumn(
             name,
-            times(size),
+            size_words(size),
             row["block"].strip("[]").split("; ") if residual else wrap(row["block"], 13),
             row["repeats"] if residual else None,
-            short(row["parameters"]),
-            percent(row["macs_share"]),
+            short_count(row["parameters"]),
+            share_words(row["macs_share"]),
             row["macs_share"],
             boxes,
         )
@@ -167,7 +169,7 @@ def blocks_by_stage(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return stages
 
 
-def stage_boxes(rows: Sequence[Row], scale: Scale) -> list[Box]:
+def stage_boxes(rows: Sequence[Row], scale: DrawingScale) -> list[Box]:
     """The blocks of a stage; in a long one, those that are like their neighbours are thin."""
     boxes = []
     for number, row in enumerate(rows):
@@ -180,50 +182,50 @@ def stage_boxes(rows: Sequence[Row], scale: Scale) -> list[Box]:
     return boxes
 
 
-def notation_width(column: Column) -> float:
+def notation_width(column: StageColumn) -> float:
     """Width of a notation with its brackets and repeats."""
     if column.repeats is None:
         return lines_width(column)
-    repeats = written(f"× {column.repeats}", NOTATION_STYLE)
+    repeats = line_width(f"× {column.repeats}", NOTATION_STYLE)
     return lines_width(column) + 2 * BRACKET + REPEATS + repeats
 
 
-def lines_width(column: Column) -> float:
+def lines_width(column: StageColumn) -> float:
     """Width of the longest line of a notation."""
-    return max(written(line, NOTATION_STYLE) for line in column.notation)
+    return max(line_width(line, NOTATION_STYLE) for line in column.notation)
 
 
-def written(words: str, style: dict[str, Any]) -> float:
+def line_width(words: str, style: dict[str, Any]) -> float:
     """Width of a line."""
-    return measured(words, style["size"], style.get("weight", "normal"))
+    return text_width(words, style["size"], style.get("weight", "normal"))
 
 
 @cache
-def measured(words: str, size: float, weight: str) -> float:
+def text_width(words: str, size: float, weight: str) -> float:
     """Width of a line in a font of so many points."""
     font = FontProperties(family=FAMILY, size=size, weight=weight)
     return text_to_path.get_text_width_height_descent(words, font, ismath=False)[0] / 72
 
 
-def times(sides: Sequence[int]) -> str:
+def size_words(sides: Sequence[int]) -> str:
     """A size, such as 56×56."""
     return "×".join(map(str, sides))
 
 
-def short(count: int) -> str:
+def short_count(count: int) -> str:
     """A count in three digits: 25.6 M."""
     for unit, value in ((" G", 1e9), (" M", 1e6), (" k", 1e3)):
         if count >= 0.9995 * value:
-            return digits(count / value) + unit
+            return leading_digits(count / value) + unit
     return str(count)
 
 
-def digits(value: float) -> str:
+def leading_digits(value: float) -> str:
     """Three digits of a number below a thousand, or all that are before its point."""
     return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:,.0f}"
 
 
-def percent(share: float) -> str:
+def share_words(share: float) -> str:
     """A share, 0 to 1, in words that are short and true."""
     if not share:
         return "0 %"

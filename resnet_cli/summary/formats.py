@@ -18,7 +18,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """One column of a table for people."""
 
     title: str
@@ -26,12 +26,12 @@ class Column:
     right: bool = False  # aligned, as numbers are
 
 
-def dimensions(shape: Sequence[int] | None) -> str:
+def shape_words(shape: Sequence[int] | None) -> str:
     """A shape in few characters."""
     return "" if shape is None else "×".join(map(str, shape))
 
 
-def number(value: int) -> str:
+def count_cell(value: int) -> str:
     """A count with separators; nothing for zero."""
     return f"{value:,}" if value else ""
 
@@ -41,48 +41,48 @@ def nested_name(row: Row) -> str:
     return "  " * (row["depth"] - 1) + row["name"].rpartition(".")[2]
 
 
-def channels(row: Row) -> str:
+def channels_cell(row: Row) -> str:
     """Channels into and out of a block."""
     return f"{row['in_channels']} → {row['out_channels']}"
 
 
-def bar(share: float) -> str:
+def share_bar(share: float) -> str:
     """A share, 0 to 1, as a bar."""
     whole, rest = divmod(round(share * BAR_WIDTH * 8), 8)
     return ("█" * whole + EIGHTHS[rest]).rstrip()
 
 
 COSTS = (
-    Column("parameters", lambda row: number(row["parameters"]), right=True),
-    Column("multiply-adds", lambda row: number(row["macs"]), right=True),
+    TableColumn("parameters", lambda row: count_cell(row["parameters"]), right=True),
+    TableColumn("multiply-adds", lambda row: count_cell(row["macs"]), right=True),
 )
 
-COLUMNS: dict[str, tuple[Column, ...]] = {
+COLUMNS: dict[str, tuple[TableColumn, ...]] = {
     "layers": (
-        Column("layer", nested_name),
-        Column("type", lambda row: row["type"]),
-        Column("input", lambda row: dimensions(row["input_shape"])),
-        Column("output", lambda row: dimensions(row["output_shape"])),
-        Column("kernel", lambda row: dimensions(row["kernel_size"])),
-        Column("stride", lambda row: dimensions(row["stride"])),
-        Column("padding", lambda row: dimensions(row["padding"])),
+        TableColumn("layer", nested_name),
+        TableColumn("type", lambda row: row["type"]),
+        TableColumn("input", lambda row: shape_words(row["input_shape"])),
+        TableColumn("output", lambda row: shape_words(row["output_shape"])),
+        TableColumn("kernel", lambda row: shape_words(row["kernel_size"])),
+        TableColumn("stride", lambda row: shape_words(row["stride"])),
+        TableColumn("padding", lambda row: shape_words(row["padding"])),
         *COSTS,
     ),
     "blocks": (
-        Column("block", lambda row: row["name"]),
-        Column("type", lambda row: row["block"]),
-        Column("shortcut", lambda row: row["shortcut"]),
-        Column("stride", lambda row: str(row["stride"]), right=True),
-        Column("channels", channels, right=True),
-        Column("size", lambda row: dimensions(row["output_shape"][2:]), right=True),
+        TableColumn("block", lambda row: row["name"]),
+        TableColumn("type", lambda row: row["block"]),
+        TableColumn("shortcut", lambda row: row["shortcut"]),
+        TableColumn("stride", lambda row: str(row["stride"]), right=True),
+        TableColumn("channels", channels_cell, right=True),
+        TableColumn("size", lambda row: shape_words(row["output_shape"][2:]), right=True),
         *COSTS,
     ),
     "stages": (
-        Column("stage", lambda row: row["name"]),
-        Column("output", lambda row: dimensions(row["output_size"]), right=True),
+        TableColumn("stage", lambda row: row["name"]),
+        TableColumn("output", lambda row: shape_words(row["output_size"]), right=True),
         *COSTS,
-        Column("share", lambda row: f"{row['macs_share']:.1%}", right=True),
-        Column("", lambda row: bar(row["macs_share"])),
+        TableColumn("share", lambda row: f"{row['macs_share']:.1%}", right=True),
+        TableColumn("", lambda row: share_bar(row["macs_share"])),
     ),
 }
 
@@ -96,29 +96,29 @@ DROPPED = {
 GAP = "  "
 
 
-def table(summary: Summary, width: int | None = None) -> str:
+def summary_table(summary: Summary, width: int | None = None) -> str:
     """A table for people.
 
     Args:
         summary: what to show.
         width: characters of a line, at which columns are dropped; None keeps all.
     """
-    columns = fitting(summary, width)
-    lines = [title(summary), ""]
+    columns = fitting_columns(summary, width)
+    lines = [summary_title(summary), ""]
     cells = [[column.text(row) for column in columns] for row in summary.rows]
     widths = [
         max(map(len, (column.title, *texts)))
         for column, texts in zip(columns, zip(*cells, strict=True), strict=True)
     ]
-    lines.append(aligned([column.title for column in columns], columns, widths))
+    lines.append(align_line([column.title for column in columns], columns, widths))
     lines.append("─" * len(lines[-1].ljust(sum(widths) + len(GAP) * (len(widths) - 1))))
     for row, texts in zip(summary.rows, cells, strict=True):
-        lines.append(aligned(texts, columns, widths))
+        lines.append(align_line(texts, columns, widths))
         lines += below_row(row)
-    return "\n".join([*lines, "", *totals(summary), *notes(summary, width), ""])
+    return "\n".join([*lines, "", *totals_lines(summary), *wrapped_notes(summary, width), ""])
 
 
-def fitting(summary: Summary, width: int | None) -> list[Column]:
+def fitting_columns(summary: Summary, width: int | None) -> list[TableColumn]:
     """The columns of a view that fit into a line."""
     columns = list(COLUMNS[summary.view])
     for dropped in DROPPED[summary.view]:
@@ -132,13 +132,13 @@ def fitting(summary: Summary, width: int | None) -> list[Column]:
     return columns
 
 
-def left_out(summary: Summary, width: int) -> list[str]:
+def columns_left_out(summary: Summary, width: int) -> list[str]:
     """Name the columns that a line of this width has no room for."""
-    shown = fitting(summary, width)
+    shown = fitting_columns(summary, width)
     return [column.title for column in COLUMNS[summary.view] if column not in shown]
 
 
-def aligned(texts: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
+def align_line(texts: Sequence[str], columns: Sequence[TableColumn], widths: Sequence[int]) -> str:
     """One line of a table."""
     cells = [
         text.rjust(width) if column.right else text.ljust(width)
@@ -156,13 +156,13 @@ def below_row(row: Row) -> Iterator[str]:
             yield f"    {row['formula']}"
 
 
-def title(summary: Summary) -> str:
+def summary_title(summary: Summary) -> str:
     """What was summarised."""
-    images = dimensions((summary.batch_size, summary.in_channels, *summary.img_size))
+    images = shape_words((summary.batch_size, summary.in_channels, *summary.img_size))
     return f"{summary.model} ({summary.source}): {images} → {summary.outputs}"
 
 
-def totals(summary: Summary) -> list[str]:
+def totals_lines(summary: Summary) -> list[str]:
     """The totals, a line each, with what is counted."""
     t = summary.totals
     return [
@@ -171,18 +171,19 @@ def totals(summary: Summary) -> list[str]:
         f"multiply-adds    {t.gmacs:.3f} GMACs = {t.gflops:.3f} GFLOPs "
         "(convolutions and linear layers)",
         f"activations      {t.activations:,} (outputs of the same layers)",
-        f"weights          {size(t.weights_bytes_fp32)} in fp32, "
-        f"{size(t.weights_bytes_fp16)} in fp16",
-        f"peak activations {size(t.peak_activation_bytes)} in fp32 at batch {summary.batch_size}",
+        f"weights          {size_in_units(t.weights_bytes_fp32)} in fp32, "
+        f"{size_in_units(t.weights_bytes_fp16)} in fp16",
+        f"peak activations {size_in_units(t.peak_activation_bytes)} in fp32 "
+        f"at batch {summary.batch_size}",
     ]
 
 
-def size(count: int) -> str:
+def size_in_units(count: int) -> str:
     """Bytes in the unit that people read."""
     return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"
 
 
-def notes(summary: Summary, width: int | None) -> list[str]:
+def wrapped_notes(summary: Summary, width: int | None) -> list[str]:
     """What is to be said below the totals, wrapped; formulas, which are indented, are not."""
     from textwrap import wrap
 
@@ -203,11 +204,11 @@ def to_csv(summary: Summary) -> str:
     writer = csv.DictWriter(text, list(summary.rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in summary.rows:
-        writer.writerow({name: plain(value) for name, value in row.items()})
+        writer.writerow({name: plain_cell(value) for name, value in row.items()})
     return text.getvalue()
 
 
-def plain(value: Any) -> Any:
+def plain_cell(value: Any) -> Any:
     """A value for a cell."""
     return "x".join(map(str, value)) if isinstance(value, tuple | list) else value
 
@@ -215,7 +216,7 @@ def plain(value: Any) -> Any:
 def to_markdown(summary: Summary) -> str:
     """A table for a README or an issue, and the totals as a list."""
     columns = COLUMNS[summary.view]
-    lines = [f"**{title(summary)}**", ""]
+    lines = [f"**{summary_title(summary)}**", ""]
     lines.append(f"| {' | '.join(column.title for column in columns)} |")
     lines.append(f"| {' | '.join('---:' if column.right else '---' for column in columns)} |")
     for row in summary.rows:
@@ -224,12 +225,12 @@ def to_markdown(summary: Summary) -> str:
         cells[0] = f"{cells[0].replace('  ', '&emsp;')}{'<br>' if more else ''}{more}"
         lines.append(f"| {' | '.join(cells)} |")
     notes = [" ".join(note.split()) for note in summary.notes]
-    lines += ["", *(f"- {line}" for line in (*totals(summary), *notes))]
+    lines += ["", *(f"- {line}" for line in (*totals_lines(summary), *notes))]
     return "\n".join(lines) + "\n"
 
 
 FORMATS: dict[str, Callable[[Summary], str]] = {
-    "table": table,
+    "table": summary_table,
     "json": to_json,
     "csv": to_csv,
     "markdown": to_markdown,

@@ -20,12 +20,12 @@ from resnet_cli.checkpoint.network.architectures import (
     PLAIN,
     Variant,
     WithoutWeights,
-    build,
-    unknown,
+    build_network,
+    unknown_model_error,
 )
 from resnet_cli.errors import SettingError
-from resnet_cli.summary.caffe import CaffeNetwork, assemble, image_input, read
-from resnet_cli.summary.trace import pair
+from resnet_cli.summary.caffe import CaffeNetwork, assemble_network, image_input, read_file
+from resnet_cli.summary.trace import as_pair
 from resnet_cli.text import first_few
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ def find_subject(given: str, changes: Changes) -> Subject:
         CheckpointError: the file holds no ResNet, or is no prototxt.
     """
     if given in known_models():
-        return named(given, changes)
+        return network_by_name(given, changes)
     if Path(given).suffix.lower() == ".prototxt" and Path(given).exists():
         return subject_of_prototxt(Path(given), changes)
     if given and Path(given).exists():
         return of_checkpoint(Path(given), changes)
-    raise unknown(given, known_models(), "'resnet-cli models --all' lists the models")
+    raise unknown_model_error(given, known_models(), "'resnet-cli models --all' lists the models")
 
 
 def known_models() -> list[str]:
@@ -87,13 +87,13 @@ def known_models() -> list[str]:
     return list(list_models(module=torchvision.models))
 
 
-def named(name: str, changes: Changes) -> Subject:
+def network_by_name(name: str, changes: Changes) -> Subject:
     """A network of torchvision."""
     num_classes = changes.num_classes or 1000
     in_channels = changes.in_channels or 3
     if name in ARCHITECTURES:
         variant = Variant(dilated=DILATED) if changes.dilated else PLAIN
-        network: nn.Module = build(
+        network: nn.Module = build_network(
             name, num_classes=num_classes, in_channels=in_channels, variant=variant
         )
     else:
@@ -129,7 +129,7 @@ def of_checkpoint(path: Path, changes: Changes) -> Subject:
     num_classes = changes.num_classes or checkpoint.num_classes
     in_channels = changes.in_channels or checkpoint.in_channels
     variant = checkpoint.variant
-    network = build(
+    network = build_network(
         checkpoint.model,
         num_classes=num_classes or 1,
         in_channels=in_channels,
@@ -165,7 +165,7 @@ def default_size(model: str) -> int:
     return INPUT_SIZES.get(model, 224)
 
 
-def count(tensors: Iterable[torch.Tensor]) -> int:
+def count_numbers(tensors: Iterable[torch.Tensor]) -> int:
     """Numbers in all of them."""
     return sum(tensor.numel() for tensor in tensors)
 
@@ -184,8 +184,8 @@ def subject_of_prototxt(path: Path, changes: Changes) -> Subject:
         CheckpointError: the file is no prototxt.
         SettingError: a network that cannot be built, or changes that it cannot take.
     """
-    described = read(path)
-    written = assemble(described, path)
+    described = read_file(path)
+    written = assemble_network(described, path)
     _, (_, channels, height, width) = image_input(described, path)
     subject = as_written(described, written, (channels, height, width), path)
     same = same_resnet(described, written)
@@ -222,7 +222,7 @@ def as_resnet(
     subject: Subject, written: CaffeNetwork, name: str, variant: Variant, changes: Changes
 ) -> Subject:
     """A whole ResNet of Caffe as torchvision's, changed as asked."""
-    network = like(written, name, variant, changes)
+    network = network_like(written, name, variant, changes)
     stride = "first 1×1" if variant.stride_in_1x1 else "3×3"
     pool = "rounds sizes up without padding" if variant.ceil_pool else "is padded"
     return replace(
@@ -254,16 +254,16 @@ def same_resnet(described: Network, written: CaffeNetwork) -> tuple[str, Variant
     layers = layers_that_count(written)
     for name, in_1x1, ceil in product(names, (True, False), (True, False)):
         variant = Variant(stride_in_1x1=in_1x1, ceil_pool=ceil)
-        if layers_that_count(like(written, name, variant, Changes())) == layers:
+        if layers_that_count(network_like(written, name, variant, Changes())) == layers:
             return name, variant
     return None
 
 
-def like(written: CaffeNetwork, name: str, variant: Variant, changes: Changes) -> ResNet:
+def network_like(written: CaffeNetwork, name: str, variant: Variant, changes: Changes) -> ResNet:
     """Torchvision's network with the first and last layers of the written one."""
     first = next(module for module in written.modules() if isinstance(module, nn.Conv2d))
     heads = [module for module in written.modules() if isinstance(module, nn.Linear)]
-    network = build(
+    network = build_network(
         name,
         num_classes=changes.num_classes or (heads[-1].out_features if heads else 1),
         in_channels=changes.in_channels or first.in_channels,
@@ -281,9 +281,9 @@ def layers_that_count(network: nn.Module) -> Counter[tuple[Any, ...]]:
         if isinstance(module, nn.Conv2d | nn.Linear):
             own: tuple[Any, ...] = (tuple(module.weight.shape), module.bias is not None)
         elif isinstance(module, nn.MaxPool2d):
-            own = ("max pool", module.ceil_mode, pair(module.kernel_size))
+            own = ("max pool", module.ceil_mode, as_pair(module.kernel_size))
         else:
             continue
         windows = ("stride", "padding", "dilation")
-        found[own + tuple(pair(getattr(module, window, None)) for window in windows)] += 1
+        found[own + tuple(as_pair(getattr(module, window, None)) for window in windows)] += 1
     return found

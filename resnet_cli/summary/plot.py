@@ -30,15 +30,15 @@ from resnet_cli.summary.columns import (
     REPEATS,
     WIDTH,
     Box,
-    Column,
+    DrawingScale,
     Point,
-    Scale,
-    digits,
-    fitting,
+    StageColumn,
+    fit_to_page,
+    leading_digits,
     lines_width,
     notation_width,
-    short,
-    times,
+    short_count,
+    size_words,
     used_width,
 )
 
@@ -83,7 +83,7 @@ SHORTCUTS: dict[str, dict[str, Any]] = {
 Colour = tuple[float, float, float]
 
 
-def plot(stages: Summary, blocks: Summary, path: Path) -> None:
+def plot_network(stages: Summary, blocks: Summary, path: Path) -> None:
     """Draw a ResNet into a file.
 
     Args:
@@ -100,12 +100,12 @@ def plot(stages: Summary, blocks: Summary, path: Path) -> None:
             f"cannot write {path}: the suffix must be one of {', '.join(SUFFIXES)}"
         )
     with rc_context(SETTINGS):
-        draw(stages, blocks).savefig(path, dpi=DOTS_PER_INCH, **SUFFIXES[suffix])
+        draw_network(stages, blocks).savefig(path, dpi=DOTS_PER_INCH, **SUFFIXES[suffix])
 
 
-def draw(stages: Summary, blocks: Summary) -> Figure:
+def draw_network(stages: Summary, blocks: Summary) -> Figure:
     """The picture; artists of blocks and shortcuts have ids by which an SVG can be animated."""
-    scale, columns = fitting(stages, blocks)
+    scale, columns = fit_to_page(stages, blocks)
     used = used_width(columns)
     width = max(WIDTH, used + LEAST_GAP * len(columns))
     figure = Figure(figsize=(width, HEIGHT), dpi=DOTS_PER_INCH, facecolor="white")
@@ -123,22 +123,22 @@ def draw_title(axes: Axes, stages: Summary) -> None:
     """Write what network this is, and what it costs for one image."""
     totals = stages.totals
     facts = (
-        f"{short(totals.parameters)} parameters",
-        f"{digits(totals.gmacs / stages.batch_size)} GMACs",
-        f"input {times((stages.in_channels, *stages.img_size))}",
+        f"{short_count(totals.parameters)} parameters",
+        f"{leading_digits(totals.gmacs / stages.batch_size)} GMACs",
+        f"input {size_words((stages.in_channels, *stages.img_size))}",
         stages.outputs,
     )
-    write(axes, (MARGIN, TITLE), stages.model, TITLE_STYLE, ha="left")
-    write(axes, (MARGIN, SUBTITLE), "  ·  ".join(facts), SUBTITLE_STYLE, ha="left")
+    write_lines(axes, (MARGIN, TITLE), stages.model, TITLE_STYLE, ha="left")
+    write_lines(axes, (MARGIN, SUBTITLE), "  ·  ".join(facts), SUBTITLE_STYLE, ha="left")
 
 
-def draw_legend(axes: Axes, right: float, scale: Scale) -> None:
+def draw_legend(axes: Axes, right: float, scale: DrawingScale) -> None:
     """Say what colour, lines and lengths mean, right-aligned at the top."""
     left = right - 4.95
     for number, (kind, style) in enumerate(SHORTCUTS.items()):
         y = TITLE + 0.06 - 0.31 * number
         draw_curve(axes, (left, left + 0.36), y - 0.09, style)
-        write(axes, (left + 0.48, y), f"{kind} shortcut", REMARK_STYLE, ha="left")
+        write_lines(axes, (left + 0.48, y), f"{kind} shortcut", REMARK_STYLE, ha="left")
     left += 2.0
     ramp, steps = right - left, 80
     for step in range(steps):
@@ -147,23 +147,27 @@ def draw_legend(axes: Axes, right: float, scale: Scale) -> None:
         corners = [(x0, TITLE), (x1, TITLE), (x1, TITLE + 0.12), (x0, TITLE + 0.12)]
         axes.add_patch(Polygon(corners, facecolor=colour, edgecolor=colour, linewidth=0.3))
     y = TITLE - 0.11
-    write(axes, (left, y), "0 %", REMARK_STYLE, ha="left")
-    write(axes, (left + ramp / 2, y), "share of multiply-adds, by stage", REMARK_STYLE)
-    write(axes, (right, y), f"{scale.top_share:.0%}".replace("%", " %"), REMARK_STYLE, ha="right")
+    write_lines(axes, (left, y), "0 %", REMARK_STYLE, ha="left")
+    write_lines(axes, (left + ramp / 2, y), "share of multiply-adds, by stage", REMARK_STYLE)
+    write_lines(
+        axes, (right, y), f"{scale.top_share:.0%}".replace("%", " %"), REMARK_STYLE, ha="right"
+    )
     words = "height and depth: resolution  ·  width: channels  ·  on square-root scales"
-    write(axes, (right, TITLE - 0.57), words, REMARK_STYLE, ha="right")
+    write_lines(axes, (right, TITLE - 0.57), words, REMARK_STYLE, ha="right")
 
 
 def draw_headings(axes: Axes, width: float) -> None:
     """Name the rows below the picture, and rule them off."""
     rows = (("output", SIZES), ("layers", NOTATION), ("parameters", PARAMETERS))
     for words, y in (*rows, ("multiply-adds", COMPUTE)):
-        write(axes, (MARGIN, y), words, HEADING_STYLE, ha="left")
+        write_lines(axes, (MARGIN, y), words, HEADING_STYLE, ha="left")
     for y in ((SIZES + NOTATION) / 2 + 0.1, (NOTATION + PARAMETERS) / 2 - 0.1):
         axes.plot((MARGIN, width - MARGIN), (y, y), color=RULE, linewidth=0.7)
 
 
-def draw_columns(axes: Axes, columns: Sequence[Column], gap: float, scale: Scale) -> None:
+def draw_columns(
+    axes: Axes, columns: Sequence[StageColumn], gap: float, scale: DrawingScale
+) -> None:
     """Draw the stages from left to right, and the way of the data between them."""
     left, last_edge = MARGIN + HEADINGS + gap, None
     for column in columns:
@@ -194,7 +198,7 @@ def draw_arrow(axes: Axes, start: float, end: float) -> None:
     )
 
 
-def draw_boxes(axes: Axes, column: Column, x: float, colour: Colour) -> None:
+def draw_boxes(axes: Axes, column: StageColumn, x: float, colour: Colour) -> None:
     """Draw the blocks of a stage, then their shortcuts, which start and end between blocks."""
     thin = []
     for box in column.boxes:
@@ -210,7 +214,7 @@ def draw_boxes(axes: Axes, column: Column, x: float, colour: Colour) -> None:
         x += box.width + box.gap
     if thin:
         words = f"{len(thin) // 2} more, drawn thin"
-        write(axes, ((thin[0] + thin[-1]) / 2, roof + 0.3), words, REMARK_STYLE)
+        write_lines(axes, ((thin[0] + thin[-1]) / 2, roof + 0.3), words, REMARK_STYLE)
 
 
 def draw_box(axes: Axes, box: Box, x: float, colour: Colour) -> None:
@@ -219,8 +223,14 @@ def draw_box(axes: Axes, box: Box, x: float, colour: Colour) -> None:
     low, high, end = CENTRE - box.height / 2, CENTRE + box.height / 2, x + box.width
     behind = (end + right, high + up)
     faces = (
-        (mix(colour, "white", 0.42), [(x, high), (end, high), behind, (x + right, high + up)]),
-        (mix(colour, "black", 0.13), [(end, low), (end + right, low + up), behind, (end, high)]),
+        (
+            mix_colors(colour, "white", 0.42),
+            [(x, high), (end, high), behind, (x + right, high + up)],
+        ),
+        (
+            mix_colors(colour, "black", 0.13),
+            [(end, low), (end + right, low + up), behind, (end, high)],
+        ),
         (colour, [(x, low), (end, low), (end, high), (x, high)]),
     )
     for number, (shade, corners) in enumerate(faces):
@@ -231,14 +241,14 @@ def draw_box(axes: Axes, box: Box, x: float, colour: Colour) -> None:
         axes.add_patch(face)
 
 
-def colour_of(share: float | None, scale: Scale) -> Colour:
+def colour_of(share: float | None, scale: DrawingScale) -> Colour:
     """The colour of a share, 0 to 1, of the multiply-adds; of none for the input."""
     if share is None:
         return to_rgb(INPUT)
     return to_rgb(RAMP(PALEST + (DARKEST - PALEST) * share / scale.top_share))
 
 
-def mix(colour: Colour, other: str, amount: float) -> Colour:
+def mix_colors(colour: Colour, other: str, amount: float) -> Colour:
     """A colour with so much, 0 to 1, of another one."""
     red, green, blue = (
         (1 - amount) * a + amount * b for a, b in zip(colour, to_rgb(other), strict=True)
@@ -261,24 +271,26 @@ def draw_curve(
     axes.add_patch(arc)
 
 
-def draw_words(axes: Axes, column: Column, middle: float) -> None:
+def draw_words(axes: Axes, column: StageColumn, middle: float) -> None:
     """Write what stands below a stage."""
-    write(axes, (middle, NAMES), column.name, NAME_STYLE)
-    write(axes, (middle, SIZES), column.size, CELL_STYLE)
-    write(axes, (middle, PARAMETERS), column.parameters, CELL_STYLE)
-    write(axes, (middle, COMPUTE), column.compute, CELL_STYLE)
+    write_lines(axes, (middle, NAMES), column.name, NAME_STYLE)
+    write_lines(axes, (middle, SIZES), column.size, CELL_STYLE)
+    write_lines(axes, (middle, PARAMETERS), column.parameters, CELL_STYLE)
+    write_lines(axes, (middle, COMPUTE), column.compute, CELL_STYLE)
     whole, lines = notation_width(column), lines_width(column)
     left = middle - whole / 2 + (0 if column.repeats is None else BRACKET)
-    write(axes, (left + lines / 2, NOTATION), "\n".join(column.notation), NOTATION_STYLE)
+    write_lines(axes, (left + lines / 2, NOTATION), "\n".join(column.notation), NOTATION_STYLE)
     if column.repeats is not None:
         right, half = left + lines + BRACKET, LINE * len(column.notation) / 2 + 0.02
         for x, inwards in ((left - BRACKET, 0.05), (right, -0.05)):
             ys = (NOTATION + half, NOTATION + half, NOTATION - half, NOTATION - half)
             axes.plot((x + inwards, x, x, x + inwards), ys, color=INK, linewidth=0.9)
-        write(axes, (right + REPEATS, NOTATION), f"× {column.repeats}", NOTATION_STYLE, ha="left")
+        write_lines(
+            axes, (right + REPEATS, NOTATION), f"× {column.repeats}", NOTATION_STYLE, ha="left"
+        )
 
 
-def write(
+def write_lines(
     axes: Axes, place: Point, words: str, style: dict[str, Any], *, ha: str = "center"
 ) -> None:
     """Write a few lines, vertically centred."""

@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(slots=True)
-class Layer:
+class TracedLayer:
     """One call of one module; what is in the modules below it is counted there."""
 
     name: str  # dotted, as in named_modules; empty for the network itself
@@ -40,12 +40,12 @@ class Layer:
 class Trace:
     """What one forward pass showed."""
 
-    layers: tuple[Layer, ...]  # in the order of their calls, a module before what is in it
+    layers: tuple[TracedLayer, ...]  # in the order of their calls, a module before what is in it
     activations: int  # numbers that convolutions and matrix products put out
     peak_bytes: int  # most memory that activations take at one time, the images included
 
 
-def trace(network: nn.Module, images: Tensor) -> Trace:
+def trace_network(network: nn.Module, images: Tensor) -> Trace:
     """Run ``network`` on ``images`` [N, C, H, W], both on the meta device.
 
     Multiply-adds are half the flops of torch's own flop counter: convolutions and matrix products
@@ -80,8 +80,8 @@ class Tracer(TorchDispatchMode):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.modules = dict(network.named_modules())
-        self.layers: list[Layer] = []
-        self.path: list[Layer] = []  # modules that are running, outermost first
+        self.layers: list[TracedLayer] = []
+        self.path: list[TracedLayer] = []  # modules that are running, outermost first
         self.counted: set[int] = set()  # parameters that a layer has taken, by id
         self.activations = 0
         self.live = self.peak = 0  # bytes
@@ -101,16 +101,16 @@ class Tracer(TorchDispatchMode):
                 name: str = name,
                 layer_type: str = layer_type,
             ) -> None:
-                self.enter(Layer(name, layer_type, len(self.path)), module, inputs)
+                self.enter(TracedLayer(name, layer_type, len(self.path)), module, inputs)
 
             yield module.register_forward_pre_hook(enter)
             yield module.register_forward_hook(self.leave)
 
-    def enter(self, layer: Layer, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def enter(self, layer: TracedLayer, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Note a module that begins to run."""
-        layer.input_shape = shape_of(inputs[0]) if inputs else None
+        layer.input_shape = first_shape(inputs[0]) if inputs else None
         layer.kernel_size, layer.stride, layer.padding = (
-            pair(getattr(module, name, None)) for name in ("kernel_size", "stride", "padding")
+            as_pair(getattr(module, name, None)) for name in ("kernel_size", "stride", "padding")
         )
         layer.parameters = self.take(module)
         self.layers.append(layer)
@@ -118,7 +118,7 @@ class Tracer(TorchDispatchMode):
 
     def leave(self, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
         """Note what a module gave."""
-        self.path.pop().output_shape = shape_of(output)
+        self.path.pop().output_shape = first_shape(output)
 
     def add_uncalled(self) -> None:
         """Add the layers that hold parameters but were not called, each after its neighbours.
@@ -137,7 +137,7 @@ class Tracer(TorchDispatchMode):
                 if layer.name == parent or layer.name.startswith(f"{parent}.")
             ]
             depth = name.count(".") + 1
-            layer = Layer(name, type(module).__name__, depth, parameters=parameters)
+            layer = TracedLayer(name, type(module).__name__, depth, parameters=parameters)
             self.layers.insert(max(neighbours, default=len(self.layers)), layer)
 
     def take(self, module: nn.Module) -> int:
@@ -175,14 +175,14 @@ class Tracer(TorchDispatchMode):
         self.live -= size
 
 
-def pair(value: Any) -> Shape | None:
+def as_pair(value: Any) -> Shape | None:
     """Height and width of a kernel, a stride or a padding."""
     if isinstance(value, int):
         return value, value
     return tuple(value) if isinstance(value, tuple) else None
 
 
-def shape_of(value: Any) -> Shape | None:
+def first_shape(value: Any) -> Shape | None:
     """Shape of a tensor, or of the first of several."""
     first = value[0] if isinstance(value, tuple | list) and value else value
     return tuple(first.shape) if isinstance(first, Tensor) else None

@@ -9,7 +9,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from resnet_cli.errors import SettingError
 from resnet_cli.summary.networks import Subject
-from resnet_cli.summary.trace import Layer, Shape, Trace, pair
+from resnet_cli.summary.trace import Shape, Trace, TracedLayer, as_pair
 
 Row = dict[str, Any]
 
@@ -49,7 +49,7 @@ def blocks_view(subject: Subject, trace: Trace, _: int | None) -> View:
     for name, block in residual_blocks(subject.network):
         conv1 = block.conv1
         last = block.conv3 if isinstance(block, Bottleneck) else block.conv2
-        inside = below(trace, name)
+        inside = layers_below(trace, name)
         rows.append(
             {
                 "name": name,
@@ -83,9 +83,11 @@ def why_projections(rows: list[Row]) -> list[str]:
 def compare_blocks(width: int = 256) -> str:
     """The comparison that the paper's figure 5 makes, computed."""
     squeezed = width // 4
-    basic = 2 * weights(width, width, 3)
+    basic = 2 * count_weights(width, width, 3)
     bottleneck = (
-        weights(width, squeezed, 1) + weights(squeezed, squeezed, 3) + weights(squeezed, width, 1)
+        count_weights(width, squeezed, 1)
+        + count_weights(squeezed, squeezed, 3)
+        + count_weights(squeezed, width, 1)
     )
     return (
         f"why a bottleneck: on {width} channels, two 3×3 convolutions have {basic:,} weights; "
@@ -94,7 +96,7 @@ def compare_blocks(width: int = 256) -> str:
     )
 
 
-def weights(in_channels: int, out_channels: int, kernel: int) -> int:
+def count_weights(in_channels: int, out_channels: int, kernel: int) -> int:
     """Numbers in the weight of a convolution."""
     return nn.Conv2d(in_channels, out_channels, kernel, bias=False, device="meta").weight.numel()
 
@@ -106,33 +108,33 @@ def stages_view(subject: Subject, trace: Trace, _: int | None) -> View:
     total = sum(layer.macs for layer in trace.layers)
     fc = network.get_submodule("fc")
     rows = [
-        stage("conv1", ("conv1", "bn1", "relu"), trace, total)
-        | {"block": convolution(network.get_submodule("conv1"))}
-        | {"formula": formula(network, called(trace, "conv1"))},
-        stage("maxpool", ("maxpool",), trace, total)
+        stage_row("conv1", ("conv1", "bn1", "relu"), trace, total)
+        | {"block": convolution_notation(network.get_submodule("conv1"))}
+        | {"formula": size_formula(network, first_call(trace, "conv1"))},
+        stage_row("maxpool", ("maxpool",), trace, total)
         | {"block": "3×3 max pool, stride 2"}
-        | {"formula": formula(network, called(trace, "maxpool"))},
+        | {"formula": size_formula(network, first_call(trace, "maxpool"))},
     ]
     for number in (1, 2, 3, 4):
         name = f"layer{number}"
         blocks = list(network.get_submodule(name).children())
         rows.append(
-            stage(f"conv{number + 1}_x", (name,), trace, total)
-            | {"block": notation(blocks[0]), "repeats": len(blocks)}
-            | {"formula": formula(network, strided_layer(trace, f"{name}.0"))}
+            stage_row(f"conv{number + 1}_x", (name,), trace, total)
+            | {"block": block_notation(blocks[0]), "repeats": len(blocks)}
+            | {"formula": size_formula(network, strided_layer(trace, f"{name}.0"))}
         )
-    rows.append(stage("avgpool", ("avgpool",), trace, total) | {"block": "global average pool"})
+    rows.append(stage_row("avgpool", ("avgpool",), trace, total) | {"block": "global average pool"})
     head = f"{getattr(fc, 'in_features', '?')} → {getattr(fc, 'out_features', '?')}"
     if subject.num_classes:  # else it is a backbone alone
-        rows.append(stage("fc", ("fc",), trace, total) | {"block": head})
+        rows.append(stage_row("fc", ("fc",), trace, total) | {"block": head})
     return View(rows, [same_size(), why_the_name(subject)])
 
 
-def stage(name: str, modules: tuple[str, ...], trace: Trace, total: int) -> Row:
+def stage_row(name: str, modules: tuple[str, ...], trace: Trace, total: int) -> Row:
     """What every row of a stage has; ``macs_share`` is 0 to 1."""
-    inside = [layer for module in modules for layer in below(trace, module)]
+    inside = [layer for module in modules for layer in layers_below(trace, module)]
     macs = sum(layer.macs for layer in inside)
-    shape = given(inside[0].output_shape)
+    shape = require_shape(inside[0].output_shape)
     return {
         "name": name,
         "output_size": [*shape[2:]] or [1, 1],  # height, width
@@ -145,47 +147,50 @@ def stage(name: str, modules: tuple[str, ...], trace: Trace, total: int) -> Row:
     }
 
 
-def formula(network: nn.Module, layer: Layer) -> str:
+def size_formula(network: nn.Module, layer: TracedLayer) -> str:
     """The size of an output side with its numbers filled in; both sides where they differ.
 
     A dilated kernel counts as wide as it reaches.
     """
     module = network.get_submodule(layer.name)
-    dilation = given(pair(getattr(module, "dilation", 1)))
+    dilation = require_shape(as_pair(getattr(module, "dilation", 1)))
     rounding = "ceil" if getattr(module, "ceil_mode", False) else "floor"
     sides = []
     for axis in (0, 1):
-        n, result = given(layer.input_shape)[2 + axis], given(layer.output_shape)[2 + axis]
-        k = dilation[axis] * (given(layer.kernel_size)[axis] - 1) + 1
-        p, s = given(layer.padding)[axis], given(layer.stride)[axis]
+        n, result = (
+            require_shape(layer.input_shape)[2 + axis],
+            require_shape(layer.output_shape)[2 + axis],
+        )
+        k = dilation[axis] * (require_shape(layer.kernel_size)[axis] - 1) + 1
+        p, s = require_shape(layer.padding)[axis], require_shape(layer.stride)[axis]
         sides.append(f"{rounding}(({n} + 2·{p} - {k}) / {s}) + 1 = {result}")
     return sides[0] if sides[0] == sides[1] else "; ".join(sides)
 
 
-def given(shape: Shape | None) -> Shape:
+def require_shape(shape: Shape | None) -> Shape:
     """A shape that is there."""
     assert shape is not None
     return shape
 
 
-def strided_layer(trace: Trace, block: str) -> Layer:
+def strided_layer(trace: Trace, block: str) -> TracedLayer:
     """The convolution that sets the size of a stage: the one that strides, or its first 3x3."""
     inside = [
         layer
-        for layer in below(trace, block)
+        for layer in layers_below(trace, block)
         if layer.type == "Conv2d" and "downsample" not in layer.name
     ]
     wide = next(layer for layer in inside if layer.kernel_size == (3, 3))
     return next((layer for layer in inside if layer.stride != (1, 1)), wide)
 
 
-def notation(block: nn.Module) -> str:
+def block_notation(block: nn.Module) -> str:
     """A block as the paper writes it: ``[3×3, 64; 3×3, 64]``, with groups where there are some."""
     names = [name for name, _ in block.named_children() if name.startswith("conv")]
-    return f"[{'; '.join(convolution(block.get_submodule(name)) for name in names)}]"
+    return f"[{'; '.join(convolution_notation(block.get_submodule(name)) for name in names)}]"
 
 
-def convolution(conv: nn.Module) -> str:
+def convolution_notation(conv: nn.Module) -> str:
     """A convolution as the paper writes it."""
     assert isinstance(conv, nn.Conv2d)
     text = f"{'×'.join(map(str, conv.kernel_size))}, {conv.out_channels}"
@@ -239,14 +244,14 @@ def residual_blocks(network: nn.Module) -> list[tuple[str, Any]]:
     ]
 
 
-def below(trace: Trace, name: str) -> list[Layer]:
+def layers_below(trace: Trace, name: str) -> list[TracedLayer]:
     """A module and everything in it."""
     return [
         layer for layer in trace.layers if layer.name == name or layer.name.startswith(f"{name}.")
     ]
 
 
-def called(trace: Trace, name: str) -> Layer:
+def first_call(trace: Trace, name: str) -> TracedLayer:
     """The first call of a module."""
     return next(layer for layer in trace.layers if layer.name == name)
 

@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.victims import Victim, blank, damaged, victims
 from resnet_cli.checkpoint import Location, load_checkpoint
-from resnet_cli.checkpoint.examine import examine
+from resnet_cli.checkpoint.examine import examine_contents
 from resnet_cli.checkpoint.formats import read_contents
 from resnet_cli.checkpoint.inspect import inspect_checkpoint
 from resnet_cli.checkpoint.network.validate import require_finite
@@ -64,7 +64,7 @@ def read(path: Path, *, entirely: bool) -> str:
             inspect_checkpoint(path)
             load_checkpoint(Location(path, "fuzz"))
         contents = read_contents(path)
-        found = examine(contents, path, state_key=None, ema=True, dilated=False).found
+        found = examine_contents(contents, path, state_key=None, ema=True, dilated=False).found
         right = blank(found.architecture.name, found.in_channels).state_dict()
         for name, shape in ((name, tensor.shape) for name, tensor in right.items()):
             if not name.startswith("fc.") and not name.endswith("num_batches_tracked"):

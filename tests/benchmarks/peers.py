@@ -186,7 +186,7 @@ def onnx_file(task: Task) -> Path:
 def stream_of(task: Task, infer: Callable[[Any], Any]) -> Label:
     """Feed another runtime by our decoder, one stream a core, batches of 8."""
     from resnet_cli.images.decode import Decoder
-    from resnet_cli.pipeline import chunked, one_thread_each, ordered
+    from resnet_cli.pipeline import cut_chunks, map_ordered, one_thread_each
     from resnet_cli.pipeline.loader import Loader
     from resnet_cli.preprocess import Preprocess
 
@@ -200,7 +200,7 @@ def stream_of(task: Task, infer: Callable[[Any], Any]) -> Label:
 
     def run(paths: Sequence[str]) -> list[int]:
         with one_thread_each:
-            chunks = ordered(chunked(paths, 8), work, workers=task.workers)
+            chunks = map_ordered(cut_chunks(paths, 8), work, workers=task.workers)
             return [label for labels in chunks for label in labels]
 
     return run
@@ -261,7 +261,7 @@ def openvino_session(task: Task, precision: str) -> Callable[[Any], Any]:
 def decoder_alone(task: Task) -> Label:
     """Our decoder and resize, and nothing else."""
     from resnet_cli.images.decode import Decoder
-    from resnet_cli.pipeline import chunked, one_thread_each, ordered
+    from resnet_cli.pipeline import cut_chunks, map_ordered, one_thread_each
     from resnet_cli.pipeline.loader import Loader
     from resnet_cli.preprocess import Preprocess
 
@@ -269,7 +269,7 @@ def decoder_alone(task: Task) -> Label:
 
     def run(paths: Sequence[str]) -> list[int]:
         with one_thread_each:
-            batches = ordered(chunked(paths, 8), load, workers=task.workers)
+            batches = map_ordered(cut_chunks(paths, 8), load, workers=task.workers)
             return [0 for batch in batches for _ in batch.samples]
 
     return run
@@ -279,13 +279,15 @@ def forward_alone(infer_of: Callable[[Task], Callable[[Any], Any]]) -> Callable[
     """A network on one batch of 8 in memory, over and over, one stream a core."""
 
     def prepare(task: Task) -> Label:
-        from resnet_cli.pipeline import chunked, one_thread_each, ordered
+        from resnet_cli.pipeline import cut_chunks, map_ordered, one_thread_each
 
         infer = infer_of(task)
 
         def run(paths: Sequence[str]) -> list[int]:
             with one_thread_each:
-                passes = ordered(chunked(paths, 8), lambda _: infer(None), workers=task.workers)
+                passes = map_ordered(
+                    cut_chunks(paths, 8), lambda _: infer(None), workers=task.workers
+                )
                 return [0 for _ in passes for _ in range(8)][: len(paths)]
 
         return run

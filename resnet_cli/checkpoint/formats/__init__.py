@@ -13,15 +13,15 @@ from zipfile import BadZipFile
 
 from safetensors import SafetensorError, safe_open
 
-from resnet_cli.checkpoint.folders import INDEX, PICKLED, is_unpacked, refuse_part, shards
-from resnet_cli.checkpoint.formats.archive import Archive, Unpacked, mapped
+from resnet_cli.checkpoint.folders import INDEX, PICKLED, is_unpacked, refuse_part, shards_of_index
+from resnet_cli.checkpoint.formats.archive import Archive, Unpacked, map_file
 from resnet_cli.checkpoint.formats.caffe import is_caffemodel, read_caffemodel
 from resnet_cli.checkpoint.formats.prototxt import apply_prototxt
 from resnet_cli.checkpoint.formats.torch_files import NoCheckpointError, read_archive, read_stream
-from resnet_cli.checkpoint.identify import UNKNOWN, nature, nature_of_zip
+from resnet_cli.checkpoint.identify import UNKNOWN, identify_head, nature_of_zip
 from resnet_cli.checkpoint.pickle import Reading
 from resnet_cli.checkpoint.pickle.stand_ins import PickleError
-from resnet_cli.checkpoint.pickle.subclasses import sharded
+from resnet_cli.checkpoint.pickle.subclasses import name_sharded
 from resnet_cli.errors import CheckpointError, describe
 
 
@@ -93,21 +93,21 @@ def read_contents(path: Path) -> Contents:
         OSError: it cannot be opened.
     """
     if path.name.endswith(INDEX):
-        return named(path, read_shards)
+        return read_named(path, read_shards)
     if is_unpacked(path.parent) and path.name == PICKLED:
-        return named(path, read_unpacked)
+        return read_named(path, read_unpacked)
     refuse_part(path)
     with path.open("rb") as file:
         head = file.read(HEAD)
     for recognises, read in FORMATS:
         if recognises(head):
-            return named(path, read)
-    if path.suffix.lower() == ".safetensors" and nature(head) == UNKNOWN:
-        return named(path, read_safetensors)
-    raise CheckpointError(f"cannot load {path}: {nature(head)}")
+            return read_named(path, read)
+    if path.suffix.lower() == ".safetensors" and identify_head(head) == UNKNOWN:
+        return read_named(path, read_safetensors)
+    raise CheckpointError(f"cannot load {path}: {identify_head(head)}")
 
 
-def named(path: Path, read: Callable[[Path], Contents]) -> Contents:
+def read_named(path: Path, read: Callable[[Path], Contents]) -> Contents:
     """Read a file; its name stands in front of any complaint."""
     try:
         return read(path)
@@ -120,7 +120,7 @@ def named(path: Path, read: Callable[[Path], Contents]) -> Contents:
 
 def read_shards(path: Path) -> Contents:
     """Read the several files that an index names."""
-    files = shards(path)
+    files = shards_of_index(path)
     parts = [read_contents(file) for file in files]
     if not all(isinstance(part.tree, Mapping) for part in parts):
         raise CheckpointError("its shards hold no state dicts")
@@ -161,14 +161,14 @@ def read_zip(path: Path) -> Contents:
     reading = Reading()
     with path.open("rb") as file:
         try:
-            archive = Archive(file, mapped(path))
+            archive = Archive(file, map_file(path))
             kind, tree = read_archive(archive, reading)
         except BadZipFile as error:
             raise CheckpointError(CUT_OFF) from error
         except NoCheckpointError as error:
             raise CheckpointError(nature_of_zip(archive.names) or str(error)) from error
         except DAMAGES as error:
-            message = sharded(reading.imports) or DAMAGED
+            message = name_sharded(reading.imports) or DAMAGED
             raise UnreadableError(message, "pickle-zip", reading.imports) from error
     return Contents(kind, tree, imports=tuple(sorted(reading.imports)))
 
@@ -178,7 +178,7 @@ def read_pickle(path: Path) -> Contents:
     reading = Reading()
     with path.open("rb") as file:
         try:
-            kind, tree = read_stream(file, mapped(path), reading)
+            kind, tree = read_stream(file, map_file(path), reading)
         except (PickleError, TypeError) as error:
             file.seek(0)
             head = file.read(HEAD)
@@ -186,7 +186,7 @@ def read_pickle(path: Path) -> Contents:
                 raise CheckpointError(BY_JOBLIB) from error
             if head[:1] == b"\x80" or reading.imports:
                 raise UnreadableError(DAMAGED, "pickle", reading.imports) from error
-            raise CheckpointError(nature(head)) from error
+            raise CheckpointError(identify_head(head)) from error
     return Contents(kind, tree, imports=tuple(sorted(reading.imports)))
 
 

@@ -31,7 +31,7 @@ class Parts(Protocol):
         """Return the bytes of a description."""
 
 
-def mapped(path: Path) -> memoryview:
+def map_file(path: Path) -> memoryview:
     """The bytes of a file, read when they are looked at; what is written to them stays here."""
     with path.open("rb") as file:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
@@ -56,7 +56,7 @@ class Unpacked:
         if name not in self:
             raise CheckpointError(f"its part {name} is missing: unpack it again")
         path = self.folder / name
-        return mapped(path) if path.stat().st_size else memoryview(b"")
+        return map_file(path) if path.stat().st_size else memoryview(b"")
 
     def text(self, name: str) -> bytes:
         """Return the bytes of a description.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from resnet_cli.checkpoint.formats.caffe_proto import Message, net_parameter
-from resnet_cli.checkpoint.formats.prototxt import layers_of, part_of, text_of
+from resnet_cli.checkpoint.formats.prototxt import proto_layers, proto_part, text_of
 from resnet_cli.checkpoint.tree import Part, StateDict
 from resnet_cli.errors import CheckpointError
 
@@ -61,9 +61,9 @@ def state_of(net: Message) -> StateDict:
     """
     tensors: dict[str, Tensor] = {}
     parts: dict[str, Part] = {}
-    for layer in layers_of(net):
+    for layer in proto_layers(net):
         name = text_of(layer.name)
-        part = parts[name] = part_of(layer)
+        part = parts[name] = proto_part(layer)
         found = {f"{name}.{key}": tensor for key, tensor in tensors_of(layer, part)}
         if twice := tensors.keys() & found.keys():
             raise CheckpointError(f"two of its layers hold weights under {min(twice)}: rename one")
@@ -86,14 +86,14 @@ def tensors_of(layer: Message, part: Part) -> Iterator[tuple[str, Tensor]]:
                 f"{text_of(layer.name)}.{key} has {error}: is it damaged?"
             ) from None
     if part.kind == "BatchNorm" and blobs:
-        yield from statistics(blobs, text_of(layer.name))
+        yield from read_statistics(blobs, text_of(layer.name))
     elif part.settings.get("transpose") and "weight" in blobs:
         yield from (blobs | {"weight": blobs["weight"].T.contiguous()}).items()
     else:
         yield from blobs.items()
 
 
-def statistics(blobs: dict[str, Tensor], name: str) -> Iterator[tuple[str, Tensor]]:
+def read_statistics(blobs: dict[str, Tensor], name: str) -> Iterator[tuple[str, Tensor]]:
     """Mean and variance of a batch norm, which Caffe keeps as sums beside the sum of their weights.
 
     As Caffe does, a sum of zero makes zeros of both (batch_norm_layer.cpp).
@@ -119,7 +119,7 @@ def tensor_of(blob: Message, axes: int) -> Tensor:
     """
     kind, chunks = ("<f8", blob.double_data) if blob.double_data else ("<f4", blob.data)
     data = b"".join(chunks)
-    shape = shape_of(blob)
+    shape = blob_shape(blob)
     size = np.dtype(kind).itemsize
     if min(shape, default=0) < 0 or len(shape) > MOST_AXES or math.prod(shape) * size != len(data):
         # a file may claim anything: nothing is allocated before this
@@ -128,7 +128,7 @@ def tensor_of(blob: Message, axes: int) -> Tensor:
     return torch.from_numpy(array).reshape(without_ones(shape, axes))
 
 
-def shape_of(blob: Message) -> tuple[int, ...]:
+def blob_shape(blob: Message) -> tuple[int, ...]:
     """Shape of a blob: four numbers in old files, a list in newer ones."""
     legacy = ("num", "channels", "height", "width")
     if any(map(blob.HasField, legacy)):  # these win, says Blob::FromProto
@@ -212,9 +212,9 @@ def wire_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     """
     place = 0
     while place < len(data):
-        tag, place = varint(data, place)
+        tag, place = read_varint(data, place)
         number, wire = tag >> 3, tag & 7
-        value, place = varint(data, place)
+        value, place = read_varint(data, place)
         if wire not in (0, 2):  # the others are in no field that is looked at
             raise ValueError("no such field")
         if wire == 0:
@@ -224,7 +224,7 @@ def wire_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
             place += value
 
 
-def varint(data: bytes, place: int) -> tuple[int, int]:
+def read_varint(data: bytes, place: int) -> tuple[int, int]:
     """A number at a place, and the place after it.
 
     Raises:

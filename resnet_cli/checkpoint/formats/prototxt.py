@@ -14,7 +14,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class ProtoLayer:
     """One layer of a network, and the blobs between which it stands."""
 
     name: str
@@ -29,7 +29,7 @@ class Network:
 
     name: str
     inputs: Mapping[str, Shape]  # blobs given from outside, batch first; () where nothing says
-    layers: tuple[Layer, ...]
+    layers: tuple[ProtoLayer, ...]
 
 
 V1_TYPES = {
@@ -66,7 +66,7 @@ WINDOWS: dict[str, tuple[str, Shape]] = {
 """Settings for height and width: how their single fields begin, and the default."""
 
 
-def layers_of(net: Message) -> Iterator[Message]:
+def proto_layers(net: Message) -> Iterator[Message]:
     """The layers of a network, of the old style and of the new."""
     yield from net.layers
     yield from net.layer
@@ -85,7 +85,7 @@ def type_of(layer: Message) -> str:
     return V1_TYPES.get(word, word)
 
 
-def part_of(layer: Message) -> Part:
+def proto_part(layer: Message) -> Part:
     """Type and settings of a layer, as far as it has them.
 
     What a layer with settings leaves out has Caffe's default. Sizes are height and width.
@@ -96,17 +96,17 @@ def part_of(layer: Message) -> Part:
     known = field in layer.DESCRIPTOR.fields_by_name
     if not known or not (layer.HasField(field) or kind == "BatchNorm"):
         return Part(kind)
-    return Part(kind, settings_of(getattr(layer, field)))
+    return Part(kind, proto_settings(getattr(layer, field)))
 
 
-def settings_of(parameters: Message) -> dict[str, Any]:
+def proto_settings(parameters: Message) -> dict[str, Any]:
     """The fields of a message as plain values; none for what has neither value nor default."""
     fields = parameters.DESCRIPTOR.fields_by_name
     settings: dict[str, Any] = {}
     for name, field in fields.items():
         value = getattr(parameters, name)
         if name in WINDOWS:
-            if sides := window(parameters, name):
+            if sides := read_window(parameters, name):
                 settings[name] = sides
         elif name.endswith(("_h", "_w")):
             continue
@@ -115,18 +115,18 @@ def settings_of(parameters: Message) -> dict[str, Any]:
         elif name == "coeff":
             settings[name] = tuple(value)
         elif field.has_default_value or parameters.HasField(name):
-            settings[name] = plain(value, field)
-    return rounding(settings)
+            settings[name] = proto_value(value, field)
+    return name_rounding(settings)
 
 
-def plain(value: Any, field: Any) -> Any:
+def proto_value(value: Any, field: Any) -> Any:
     """The value of a field: an enum as its word, a float32 as the decimal that was meant."""
     if field.enum_type:
         return field.enum_type.values_by_number[value].name
     return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
-def window(parameters: Message, name: str) -> Shape:
+def read_window(parameters: Message, name: str) -> Shape:
     """One of ``WINDOWS``: given once for both sides, or for each."""
     stem, default = WINDOWS[name]
     single = [f"{stem}_h", f"{stem}_w"]
@@ -136,7 +136,7 @@ def window(parameters: Message, name: str) -> Shape:
     return values * 2 if len(values) == 1 else values
 
 
-def rounding(settings: dict[str, Any]) -> dict[str, Any]:
+def name_rounding(settings: dict[str, Any]) -> dict[str, Any]:
     """Say in one word how pooling rounds, if that is known."""
     rounds_up = settings.pop("round_mode", "CEIL") == "CEIL"
     if "ceil_mode" in settings:
@@ -160,11 +160,11 @@ def read_prototxt(text: str) -> Network:
     except (text_format.ParseError, RecursionError) as error:
         raise CheckpointError(f"it is not a prototxt ({describe(error)})") from error
     layers = tuple(
-        Layer(layer.name, part_of(layer), tuple(layer.bottom), tuple(layer.top))
-        for layer in layers_of(net)
+        ProtoLayer(layer.name, proto_part(layer), tuple(layer.bottom), tuple(layer.top))
+        for layer in proto_layers(net)
         if is_for_use(layer)
     )
-    return Network(net.name, inputs_of(net), layers)
+    return Network(net.name, proto_inputs(net), layers)
 
 
 def is_for_use(layer: Message) -> bool:
@@ -179,7 +179,7 @@ def is_for_use(layer: Message) -> bool:
     return not any(map(met, layer.exclude))
 
 
-def inputs_of(net: Message) -> dict[str, Shape]:
+def proto_inputs(net: Message) -> dict[str, Shape]:
     """Inputs that are no layers, with the shapes that stand beside them."""
     dims = list(net.input_dim)
     shapes = [tuple(shape.dim) for shape in net.input_shape]
@@ -199,13 +199,13 @@ def apply_prototxt(state: StateDict, text: str) -> StateDict:
         raise CheckpointError("the prototxt names none of the layers that hold weights")
     parts = dict(state.parts)
     for name, part in layers.items():
-        require_same(name, part, state)
+        require_same_settings(name, part, state)
         earlier = parts[name].settings if name in parts else {}
         parts[name] = Part(part.kind, {**earlier, **part.settings})
     return StateDict(state, parts)
 
 
-def require_same(name: str, part: Part, state: StateDict) -> None:
+def require_same_settings(name: str, part: Part, state: StateDict) -> None:
     """Refuse settings that the weights of a layer do not have.
 
     Raises:

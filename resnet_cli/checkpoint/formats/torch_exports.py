@@ -92,7 +92,7 @@ PASSED_ON = frozenset({"dropout", "flatten", "view", "reshape", "squeeze", "alia
 """Operators that hand on the values they are given."""
 
 
-def parts_of(model: Mapping[str, Any]) -> dict[str, Part]:
+def exported_parts(model: Mapping[str, Any]) -> dict[str, Part]:
     """The modules of an exported network by name; a pool without weights under its node's name.
 
     The network itself, under no name, has the operators of all, and the last one.
@@ -101,25 +101,25 @@ def parts_of(model: Mapping[str, Any]) -> dict[str, Part]:
         model: the description in the archive.
     """
     module = model["graph_module"]
-    names = dict(parameters(module["signature"]["input_specs"]))
+    names = dict(weight_names(module["signature"]["input_specs"]))
     nodes = module["graph"]["nodes"]
-    calls = [operator(node) for node in nodes]
+    calls = [operator_name(node) for node in nodes]
     last = next((name for name in reversed(calls) if name not in PASSED_ON), "")
     whole = Part("ExportedProgram", {"calls": tuple(dict.fromkeys(calls)), "returns": last})
     return {"": whole} | {
         name: part
         for node in nodes
         if node["target"] in WANTED
-        for name, part in [described(node, names)]
+        for name, part in [describe_node(node, names)]
     }
 
 
-def operator(node: Mapping[str, Any]) -> str:
+def operator_name(node: Mapping[str, Any]) -> str:
     """The bare name of what a node computes: ``relu`` of ``torch.ops.aten.relu_.default``."""
     return str(node["target"]).removeprefix("torch.ops.aten.").partition(".")[0].strip("_")
 
 
-def parameters(specs: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+def weight_names(specs: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """Names of weights in the graph, and in the network."""
     for spec in specs:
         parameter = spec.get("parameter")
@@ -127,19 +127,19 @@ def parameters(specs: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
             yield parameter["arg"]["name"], parameter["parameter_name"]
 
 
-def described(node: Mapping[str, Any], names: Mapping[str, str]) -> tuple[str, Part]:
+def describe_node(node: Mapping[str, Any], names: Mapping[str, str]) -> tuple[str, Part]:
     """Name and settings of one module."""
     kind, wanted = WANTED[node["target"]]
     given = {entry["name"]: entry["arg"] for entry in node["inputs"]}
     weight = given.get("weight", {}).get("as_tensor", {}).get("name")
     name = names.get(weight, "")
-    settings = {key: plain(given[key]) for key in wanted if key in given}
+    settings = {key: argument_value(given[key]) for key in wanted if key in given}
     settings = {key: DEFAULTS[key] for key in wanted if key in DEFAULTS} | settings
     own = name.removesuffix(".weight") or node["outputs"][0]["as_tensor"]["name"]
     return own, Part(kind, settings)
 
 
-def plain(argument: Mapping[str, Any]) -> Any:
+def argument_value(argument: Mapping[str, Any]) -> Any:
     """The value of an argument: a number, or one for each side."""
     value = next(iter(argument.values()))
     return tuple(value) if isinstance(value, list) else value

@@ -13,11 +13,11 @@ from zipfile import BadZipFile
 import torch
 
 from resnet_cli.checkpoint.formats.archive import Archive, Parts
-from resnet_cli.checkpoint.formats.torch_exports import code_file, parts_of, settings_in
-from resnet_cli.checkpoint.pickle import Reading, storage_of, unpickle
+from resnet_cli.checkpoint.formats.torch_exports import code_file, exported_parts, settings_in
+from resnet_cli.checkpoint.pickle import Reading, read_pickle, storage_of
 from resnet_cli.checkpoint.pickle.stand_ins import PickleError
 from resnet_cli.checkpoint.pickle.values import Storage, Stored
-from resnet_cli.checkpoint.tree import StateDict, containers
+from resnet_cli.checkpoint.tree import StateDict, walk_containers
 from resnet_cli.errors import CheckpointError
 
 MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of the older format
@@ -54,7 +54,7 @@ def read_pickled(archive: Parts, reading: Reading) -> Any:
             storages[key] = Storage(archive.values(f"data/{key}"), kind.dtype, swapped=swapped)
         return storages[key]
 
-    return unpickle(BytesIO(archive.text("data.pkl")), reading, persistent)
+    return read_pickle(BytesIO(archive.text("data.pkl")), reading, persistent)
 
 
 def read_script(archive: Parts, reading: Reading) -> Any:
@@ -71,7 +71,7 @@ def read_script(archive: Parts, reading: Reading) -> Any:
 
 def read_exported(archive: Parts, _: Reading) -> Any:
     """The weights of ``torch.export.save``, by their names."""
-    table = as_json(archive.text("data/weights/model_weights_config.json"))
+    table = load_json(archive.text("data/weights/model_weights_config.json"))
     swapped = "byteorder" in archive and archive.text("byteorder") == b"big"
     tensors = {}
     for name, entry in table["config"].items():
@@ -83,7 +83,7 @@ def read_exported(archive: Parts, _: Reading) -> Any:
         size, stride = ([side["as_int"] for side in meta[key]] for key in ("sizes", "strides"))
         view = Stored.view(storage, meta["storage_offset"]["as_int"], size, stride)
         tensors[name] = view.tensor()
-    return StateDict(tensors, parts_of(as_json(archive.text("models/model.json"))))
+    return StateDict(tensors, exported_parts(load_json(archive.text("models/model.json"))))
 
 
 def read_exported_of_old(archive: Parts, reading: Reading) -> Any:
@@ -114,7 +114,7 @@ EXPORTED_TYPES = {
 """``ScalarType`` of ``torch._export.serde.schema``."""
 
 
-def as_json(data: bytes) -> Any:
+def load_json(data: bytes) -> Any:
     """The value of a description.
 
     Raises:
@@ -133,7 +133,7 @@ def read_stream(file: IO[bytes], data: memoryview, reading: Reading) -> tuple[st
         PickleError: it is damaged.
         CheckpointError: the values behind the pickles are not whole.
     """
-    tree = unpickle(file, reading)
+    tree = read_pickle(file, reading)
     if tree != MAGIC:
         open_packed(tree, reading)
         return "pickle", tree
@@ -142,15 +142,15 @@ def read_stream(file: IO[bytes], data: memoryview, reading: Reading) -> tuple[st
 
 def open_packed(tree: Any, reading: Reading) -> None:
     """Put what is in the bytes that skorch keeps its modules in where the bytes were."""
-    for _, container in containers(tree):
+    for _, container in walk_containers(tree):
         if isinstance(container, dict) and isinstance(container.get(PACKED), bytes):
             container[PACKED] = read_nested(container[PACKED], reading)
 
 
 def read_legacy(file: IO[bytes], data: memoryview, reading: Reading) -> Any:
     """What ``torch.save`` wrote before 1.6, behind its magic number."""
-    unpickle(file, reading)  # version of the protocol
-    unpickle(file, reading)  # the machine: whatever it was, values are in little-endian order
+    read_pickle(file, reading)  # version of the protocol
+    read_pickle(file, reading)  # the machine: whatever it was, values are in little-endian order
     storages: dict[str, tuple[Storage, int]] = {}
 
     def persistent(identity: Any) -> Any:
@@ -165,12 +165,12 @@ def read_legacy(file: IO[bytes], data: memoryview, reading: Reading) -> Any:
             storages[key] = Storage(None, kind.dtype), width
         return storages[key][0]
 
-    tree = unpickle(file, reading, persistent)
-    fill(storages, unpickle(file, reading), data[file.tell() :])
+    tree = read_pickle(file, reading, persistent)
+    fill_storages(storages, read_pickle(file, reading), data[file.tell() :])
     return tree
 
 
-def fill(storages: Mapping[str, tuple[Storage, int]], keys: Any, data: memoryview) -> None:
+def fill_storages(storages: Mapping[str, tuple[Storage, int]], keys: Any, data: memoryview) -> None:
     """Hand the values behind the pickles to their storages, in the order of the keys.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any
 
 from resnet_cli import text as tables
 from resnet_cli.checkpoint.metadata.names import in_order, is_key, names_from, without_synsets
-from resnet_cli.checkpoint.tree import items
+from resnet_cli.checkpoint.tree import items_of
 from resnet_cli.errors import SettingError, describe
 
 HEADERS = frozenset({
@@ -84,7 +84,7 @@ def read_lines(path: Path) -> tuple[str, ...] | None:
         return of_python(text)
     if all(QUOTED.fullmatch(line) for line in lines):
         return of_python(",".join(lines))
-    found = numbered_cells(list(tables.read_rows("\n".join(lines))))
+    found = numbered_cells(list(tables.read_table_rows("\n".join(lines))))
     if found is None and any(DATA.fullmatch(line) for line in lines):
         return None
     return found or numbered_lines(lines) or tuple(lines)
@@ -171,13 +171,13 @@ def under_a_key(path: Path) -> tuple[str, ...] | None:
     """Read names in a file of nested values under one of the usual keys."""
     reader = VALUES.get(path.suffix.lower())
     value = reader(path) if reader else None
-    found = [names_from(inner) for key, inner in items(value) if is_key(key)]
+    found = [names_from(inner) for key, inner in items_of(value) if is_key(key)]
     return next(filter(None, found), None)
 
 
 def read_table(path: Path) -> tuple[str, ...] | None:
     """Read names in a column or a row, or beside a column of indices; a header is skipped."""
-    rows = list(tables.read_rows(tables.read_text(path)))
+    rows = list(tables.read_table_rows(tables.read_text(path)))
     if rows and all(len(row) == 1 for row in rows):
         return tuple(row[0] for row in without_header(rows))
     found = numbered_cells(rows)

@@ -9,8 +9,8 @@ from typing import Any
 from resnet_cli import imagenet
 from resnet_cli.checkpoint.formats import Contents, metadata_json
 from resnet_cli.checkpoint.metadata.class_files import READERS, read_file, read_json, read_names
-from resnet_cli.checkpoint.metadata.names import is_key, names_from, pairs_in, unwrapped
-from resnet_cli.checkpoint.tree import containers, inside
+from resnet_cli.checkpoint.metadata.names import is_key, names_from, pairs_in, unwrap_value
+from resnet_cli.checkpoint.tree import items_inside, walk_containers
 from resnet_cli.errors import CheckpointError, SettingError
 
 NAMES_BESIDE = tuple(
@@ -47,29 +47,31 @@ def find_classes(
     """
     if given is not None:
         names, source = read_given(given)
-        if not fits(names, num_classes):
+        if not fits_outputs(names, num_classes):
             wanted = "give one name an output" if num_classes > 1 else "give one name, or two"
-            raise SettingError(f"{mismatch(names, source, num_classes)}: {wanted}")
+            raise SettingError(f"{describe_mismatch(names, source, num_classes)}: {wanted}")
         return ClassNames(names, source)
-    for place in (in_file(contents), beside(path)):
+    for place in (in_file(contents), lists_in_files(path)):
         found = [classes for classes in place if not is_placeholder(classes.names, num_classes)]
-        fitting = [classes for classes in found if fits(classes.names, num_classes)]
+        fitting = [classes for classes in found if fits_outputs(classes.names, num_classes)]
         if fitting:
-            return agreed(fitting)
+            return take_agreed(fitting)
         if found:
             names, source = found[0].names, found[0].source
-            raise CheckpointError(f"{mismatch(names, source, num_classes)}: give --classes")
+            raise CheckpointError(
+                f"{describe_mismatch(names, source, num_classes)}: give --classes"
+            )
     if num_classes == 1000:
-        return ClassNames(imagenet.categories(), "ImageNet, as there are 1000 outputs")
+        return ClassNames(imagenet.imagenet_categories(), "ImageNet, as there are 1000 outputs")
     count = max(num_classes, 2)  # one output tells two classes apart
     return ClassNames(
         tuple(f"class_{index}" for index in range(count)),
-        f"{misnumbered(contents.tree) or 'none found'}: give --classes",
+        f"{find_misnumbered(contents.tree) or 'none found'}: give --classes",
         made_up=True,
     )
 
 
-def agreed(found: Sequence[ClassNames]) -> ClassNames:
+def take_agreed(found: Sequence[ClassNames]) -> ClassNames:
     """Take the first of several lists; its source names another that differs.
 
     Raises:
@@ -86,10 +88,10 @@ def agreed(found: Sequence[ClassNames]) -> ClassNames:
     return replace(first, source=f"{first.source}, unlike {others[0].source}") if others else first
 
 
-def misnumbered(tree: Any) -> str | None:
+def find_misnumbered(tree: Any) -> str | None:
     """Say which names in a checkpoint have numbers that are none of its outputs."""
-    for key, value in entries(tree):
-        found = pairs_in(unwrapped(value)) if is_key(key.rpartition(".")[2]) else None
+    for key, value in walk_entries(tree):
+        found = pairs_in(unwrap_value(value)) if is_key(key.rpartition(".")[2]) else None
         if found and all(str(index).isdigit() for index, _ in found):
             return f"{key} in the checkpoint does not number its names from 0 on"
     return None
@@ -100,12 +102,12 @@ def is_placeholder(names: Sequence[str], num_classes: int) -> bool:
     return num_classes == 1000 and tuple(names[:2]) == ("LABEL_0", "LABEL_1")
 
 
-def fits(names: Sequence[str], num_classes: int) -> bool:
+def fits_outputs(names: Sequence[str], num_classes: int) -> bool:
     """One name an output; a single output takes one name or two."""
     return len(names) in ((1, 2) if num_classes == 1 else (num_classes,))
 
 
-def mismatch(names: Sequence[str], source: str, num_classes: int) -> str:
+def describe_mismatch(names: Sequence[str], source: str, num_classes: int) -> str:
     """Say how many names there are, and for how many outputs."""
     outputs = f"{num_classes} output" + ("s" if num_classes != 1 else "")
     count = f"{len(names)} class name" + ("s" if len(names) != 1 else "")
@@ -134,36 +136,36 @@ def in_file(contents: Contents) -> Iterator[ClassNames]:
             names = names_from(metadata_json(contents.metadata, key))
             if names:
                 yield ClassNames(names, f"{key} in the metadata of the checkpoint")
-    yield from named(contents.tree, "the checkpoint")
+    yield from lists_under_keys(contents.tree, "the checkpoint")
 
 
-def named(tree: Any, place: str) -> Iterator[ClassNames]:
+def lists_under_keys(tree: Any, place: str) -> Iterator[ClassNames]:
     """Yield the lists of names under their usual keys in nested dicts."""
-    for key, value in entries(tree):
+    for key, value in walk_entries(tree):
         if is_key(key.rpartition(".")[2]):
             names = names_from(value)
             if names:
                 yield ClassNames(names, f"{key} in {place}")
 
 
-def entries(tree: Any) -> Iterator[tuple[str, Any]]:
+def walk_entries(tree: Any) -> Iterator[tuple[str, Any]]:
     """Yield every key of nested dicts with its value, outside optimizer state."""
-    for path, container in containers(tree):
+    for path, container in walk_containers(tree):
         outside = not NOT_SEARCHED & set(path.lower().split("."))
         if outside and isinstance(container, Mapping):
             start = f"{path}." if path else ""
             yield from (
                 (f"{start}{key}", value)
-                for key, value in inside(container)
+                for key, value in items_inside(container)
                 if key.lower() not in NOT_SEARCHED
             )
 
 
-def beside(path: Path) -> Iterator[ClassNames]:
+def lists_in_files(path: Path) -> Iterator[ClassNames]:
     """Yield the lists of names in files that stand beside a checkpoint."""
     config = path.with_name("config.json")
     if config.is_file():
-        yield from named(read_json(config), str(config))
+        yield from lists_under_keys(read_json(config), str(config))
     for name in (f"{path.stem}.classes.txt", f"{path.stem}.json", *NAMES_BESIDE):
         candidate = path.with_name(name)
         if candidate.is_file():

@@ -114,7 +114,7 @@ def of_timm(config: Mapping[str, Any]) -> Config:
     if "mean" not in settings:
         return Config("timm")
     _, height, width = settings.get("input_size", (3, 224, 224))
-    size = sides({"height": height, "width": width})
+    size = side_of_size({"height": height, "width": width})
     mode = settings.get("crop_mode") or "center"
     if mode not in ("center", "squash"):
         raise CheckpointError(f"its images are prepared with crop mode {mode}: unknown here")
@@ -151,18 +151,18 @@ def of_transformers(config: Mapping[str, Any], path: Path) -> Config:
         record = read_object(path.with_name(name))
         record = record.get("image_processor", record)
         if "image_mean" in record or "do_normalize" in record:
-            prepared = processed(record)
+            prepared = read_image_processor(record)
             return Config("transformers", variant, prepared, f"of {name}", activation)
     return Config("transformers", variant, activation=activation)
 
 
-def processed(record: Mapping[str, Any]) -> Preprocess:
+def read_image_processor(record: Mapping[str, Any]) -> Preprocess:
     """The preprocessing that an image processor of transformers records.
 
     Raises:
         CheckpointError: it does what this program cannot.
     """
-    size, crop = sides(record.get("size", 224)), sides(record.get("crop_size", 224))
+    size, crop = side_of_size(record.get("size", 224)), side_of_size(record.get("crop_size", 224))
     kind = record.get("image_processor_type") or record.get("feature_extractor_type") or ""
     squash = not isinstance(record.get("size"), Mapping) or "shortest_edge" not in record["size"]
     if str(kind).startswith("ConvNext"):
@@ -196,7 +196,7 @@ def crop_share(record: Mapping[str, Any]) -> float:
     return float(record.get("crop_pct") or 224 / 256)
 
 
-def sides(size: Any) -> int:
+def side_of_size(size: Any) -> int:
     """Pixels of a side.
 
     Raises:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from resnet_cli.checkpoint.tree import Foreign, plain
+from resnet_cli.checkpoint.tree import Foreign, as_container
 
 THINGS = ("category", "cat", "class", "label", "name", "target")
 NUMBERS = ("id", "idx", "index", "int")
@@ -50,7 +50,7 @@ def names_from(value: Any) -> tuple[str, ...] | None:
         value: a list of names, or of pairs or records that number them; name -> index, or
             index -> name.
     """
-    value = unwrapped(value)
+    value = unwrap_value(value)
     pairs = pairs_in(value)
     if pairs is not None:
         value = in_order(pairs)
@@ -84,29 +84,29 @@ def without_synsets(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def unwrapped(value: Any) -> Any:
+def unwrap_value(value: Any) -> Any:
     """A list or dict without what other libraries wrap around it and its values."""
-    value = opened(value)
+    value = open_container(value)
     if isinstance(value, Mapping):
         return {name_of(key): name_of(inner) for key, inner in value.items()}
     if not isinstance(value, list | tuple):
         return value
-    if len(value) == 1 and isinstance(opened(value[0]), list | tuple):  # of OrdinalEncoder
-        value = opened(value[0])
-    return [numbered(inner) or name_of(inner) for inner in value]
+    if len(value) == 1 and isinstance(open_container(value[0]), list | tuple):  # of OrdinalEncoder
+        value = open_container(value[0])
+    return [numbered_name(inner) or name_of(inner) for inner in value]
 
 
-def opened(value: Any) -> Any:
+def open_container(value: Any) -> Any:
     """The container that something stands for."""
     for _ in range(len(LISTED)):  # a CategoryMap keeps an L
         if isinstance(value, Foreign) and value.kind in LISTED:
             value = value.attributes.get("items", ())
-    return plain(value)
+    return as_container(value)
 
 
-def numbered(value: Any) -> list[Any] | None:
+def numbered_name(value: Any) -> list[Any] | None:
     """A class of a list that says both, its name and its index; None where it does not."""
-    value = plain(value)
+    value = as_container(value)
     if isinstance(value, Mapping):  # as in the annotations of COCO
         value = [value.get("id"), value.get("name")]
     if isinstance(value, list | tuple) and len(value) == 2:
@@ -117,7 +117,7 @@ def numbered(value: Any) -> list[Any] | None:
 
 def name_of(value: Any) -> Any:
     """A name or number without what may be wrapped around it, such as an enum or synonyms."""
-    value = plain(value)
+    value = as_container(value)
     if isinstance(value, list | tuple) and value and all(isinstance(one, str) for one in value):
         value = value[1] if len(value) > 1 and WORDNET.fullmatch(value[0]) else value[0]
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], int):

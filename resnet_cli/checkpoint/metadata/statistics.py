@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from resnet_cli.checkpoint.metadata.classes import NOT_SEARCHED
-from resnet_cli.checkpoint.metadata.names import unwrapped
-from resnet_cli.checkpoint.tree import Foreign, StateDict, containers, items
+from resnet_cli.checkpoint.metadata.names import unwrap_value
+from resnet_cli.checkpoint.tree import Foreign, StateDict, items_of, walk_containers
 from resnet_cli.errors import CheckpointError
 
 STARTS = ("", "img_", "image_", "norm_", "normalize_", "pixel_")
@@ -51,20 +51,20 @@ def find_statistics(tree: Any, channels: int) -> tuple[dict[str, Any], str] | No
         the two under their names in ``Preprocess``, these and what is with them. None where there
         are none.
     """
-    for path, container in settings(tree):
-        values = {key.lower(): value for key, value in items(container)}
+    for path, container in training_settings(tree):
+        values = {key.lower(): value for key, value in items_of(container)}
         for start in STARTS:
-            pair = [numbers(values.get(start + name), channels) for name in ("mean", "std")]
-            found = scaled(*pair)
+            pair = [channel_numbers(values.get(start + name), channels) for name in ("mean", "std")]
+            found = scale_statistics(*pair)
             if found is not None:
                 where = f"{path}.{start}mean" if path else f"{start}mean"
-                return {**beside(values), "mean": found[0], "std": found[1]}, where
+                return {**other_fields(values), "mean": found[0], "std": found[1]}, where
     return None
 
 
-def settings(tree: Any) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+def training_settings(tree: Any) -> Iterator[tuple[str, Mapping[Any, Any]]]:
     """Yield the dicts and transforms in a file by which a training prepares its pictures."""
-    for path, container in containers(tree):
+    for path, container in walk_containers(tree):
         words = path.lower().split(".")
         if NOT_SEARCHED & set(words) or isinstance(container, StateDict):
             continue
@@ -72,7 +72,7 @@ def settings(tree: Any) -> Iterator[tuple[str, Mapping[Any, Any]]]:
             continue
         if isinstance(container, Mapping) and words[-1] in PLACES:
             yield path, container
-        for key, value in items(container):
+        for key, value in items_of(container):
             place = f"{path}.{key}".strip(".")
             if isinstance(value, Foreign) and value.kind == "Normalize" and is_transform(place):
                 yield place, value.attributes
@@ -84,7 +84,7 @@ def is_transform(place: str) -> bool:
     return "target" not in words and ("transform" in words or "normali" in words)
 
 
-def numbers(value: Any, channels: int) -> list[float] | None:
+def channel_numbers(value: Any, channels: int) -> list[float] | None:
     """A list of one number a channel, however it is kept; None for anything else."""
     with suppress(*UNREADABLE):
         tensor = value.tensor() if isinstance(value, Foreign) else value
@@ -92,7 +92,7 @@ def numbers(value: Any, channels: int) -> list[float] | None:
             value = (
                 tensor.flatten().tolist() if tensor.numel() == channels and tensor.ndim else None
             )
-        found = unwrapped(value)
+        found = unwrap_value(value)
         if isinstance(found, list) and len(found) == channels:
             kinds = {type(number) for number in found}
             if kinds <= {int, float} and all(map(isfinite, found)):
@@ -100,7 +100,7 @@ def numbers(value: Any, channels: int) -> list[float] | None:
     return None
 
 
-def scaled(
+def scale_statistics(
     mean: list[float] | None, std: list[float] | None
 ) -> tuple[list[float], list[float]] | None:
     """Mean and deviation of values from 0 to 1, also where they are of values from 0 to 255."""
@@ -113,7 +113,7 @@ def scaled(
     return None
 
 
-def beside(values: Mapping[str, Any]) -> dict[str, Any]:
+def other_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     """Other fields of ``Preprocess`` among settings: sizes, both or none, and orders of colours."""
     reversed_colours = values.get("to_rgb") is False or values.get("format") == "BGR"
     found: dict[str, Any] = {"color": "bgr"} if reversed_colours else {}

@@ -9,9 +9,9 @@ from itertools import islice
 from typing import Any
 
 from resnet_cli.checkpoint.metadata.classes import NOT_SEARCHED
-from resnet_cli.checkpoint.metadata.names import unwrapped
-from resnet_cli.checkpoint.metadata.statistics import scaled
-from resnet_cli.checkpoint.tree import Foreign, containers, inside
+from resnet_cli.checkpoint.metadata.names import unwrap_value
+from resnet_cli.checkpoint.metadata.statistics import scale_statistics
+from resnet_cli.checkpoint.tree import Foreign, items_inside, walk_containers
 from resnet_cli.errors import SettingError
 from resnet_cli.preprocess import Preprocess
 
@@ -77,9 +77,9 @@ def find_transforms(tree: Any, channels: int) -> tuple[Preprocess | None, str] |
     """
     read: list[tuple[Preprocess, str]] = []
     unknown = ""
-    for pipeline in sorted(pipelines(tree), key=lambda found: found.rank):
+    for pipeline in sorted(find_pipelines(tree), key=lambda found: found.rank):
         try:
-            settings = settings_of(pipeline.steps, channels)
+            settings = settings_of_steps(pipeline.steps, channels)
         except UnknownStepError as error:
             unknown = unknown or f"the transforms under {pipeline.place} have {error}, unknown here"
         else:
@@ -92,10 +92,10 @@ def find_transforms(tree: Any, channels: int) -> tuple[Preprocess | None, str] |
     return settings, f"of the transforms in the checkpoint, under {place}{unlike}"
 
 
-def pipelines(tree: Any) -> Iterator[Pipeline]:
+def find_pipelines(tree: Any) -> Iterator[Pipeline]:
     """Yield the transforms of images in a file, those that augment aside."""
-    for path, container in containers(tree):
-        for key, value in inside(container):
+    for path, container in walk_containers(tree):
+        for key, value in items_inside(container):
             place = f"{path}.{key}".strip(".")
             if isinstance(value, Foreign) and is_pipeline(value) and is_wanted(place):
                 pipeline = Pipeline(place, list(steps_in(value)))
@@ -129,7 +129,7 @@ def steps_in(value: Foreign) -> Iterator[Foreign]:
         step, room = waiting.pop(), room - 1
         if step.kind in CHAINS:
             attributes = step.attributes
-            held = inside(attributes.get("transforms", attributes.get("_modules")))
+            held = items_inside(attributes.get("transforms", attributes.get("_modules")))
             inner = [each for _, each in islice(held, MOST_STEPS) if isinstance(each, Foreign)]
             waiting += reversed(inner)
         else:
@@ -138,7 +138,7 @@ def steps_in(value: Foreign) -> Iterator[Foreign]:
         yield value
 
 
-def settings_of(steps: Sequence[Foreign], channels: int) -> Preprocess | None:
+def settings_of_steps(steps: Sequence[Foreign], channels: int) -> Preprocess | None:
     """Turn steps into settings; None where they say nothing of sizes.
 
     Raises:
@@ -182,7 +182,7 @@ def fields_of(step: Foreign, channels: int) -> Fields:
         raise UnknownStepError(f"a {step.kind} of damaged values") from error
 
 
-def resized(step: Foreign, _: int) -> Fields:
+def read_resize(step: Foreign, _: int) -> Fields:
     """Resize, to a short side or to both.
 
     Raises:
@@ -198,7 +198,7 @@ def resized(step: Foreign, _: int) -> Fields:
     return {"resize_size": sides[0], "squash": len(sides) == 2, "interpolation": filter_of(step)}
 
 
-def cropped(step: Foreign, _: int) -> Fields:
+def read_crop(step: Foreign, _: int) -> Fields:
     """Crop the centre.
 
     YOLOv5's crops the largest square and resizes that, which is a resize of the short side first.
@@ -217,7 +217,7 @@ def sides_of(size: Any, step: Foreign) -> list[int]:
     Raises:
         UnknownStepError: it is neither.
     """
-    sides = unwrapped(size)
+    sides = unwrap_value(size)
     sides = [sides] if isinstance(sides, int) else sides
     if not isinstance(sides, list) or not all(
         type(side) is int and side < LARGEST for side in sides
@@ -234,7 +234,7 @@ def filter_of(step: Foreign) -> str:
     Raises:
         UnknownStepError: one that is not known.
     """
-    kept = unwrapped(step.attributes.get("interpolation", "bilinear"))
+    kept = unwrap_value(step.attributes.get("interpolation", "bilinear"))
     name = kept[0] if isinstance(kept, list) and len(kept) == 1 else kept
     numbers = OPENCV_FILTERS if step.path.startswith("albumentations") else PILLOW_FILTERS
     name = numbers.get(name, name) if isinstance(name, int) else name
@@ -243,7 +243,7 @@ def filter_of(step: Foreign) -> str:
     return name
 
 
-def normalised(step: Foreign, channels: int) -> Fields:
+def read_normalize(step: Foreign, channels: int) -> Fields:
     """Mean and deviation; one number is that of all channels.
 
     Raises:
@@ -253,18 +253,20 @@ def normalised(step: Foreign, channels: int) -> Fields:
     if settings.get("normalization", "standard") != "standard":
         raise UnknownStepError("a Normalize by each image's own statistics")
     scale = float(settings.get("max_pixel_value") or 255) / 255
-    pair = scaled(*(spread(settings.get(name), channels, scale) for name in ("mean", "std")))
+    pair = scale_statistics(
+        *(number_per_channel(settings.get(name), channels, scale) for name in ("mean", "std"))
+    )
     if pair is None:
         raise UnknownStepError("a Normalize of other values than pixels")
     return {"mean": pair[0], "std": pair[1]}
 
 
-def spread(value: Any, channels: int, scale: float) -> list[float] | None:
+def number_per_channel(value: Any, channels: int, scale: float) -> list[float] | None:
     """A number for each channel; None where there is another number of them."""
     tensor = value.tensor() if isinstance(value, Foreign) else None
     if tensor is not None and tensor.numel() > channels:
         return None
-    found = unwrapped(value if tensor is None else tensor.flatten().tolist())
+    found = unwrap_value(value if tensor is None else tensor.flatten().tolist())
     found = [found] if isinstance(found, int | float) else found
     if not isinstance(found, list) or not all(isinstance(number, int | float) for number in found):
         return None
@@ -272,22 +274,22 @@ def spread(value: Any, channels: int, scale: float) -> list[float] | None:
     return [scale * number for number in found] if len(found) == channels else None
 
 
-def preset(step: Foreign, channels: int) -> Fields:
+def read_preset(step: Foreign, channels: int) -> Fields:
     """The steps of ``torchvision.transforms._presets.ImageClassification``."""
     settings = step.attributes
     return {
         "resize_size": sides_of(settings.get("resize_size"), step)[0],
         "crop_size": sides_of(settings.get("crop_size"), step)[0],
         "interpolation": filter_of(step),
-        **normalised(step, channels),
+        **read_normalize(step, channels),
     }
 
 
 STEPS: Mapping[str, Callable[[Foreign, int], Fields]] = {
-    "CenterCrop": cropped,
-    "Normalize": normalised,
-    "Resize": resized,
-    "SmallestMaxSize": resized,
-    WHOLE: preset,
+    "CenterCrop": read_crop,
+    "Normalize": read_normalize,
+    "Resize": read_resize,
+    "SmallestMaxSize": read_resize,
+    WHOLE: read_preset,
 }
 """Steps that the settings can say, by the names of their classes."""

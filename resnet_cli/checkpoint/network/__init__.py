@@ -10,21 +10,27 @@ from torch import Tensor
 from torchvision.models import ResNet
 
 from resnet_cli.checkpoint.network.activations import ENDS
-from resnet_cli.checkpoint.network.architectures import DILATED, Architecture, Head, Variant, build
+from resnet_cli.checkpoint.network.architectures import (
+    DILATED,
+    Architecture,
+    Head,
+    Variant,
+    build_network,
+)
 from resnet_cli.checkpoint.network.beside import Applied, Beside, is_bookkeeping, sort_out
-from resnet_cli.checkpoint.network.detect import Detected, detect
+from resnet_cli.checkpoint.network.detect import Detected, detect_network
 from resnet_cli.checkpoint.network.facts import (
-    parts_of,
-    require_same,
+    backbone_parts,
+    require_same_convolutions,
     variant_of,
     with_biases_folded,
+    with_neutral_statistics,
     with_shortcuts_complete,
-    with_statistics,
     with_usual_eps,
 )
 from resnet_cli.checkpoint.network.heads import FoundHead, find_head
 from resnet_cli.checkpoint.network.kinds import GENERALISED
-from resnet_cli.checkpoint.network.outputs import divided, find_end, require_known_code
+from resnet_cli.checkpoint.network.outputs import divide_outputs, find_end, require_known_code
 from resnet_cli.checkpoint.network.weights import Weights
 from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
@@ -89,31 +95,33 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
         CheckpointError: none of torchvision's ResNets, or not all of its tensors fit.
     """
     backbone, others = weights.backbone()
-    detected = detect(backbone)
+    detected = detect_network(backbone)
     told = default or weights.layout.default
     beside = sort_out(weights, others, detected.in_channels)
     applied = beside.applied
     head = head_of(weights, beside.rest, detected)
     end = find_end(weights.parts, head) if head.layers else None
     require_known_code(weights.parts, head, beside, end)
-    ours, around = parts_of(outside(weights.parts, head.root), weights.prefix, weights.layout)
+    ours, around = backbone_parts(
+        parts_outside(weights.parts, head.root), weights.prefix, weights.layout
+    )
     usual = replace(told, dilated=DILATED) if dilated else told
     variant = variant_of(detected.architecture, ours, without_ends(around), usual)
-    variant = replace(variant, **pools(weights, head, applied, detected.features))
-    complete = {**completed(backbone, weights, ours), **learned(head, applied)}
+    variant = replace(variant, **pool_fields(weights, head, applied, detected.features))
+    complete = {**complete_backbone(backbone, weights, ours), **state_behind(head, applied)}
     pretext = pretext_of(weights, sizes_out(head.layers))
     unused = beside.unused(head.names)
     if head.layers and not pretext:
         require_end(head, detected, beside, unused)
     build_another = partial(
-        build,
+        build_network,
         detected.architecture.name,
         in_channels=detected.in_channels,
         head=head.layers or None,
         variant=variant,
     )
     blank = build_another()
-    require_same(blank, ours)
+    require_same_convolutions(blank, ours)
     names = list(blank.state_dict()) if head.layers else backbone_names(blank)
     # what learns without labels has more than one network in it
     strangers = [] if pretext else beside.strangers(unused)
@@ -135,7 +143,7 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     )
 
 
-def outside(parts: Mapping[str, Part], root: str) -> dict[str, Part]:
+def parts_outside(parts: Mapping[str, Part], root: str) -> dict[str, Part]:
     """The parts of a network without those of its head."""
     return {name: part for name, part in parts.items() if not is_under(name, root)}
 
@@ -165,7 +173,9 @@ def without_ends(around: Mapping[str, Part]) -> dict[str, Part]:
     }
 
 
-def pools(weights: Weights, head: FoundHead, applied: Applied, features: int) -> dict[str, Any]:
+def pool_fields(
+    weights: Weights, head: FoundHead, applied: Applied, features: int
+) -> dict[str, Any]:
     """Fields of a variant that say how features are pooled.
 
     Raises:
@@ -183,11 +193,11 @@ def pools(weights: Weights, head: FoundHead, applied: Applied, features: int) ->
     return {"exponents": len(exponent)}
 
 
-def learned(head: FoundHead, applied: Applied) -> dict[str, Tensor]:
+def state_behind(head: FoundHead, applied: Applied) -> dict[str, Tensor]:
     """The tensors behind a backbone: those of its head, and the exponent of its last pool."""
     state = dict(head.state)
     if head.layers and applied.temperature is not None:
-        state = divided(head, applied.temperature)
+        state = divide_outputs(head, applied.temperature)
     if applied.exponent is not None:
         state["avgpool.p"] = applied.exponent[1]
     return state
@@ -255,7 +265,7 @@ def head_of(weights: Weights, others: Mapping[str, Tensor], detected: Detected) 
     return found or NO_HEAD
 
 
-def completed(
+def complete_backbone(
     backbone: Mapping[str, Tensor], weights: Weights, ours: Mapping[str, Part]
 ) -> dict[str, Tensor]:
     """The tensors of a backbone in the form that torchvision's network has.
@@ -265,7 +275,7 @@ def completed(
     """
     state = dict(backbone)
     if weights.layout.only_scales:
-        state = with_statistics(state)
+        state = with_neutral_statistics(state)
     if weights.layout.plain_shortcuts:
         state = with_shortcuts_complete(state)
     return with_usual_eps(with_biases_folded(state), ours)
@@ -284,7 +294,7 @@ def require_whole(model: str, names: Iterable[str], state: Mapping[str, Tensor])
     """
     missing = [n for n in names if n not in state and not n.endswith("num_batches_tracked")]
     if missing:
-        raise CheckpointError(f"it is not whole: {first(missing)} missing from its {model}")
+        raise CheckpointError(f"it is not whole: {first_name(missing)} missing from its {model}")
 
 
 def require_fit(
@@ -298,7 +308,7 @@ def require_fit(
     wanted = {name: tensor.shape for name, tensor in blank.state_dict().items() if name in names}
     extra = [name for name in state if name not in wanted] + strangers
     if extra:
-        raise CheckpointError(f"it holds more than a ResNet: {first(extra)} left over")
+        raise CheckpointError(f"it holds more than a ResNet: {first_name(extra)} left over")
     for name, shape in wanted.items():
         if name in state and state[name].shape != shape:
             raise CheckpointError(
@@ -306,7 +316,7 @@ def require_fit(
             )
 
 
-def first(names: list[str]) -> str:
+def first_name(names: list[str]) -> str:
     """The first of several names, and how many more there are."""
     if len(names) == 1:
         return f"{names[0]} is"

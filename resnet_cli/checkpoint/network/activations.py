@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from resnet_cli.checkpoint.network.architectures import Layer
+from resnet_cli.checkpoint.network.architectures import HeadLayer
 from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
 
@@ -44,7 +44,9 @@ ENDS = {
 """Classes at the end that only turn logits into probabilities: what does so here in their place."""
 
 
-def span(found: Sequence[str], root: str, backbone: str, parts: Mapping[str, Part]) -> list[str]:
+def modules_of_head(
+    found: Sequence[str], root: str, backbone: str, parts: Mapping[str, Part]
+) -> list[str]:
     """Names of the modules of a head, in the order of the file.
 
     Args:
@@ -54,7 +56,7 @@ def span(found: Sequence[str], root: str, backbone: str, parts: Mapping[str, Par
             with the modules that were found.
         parts: what the file says of modules.
     """
-    names = inside(root, parts)
+    names = modules_inside(root, parts)
     if root not in parts:
         return []
     if root and not backbone.startswith(f"{root}."):
@@ -65,10 +67,10 @@ def span(found: Sequence[str], root: str, backbone: str, parts: Mapping[str, Par
     if parts[root].kind not in ORDERED:
         return names[min(places) : max(places) + 1]
     # in a Sequential all that follows the backbone computes, with tensors or without
-    return names[behind(names, min(places), backbone, parts) :]
+    return names[place_behind(names, min(places), backbone, parts) :]
 
 
-def behind(names: Sequence[str], first: int, backbone: str, parts: Mapping[str, Part]) -> int:
+def place_behind(names: Sequence[str], first: int, backbone: str, parts: Mapping[str, Part]) -> int:
     """Place of the first module behind the backbone; ``first`` is that of a layer of the head."""
     if backbone:
         return 1 + max(at for at, name in enumerate(names) if f"{name}.".startswith(backbone))
@@ -77,14 +79,17 @@ def behind(names: Sequence[str], first: int, backbone: str, parts: Mapping[str, 
     return first
 
 
-def inside(root: str, parts: Mapping[str, Part]) -> list[str]:
+def modules_inside(root: str, parts: Mapping[str, Part]) -> list[str]:
     """Names of a module and of all in it, in order."""
     return [name for name in parts if not root or name == root or name.startswith(f"{root}.")]
 
 
-def steps(
-    found: Sequence[tuple[str, Layer]], names: Sequence[str], root: str, parts: Mapping[str, Part]
-) -> Iterator[tuple[str, Layer]]:
+def steps_of_head(
+    found: Sequence[tuple[str, HeadLayer]],
+    names: Sequence[str],
+    root: str,
+    parts: Mapping[str, Part],
+) -> Iterator[tuple[str, HeadLayer]]:
     """Yield name and layer of all that computes in a head, activations too, in order.
 
     Args:
@@ -109,7 +114,7 @@ def steps(
             yield name, with_eps(layer, part)
         elif part.kind in ACTIVATION_KINDS and not is_end:
             require_default(part)
-            yield name, Layer(ACTIVATION_KINDS[part.kind])
+            yield name, HeadLayer(ACTIVATION_KINDS[part.kind])
         elif part.kind not in DO_NOTHING and not is_end:
             raise CheckpointError(f"its head has a {part.kind}, which is not known here")
 
@@ -135,7 +140,7 @@ def follows_file(names: Sequence[str], root: str, parts: Mapping[str, Part]) -> 
     if not names:
         return False
     if len(names) == 1 or all(
-        parts[name].kind in ORDERED | DO_NOTHING for name in outer(names, root)
+        parts[name].kind in ORDERED | DO_NOTHING for name in outer_modules(names, root)
     ):
         return True
     strange = {parts[name].kind for name in names} & (ACTIVATION_KINDS.keys() - {"ReLU"})
@@ -147,7 +152,7 @@ def follows_file(names: Sequence[str], root: str, parts: Mapping[str, Part]) -> 
     return False
 
 
-def outer(names: Sequence[str], root: str) -> Iterator[str]:
+def outer_modules(names: Sequence[str], root: str) -> Iterator[str]:
     """Yield the root, and all inside it that hold others."""
     yield root
     for name in names:
@@ -155,12 +160,12 @@ def outer(names: Sequence[str], root: str) -> Iterator[str]:
             yield name
 
 
-def with_eps(layer: Layer, part: Part | None) -> Layer:
+def with_eps(layer: HeadLayer, part: Part | None) -> HeadLayer:
     """A layer with the epsilon that its file names."""
     eps = None if part is None else part.settings.get("eps")
     if layer.kind == "linear" or not isinstance(eps, float):
         return layer
-    return Layer(layer.kind, layer.size_in, layer.size_out, layer.bias, eps)
+    return HeadLayer(layer.kind, layer.size_in, layer.size_out, layer.bias, eps)
 
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -181,7 +186,7 @@ def require_default(part: Part) -> None:
             raise CheckpointError(f"its head has a {part.kind} with {name} {part.settings[name]}")
 
 
-def by_convention(found: Sequence[tuple[str, Layer]]) -> Iterator[tuple[str, Layer]]:
+def by_convention(found: Sequence[tuple[str, HeadLayer]]) -> Iterator[tuple[str, HeadLayer]]:
     """Yield the layers of a head of which only the tensors are known, with ReLU between them.
 
     Modules without tensors leave gaps in the numbers of a Sequential. The first gap behind each
@@ -196,12 +201,12 @@ def by_convention(found: Sequence[tuple[str, Layer]]) -> Iterator[tuple[str, Lay
         if layer.kind == "linear":
             waiting = index < last
         following = found[index + 1] if index + 1 < len(found) else None
-        if waiting and following is not None and activates(name, following):
-            yield f"{name}+", Layer("relu")
+        if waiting and following is not None and needs_activation(name, following):
+            yield f"{name}+", HeadLayer("relu")
             waiting = False
 
 
-def activates(name: str, following: tuple[str, Layer]) -> bool:
+def needs_activation(name: str, following: tuple[str, HeadLayer]) -> bool:
     """Whether an activation stands between two layers of a head."""
     parent, _, number = name.rpartition(".")
     next_parent, _, next_number = following[0].rpartition(".")

@@ -44,7 +44,7 @@ ARCHITECTURES = {
 }
 
 
-def unknown(given: str, names: Iterable[str], otherwise: str) -> SettingError:
+def unknown_model_error(given: str, names: Iterable[str], otherwise: str) -> SettingError:
     """The error of what is neither a model nor a file.
 
     Args:
@@ -79,7 +79,7 @@ DILATED = (False, True, True)  # what people mean by a dilated ResNet: output st
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class HeadLayer:
     """One layer of a head."""
 
     kind: str  # linear, batch_norm, layer_norm, or one of ACTIVATIONS
@@ -89,7 +89,7 @@ class Layer:
     eps: float = 1e-5  # of a norm
 
 
-Head = tuple[Layer, ...]
+Head = tuple[HeadLayer, ...]
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -107,7 +107,7 @@ ACTIVATIONS: Mapping[str, type[nn.Module]] = {
 """Activations between the layers of a head, with the settings that their classes start with."""
 
 
-def module_of(layer: Layer) -> nn.Module:
+def module_of(layer: HeadLayer) -> nn.Module:
     """The module of one layer."""
     if layer.kind == "linear":
         return nn.Linear(layer.size_in, layer.size_out, bias=layer.bias)
@@ -180,7 +180,7 @@ class WithoutWeights(TorchFunctionMode):
         return func(*args, **options)
 
 
-def build(
+def build_network(
     name: str,
     *,
     num_classes: int = 1000,
@@ -216,11 +216,11 @@ def build(
             network.fc = module_of_head(head)
         if variant.exponents:
             network.avgpool = GeneralisedMean(variant.exponents)
-    arrange(network, variant)
+    apply_variant(network, variant)
     return network.eval()
 
 
-def arrange(network: ResNet, variant: Variant) -> None:
+def apply_variant(network: ResNet, variant: Variant) -> None:
     """Move strides and change the pools of a network as its variant asks."""
     if variant.stride_in_1x1:
         for module in network.modules():

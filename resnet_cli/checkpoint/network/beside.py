@@ -110,7 +110,7 @@ def sort_out(weights: Weights, others: Mapping[str, Tensor], channels: int) -> B
     Raises:
         CheckpointError: what changes predictions in a way that the file does not tell.
     """
-    own = roots(weights)
+    own = backbone_roots(weights)
     rest = {
         name: tensor
         for name, tensor in others.items()
@@ -169,7 +169,7 @@ def takes_pixels(tensor: Tensor, channels: int, *, is_first: bool) -> bool:
     return is_first and tensor.ndim == 4 and tensor.shape[0] == channels
 
 
-def roots(weights: Weights) -> tuple[str, ...]:
+def backbone_roots(weights: Weights) -> tuple[str, ...]:
     """Return the outermost modules of a backbone, by their full names."""
     prefix, translate = weights.prefix, weights.layout.translate
     inside = (n.removeprefix(prefix) for n in weights.tensors if n.startswith(prefix))
@@ -177,7 +177,7 @@ def roots(weights: Weights) -> tuple[str, ...]:
     return tuple(dict.fromkeys(prefix + name.partition(".")[0] for name in ours))
 
 
-def outermost(name: str, prefix: str) -> str:
+def outermost_module(name: str, prefix: str) -> str:
     """Return the outermost module around a name that is not around a backbone as well."""
     words, ours = name.split("."), prefix.split(".")
     shared = sum(
@@ -246,11 +246,11 @@ def find_exponent(
     return None
 
 
-def in_words(unused: Iterable[str], prefix: str) -> str:
+def name_unused(unused: Iterable[str], prefix: str) -> str:
     """Name tensors: alone in full, several of a module by it."""
     groups: dict[str, list[str]] = {}
     for name in unused:
-        groups.setdefault(outermost(name, prefix), []).append(name)
+        groups.setdefault(outermost_module(name, prefix), []).append(name)
     return first_few(
         [
             names[0] if len(names) == 1 else f"{group} ({amount(len(names), 'tensor')})"

@@ -29,7 +29,7 @@ BLOCK_NAME = re.compile(r"layer([1-4])\.(\d{1,3})\..+")
 Signature = tuple[str, tuple[int, ...], int, int]  # block, depths, groups, width per group
 
 
-def detect(state: Mapping[str, Tensor]) -> Detected:
+def detect_network(state: Mapping[str, Tensor]) -> Detected:
     """Read the network off its tensors.
 
     Args:
@@ -38,47 +38,50 @@ def detect(state: Mapping[str, Tensor]) -> Detected:
     Raises:
         CheckpointError: none of torchvision's ten ResNets, or another first convolution.
     """
-    wanted = signature(state)
-    matches = [a for a in ARCHITECTURES.values() if facts(a) == wanted]
+    wanted = read_signature(state)
+    matches = [a for a in ARCHITECTURES.values() if architecture_facts(a) == wanted]
     if not matches:
-        raise CheckpointError(unknown(wanted))
+        raise CheckpointError(describe_unknown(wanted))
     return Detected(matches[0], input_channels(state))
 
 
-def unknown(wanted: Signature) -> str:
+def describe_unknown(wanted: Signature) -> str:
     """A sentence on a ResNet that is none of the ten, with the nearest of them."""
-    nearest = min(ARCHITECTURES.values(), key=lambda known: distance(facts(known), wanted))
+    nearest = min(
+        ARCHITECTURES.values(),
+        key=lambda known: signature_distance(architecture_facts(known), wanted),
+    )
     return (
-        f"a ResNet of {in_words(wanted)} is in it, which is none of torchvision's ten: the nearest "
-        f"is {nearest.name}, of {in_words(facts(nearest))}"
+        f"a ResNet of {describe_signature(wanted)} is in it, which is none of torchvision's ten: "
+        f"the nearest is {nearest.name}, of {describe_signature(architecture_facts(nearest))}"
     )
 
 
-def in_words(found: Signature) -> str:
+def describe_signature(found: Signature) -> str:
     """What a network is made of."""
     block, depths, groups, width = found
     return f"{depths} {block}s with {amount(groups, 'group')} of width {width}"
 
 
-def distance(one: Signature, other: Signature) -> tuple[bool, bool, int]:
+def signature_distance(one: Signature, other: Signature) -> tuple[bool, bool, int]:
     """How unlike two networks are: in their kind of block, in its widths, in how many there are."""
     blocks = sum(abs(a - b) for a, b in zip(one[1], other[1], strict=True))
     return one[0] != other[0], one[2:] != other[2:], blocks
 
 
-def facts(architecture: Architecture) -> Signature:
+def architecture_facts(architecture: Architecture) -> Signature:
     """What ``signature`` gives for the weights of an architecture."""
     a = architecture
     return a.block, a.depths, a.groups, a.width_per_group
 
 
-def signature(state: Mapping[str, Tensor]) -> Signature:
+def read_signature(state: Mapping[str, Tensor]) -> Signature:
     """What the network is made of that ``state`` is of, even if it lacks some tensors."""
     blocks = {match.groups() for name in state if (match := BLOCK_NAME.fullmatch(name))}
     depths = tuple(sum(layer == wanted for layer, _ in blocks) for wanted in "1234")
     if not any(name.endswith(".conv3.weight") for name in state):
-        return "BasicBlock", depths, 1, kernel(state, "layer1.0.conv1")[0]
-    width, per_group, *_ = kernel(state, "layer1.0.conv2")
+        return "BasicBlock", depths, 1, kernel_shape(state, "layer1.0.conv1")[0]
+    width, per_group, *_ = kernel_shape(state, "layer1.0.conv2")
     return "Bottleneck", depths, width // per_group, per_group
 
 
@@ -88,7 +91,7 @@ def input_channels(state: Mapping[str, Tensor]) -> int:
     Raises:
         CheckpointError: it is of another size, as in ResNets for small pictures.
     """
-    _, channels, *size = kernel(state, "conv1")
+    _, channels, *size = kernel_shape(state, "conv1")
     if size != [7, 7]:
         raise CheckpointError(
             f"its first convolution is {size[0]}x{size[1]}, torchvision's is 7x7: "
@@ -97,7 +100,7 @@ def input_channels(state: Mapping[str, Tensor]) -> int:
     return channels
 
 
-def kernel(state: Mapping[str, Tensor], name: str) -> tuple[int, int, int, int]:
+def kernel_shape(state: Mapping[str, Tensor], name: str) -> tuple[int, int, int, int]:
     """Shape of a convolution's weight: channels out, channels in, height, width.
 
     Raises:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet
 
 from resnet_cli.checkpoint.network.architectures import Architecture, Variant
-from resnet_cli.checkpoint.network.layouts import Layout
+from resnet_cli.checkpoint.network.layouts import TensorLayout
 from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
 
@@ -32,7 +32,9 @@ COMPARED = ("stride", "padding", "dilation", "kernel_size", "groups")  # of conv
 Parts = Mapping[str, Part]
 
 
-def parts_of(parts: Parts, prefix: str, layout: Layout) -> tuple[dict[str, Part], dict[str, Part]]:
+def backbone_parts(
+    parts: Parts, prefix: str, layout: TensorLayout
+) -> tuple[dict[str, Part], dict[str, Part]]:
     """Parts of the backbone under torchvision's names, and the other ones beside them."""
     ours, others = {}, {}
     for name, part in parts.items():
@@ -66,12 +68,12 @@ def variant_of(architecture: Architecture, ours: Parts, others: Parts, default: 
     pool = first_pool(others)
     if pool is not None:
         variant = replace(variant, ceil_pool=is_ceil(pool))
-    if architecture.block == "Bottleneck" and stride(ours, "layer2.0.conv2") is not None:
-        variant = replace(variant, stride_in_1x1=stride(ours, "layer2.0.conv1") == 2)
-    return replace(variant, dilated=dilated(architecture, ours, default))
+    if architecture.block == "Bottleneck" and stride_of(ours, "layer2.0.conv2") is not None:
+        variant = replace(variant, stride_in_1x1=stride_of(ours, "layer2.0.conv1") == 2)
+    return replace(variant, dilated=dilated_stages(architecture, ours, default))
 
 
-def require_same(network: ResNet, ours: Parts) -> None:
+def require_same_convolutions(network: ResNet, ours: Parts) -> None:
     """Refuse convolutions that the file describes otherwise than the network has them.
 
     Raises:
@@ -94,7 +96,9 @@ def require_same(network: ResNet, ours: Parts) -> None:
             )
 
 
-def dilated(architecture: Architecture, ours: Parts, default: Variant) -> tuple[bool, bool, bool]:
+def dilated_stages(
+    architecture: Architecture, ours: Parts, default: Variant
+) -> tuple[bool, bool, bool]:
     """Which of layer2, 3 and 4 dilate instead of striding.
 
     Raises:
@@ -103,22 +107,25 @@ def dilated(architecture: Architecture, ours: Parts, default: Variant) -> tuple[
     convs = ("conv1", "conv2") if architecture.block == "Bottleneck" else ("conv1",)
     found = []
     for layer, usual in zip((2, 3, 4), default.dilated, strict=True):
-        strides = [stride(ours, f"layer{layer}.0.{conv}") for conv in convs]
+        strides = [stride_of(ours, f"layer{layer}.0.{conv}") for conv in convs]
         if None in strides:
             found.append(usual)
             continue
-        if 2 not in strides and setting(ours.get(f"layer{layer}.1.conv2"), "dilation") in (1, None):
+        if 2 not in strides and square_setting(ours.get(f"layer{layer}.1.conv2"), "dilation") in (
+            1,
+            None,
+        ):
             raise CheckpointError(f"its layer{layer} neither strides nor dilates")
         found.append(2 not in strides)
     return found[0], found[1], found[2]
 
 
-def stride(parts: Parts, name: str) -> int | None:
+def stride_of(parts: Parts, name: str) -> int | None:
     """Stride of a convolution; None where its file does not say it."""
-    return setting(parts.get(name), "stride")
+    return square_setting(parts.get(name), "stride")
 
 
-def setting(part: Part | None, name: str) -> int | None:
+def square_setting(part: Part | None, name: str) -> int | None:
     """A size of a part, which must be the same for height and width."""
     value: Any = None if part is None else part.settings.get(name)
     if isinstance(value, tuple | list) and value and len(set(value)) == 1:
@@ -140,8 +147,8 @@ def is_ceil(pool: Part) -> bool:
     Raises:
         CheckpointError: neither Caffe's nor torchvision's.
     """
-    sizes = [setting(pool, name) for name in ("kernel_size", "stride")]
-    padding = setting(pool, "padding" if pool.kind == "MaxPool2d" else "pad") or 0
+    sizes = [square_setting(pool, name) for name in ("kernel_size", "stride")]
+    padding = square_setting(pool, "padding" if pool.kind == "MaxPool2d" else "pad") or 0
     rounds_up = pool.settings.get("ceil_mode", pool.kind == "Pooling") is True
     if None in sizes:
         return pool.kind == "Pooling"
@@ -159,11 +166,11 @@ def with_usual_eps(state: Mapping[str, Tensor], ours: Parts) -> dict[str, Tensor
     for name, part in ours.items():
         eps, variance = part.settings.get("eps"), f"{name}.running_var"
         if isinstance(eps, float) and eps != EPS and variance in state:
-            changed[variance] = exact(state[variance]) + (eps - EPS)
+            changed[variance] = as_exact(state[variance]) + (eps - EPS)
     return changed
 
 
-def exact(tensor: Tensor) -> Tensor:
+def as_exact(tensor: Tensor) -> Tensor:
     """A tensor in fp32, or fp64 where it was, so that sums do not round to fewer digits."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
@@ -182,7 +189,7 @@ def with_biases_folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             mean = state.get(f"{norm}.running_mean")
             if mean is None or mean.shape != state[name].shape:
                 raise CheckpointError(f"{name} is followed by no batch norm")
-            changed[f"{norm}.running_mean"] = exact(mean) - exact(changed.pop(name))
+            changed[f"{norm}.running_mean"] = as_exact(mean) - as_exact(changed.pop(name))
     return changed
 
 
@@ -200,7 +207,7 @@ def norm_behind(conv: str) -> str:
     return f"{start}bn{own}"
 
 
-def with_statistics(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_neutral_statistics(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give batch norms that only scale and shift the statistics by which they do nothing else."""
     changed = dict(state)
     for name, weight in state.items():

@@ -12,10 +12,10 @@ from resnet_cli.checkpoint.network.activations import (
     ORDERED,
     end_among,
     follows_file,
-    span,
-    steps,
+    modules_of_head,
+    steps_of_head,
 )
-from resnet_cli.checkpoint.network.architectures import Head, Layer
+from resnet_cli.checkpoint.network.architectures import Head, HeadLayer
 from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
 
@@ -44,23 +44,27 @@ class Parameters:
     tensors: Mapping[str, Tensor]
 
     @property
-    def layer(self) -> Layer | None:
+    def layer(self) -> HeadLayer | None:
         """What layer they are of; None for none of a head."""
         names = self.tensors.keys() - {"num_batches_tracked"}
         weight = self.tensors.get("weight")
         if "running_mean" in names and names <= {*NORM, "weight", "bias"}:
             count = len(self.tensors["running_mean"])
-            return Layer("batch_norm", count, count) if fits(self.tensors, count) else None
+            return (
+                HeadLayer("batch_norm", count, count)
+                if fits_channels(self.tensors, count)
+                else None
+            )
         if weight is None or not names <= {"weight", "bias"}:
             return None
         if weight.ndim == 2 or (weight.ndim == 4 and weight.shape[2:] == (1, 1)):
             out, into = weight.shape[:2]
-            return Layer("linear", into, out, bias="bias" in names)
+            return HeadLayer("linear", into, out, bias="bias" in names)
         if weight.ndim == 1 and len(names) == 2:
-            return Layer("layer_norm", len(weight), len(weight))
+            return HeadLayer("layer_norm", len(weight), len(weight))
         return None
 
-    def state(self, layer: Layer) -> dict[str, Tensor]:
+    def state(self, layer: HeadLayer) -> dict[str, Tensor]:
         """The tensors as the layer's module has them."""
         tensors = dict(self.tensors)
         if layer.kind == "linear":
@@ -74,7 +78,7 @@ class Parameters:
 NORM = ("running_mean", "running_var")
 
 
-def fits(tensors: Mapping[str, Tensor], count: int) -> bool:
+def fits_channels(tensors: Mapping[str, Tensor], count: int) -> bool:
     """Whether all but the counter have one number a channel."""
     return all(
         tensor.shape == (count,)
@@ -106,15 +110,15 @@ def find_head(
     backbone = prefix
     while True:
         near = {name: tensor for name, tensor in others.items() if name.startswith(prefix)}
-        head = choose(near, prefix, features, places)
+        head = choose_head(near, prefix, features, places)
         if head is not None:
-            return describe(head, backbone, parts)
+            return assemble_head(head, backbone, parts)
         if not prefix:
             return None
         prefix = prefix[: prefix[:-1].rfind(".") + 1]
 
 
-def choose(
+def choose_head(
     near: Mapping[str, Tensor], prefix: str, features: int, places: Sequence[str]
 ) -> list[Parameters] | None:
     """The layers of the one head among tensors under a prefix; None where there is none.
@@ -122,7 +126,7 @@ def choose(
     Raises:
         CheckpointError: there are several, none at a usual place.
     """
-    everything = chained(near, features)
+    everything = chain_layers(near, features)
     if everything is not None:
         return everything
     usual = [*places, *USUAL]
@@ -130,7 +134,7 @@ def choose(
     roots = {name.removeprefix(prefix).split(".")[0]: None for name in near}
     for root in dict.fromkeys([*usual, *roots]):
         start = f"{prefix}{root}."
-        layers = chained({n: t for n, t in near.items() if n.startswith(start)}, features)
+        layers = chain_layers({n: t for n, t in near.items() if n.startswith(start)}, features)
         if layers is not None:
             if root in usual:
                 return layers
@@ -142,10 +146,10 @@ def choose(
     return next(iter(found.values()), None)
 
 
-def chained(tensors: Mapping[str, Tensor], features: int) -> list[Parameters] | None:
+def chain_layers(tensors: Mapping[str, Tensor], features: int) -> list[Parameters] | None:
     """The layers of tensors, if they take ``features`` numbers, feed each other, and end linear."""
-    layers = layers_of(tensors)
-    for order in (layers, sorted(layers, key=lambda one: natural(one.name))):
+    layers = group_by_layer(tensors)
+    for order in (layers, sorted(layers, key=lambda one: natural_layer_key(one.name))):
         kinds = [one.layer for one in order]
         known = [kind for kind in kinds if kind is not None]
         if (
@@ -160,7 +164,7 @@ def chained(tensors: Mapping[str, Tensor], features: int) -> list[Parameters] | 
     return None
 
 
-def layers_of(tensors: Mapping[str, Tensor]) -> list[Parameters]:
+def group_by_layer(tensors: Mapping[str, Tensor]) -> list[Parameters]:
     """Group tensors by the layer that they are of, in the order of the file."""
     grouped: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -169,7 +173,7 @@ def layers_of(tensors: Mapping[str, Tensor]) -> list[Parameters]:
     return [Parameters(name, own) for name, own in grouped.items()]
 
 
-def natural(name: str) -> list[tuple[int, str]]:
+def natural_layer_key(name: str) -> list[tuple[int, str]]:
     """A sort key that puts fc.2 before fc.10."""
     return [
         (int(piece), "") if piece.isdigit() else (-1, piece)
@@ -177,14 +181,14 @@ def natural(name: str) -> list[tuple[int, str]]:
     ]
 
 
-def describe(found: list[Parameters], backbone: str, parts: Mapping[str, Part]) -> FoundHead:
+def assemble_head(found: list[Parameters], backbone: str, parts: Mapping[str, Part]) -> FoundHead:
     """Put the layers of a head together with the activations between them."""
     root = common_root([one.name for one in found])
     while root and is_sequential(root.rpartition(".")[0], parts):
         root = root.rpartition(".")[0]
     known = [(one.name, one.layer) for one in found if one.layer is not None]
-    inside = span([one.name for one in found], root, backbone, parts)
-    listed = list(steps(known, inside, root, parts))
+    inside = modules_of_head([one.name for one in found], root, backbone, parts)
+    listed = list(steps_of_head(known, inside, root, parts))
     around = not root or backbone.startswith(f"{root}.")
     if around and not listed[0][1].size_in:
         raise CheckpointError(f"{listed[0][0]} follows its backbone, which torchvision's has not")

@@ -9,7 +9,7 @@ from torch import Tensor
 Fits = Callable[[Tensor], bool]
 
 
-def is_number(tensor: Tensor) -> bool:
+def is_single_number(tensor: Tensor) -> bool:
     """Whether a tensor is a single number."""
     return tensor.numel() == 1
 
@@ -36,12 +36,12 @@ class Kind:
 LOSS = r"\w*(?:criterion|loss)\w*"
 
 HARMLESS = (
-    Kind("a counter of batches", r"num_batches_tracked", is_number),
-    Kind("a count of a profiler", r"total_ops|total_params", is_number),
+    Kind("a counter of batches", r"num_batches_tracked", is_single_number),
+    Kind("a count of a profiler", r"total_ops|total_params", is_single_number),
     Kind(
         "a counter of a training",
         r"n_averaged|num_averaged|num_updates|(?:global_)?steps?|iterations?|epochs?|initted",
-        is_number,
+        is_single_number,
     ),
     Kind(
         "weights of a loss",
@@ -76,7 +76,9 @@ DECISIVE = (
 )
 """What changes predictions in a way that the file does not tell."""
 
-TEMPERATURE = Kind("a temperature", rf"(?!{INDIRECT}$)(?:\w*_)?temperature|temp|T", is_number)
+TEMPERATURE = Kind(
+    "a temperature", rf"(?!{INDIRECT}$)(?:\w*_)?temperature|temp|T", is_single_number
+)
 
 INNER = re.compile(r"attn|attention|criterion|loss|contrast|distil|moco|simclr|gumbel|gate")
 """Words in the names of what has a temperature of its own, which divides no outputs."""

@@ -16,7 +16,7 @@ Rule = tuple[str, str]  # a pattern of names, and torchvision's name with its gr
 
 
 @dataclass(frozen=True)
-class Layout:
+class TensorLayout:
     """One way of naming.
 
     A name that matches a rule belongs to the backbone; ``{stage}`` in the replacement is the last
@@ -46,12 +46,12 @@ class Layout:
                 found = match.groupdict()
                 stage = int(found.get("stage") or 0) - self.first_stage + 1
                 block = block_number(found.get("block") or "0")
-                start = target.format(stage=stage, block=block, **unnamed(match))
+                start = target.format(stage=stage, block=block, **unnamed_groups(match))
                 return f"{start}.{match.groups()[-1]}"
         return None
 
 
-def unnamed(match: re.Match[str]) -> dict[str, str]:
+def unnamed_groups(match: re.Match[str]) -> dict[str, str]:
     """The groups that a target names besides stage and block."""
     return {
         name: text
@@ -71,7 +71,7 @@ STAGE_4 = r"(?P<stage>[1-4])"
 BLOCK = r"(?P<block>\d{1,3})"
 
 LAYOUTS = (
-    Layout(
+    TensorLayout(
         "torchvision",
         "layer1.0.conv1.weight",
         (
@@ -86,7 +86,7 @@ LAYOUTS = (
             ),
         ),
     ),
-    Layout(  # nn.Sequential(*resnet.children()), which fastai cuts as well
+    TensorLayout(  # nn.Sequential(*resnet.children()), which fastai cuts as well
         "sequential",
         "4.0.conv1.weight",
         (
@@ -100,7 +100,7 @@ LAYOUTS = (
         stem="0.weight",
         first_stage=4,
     ),
-    Layout(  # Dive into Deep Learning: Sequential(b1, b2, b3, b4, b5, …), without names
+    TensorLayout(  # Dive into Deep Learning: Sequential(b1, b2, b3, b4, b5, …), without names
         "d2l",
         "1.0.conv1.weight",
         (
@@ -113,7 +113,7 @@ LAYOUTS = (
         stem="0.0.weight",
         plain_shortcuts=True,
     ),
-    Layout(  # the same in its second edition, with names from b2 on
+    TensorLayout(  # the same in its second edition, with names from b2 on
         "d2l",
         "b2.0.conv1.weight",
         (
@@ -129,7 +129,7 @@ LAYOUTS = (
         first_stage=2,
         plain_shortcuts=True,
     ),
-    Layout(  # the book's Chinese edition for PyTorch, which names the stages and not the stem
+    TensorLayout(  # the book's Chinese edition for PyTorch, which names the stages and not the stem
         "d2l",
         "resnet_block1.0.conv1.weight",
         (
@@ -145,7 +145,7 @@ LAYOUTS = (
         stem="0.weight",
         plain_shortcuts=True,
     ),
-    Layout(
+    TensorLayout(
         "transformers",
         "encoder.stages.0.layers.0.layer.0.convolution.weight",
         (
@@ -171,7 +171,7 @@ LAYOUTS = (
         heads=("classifier.1",),
         first_stage=0,
     ),
-    Layout(
+    TensorLayout(
         "detectron2",
         "res2.0.conv1.weight",
         (
@@ -191,7 +191,7 @@ LAYOUTS = (
         heads=("linear",),
         first_stage=2,
     ),
-    Layout(  # the files of Caffe, and what was copied out of them under the same names
+    TensorLayout(  # the files of Caffe, and what was copied out of them under the same names
         "caffe",
         "res2a_branch2a.weight",
         (
@@ -215,7 +215,7 @@ LAYOUTS = (
         first_stage=2,
         default=Variant(stride_in_1x1=True, ceil_pool=True),
     ),
-    Layout(  # the blobs of Detectron, from MSRA's files for Caffe
+    TensorLayout(  # the blobs of Detectron, from MSRA's files for Caffe
         "msra",
         "res2_0_branch2a.weight",
         (

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from resnet_cli.checkpoint.network.weights import Weights
-from resnet_cli.checkpoint.tree import Part, StateDict, containers
+from resnet_cli.checkpoint.tree import Part, StateDict, walk_containers
 from resnet_cli.errors import CheckpointError
 
 FEWEST = 2  # tensors by which a module is known; a loss has one, its weights of the classes
@@ -27,10 +27,10 @@ def with_modules(weights: Weights, tree: Any) -> Weights:
         return weights
     places: dict[str, str] = {}
     for path, module in islice(modules_in(tree), MOST):
-        for prefix in prefixes(module, weights.tensors):
+        for prefix in module_prefixes(module, weights.tensors):
             for name, part in module.parts.items():
                 full = f"{prefix}{name}".rstrip(".")
-                if not alike(parts.setdefault(full, part), part):
+                if not computes_alike(parts.setdefault(full, part), part):
                     raise CheckpointError(
                         f"its {full} is {parts[full].kind} under {places[full]}, and {part.kind} "
                         f"under {path}"
@@ -41,12 +41,12 @@ def with_modules(weights: Weights, tree: Any) -> Weights:
 
 def modules_in(tree: Any) -> Iterator[tuple[str, StateDict]]:
     """Yield the pickled modules in a file that have enough tensors to be known again."""
-    for path, container in containers(tree):
+    for path, container in walk_containers(tree):
         if isinstance(container, StateDict) and len(container) >= FEWEST:
             yield path, container
 
 
-def alike(one: Part, other: Part) -> bool:
+def computes_alike(one: Part, other: Part) -> bool:
     """Whether two modules compute the same, but for their tensors."""
     settings = [
         {key: value for key, value in part.settings.items() if key not in UNUSED}
@@ -55,7 +55,7 @@ def alike(one: Part, other: Part) -> bool:
     return one.kind == other.kind and settings[0] == settings[1]
 
 
-def prefixes(module: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Iterator[str]:
+def module_prefixes(module: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Iterator[str]:
     """Yield what the names of a module's tensors begin with in a state dict that has them all."""
     first = next(iter(module))
     for name in tensors:

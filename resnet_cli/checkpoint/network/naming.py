@@ -18,7 +18,7 @@ WRAPPERS = frozenset(
 and Opacus keep the module that they wrap."""
 
 
-def unwrapped(name: str) -> str:
+def without_wrappers(name: str) -> str:
     """Return a name without any wrappers."""
     return ".".join(word for word in name.split(".") if word not in WRAPPERS)
 
@@ -46,13 +46,13 @@ def prefix_of(name: str, ending: str) -> str | None:
     return ".".join([*words, ""]) if words else ""
 
 
-def shortened(name: str, prefix: str) -> str:
+def shorten_name(name: str, prefix: str) -> str:
     """Take wrappers out of a name, but for those that the prefix of the network has as well."""
-    start = common(name, prefix)
-    return start + unwrapped(name.removeprefix(start))
+    start = common_modules(name, prefix)
+    return start + without_wrappers(name.removeprefix(start))
 
 
-def common(name: str, prefix: str) -> str:
+def common_modules(name: str, prefix: str) -> str:
     """Return the modules that a name and a prefix begin with."""
     shared = commonprefix([name, prefix])  # noqa: RUF071 - cut at a dot in the next line
     return shared[: shared.rfind(".") + 1]
@@ -65,14 +65,14 @@ def unwrapped_tensors(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, T
     """
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        short = shortened(name, prefix)
+        short = shorten_name(name, prefix)
         found[name if short in tensors or short in found else short] = tensor
     return found
 
 
 def unwrapped_parts(parts: Mapping[str, Part], prefix: str) -> dict[str, Part]:
     """Put modules in the places of their wrappers, which stand before them."""
-    return {shortened(name, prefix): part for name, part in parts.items()}
+    return {shorten_name(name, prefix): part for name, part in parts.items()}
 
 
 class Role(IntEnum):
@@ -107,20 +107,20 @@ USUAL = frozenset(
 def role_of(path: str) -> Role:
     """Return the role that a path of keys speaks of; the innermost key that says it decides."""
     for key in reversed(path.split(".")):
-        words = set(words_of(key))
+        words = set(words_of_key(key))
         for role, known in WORDS.items():
             if words & known:
                 return role
     return Role.PLAIN
 
 
-def words_of(key: str) -> list[str]:
+def words_of_key(key: str) -> list[str]:
     """Split a key into its words, in small letters: emaModel, ema_model and EMA-Model alike."""
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", key)
     return re.findall(r"[a-z]+", parted.lower())
 
 
-def best_of(paths: Sequence[str], roles: Sequence[Role], *, ema: bool) -> int:
+def choose_weights(paths: Sequence[str], roles: Sequence[Role], *, ema: bool) -> int:
     """Choose among several weights.
 
     Args:
@@ -137,10 +137,10 @@ def best_of(paths: Sequence[str], roles: Sequence[Role], *, ema: bool) -> int:
     role = min(roles, key=ORDER[ema].index)
     wanted = [index for index, own in enumerate(roles) if own == role]
     first = wanted[0]
-    rivals = {index: key for index in wanted[1:] if (key := rival(paths[first], paths[index]))}
+    rivals = {index: key for index in wanted[1:] if (key := rival_key(paths[first], paths[index]))}
     if not rivals:
         return first
-    keys = {first: rival(paths[next(iter(rivals))], paths[first]), **rivals}
+    keys = {first: rival_key(paths[next(iter(rivals))], paths[first]), **rivals}
     usual = [index for index, key in keys.items() if key in USUAL]
     if usual:
         return usual[0]
@@ -150,7 +150,7 @@ def best_of(paths: Sequence[str], roles: Sequence[Role], *, ema: bool) -> int:
     )
 
 
-def rival(path: str, other: str) -> str | None:
+def rival_key(path: str, other: str) -> str | None:
     """Return the one key in which another path differs; None where it differs otherwise."""
     if not path or not other:
         return None

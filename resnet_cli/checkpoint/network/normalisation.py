@@ -97,7 +97,7 @@ def find_normalisation(
     pairs: dict[int, list[Normalisation]] = {}
     for module, values in held.items():
         for found in pair_of(module, values, channels):
-            pairs.setdefault(closeness(module, prefix), []).append(found)
+            pairs.setdefault(closeness_to_backbone(module, prefix), []).append(found)
     if not pairs:
         require_no_normaliser(parts, prefix)
         return None
@@ -116,7 +116,7 @@ def numbers_of(
     settings = ((f"{m}.{own}", v) for m, part in parts.items() for own, v in part.settings.items())
     for name, value in (*settings, *tensors.items()):
         module, _, own = name.rpartition(".")
-        known = MEAN.fullmatch(own) or divisor(own)
+        known = MEAN.fullmatch(own) or divisor_of(own)
         if known and not ELSEWHERE.search(name) and (numbers := one_a_channel(value, channels)):
             held.setdefault(module, {})[own] = numbers
     yield from held.items()
@@ -134,7 +134,7 @@ def one_a_channel(value: Any, channels: int) -> Numbers | None:
     return tuple(map(float, numbers)) if len(numbers) in (1, channels) else None
 
 
-def divisor(own: str) -> str | None:
+def divisor_of(own: str) -> str | None:
     """What divides the pixels by the name of a number; None for any other."""
     for kind in INVERSE_FIRST:
         if re.fullmatch(DIVISORS[kind], own, re.IGNORECASE):
@@ -160,7 +160,7 @@ def pair_of(module: str, values: Mapping[str, Numbers], channels: int) -> Iterat
             )
         return
     mean, other = means[0], others[0]
-    std = DEVIATIONS[divisor(other) or "std"](values[other]) if min(values[other]) > 0 else None
+    std = DEVIATIONS[divisor_of(other) or "std"](values[other]) if min(values[other]) > 0 else None
     scaled = None if std is None else on_scale_of_one(values[mean], std)
     if len(means) + len(others) > 2 or scaled is None:
         raise CheckpointError(
@@ -189,7 +189,7 @@ def on_scale_of_one(mean: Numbers, std: Numbers) -> tuple[Numbers, Numbers] | No
     return None
 
 
-def closeness(module: str, prefix: str) -> int:
+def closeness_to_backbone(module: str, prefix: str) -> int:
     """How near a module is to a backbone: in the innermost module around both is the nearest."""
     if not module or prefix.startswith(f"{module}."):
         return len(module)
@@ -204,13 +204,15 @@ def require_no_normaliser(parts: Mapping[str, Part], prefix: str) -> None:
         CheckpointError: names it.
     """
     for name, part in parts.items():
-        if NORMALISERS.fullmatch(part.kind) and closeness(name, prefix) >= 0:
+        if NORMALISERS.fullmatch(part.kind) and closeness_to_backbone(name, prefix) >= 0:
             raise CheckpointError(
                 f"its {name} is a {part.kind}: what it computes is not known here"
             )
 
 
-def laid_over(base: Preprocess, source: str, inside: Normalisation) -> tuple[Preprocess, str]:
+def apply_normalisation(
+    base: Preprocess, source: str, inside: Normalisation
+) -> tuple[Preprocess, str]:
     """The preprocessing of a network that normalises by itself, and where it is from, in words."""
     changes: dict[str, Any] = {"mean": inside.mean, "std": inside.std, "fixed": True}
     if inside.color:

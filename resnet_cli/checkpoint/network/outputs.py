@@ -8,7 +8,7 @@ from torch import Tensor
 from resnet_cli.checkpoint.network.activations import ENDS, ORDERED
 from resnet_cli.checkpoint.network.architectures import Head
 from resnet_cli.checkpoint.network.beside import Beside, is_in
-from resnet_cli.checkpoint.network.facts import exact
+from resnet_cli.checkpoint.network.facts import as_exact
 from resnet_cli.checkpoint.network.heads import FoundHead
 from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
@@ -44,7 +44,7 @@ def find_end(parts: Mapping[str, Part], head: FoundHead) -> str | None:
     Raises:
         CheckpointError: there are several.
     """
-    found = dict(ends(parts, head))
+    found = dict(ends_behind_head(parts, head))
     if head.end:
         found[head.root] = head.end
     if len(set(found.values())) > 1:
@@ -54,33 +54,33 @@ def find_end(parts: Mapping[str, Part], head: FoundHead) -> str | None:
     return next(iter(found.values()), None)
 
 
-def ends(parts: Mapping[str, Part], head: FoundHead) -> Iterator[tuple[str, str]]:
+def ends_behind_head(parts: Mapping[str, Part], head: FoundHead) -> Iterator[tuple[str, str]]:
     """Yield the modules behind a head that only turn its outputs into probabilities."""
     for name, part in parts.items():
-        if contains(name, head.last) and (end := FUNCTIONS.get(returned(part))):
+        if contains_module(name, head.last) and (end := FUNCTIONS.get(returned_operator(part))):
             yield name, end
         parent = name.rpartition(".")[0]
         inside = head.root and is_in(name, (head.root,))
-        if part.kind not in ENDS or inside or not contains(parent, head.last):
+        if part.kind not in ENDS or inside or not contains_module(parent, head.last):
             continue
         ordered = parent in parts and parts[parent].kind in ORDERED
         if not ordered or is_behind(name, head.last, parts):
             yield name, ENDS[part.kind]
 
 
-def called(part: Part) -> list[str]:
+def called_operators(part: Part) -> list[str]:
     """Return the operators that the code of a module calls, where its file has that."""
     calls = part.settings.get("calls")
     return [name for name in calls if isinstance(name, str)] if isinstance(calls, tuple) else []
 
 
-def returned(part: Part) -> str:
+def returned_operator(part: Part) -> str:
     """Return the operator whose value the code of a module gives back, or nothing."""
     name = part.settings.get("returns")
     return name if isinstance(name, str) else ""
 
 
-def contains(module: str, name: str) -> bool:
+def contains_module(module: str, name: str) -> bool:
     """Return whether a module is, or has in it, another one."""
     return not module or is_in(name, (module,))
 
@@ -108,9 +108,9 @@ def require_known_code(
     for name, part in parts.items():
         if is_in(name, beside.own) or (head.root and is_in(name, (head.root,))):
             continue
-        calls = Counter(called(part))
+        calls = Counter(called_operators(part))
         if end and part.kind not in ENDS:
-            calls -= Counter([returned(part)])
+            calls -= Counter([returned_operator(part)])
         strange = calls.keys() & TELLING - explained
         if strange and part.kind not in ENDS:
             raise CheckpointError(
@@ -119,7 +119,7 @@ def require_known_code(
             )
 
 
-def divided(head: FoundHead, temperature: tuple[str, float]) -> dict[str, Tensor]:
+def divide_outputs(head: FoundHead, temperature: tuple[str, float]) -> dict[str, Tensor]:
     """The tensors of a head with its outputs divided by a temperature, which is exact.
 
     Raises:
@@ -132,6 +132,6 @@ def divided(head: FoundHead, temperature: tuple[str, float]) -> dict[str, Tensor
         raise CheckpointError(f"its {name} divides what a {layers[-1].kind} gives: unknown here")
     scaled = {f"{start}weight", f"{start}bias"}
     return {
-        own: exact(tensor) / value if own in scaled else tensor
+        own: as_exact(tensor) / value if own in scaled else tensor
         for own, tensor in head.state.items()
     }

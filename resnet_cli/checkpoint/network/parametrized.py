@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from resnet_cli.checkpoint.network.validate import odd
+from resnet_cli.checkpoint.network.validate import unusual_storage
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import first_few
 
@@ -56,7 +56,7 @@ def without_profilers(tensors: State) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if not PROFILERS.fullmatch(name)}
 
 
-def computed(tensors: State) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def compute_weights(tensors: State) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Compute all weights that are kept in parts.
 
     Args:
@@ -74,16 +74,16 @@ def computed(tensors: State) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         raise CheckpointError("it has more masks and norms than any ResNet")
     state, notes = dict(tensors), []
     for form in FORMS:
-        state, names = joined(state, form)
+        state, names = join_form(state, form)
         notes += [f"{form.title}: {first_few(names)}"] if names else []
-    state, titles = unparametrized(state)
+    state, titles = remove_parametrizations(state)
     notes += [f"{title}: {first_few(names)}" for title, names in titles.items()]
     state = without_spent_masks(state)
     require_plain(state)
     return state, tuple(notes)
 
 
-def joined(state: State, form: Form) -> tuple[dict[str, Tensor], list[str]]:
+def join_form(state: State, form: Form) -> tuple[dict[str, Tensor], list[str]]:
     """Compute all weights of one form, each in the place of its main part."""
     mains = (name for name in state if name.endswith(form.main) and LEFT.fullmatch(name))
     found = {
@@ -91,13 +91,16 @@ def joined(state: State, form: Form) -> tuple[dict[str, Tensor], list[str]]:
         for name in (main.removesuffix(form.main) for main in mains)
         if all(name + end in state for end in form.partners)
     }
-    weights = {parts[0]: (name, apply(form.compute, state, parts)) for name, parts in found.items()}
+    weights = {
+        parts[0]: (name, compute_weight(form.compute, state, parts))
+        for name, parts in found.items()
+    }
     spent = {part for parts in found.values() for part in parts[1:]}
     kept = (weights.get(name, (name, t)) for name, t in state.items() if name not in spent)
     return dict(kept), list(found)
 
 
-def apply(compute: Compute, state: State, names: Sequence[str]) -> Tensor:
+def compute_weight(compute: Compute, state: State, names: Sequence[str]) -> Tensor:
     """Compute a weight from its parts, in fp32 or better.
 
     Raises:
@@ -105,7 +108,7 @@ def apply(compute: Compute, state: State, names: Sequence[str]) -> Tensor:
     """
     parts = [state[name] for name in names]
     for name, part in zip(names, parts, strict=True):
-        if oddity := odd(part):
+        if oddity := unusual_storage(part):
             raise CheckpointError(f"{name} is {oddity}: save plain float weights")
     kind = torch.promote_types(parts[0].dtype, torch.float32)
     try:
@@ -117,7 +120,7 @@ def apply(compute: Compute, state: State, names: Sequence[str]) -> Tensor:
         ) from error
 
 
-def masked(weight: Tensor, mask: Tensor) -> Tensor:
+def apply_mask(weight: Tensor, mask: Tensor) -> Tensor:
     """Compute a pruned weight.
 
     Raises:
@@ -172,7 +175,7 @@ def matrix_of(weight: Tensor, dim: int) -> Tensor:
 
 
 FORMS = (
-    Form("pruning masks applied", "_orig", ("_mask",), masked),
+    Form("pruning masks applied", "_orig", ("_mask",), apply_mask),
     Form("spectral norm computed", "_orig", ("_u", "_v"), spectrally_normed),
     Form("weight norm computed", "_v", ("_g",), weight_normed),
 )
@@ -201,7 +204,7 @@ class Staged:
             self.originals[part] = name
 
 
-def unparametrized(state: State) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+def remove_parametrizations(state: State) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
     """Compute all parametrized weights; with them the names of those of each form."""
     groups: dict[str, Staged] = {}
     places: dict[str, str] = {}
@@ -230,7 +233,7 @@ def compute_staged(state: State, weight: str, staged: Staged) -> tuple[Tensor, l
     forms: list[Form] = []
     if staged.originals.keys() == {"original0", "original1"}:
         length, direction = (staged.originals[f"original{index}"] for index in range(2))
-        value, forms = apply(weight_normed, state, [direction, length]), [FORMS[2]]
+        value, forms = compute_weight(weight_normed, state, [direction, length]), [FORMS[2]]
     elif staged.originals.keys() == {"original"}:
         value = state[staged.originals["original"]]
     else:
@@ -244,7 +247,7 @@ def compute_staged(state: State, weight: str, staged: Staged) -> tuple[Tensor, l
                 "torch.nn.utils.parametrize.remove_parametrizations before saving"
             )
         names = [tensors[end] for end in sorted(tensors)]
-        value = apply(form.compute, {**state, weight: value}, [weight, *names])
+        value = compute_weight(form.compute, {**state, weight: value}, [weight, *names])
         forms.append(form)
     return value, forms
 
@@ -260,7 +263,7 @@ def without_spent_masks(state: State) -> dict[str, Tensor]:
         weight = name.removesuffix("_mask")
         if weight == name or weight not in state or not LEFT.fullmatch(name):
             continue
-        applied = apply(masked, state, [weight, name])
+        applied = compute_weight(apply_mask, state, [weight, name])
         if not torch.equal(applied, state[weight].to(applied.dtype)):
             raise CheckpointError(
                 f"{name} is beside {weight}, and whether the network applies it is not in the file"

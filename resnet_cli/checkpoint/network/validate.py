@@ -19,13 +19,13 @@ def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
         CheckpointError: names the first such tensor.
     """
     for name, tensor in state.items():
-        if sentence := complaint(name, tensor):
+        if sentence := describe_unsound(name, tensor):
             raise CheckpointError(f"cannot use {path}: {sentence}")
 
 
-def complaint(name: str, tensor: Tensor) -> str | None:
+def describe_unsound(name: str, tensor: Tensor) -> str | None:
     """A sentence on a tensor that would spoil every prediction; None if it is sound."""
-    if oddity := odd(tensor):
+    if oddity := unusual_storage(tensor):
         return f"{name} is {oddity}: save plain float weights"
     if not tensor.is_floating_point():
         return None if name.endswith("num_batches_tracked") else f"{name} holds whole numbers"
@@ -37,7 +37,7 @@ def complaint(name: str, tensor: Tensor) -> str | None:
     return None
 
 
-def odd(tensor: Tensor) -> str | None:
+def unusual_storage(tensor: Tensor) -> str | None:
     """What sets a tensor apart from plain numbers in memory of their own; None for nothing."""
     if tensor.is_quantized:
         return "quantised"

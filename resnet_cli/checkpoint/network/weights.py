@@ -8,26 +8,30 @@ from typing import Any
 
 from torch import Tensor
 
-from resnet_cli.checkpoint.network.layouts import LAYOUTS, Layout, with_dots
+from resnet_cli.checkpoint.network.layouts import LAYOUTS, TensorLayout, with_dots
 from resnet_cli.checkpoint.network.naming import (
     Role,
-    best_of,
-    common,
+    choose_weights,
+    common_modules,
     prefix_of,
     role_of,
-    unwrapped,
     unwrapped_parts,
     unwrapped_tensors,
+    without_wrappers,
 )
-from resnet_cli.checkpoint.network.parametrized import computed, plain_name, without_profilers
+from resnet_cli.checkpoint.network.parametrized import (
+    compute_weights,
+    plain_name,
+    without_profilers,
+)
 from resnet_cli.checkpoint.tree import (
     Foreign,
     Part,
     StateDict,
-    containers,
-    items,
-    plain,
+    as_container,
+    items_of,
     tensors_in,
+    walk_containers,
 )
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import first_few
@@ -45,7 +49,7 @@ VOWELS = ("a", "e", "i", "o")
 class Weights:
     """The tensors of one network, and those that stand around it."""
 
-    layout: Layout
+    layout: TensorLayout
     state_key: str  # where they were, as a path of keys; empty for the top of the file
     prefix: str  # that was taken off each name, such as "module."
     tensors: Mapping[str, Tensor] = field(repr=False)  # of the whole container, full names
@@ -114,24 +118,28 @@ def find_weights(tree: Any, *, state_key: str | None, ema: bool) -> Weights:
         CheckpointError: none, none under ``state_key``, or several that nothing tells apart; the
             message names what there is.
     """
-    found = list(islice(candidates(tree), MOST))
+    found = list(islice(find_candidates(tree), MOST))
     if not found:
-        raise CheckpointError(incomplete(tree) or f"no ResNet in it: {inventory(tree)}")
+        raise CheckpointError(
+            describe_incomplete(tree) or f"no ResNet in it: {describe_inventory(tree)}"
+        )
     if state_key is not None:
         named = [weights for weights in found if state_key in weights.names]
         chosen = named or [weights for weights in found if weights.is_called(state_key)]
         if not chosen:
-            raise CheckpointError(f"no weights under {state_key!r}: there are {listed(found)}")
-        return complete(preferred(chosen, tree, ema=ema), found)
-    weights = preferred(found, tree, ema=ema)
+            raise CheckpointError(f"no weights under {state_key!r}: there are {list_titles(found)}")
+        return complete_weights(prefer_weights(chosen, tree, ema=ema), found)
+    weights = prefer_weights(found, tree, ema=ema)
     if len(found) > 1:
         log.info(
-            "several weights (%s): took %s; --state-key takes others", listed(found), weights.title
+            "several weights (%s): took %s; --state-key takes others",
+            list_titles(found),
+            weights.title,
         )
-    return complete(weights, found)
+    return complete_weights(weights, found)
 
 
-def preferred(found: Sequence[Weights], tree: Any, *, ema: bool) -> Weights:
+def prefer_weights(found: Sequence[Weights], tree: Any, *, ema: bool) -> Weights:
     """Choose among weights by their names.
 
     Raises:
@@ -145,19 +153,19 @@ def preferred(found: Sequence[Weights], tree: Any, *, ema: bool) -> Weights:
     # OpenMMLab's hook swaps the two in the file: what stands under "ema" goes on with training
     if isinstance(tree, Mapping) and {"ema_state_dict", "message_hub"} <= tree.keys():
         roles = [SWAPPED.get(role, role) for role in roles]
-    return found[best_of([weights.names[0] for weights in found], roles, ema=ema)]
+    return found[choose_weights([weights.names[0] for weights in found], roles, ema=ema)]
 
 
 SWAPPED = {Role.AVERAGE: Role.PLAIN, Role.PLAIN: Role.AVERAGE}
 
 
-def complete(weights: Weights, found: Sequence[Weights]) -> Weights:
+def complete_weights(weights: Weights, found: Sequence[Weights]) -> Weights:
     """Bring chosen weights into the form of the network, with what they lack from the others.
 
     Raises:
         CheckpointError: tensors that have no such form.
     """
-    whole = settled(weights)
+    whole = settle_weights(weights)
     if weights.role != Role.AVERAGE or any(map(is_statistic, whole.tensors)):
         return whole
     for other in found:
@@ -181,7 +189,7 @@ def is_statistic(name: str) -> bool:
     return name.endswith((".running_mean", ".running_var"))
 
 
-def settled(weights: Weights) -> Weights:
+def settle_weights(weights: Weights) -> Weights:
     """Give tensors the names and the form that they have in a network without wrappers.
 
     Other networks in the container are left out.
@@ -192,16 +200,16 @@ def settled(weights: Weights) -> Weights:
     tensors = unwrapped_tensors(without_profilers(weights.tensors), weights.prefix)
     twins = tuple(dict.fromkeys(twins_of(tensors, weights.prefix)))
     alone = {name: t for name, t in tensors.items() if not is_of(name, twins, weights.prefix)}
-    plain_ones, notes = computed(alone)
+    plain_ones, notes = compute_weights(alone)
     parts = unwrapped_parts(weights.parts, weights.prefix)
     return replace(weights, tensors=plain_ones, parts=parts, notes=notes, twins=twins)
 
 
 def twins_of(tensors: Mapping[str, Tensor], prefix: str) -> Iterator[str]:
     """Yield the modules that hold other networks than that of a prefix."""
-    for _, other in prefixes(tensors)[:MOST]:
+    for _, other in landmark_prefixes(tensors)[:MOST]:
         if other != prefix:
-            shared = common(other, prefix)
+            shared = common_modules(other, prefix)
             own = other.removeprefix(shared).partition(".")[0]
             yield f"{shared}{own}." if own else shared
 
@@ -219,8 +227,8 @@ def with_siblings(weights: Weights, tree: Any) -> Weights | None:
     there is nothing beside them.
     """
     around, _, key = weights.state_key.rpartition(".")
-    parent = dict(containers(tree)).get(around)
-    inside = [(name, plain(value)) for name, value in items(parent)]
+    parent = dict(walk_containers(tree)).get(around)
+    inside = [(name, as_container(value)) for name, value in items_of(parent)]
     tensors = {
         f"{name}.{inner}": tensor
         for name, container in inside
@@ -236,38 +244,40 @@ def with_siblings(weights: Weights, tree: Any) -> Weights | None:
     }
     prefix = f"{key}.{weights.prefix}"
     wider = replace(weights, state_key=around, prefix=prefix, tensors=tensors, parts=parts)
-    return settled(wider)
+    return settle_weights(wider)
 
 
-def listed(found: list[Weights]) -> str:
+def list_titles(found: list[Weights]) -> str:
     """The names of several weights, to choose from with ``--state-key``."""
     return ", ".join(weights.title for weights in found)
 
 
-def candidates(tree: Any) -> Iterator[Weights]:
+def find_candidates(tree: Any) -> Iterator[Weights]:
     """Yield every set of weights in a tree of dicts and lists, outermost first."""
-    for path, container in containers(tree):
+    for path, container in walk_containers(tree):
         tensors = with_dots(tensors_in(container))
         parts = container.parts if isinstance(container, StateDict) else {}
-        for layout, prefix in prefixes(tensors):
+        for layout, prefix in landmark_prefixes(tensors):
             yield Weights(layout, path, prefix, tensors, parts)
 
 
-def prefixes(tensors: Mapping[str, Tensor]) -> list[tuple[Layout, str]]:
+def landmark_prefixes(tensors: Mapping[str, Tensor]) -> list[tuple[TensorLayout, str]]:
     """What stands before the landmark of a layout in the names of ``tensors``."""
     plain_names = {plain_name(name): None for name in tensors}
-    short = {unwrapped(name) for name in plain_names}
-    found: dict[tuple[str, str], tuple[Layout, str]] = {}
+    short = {without_wrappers(name) for name in plain_names}
+    found: dict[tuple[str, str], tuple[TensorLayout, str]] = {}
     for name, layout in product(plain_names, LAYOUTS):
         prefix = prefix_of(name, layout.landmark)
-        if prefix is not None and (layout.stem is None or unwrapped(prefix + layout.stem) in short):
+        if prefix is not None and (
+            layout.stem is None or without_wrappers(prefix + layout.stem) in short
+        ):
             found[layout.landmark, prefix] = layout, prefix
     return list(found.values())
 
 
-def incomplete(tree: Any) -> str | None:
+def describe_incomplete(tree: Any) -> str | None:
     """Say that a ResNet lacks the very tensor it is known by; None where there is none."""
-    for _, container in containers(tree):
+    for _, container in walk_containers(tree):
         tensors = tensors_in(container)
         for name, layout in product(tensors, LAYOUTS):
             prefix = prefix_of(plain_name(name), layout.landmark.replace("conv1", "conv2"))
@@ -280,30 +290,30 @@ def incomplete(tree: Any) -> str | None:
     return None
 
 
-def inventory(tree: Any) -> str:
+def describe_inventory(tree: Any) -> str:
     """Say in a few words what a tree holds instead of a ResNet."""
     names: list[str] = []
     where = ""
-    for path, container in containers(tree):
+    for path, container in walk_containers(tree):
         tensors = tensors_in(container)
         if len(tensors) > max(1, len(names)):
             names, where = list(tensors), path
     if not isinstance(tree, Mapping):
-        article = "an" if kind(tree)[:1].lower() in VOWELS else "a"
-        held = f"it holds {article} {kind(tree)}, not a state dict"
+        article = "an" if class_name(tree)[:1].lower() in VOWELS else "a"
+        held = f"it holds {article} {class_name(tree)}, not a state dict"
     elif not tree:
         held = "it holds nothing"
-    elif not any(tensors_in(container) for _, container in containers(tree)):
-        listed = [f"{key} ({kind(value)})" for key, value in items(tree)]
+    elif not any(tensors_in(container) for _, container in walk_containers(tree)):
+        listed = [f"{key} ({class_name(value)})" for key, value in items_of(tree)]
         held = f"there are no weights in it, only a dict of {first_few(listed)}"
     else:
-        held = f"it holds {first_few([key for key, _ in items(tree)])}"
+        held = f"it holds {first_few([key for key, _ in items_of(tree)])}"
     if names and (where or not isinstance(tree, Mapping)):
         held += f"; its {len(names)} tensors are {first_few(names)}"
     return held
 
 
-def kind(value: Any) -> str:
+def class_name(value: Any) -> str:
     """Name of the class of a value, as its file has it."""
     if isinstance(value, Mapping):
         return "dict"

@@ -21,7 +21,7 @@ from resnet_cli.checkpoint.pickle.stand_ins import (
     PickleError,
     StorageType,
     known_name,
-    modern,
+    modern_name,
 )
 from resnet_cli.checkpoint.tree import Foreign
 
@@ -43,14 +43,14 @@ class Reading:
 
     def note(self, module: str, name: str) -> None:
         """Keep a name, unless it is of tensors and containers alone."""
-        module, name = modern(module, name)
+        module, name = modern_name(module, name)
         path = f"{module}.{name}"
         known = known_name(module, name)
         if path not in TENSOR_NAMES and not isinstance(known, StorageType | torch.dtype):
             self.imports.add(path)
 
 
-def unpickle(stream: IO[bytes], reading: Reading, persistent: Persistent | None = None) -> Any:
+def read_pickle(stream: IO[bytes], reading: Reading, persistent: Persistent | None = None) -> Any:
     """Read one pickle, and leave the stream behind it.
 
     Args:
@@ -63,7 +63,7 @@ def unpickle(stream: IO[bytes], reading: Reading, persistent: Persistent | None 
     """
     start = stream.tell()
     try:
-        check(stream, reading)
+        check_opcodes(stream, reading)
         if not reading.nested:  # those are in the bytes of the outermost
             reading.room += HANDED * (stream.tell() - start)
         stream.seek(start)
@@ -75,7 +75,7 @@ def unpickle(stream: IO[bytes], reading: Reading, persistent: Persistent | None 
         raise PickleError(str(error)) from error
 
 
-def check(stream: IO[bytes], reading: Reading) -> None:
+def check_opcodes(stream: IO[bytes], reading: Reading) -> None:
     """Read the opcodes through once, doing nothing.
 
     The machine would make room for as many memo entries as an opcode says, up to 64 GB. Names are
@@ -111,7 +111,7 @@ class Machine(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """What a global name stands for here."""
-        module, name = modern(module, name)
+        module, name = modern_name(module, name)
         path = f"{module}.{name}"
         known = known_name(module, name)
         self.reading.note(module, name)

@@ -132,7 +132,7 @@ class Nesting:
         self.stack.pop()
 
 
-def tuples() -> Mapping[str, Callable[[Nesting, Any], None]]:
+def tuple_opcodes() -> Mapping[str, Callable[[Nesting, Any], None]]:
     """Opcodes that make a tuple."""
     return {
         "EMPTY_TUPLE": lambda nesting, _: nesting.stack.append(ATOM),
@@ -143,23 +143,23 @@ def tuples() -> Mapping[str, Callable[[Nesting, Any], None]]:
     }
 
 
-def consumers() -> Iterable[tuple[str, Callable[[Nesting, Any], None]]]:
+def consumer_opcodes() -> Iterable[tuple[str, Callable[[Nesting, Any], None]]]:
     """Opcodes that make one thing of several, by what the standard library says of them."""
     for opcode in pickletools.opcodes:
         before, after = opcode.stack_before, opcode.stack_after
         if before and len(after) == 1:
             marked = pickletools.markobject in before
-            yield opcode.name, consumer(opcode.name, len(before) - 2 * marked, marked=marked)
+            yield opcode.name, make_consumer(opcode.name, len(before) - 2 * marked, marked=marked)
 
 
-def consumer(opcode: str, below: int, *, marked: bool) -> Callable[[Nesting, Any], None]:
+def make_consumer(opcode: str, below: int, *, marked: bool) -> Callable[[Nesting, Any], None]:
     """What takes so many operands, and those above a mark and the mark where there is one."""
     return lambda nesting, _: nesting.consume(opcode, below, marked=marked)
 
 
 STEPS: Mapping[str, Callable[[Nesting, Any], None]] = {
-    **dict(consumers()),
-    **tuples(),
+    **dict(consumer_opcodes()),
+    **tuple_opcodes(),
     "MARK": lambda nesting, _: nesting.stack.append(None),
     "DUP": lambda nesting, _: nesting.stack.append(nesting.top()),
     "POP": Nesting.pop,

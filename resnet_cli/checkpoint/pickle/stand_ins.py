@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from resnet_cli.checkpoint.pickle.values import Array, ArrayType, Distributed, Stored, scalar
+from resnet_cli.checkpoint.pickle.values import Array, ArrayType, Distributed, Stored, read_scalar
 from resnet_cli.checkpoint.tree import Foreign
 from resnet_cli.errors import CheckpointError
 
@@ -113,7 +113,7 @@ def of_items(kind: Callable[[Any], Any]) -> Callable[..., Any]:
     return make
 
 
-def encoded(text: Any, encoding: Any = "latin1") -> bytes:
+def encode_text(text: Any, encoding: Any = "latin1") -> bytes:
     """Bytes that protocols up to 2 spell as text."""
     if encoding != "latin1" or not isinstance(text, str):  # a list may be endless as text
         raise TypeError("bytes of no known spelling")
@@ -148,7 +148,7 @@ def rebuild_tensor_v3(
     return Stored.view(storage, offset, size, stride, dtype)
 
 
-def first(value: Any, *_: Any) -> Any:
+def first_argument(value: Any, *_: Any) -> Any:
     """The tensor itself: a parameter is one with a wish for gradients."""
     if not isinstance(value, Foreign):
         raise TypeError("a parameter of no tensor")
@@ -169,7 +169,7 @@ def is_stand_in(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Foreign)
 
 
-def remake(kind: Any, _: Any, state: Any) -> Foreign:
+def remake_object(kind: Any, _: Any, state: Any) -> Foreign:
     """``copyreg._reconstructor``: an object of a class that extends a list or a dict."""
     made = kind() if is_stand_in(kind) else Foreign(kind)
     if isinstance(state, dict):
@@ -179,7 +179,7 @@ def remake(kind: Any, _: Any, state: Any) -> Foreign:
     return made
 
 
-def reconstruct(*_: Any) -> Array:
+def reconstruct_array(*_: Any) -> Array:
     """``numpy._core.multiarray._reconstruct``: an array whose state follows."""
     return Array()
 
@@ -191,25 +191,25 @@ TENSOR_NAMES: Mapping[str, Any] = {
     "torch._utils._rebuild_tensor": Known(rebuild_tensor),
     "torch._utils._rebuild_tensor_v2": Known(rebuild_tensor),
     "torch._utils._rebuild_tensor_v3": Known(rebuild_tensor_v3),
-    "torch._utils._rebuild_parameter": Known(first),
-    "torch._utils._rebuild_parameter_with_state": Known(first),
+    "torch._utils._rebuild_parameter": Known(first_argument),
+    "torch._utils._rebuild_parameter_with_state": Known(first_argument),
     "torch._tensor._rebuild_from_type": Known(from_type),
     "torch._tensor._rebuild_from_type_v2": Known(from_type),
-    "torch.nn.parameter.Parameter": Known(first),
+    "torch.nn.parameter.Parameter": Known(first_argument),
     "torch.storage._load_from_bytes": None,  # the machine's own
     "torch.device": None,
     "torch.serialization._get_layout": None,
     "builtins.set": Known(of_items(set)),
     "builtins.bytearray": Known(byte_array),
-    "_codecs.encode": Known(encoded),
+    "_codecs.encode": Known(encode_text),
 }
 """What tensors and containers are made of; ``torch.load`` has these too without being told."""
 
 OTHER_NAMES: Mapping[str, Any] = {
-    "copyreg._reconstructor": Known(remake),
-    "torch._utils._rebuild_device_tensor_from_numpy": Known(first),
-    "torch._utils._rebuild_device_tensor_from_cpu_tensor": Known(first),
-    "torch._utils._rebuild_xla_tensor": Known(first),
+    "copyreg._reconstructor": Known(remake_object),
+    "torch._utils._rebuild_device_tensor_from_numpy": Known(first_argument),
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": Known(first_argument),
+    "torch._utils._rebuild_xla_tensor": Known(first_argument),
     "collections.defaultdict": Known(default_dict),
     "builtins.list": Known(of_items(list)),
     "builtins.dict": Known(ordered_dict),
@@ -226,8 +226,8 @@ OTHER_NAMES: Mapping[str, Any] = {
         f"numpy.{core}.{name}": value
         for core in ("core", "_core")
         for name, value in (
-            ("multiarray._reconstruct", Known(reconstruct)),
-            ("multiarray.scalar", Known(scalar)),
+            ("multiarray._reconstruct", Known(reconstruct_array)),
+            ("multiarray.scalar", Known(read_scalar)),
             ("numeric._frombuffer", Known(Array.flat)),
         )
     },
@@ -262,7 +262,7 @@ DTYPES = {str(value): value for value in vars(torch).values() if isinstance(valu
 STORAGE_MODULES = frozenset({"torch", "torch.cuda", "torch.storage"})
 
 
-def modern(module: str, name: str) -> tuple[str, str]:
+def modern_name(module: str, name: str) -> tuple[str, str]:
     """A name of Python 2, which protocols up to 2 are written with, as Python 3 has it."""
     if (module, name) in NAME_MAPPING:
         return NAME_MAPPING[module, name]

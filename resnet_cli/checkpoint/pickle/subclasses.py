@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from resnet_cli.checkpoint.tree import Foreign, containers, items
+from resnet_cli.checkpoint.tree import Foreign, items_of, walk_containers
 from resnet_cli.errors import CheckpointError
 
 FULL = (
@@ -27,10 +27,10 @@ FORMS = (
 ENDS = ("weight", "flat_param", "_flat_param")  # of the names of the first tensors of layers
 
 
-def unread(tree: Any) -> str | None:
+def name_unreadable(tree: Any) -> str | None:
     """Name the form of the weights in a file that cannot be read as tensors; None for no such."""
-    for _, container in containers(tree):
-        for name, value in items(container):
+    for _, container in walk_containers(tree):
+        for name, value in items_of(container):
             if name.rpartition(".")[2] in ENDS and isinstance(value, Foreign) and is_unread(value):
                 return clause_of(value)
     return None
@@ -44,7 +44,7 @@ def is_unread(value: Foreign) -> bool:
         return False
 
 
-def sharded(imports: Collection[str]) -> str | None:
+def name_sharded(imports: Collection[str]) -> str | None:
     """Name a file that cannot be read at all as it is sharded, by what it would import."""
     clause, sign = FORMS[0]
     path = next((path for path in imports if re.search(sign, path)), None)

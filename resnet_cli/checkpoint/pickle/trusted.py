@@ -49,13 +49,13 @@ def read_trusted(path: Path, contents: Contents) -> Contents:
         )
     log.warning("trusting %s, which imports and may run: %s", path, ", ".join(contents.imports))
     try:
-        tree = as_tree(unpickled(path, contents.format))
+        tree = as_tree(load_trusted(path, contents.format))
     except Exception as error:
         raise CheckpointError(f"cannot unpickle {path}: {describe(error)}") from error
     return replace(contents, tree=tree, imports=())
 
 
-def unpickled(path: Path, format: str) -> Any:
+def load_trusted(path: Path, format: str) -> Any:
     """What the file says, by the library that wrote it."""
     if format == "pickle":
         with path.open("rb") as file:
@@ -68,10 +68,10 @@ def unpickled(path: Path, format: str) -> Any:
 def as_tree(value: Any, depth: int = 0) -> Any:
     """A loaded object as a tree of plain containers."""
     if isinstance(value, nn.Module):
-        parts = {name: part_of(module) for name, module in value.named_modules()}
+        parts = {name: module_part(module) for name, module in value.named_modules()}
         tensors = {name: as_tree(tensor) for name, tensor in value.state_dict().items()}
         plain = {name: one for name, one in tensors.items() if isinstance(one, torch.Tensor)}
-        return StateDict(plain, parts, dict(extras_of(value, depth + 1)))
+        return StateDict(plain, parts, dict(module_extras(value, depth + 1)))
     if isinstance(value, torch.Tensor):
         return as_plain(value)
     if depth > 8:
@@ -85,7 +85,7 @@ def as_tree(value: Any, depth: int = 0) -> Any:
     return value
 
 
-def extras_of(network: nn.Module, depth: int) -> Iterator[tuple[str, Any]]:
+def module_extras(network: nn.Module, depth: int) -> Iterator[tuple[str, Any]]:
     """Yield what was set on the modules of a network, such as class names, by dotted names."""
     for name, module in network.named_modules():
         for key, value in vars(module).items():
@@ -108,7 +108,7 @@ def as_plain(value: torch.Tensor) -> Any:
     return type("StandIn", (Foreign,), {"path": path})()
 
 
-def part_of(module: nn.Module) -> Part:
+def module_part(module: nn.Module) -> Part:
     """What a module says of itself."""
     settings = {
         key: value

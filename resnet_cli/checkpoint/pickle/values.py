@@ -221,7 +221,7 @@ class Array(Foreign):
             return None
 
 
-def scalar(kind: Any, raw: Any = b"") -> Any:
+def read_scalar(kind: Any, raw: Any = b"") -> Any:
     """A number or text of NumPy as one of Python's."""
     if isinstance(raw, str):
         raw = raw.encode("utf-8", "surrogateescape")

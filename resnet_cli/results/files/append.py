@@ -10,8 +10,8 @@ from threading import Event, Lock, Thread
 
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
-from resnet_cli.results.files.disk import existing, lock, sync, sync_folder
-from resnet_cli.results.options import Options, Write
+from resnet_cli.results.files.disk import existing_error, lock_file, sync_file, sync_folder
+from resnet_cli.results.options import Write, WriterOptions
 
 SECONDS, ROWS = 1.0, 1000
 """How long, and how many, rows may wait for the disk at most."""
@@ -62,7 +62,7 @@ class GrowingFile:
         with self.syncing:
             if self.waiting:
                 self.waiting = 0  # first: a row that comes meanwhile waits for the next time
-                sync(self.file)
+                sync_file(self.file)
             if os.fstat(self.file.fileno()).st_nlink == 0:
                 raise FileNotFoundError(errno.ENOENT, "it was removed while the run went on")
 
@@ -89,7 +89,7 @@ class GrowingFile:
 
 
 @contextmanager
-def growing_file(path: Path, options: Options) -> Iterator[GrowingFile]:
+def growing_file(path: Path, options: WriterOptions) -> Iterator[GrowingFile]:
     """Open a file that grows: a new one, one that starts anew, or one that is gone on with.
 
     Raises:
@@ -100,9 +100,9 @@ def growing_file(path: Path, options: Options) -> Iterator[GrowingFile]:
         try:
             path.touch(exist_ok=False)
         except FileExistsError:
-            raise existing(path) from None
+            raise existing_error(path) from None
     with FileIO(path, "a") as file:
-        lock(file, path)
+        lock_file(file, path)
         size = os.fstat(file.fileno()).st_size
         if options.saved is not None and options.saved.size != size:
             raise OutputError(f"cannot resume {path}: another run has written it meanwhile")
@@ -118,7 +118,7 @@ Line = Callable[[Prediction], bytes]
 
 
 @contextmanager
-def appended(path: Path, options: Options, header: bytes, line: Line) -> Iterator[Write]:
+def append_lines(path: Path, options: WriterOptions, header: bytes, line: Line) -> Iterator[Write]:
     """Append a line for each prediction.
 
     Args:

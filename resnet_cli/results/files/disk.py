@@ -20,7 +20,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with new.open("wb") as file:
             yield file
             file.flush()
-            sync(file)
+            sync_file(file)
         new.replace(target)
     except BaseException:
         new.unlink(missing_ok=True)
@@ -29,7 +29,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def reserved(path: Path, *, overwrite: bool) -> Iterator[None]:
+def reserve_place(path: Path, *, overwrite: bool) -> Iterator[None]:
     """Keep the place of a file that comes at the end, while ``FILE.part`` says that it will.
 
     Raises:
@@ -38,17 +38,17 @@ def reserved(path: Path, *, overwrite: bool) -> Iterator[None]:
     mark = path.with_name(f"{path.name}.part")
     try:
         with mark.open("ab") as file:
-            lock(file, path)
+            lock_file(file, path)
             if overwrite:
                 path.resolve().unlink(missing_ok=True)  # nobody takes it for the one that comes
             elif path.exists():
-                raise existing(path)
+                raise existing_error(path)
             yield
     finally:
         mark.unlink(missing_ok=True)
 
 
-def lock(file: IO[bytes], path: Path) -> None:
+def lock_file(file: IO[bytes], path: Path) -> None:
     """Keep other runs from ``path`` as long as a file is open; the system knows when a run dies.
 
     Raises:
@@ -68,7 +68,7 @@ def lock(file: IO[bytes], path: Path) -> None:
         return
 
 
-def sync(file: IO[bytes] | int) -> None:
+def sync_file(file: IO[bytes] | int) -> None:
     """Wait until the disk has what was written."""
     try:
         os.fsync(file)
@@ -83,7 +83,7 @@ def sync_folder(folder: Path) -> None:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        sync(descriptor)
+        sync_file(descriptor)
     finally:
         os.close(descriptor)
 
@@ -129,13 +129,13 @@ def way_past(path: Path) -> str:
     )
 
 
-def existing(path: Path) -> OutputError:
+def existing_error(path: Path) -> OutputError:
     """The error of a file that is there already."""
     return OutputError(f"cannot write {path}: it already exists: {way_past(path)}")
 
 
 @contextmanager
-def saying(place: Path | str, *, full: str = MAKE_ROOM) -> Iterator[None]:
+def naming_output(place: Path | str, *, full: str = MAKE_ROOM) -> Iterator[None]:
     """Name what could not be written in an error of the system.
 
     Args:

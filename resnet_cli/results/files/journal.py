@@ -13,14 +13,14 @@ from typing import BinaryIO
 
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
-from resnet_cli.results.columns import Layout, Saved
+from resnet_cli.results.columns import RowLayout, SavedRows
 from resnet_cli.results.files.append import growing_file
-from resnet_cli.results.files.disk import existing, sync_folder, whole_file
+from resnet_cli.results.files.disk import existing_error, sync_folder, whole_file
 from resnet_cli.results.json import json_line
-from resnet_cli.results.options import Options, Write
+from resnet_cli.results.options import Write, WriterOptions
 from resnet_cli.results.readers import READERS
 
-Finish = Callable[[BinaryIO, BinaryIO, Options], None]
+Finish = Callable[[BinaryIO, BinaryIO, WriterOptions], None]
 
 
 def journal_path(path: Path) -> Path:
@@ -29,7 +29,7 @@ def journal_path(path: Path) -> Path:
 
 
 @contextmanager
-def journalled(path: Path, options: Options, finish: Finish) -> Iterator[Write]:
+def journal_rows(path: Path, options: WriterOptions, finish: Finish) -> Iterator[Write]:
     """Collect rows in a journal, of which ``finish`` makes the file when the run ends or stops.
 
     A finished file stays as it is until there is a row to add.
@@ -44,27 +44,28 @@ def journalled(path: Path, options: Options, finish: Finish) -> Iterator[Write]:
 
         def write(prediction: Prediction) -> None:
             if not begun:
-                begun.append(stack.enter_context(collected(path, options, finish)))
+                begun.append(stack.enter_context(collect_rows(path, options, finish)))
             begun[0](prediction)
 
         if options.saved is None or journal_path(path).exists() or not path.exists():
-            begun.append(stack.enter_context(collected(path, options, finish)))
+            begun.append(stack.enter_context(collect_rows(path, options, finish)))
         yield write
 
 
 @contextmanager
-def collected(path: Path, options: Options, finish: Finish) -> Iterator[Write]:
+def collect_rows(path: Path, options: WriterOptions, finish: Finish) -> Iterator[Write]:
     """Collect rows in a journal now.
 
     Raises:
         OutputError: the file has come meanwhile.
     """
     if options.saved is None and not options.overwrite and path.exists():
-        raise existing(path)
+        raise existing_error(path)
     journal = journal_path(path)
     if options.saved is not None and not journal.exists():
         options = replace(
-            options, saved=options.saved.moved(begin(journal, path, options.saved, options.layout))
+            options,
+            saved=options.saved.moved(begin_journal(journal, path, options.saved, options.layout)),
         )
     with growing_file(journal, options) as file:
         if options.overwrite:
@@ -79,7 +80,7 @@ def collected(path: Path, options: Options, finish: Finish) -> Iterator[Write]:
     sync_folder(path.parent)
 
 
-def begin(journal: Path, path: Path, saved: Saved, layout: Layout) -> int:
+def begin_journal(journal: Path, path: Path, saved: SavedRows, layout: RowLayout) -> int:
     """Put the rows of a finished file, if there is one, into a journal; return its size.
 
     Raises:

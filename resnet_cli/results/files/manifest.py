@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.results.columns import Layout
-from resnet_cli.results.files.disk import ResumeError, room_for, saying, whole_file
-from resnet_cli.text import printable
+from resnet_cli.results.columns import RowLayout
+from resnet_cli.results.files.disk import ResumeError, naming_output, room_for, whole_file
+from resnet_cli.text import escape_unprintable
 
 FREE = frozenset({"checkpoint.path", "classes_source", "preprocess_source", "device", "compiled"})
 """What may differ when a run goes on with the rows of another: it decides no row."""
@@ -27,7 +27,7 @@ def write_manifest(output: Path, record: Mapping[str, Any]) -> None:
     """Write the record of a result file, whole or not at all."""
     path = manifest_path(output)
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    with saying(path, full=room_for(output)), whole_file(path) as file:
+    with naming_output(path, full=room_for(output)), whole_file(path) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
@@ -49,18 +49,18 @@ def earlier_record(output: Path) -> dict[str, Any]:
     path = manifest_path(output)
     anew = "replace it with --overwrite"
     try:
-        return completed(dict(json.loads(path.read_text(encoding="utf-8"))))
+        return complete_record(dict(json.loads(path.read_text(encoding="utf-8"))))
     except FileNotFoundError as error:
         raise ResumeError(output, f"{path}, which says what made it, is missing: {anew}") from error
     except (OSError, ValueError, TypeError) as error:
         raise ResumeError(output, f"{path} does not say what made it ({error}): {anew}") from error
 
 
-def completed(record: dict[str, Any]) -> dict[str, Any]:
+def complete_record(record: dict[str, Any]) -> dict[str, Any]:
     """Add what earlier versions left out: they had no column for the decision."""
     if "columns" in record:
         return record
-    columns = [*Layout(record["topk"]).columns] if isinstance(record.get("topk"), int) else []
+    columns = [*RowLayout(record["topk"]).columns] if isinstance(record.get("topk"), int) else []
     return {**record, "columns": columns, "threshold": record.get("threshold") or None}
 
 
@@ -76,7 +76,7 @@ def check_same(output: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
         ResumeError: names every setting that differs.
     """
     recorded = {name: before.get(name, BEFORE.get(name)) for name in now}
-    found = list(differences(recorded, now))
+    found = list(record_differences(recorded, now))
     if found:
         raise ResumeError(
             output,
@@ -85,7 +85,9 @@ def check_same(output: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
         )
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], at: str = "") -> Iterator[str]:
+def record_differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], at: str = ""
+) -> Iterator[str]:
     """Name what differs between two records, and how."""
     for name in sorted(before.keys() | now.keys()):
         key = f"{at}{name}"
@@ -93,22 +95,22 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], at: str = "")
         if key in FREE or old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            yield from differences(old, new, f"{key}.")
+            yield from record_differences(old, new, f"{key}.")
         elif isinstance(old, list) and isinstance(new, list):
             yield f"{key} {first_that_differs(old, new)}"
         else:
-            yield f"{key} {short(old)} there, {short(new)} now"
+            yield f"{key} {short_value(old)} there, {short_value(new)} now"
 
 
 def first_that_differs(old: list[Any], new: list[Any]) -> str:
     """Where two lists part."""
     for number, (one, other) in enumerate(zip(old, new, strict=False)):
         if one != other:
-            return f"{number} {short(one)} there, {short(other)} now"
+            return f"{number} {short_value(one)} there, {short_value(other)} now"
     return f"{len(old)} there, {len(new)} now"
 
 
-def short(value: object) -> str:
+def short_value(value: object) -> str:
     """A value, cut where it is long."""
-    text = printable("nothing" if value is None else str(value))
+    text = escape_unprintable("nothing" if value is None else str(value))
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

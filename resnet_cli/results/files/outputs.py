@@ -8,7 +8,7 @@ from typing import Any
 
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Prediction
-from resnet_cli.results.columns import Saved
+from resnet_cli.results.columns import SavedRows
 from resnet_cli.results.files.disk import ResumeError, is_resumable
 from resnet_cli.results.files.manifest import (
     check_same,
@@ -18,7 +18,7 @@ from resnet_cli.results.files.manifest import (
     write_manifest,
 )
 from resnet_cli.results.files.scan import saved_rows
-from resnet_cli.results.options import Options, Write
+from resnet_cli.results.options import Write, WriterOptions
 
 Begin = Callable[[Sequence["Output"]], None]
 
@@ -28,9 +28,9 @@ class Output:
     """An open result file, and how many rows it has."""
 
     path: Path
-    saved: Saved  # rows of earlier runs
+    saved: SavedRows  # rows of earlier runs
     write: Write
-    options: Options
+    options: WriterOptions
     rows: int = 0  # of this run
     errors: int = 0  # of those, of pictures that could not be read
 
@@ -66,7 +66,7 @@ class Output:
         }
 
 
-def resumed(files: Mapping[Path, Options], record: Mapping[str, Any]) -> list[Saved]:
+def read_resumed(files: Mapping[Path, WriterOptions], record: Mapping[str, Any]) -> list[SavedRows]:
     """Read the rows that earlier runs saved, so that this run can resume after them.
 
     Args:
@@ -76,11 +76,11 @@ def resumed(files: Mapping[Path, Options], record: Mapping[str, Any]) -> list[Sa
     Raises:
         OutputError: names every file that cannot be resumed, and why.
     """
-    saved: list[Saved] = []
+    saved: list[SavedRows] = []
     refused: dict[str, list[str]] = {}  # files by the reason
     for path, options in files.items():
         try:
-            saved.append(checked(path, options, record))
+            saved.append(check_resumed(path, options, record))
         except ResumeError as error:
             refused.setdefault(error.reason, []).append(str(error.place))
     if refused:
@@ -92,7 +92,7 @@ def resumed(files: Mapping[Path, Options], record: Mapping[str, Any]) -> list[Sa
     return saved
 
 
-def checked(path: Path, options: Options, record: Mapping[str, Any]) -> Saved:
+def check_resumed(path: Path, options: WriterOptions, record: Mapping[str, Any]) -> SavedRows:
     """Read the rows of one file, and make sure that this run would make such rows.
 
     Raises:
@@ -114,7 +114,7 @@ def checked(path: Path, options: Options, record: Mapping[str, Any]) -> Saved:
 
 
 @contextmanager
-def recorded(
+def keep_manifests(
     record: Callable[[], Mapping[str, Any]], stopped: Callable[[], None]
 ) -> Iterator[Begin]:
     """Keep FILE.run.json beside each file: begun before the first row, completed after the last.

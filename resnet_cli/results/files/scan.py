@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import BinaryIO
 
-from resnet_cli.results.columns import DamageError, Identities, Saved
+from resnet_cli.results.columns import DamageError, Identities, SavedRows
 from resnet_cli.results.csv import csv_dialect
 from resnet_cli.results.files.append import ROWS
 from resnet_cli.results.files.disk import ResumeError
@@ -11,21 +11,21 @@ from resnet_cli.results.files.journal import journal_path
 from resnet_cli.results.readers import IDENTITIES
 
 
-def saved_rows(path: Path) -> Saved:
+def saved_rows(path: Path) -> SavedRows:
     """Read which rows a file of results holds; a file that is not there holds none.
 
     Raises:
         ResumeError: it is no file of results, or damaged elsewhere than at its end.
     """
     place = journal_path(path) if journal_path(path).exists() else path
-    saved = Saved(spelt_out=path.suffix.lower() == ".parquet")
+    saved = SavedRows(spelt_out=path.suffix.lower() == ".parquet")
     if not place.exists():
         return saved
     with place.open("rb") as file:
         if path.suffix.lower() == ".csv":
             saved.dialect = csv_dialect(file)
         try:
-            collect(saved, IDENTITIES[place.suffix.lower()](file))
+            collect_identities(saved, IDENTITIES[place.suffix.lower()](file))
         except DamageError as error:
             saved.damage = str(error)
             check_end(file, saved, place, foreign=error.row == (place.suffix.lower() != ".csv"))
@@ -37,7 +37,7 @@ def saved_rows(path: Path) -> Saved:
     return saved.sorted()
 
 
-def collect(saved: Saved, identities: Identities) -> None:
+def collect_identities(saved: SavedRows, identities: Identities) -> None:
     """Note rows until the last, or the first that is not whole."""
     for path, failed, end in identities:
         saved.add(path)
@@ -45,7 +45,7 @@ def collect(saved: Saved, identities: Identities) -> None:
         saved.end = end
 
 
-def check_end(file: BinaryIO, saved: Saved, place: Path, *, foreign: bool) -> None:
+def check_end(file: BinaryIO, saved: SavedRows, place: Path, *, foreign: bool) -> None:
     """Make sure that only rows are cut off which the disk may not have had.
 
     Args:

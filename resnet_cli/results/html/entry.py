@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from resnet_cli.records import Prediction
 from resnet_cli.results.judge import Verdict
-from resnet_cli.text import printable
+from resnet_cli.text import escape_unprintable
 
 SIGNIFICANT = 6  # digits of a probability
 
@@ -38,18 +38,18 @@ class Entry:
 
     def encoded(self) -> bytes:
         """One object of JSON, that may stand anywhere in HTML; what is not known is left out."""
-        shown = printable(self.path)
+        shown = escape_unprintable(self.path)
         facts: dict[str, Any] = {
             "n": self.number,
             "path": shown,
-            "raw": self.path if shown != self.path and is_utf8(self.path) else None,
+            "raw": self.path if shown != self.path and is_copyable(self.path) else None,
             "href": self.href,
             "scores": self.scores,
             "ms": self.milliseconds and [round(ms, 2) for ms in self.milliseconds],
             "uncertain": self.verdict.uncertain or None,
-            "truth": self.verdict.truth and printable(self.verdict.truth),
+            "truth": self.verdict.truth and escape_unprintable(self.verdict.truth),
             "right": self.verdict.right,
-            "error": None if self.error is None else printable(self.error),
+            "error": None if self.error is None else escape_unprintable(self.error),
         }
         return for_html({key: value for key, value in facts.items() if value is not None}).encode()
 
@@ -60,27 +60,27 @@ def entry_of(prediction: Prediction, verdict: Verdict, number: int, folder: Path
         number=number,
         path=str(prediction.path),
         href=quote(os.fsencode(os.path.relpath(prediction.path, folder))),
-        scores=tuple((score.index, significant(score.prob)) for score in prediction.scores),
-        milliseconds=times(prediction),
+        scores=tuple((score.index, round_probability(score.prob)) for score in prediction.scores),
+        milliseconds=entry_times(prediction),
         label=prediction.label,
         verdict=verdict,
         error=prediction.error,
     )
 
 
-def significant(prob: float) -> float:
+def round_probability(prob: float) -> float:
     """As many digits as are worth their bytes."""
     return float(f"{prob:.{SIGNIFICANT}g}")
 
 
-def times(prediction: Prediction) -> tuple[float, float, float] | None:
+def entry_times(prediction: Prediction) -> tuple[float, float, float] | None:
     """Milliseconds of the three stages; None for a picture that did not go through all."""
     if prediction.forward_ms is None:
         return None
     return (prediction.decode_ms or 0.0, prediction.preprocess_ms or 0.0, prediction.forward_ms)
 
 
-def is_utf8(text: str) -> bool:
+def is_copyable(text: str) -> bool:
     """Whether text can be copied as it is: no bytes of another encoding hide in it."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
@@ -95,7 +95,7 @@ LARGEST = 12_000  # bytes of a picture
 QUALITIES = (80, 70, 55, 40)  # of JPEG: WebP saves a third of the bytes and takes six times as long
 
 
-def encoded(thumbnail: Image | None) -> bytes:
+def encode_thumbnail(thumbnail: Image | None) -> bytes:
     """Encode a picture at the best quality that fits; of no picture, nothing."""
     return b"" if thumbnail is None else b64encode(small_jpeg(thumbnail))
 

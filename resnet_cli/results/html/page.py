@@ -11,35 +11,35 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.results.html.entry import for_html
-from resnet_cli.results.html.sample import Counts, Sample
-from resnet_cli.text import first_few, printable
+from resnet_cli.results.html.sample import Counts, ReportSample
+from resnet_cli.text import escape_unprintable, first_few
 
 Record = Mapping[str, Any]
 
 
-def title(record: Record) -> str:
+def report_title(record: Record) -> str:
     """What made the predictions, in short."""
     if "checkpoint" not in record:
         return "Predictions"
-    return printable(PurePath(record["checkpoint"]["path"]).name)
+    return escape_unprintable(PurePath(record["checkpoint"]["path"]).name)
 
 
-def summary(record: Record) -> str:
+def run_line(record: Record) -> str:
     """What was run, in a line."""
     if "checkpoint" not in record:
         return ""
     rate = record["times"]["images_per_second"] or 0.0
     count = len(record["classes"])
-    words = [record["model"], f"{count:,} classes", device(record), f"{rate:.1f} images/s"]
-    return printable("  ·  ".join([*words, record["limit"]]))
+    words = [record["model"], f"{count:,} classes", device_words(record), f"{rate:.1f} images/s"]
+    return escape_unprintable("  ·  ".join([*words, record["limit"]]))
 
 
-def facts(record: Record) -> list[tuple[str, str]]:
+def run_facts(record: Record) -> list[tuple[str, str]]:
     """What was run, as terms and descriptions; nothing where nothing is recorded."""
     described = {"Evaluation": record["evaluation"]} if "evaluation" in record else {}
     if "checkpoint" in record:
         described |= of_run(record)
-    return [(term, printable(str(words))) for term, words in described.items()]
+    return [(term, escape_unprintable(str(words))) for term, words in described.items()]
 
 
 def of_run(record: Record) -> dict[str, str]:
@@ -48,10 +48,10 @@ def of_run(record: Record) -> dict[str, str]:
         "Checkpoint": record["checkpoint"]["path"],
         "SHA-256": record["checkpoint"]["sha256"],
         "Model": record["model"],
-        "Classes": classes(record),
-        "Preprocessing": preprocessing(record),
-        "Device": device(record),
-        "Time": times(record),
+        "Classes": classes_words(record),
+        "Preprocessing": preprocessing_words(record),
+        "Device": device_words(record),
+        "Time": times_words(record),
         "Limit": record["limit"],
         "Started": record["started"],
         "Finished": record["finished"] or "stopped before its end",
@@ -61,13 +61,13 @@ def of_run(record: Record) -> dict[str, str]:
     }
 
 
-def classes(record: Record) -> str:
+def classes_words(record: Record) -> str:
     """How many classes there are, the first, and where their names come from."""
     names = record["classes"]
     return f"{len(names):,}: {first_few(names)} ({record['classes_source']})"
 
 
-def preprocessing(record: Record) -> str:
+def preprocessing_words(record: Record) -> str:
     """What happened to pixels, and who says so."""
     settings = Preprocess(**record["preprocess"])
     decoder = "Pillow alone (--exact)" if record["exact"] else "the fast decoder"
@@ -79,14 +79,14 @@ def preprocessing(record: Record) -> str:
     )
 
 
-def device(record: Record) -> str:
+def device_words(record: Record) -> str:
     """Where the network ran and how it computed."""
     return ", ".join(
         [record["device"], record["precision"], *["compiled"] * bool(record["compiled"])]
     )
 
 
-def times(record: Record) -> str:
+def times_words(record: Record) -> str:
     """Wall time, throughput, and the mean of each stage."""
     measured = record["times"]
     stages = ", ".join(
@@ -96,22 +96,24 @@ def times(record: Record) -> str:
     return f"{measured['wall_s']:.1f} s, {rate:.1f} images/s; per image {stages}"
 
 
-def page(
-    record: Mapping[str, Any], counts: Counts, names: Mapping[int, str], sample: Sample
+def render_page(
+    record: Mapping[str, Any], counts: Counts, names: Mapping[int, str], sample: ReportSample
 ) -> Iterator[str]:
     """The text of a report, a row and a thumbnail at a time."""
     places = sample.places()
-    style, script = asset("report.css"), asset("report.js")
+    style, script = read_asset("report.css"), read_asset("report.js")
     data = {
-        "names": {index: printable(name) for index, name in names.items()},
+        "names": {index: escape_unprintable(name) for index, name in names.items()},
         "images": counts.images,
-        "labels": [(printable(label), count) for label, count in counts.labels.most_common()],
+        "labels": [
+            (escape_unprintable(label), count) for label, count in counts.labels.most_common()
+        ],
         "histogram": counts.histogram,
     }
-    return template().generate(
-        title=title(record),
-        summary=summary(record),
-        facts=facts(record),
+    return load_template().generate(
+        title=report_title(record),
+        summary=run_line(record),
+        facts=run_facts(record),
         counts=counts,
         held=len(places),
         stopped=record.get("status") == "running",  # the last row ends it
@@ -125,7 +127,7 @@ def page(
     )
 
 
-def template() -> Any:
+def load_template() -> Any:
     """The template, in which everything is escaped that is not marked as safe."""
     environment = Environment(
         loader=PackageLoader("resnet_cli.results.html", "."),
@@ -138,7 +140,7 @@ def template() -> Any:
     return environment.get_template("report.html.jinja")
 
 
-def asset(name: str) -> str:
+def read_asset(name: str) -> str:
     """Text of a file that lies beside this one."""
     return (files("resnet_cli.results.html") / name).read_text("utf-8")
 

@@ -40,7 +40,7 @@ class Reservoir:
         self.kept[self.slot : (self.slot or 0) + 1] = [place]
 
 
-class Sample:
+class ReportSample:
     """Up to ``limit`` pictures of a run, whose rows and thumbnails wait in a file.
 
     Those that a person looks for (errors, uncertain and wrong ones) come first, up to half of the
