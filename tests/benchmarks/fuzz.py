@@ -29,7 +29,7 @@ import click
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 
 from benchmarks.victims import Victim, blank, damaged, victims

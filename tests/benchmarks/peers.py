@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import click
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 Label = Callable[[Sequence[str]], list[int]]
 CORES = 2  # of the machine that the figures in README are of; -j says otherwise
@@ -363,7 +363,7 @@ BASES = {  # what each of ours is held against
 
 def serve(name: str, task: Task, pipe: Connection) -> None:
     """Be one contender: prepare, then label so many images as often as asked."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
     paths = sorted(str(path) for path in task.folder.glob("*.jpg"))
     label = CONTENDERS[name](task)
     label(paths[:1])

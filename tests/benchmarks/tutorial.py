@@ -18,7 +18,7 @@ from time import perf_counter
 
 import click
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import plain
 from resnet_cli import Classifier

@@ -23,7 +23,7 @@ from torch import Tensor
 from torchvision import models
 from torchvision.models import ResNet
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from caffe_files import caffe_resnet
 

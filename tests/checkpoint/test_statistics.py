@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_checkpoint import opened, saved, tiny
 from torchvision import transforms
 
 from resnet_cli.preprocess import PRESETS, Preprocess
-from test_checkpoint import opened, saved, tiny
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.125)
 

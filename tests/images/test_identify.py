@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
+from test_tiff import Heard
 
 from conftest import Run, picture
 from profiles import ADOBE, rgb_profile
 from resnet_cli.errors import ImageError
 from resnet_cli.images.decode import Decoder
-from test_tiff import Heard
 
 
 def zipped(name: str) -> bytes:

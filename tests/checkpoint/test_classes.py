@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from test_checkpoint import opened, tiny
 from torchvision.models import ResNet50_Weights
 
 from resnet_cli import Classifier
 from resnet_cli.checkpoint.formats import read_contents
 from resnet_cli.checkpoint.metadata.classes import ClassNames, find_classes
 from resnet_cli.errors import CheckpointError, SettingError, UserError
-from test_checkpoint import opened, tiny
 
 NAMES = ("ants", "bees", "crickets")
 

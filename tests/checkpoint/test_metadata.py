@@ -19,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save
+from test_checkpoint import opened, saved, tiny
 from torch import Tensor, nn
 from torchvision import models, transforms
 from torchvision.transforms import v2
@@ -31,7 +32,6 @@ from resnet_cli.checkpoint.folders import weights_in
 from resnet_cli.checkpoint.locate import locate_checkpoint
 from resnet_cli.checkpoint.metadata.class_files import read_file
 from resnet_cli.errors import CheckpointError, SettingError
-from test_checkpoint import opened, saved, tiny
 
 ImageNet = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SIZED = [transforms.Resize(80), transforms.CenterCrop(64), transforms.ToTensor()]

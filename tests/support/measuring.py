@@ -15,7 +15,7 @@ PEAK = 1000.0  # GFLOP/s that this machine is said to reach: to measure them tak
 
 SMALL = ("benchmark", "--device", "cpu", "--img-size", "32", "-j", "1", "--iters", "1")
 
-SAMPLE = Path(__file__).parents[1] / "sample_images" / "bees" / "bee_01.jpg"
+SAMPLE = Path(__file__).parents[2] / "sample_images" / "bees" / "bee_01.jpg"
 
 TOO_MANY = 10**9  # pictures of 224 pixels: 6e14 bytes, more than 47 bits can address
 
