@@ -15,7 +15,7 @@ from torchvision import io
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from resnet_cli.errors import ImageError, SettingError
-from resnet_cli.images import tiff_strips as strips
+from resnet_cli.images import tiff_strips
 from resnet_cli.images.colors import (
     BACK,
     TURNS,
@@ -161,9 +161,9 @@ class Decoder:
         self.check_pixels(tags.width * tags.height)
         chosen = self.chosen(tags.samples, room)
         bands = chosen or range(1, tags.colours + len(tags.alpha) + 1)
-        room.claim(size + strips.bytes_to_read(tags, len(bands)))
+        room.claim(size + tiff_strips.bytes_to_read(tags, len(bands)))
         places = [band - 1 for band in bands]
-        values = heard(room, partial(strips.read_values, file, tags, places))
+        values = heard(room, partial(tiff_strips.read_values, file, tags, places))
         method = TURNS.get(tags.orientation) if self.upright else None
         if chosen:
             scaled = tiff_levels(values, tags)

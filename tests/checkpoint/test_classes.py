@@ -11,6 +11,7 @@ from torchvision.models import ResNet50_Weights
 
 from resnet_cli import Classifier
 from resnet_cli.checkpoint.formats import read_contents
+from resnet_cli.checkpoint.metadata.class_files import numbered_lines, read_file
 from resnet_cli.checkpoint.metadata.classes import ClassNames, find_classes
 from resnet_cli.errors import CheckpointError, SettingError, UserError
 
@@ -381,3 +382,14 @@ def test_numbers_that_transformers_writes_do_not_hide_the_names_of_imagenet() ->
     Path("config.json").write_text(json.dumps({"id2label": {n: f"LABEL_{n}" for n in range(1000)}}))
 
     assert classes(path, num_classes=1000).names[0] == "tench"
+
+
+@pytest.mark.parametrize(
+    "text", ["a" + " " * 10**6 + "b\nc d", "a" * 10**6 + "\nb", "a 1 " * 200_000 + "x\nb"]
+)
+def test_a_line_without_end_does_not_hang(tmp_path: Path, text: str) -> None:
+    (tmp_path / "classes.txt").write_text(text)
+
+    assert numbered_lines(text.split("\n")) is None
+    with pytest.raises(SettingError, match="cannot read class names"):
+        read_file(tmp_path / "classes.txt")

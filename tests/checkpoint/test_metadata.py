@@ -155,7 +155,7 @@ def changed(**settings: Any) -> transforms.Compose:
 
 @pytest.mark.parametrize("make", [
     of_itself, doubled, partial(changed, max_pixel_value="many"),
-    partial(changed, max_pixel_value=[]), partial(changed, mean=[10**400] * 3),
+    partial(changed, max_pixel_value=[1]), partial(changed, mean=[10**400] * 3),
     partial(changed, mean=torch.ones(1).expand(1 << 40)),
 ])  # fmt: skip
 def test_transforms_that_are_damaged_are_unknown(make: Callable[[], transforms.Compose]) -> None:

@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from resnet_cli import text as tables
 from resnet_cli.checkpoint.metadata.names import in_order, is_key, names_from, without_synsets
 from resnet_cli.checkpoint.tree import items_of
 from resnet_cli.errors import SettingError, describe
+from resnet_cli.text import EncodingError, read_table_rows, read_text
 
 HEADERS = frozenset({
     "category", "class", "classes", "classid", "classname", "id", "idx", "index", "label",
@@ -28,6 +28,8 @@ DATA = re.compile(r"[\[\]{}].*|- .*|.*[{:]|.*: *[\[{].*|.*\t.*")
 
 BETWEEN = r"(?:\s*[:=]\s*|[.)]\s+|\s+-\s+|\s+)"
 WORD = r"(?P<name>.*[^\W\d_].*?)"
+LONGEST_LINE = 1000  # characters; on longer ones the patterns would take minutes
+
 NUMBERED = (
     re.compile(rf"(?P<index>\d+){BETWEEN}{WORD}"),
     re.compile(rf"{WORD}{BETWEEN}(?P<index>\d+)"),
@@ -64,7 +66,7 @@ def read_names(path: Path) -> tuple[str, ...] | None:
         return READERS[path.suffix.lower()](path)
     except OSError as error:
         raise SettingError(f"cannot read class names from {path}: {error.strerror}") from error
-    except (tables.EncodingError, NoNamesError) as error:
+    except (EncodingError, NoNamesError) as error:
         raise SettingError(f"cannot read class names from {path}: {error}") from error
     except csv.Error as error:
         raise SettingError(f"cannot read class names from {path}: {describe(error)}") from error
@@ -76,7 +78,7 @@ def read_lines(path: Path) -> tuple[str, ...] | None:
     Raises:
         NoNamesError: the indices do not run from 0 on.
     """
-    text = tables.read_text(path).strip()
+    text = read_text(path).strip()
     lines = list(without_synsets(without_comments(text)))
     if all(line.endswith(",") for line in lines[:-1]):
         lines = [line.removesuffix(",") for line in lines]
@@ -84,7 +86,7 @@ def read_lines(path: Path) -> tuple[str, ...] | None:
         return of_python(text)
     if all(QUOTED.fullmatch(line) for line in lines):
         return of_python(",".join(lines))
-    found = numbered_cells(list(tables.read_table_rows("\n".join(lines))))
+    found = numbered_cells(list(read_table_rows("\n".join(lines))))
     if found is None and any(DATA.fullmatch(line) for line in lines):
         return None
     return found or numbered_lines(lines) or tuple(lines)
@@ -116,6 +118,8 @@ def numbered_lines(lines: Sequence[str]) -> tuple[str, ...] | None:
     Raises:
         NoNamesError: the indices do not run from 0 on.
     """
+    if max(map(len, lines), default=0) > LONGEST_LINE:
+        return None
     for pattern in NUMBERED:
         found = [match for match in map(pattern.fullmatch, lines) if match]
         pairs = [(int(match["index"][:18]), match["name"]) for match in found]
@@ -134,7 +138,7 @@ def numbered_lines(lines: Sequence[str]) -> tuple[str, ...] | None:
 def read_json(path: Path) -> Any:
     """Return the value of a JSON file; None where it is damaged."""
     try:
-        return json.loads(tables.read_text(path))
+        return json.loads(read_text(path))
     except (ValueError, RecursionError):  # no text, or no JSON
         return None
 
@@ -157,7 +161,7 @@ def read_yaml(path: Path) -> Any:
             "PyYAML is not installed: pip install pyyaml, or write a name a line into a .txt"
         ) from error
     try:
-        return yaml.safe_load(tables.read_text(path))
+        return yaml.safe_load(read_text(path))
     except (yaml.YAMLError, ValueError, RecursionError):
         return None
 
@@ -177,7 +181,7 @@ def under_a_key(path: Path) -> tuple[str, ...] | None:
 
 def read_table(path: Path) -> tuple[str, ...] | None:
     """Read names in a column or a row, or beside a column of indices; a header is skipped."""
-    rows = list(tables.read_table_rows(tables.read_text(path)))
+    rows = list(read_table_rows(read_text(path)))
     if rows and all(len(row) == 1 for row in rows):
         return tuple(row[0] for row in without_header(rows))
     found = numbered_cells(rows)
