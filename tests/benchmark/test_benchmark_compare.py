@@ -173,7 +173,7 @@ def test_a_file_that_is_no_benchmark_is_told_in_one_line(run: Run, fix: Fix, kin
     Path("then.json").write_bytes(NO_BENCHMARKS[kind])
     fix(steady)
     result = run(*SMALL, "-b", 1, "--compare", "then.json")
-    assert "cannot compare with then.json: it is no .json" in error_line(result)
+    assert "cannot compare with then.json: it is not a .json" in error_line(result)
     assert result.stdout == ""
 
 

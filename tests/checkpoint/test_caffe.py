@@ -279,7 +279,7 @@ def test_the_prototxt_wins_and_leaves_the_rest() -> None:
         ('layer { name: "other" type: "Convolution" }', "names none of the layers"),
         ("num_output: 3", "of another network: only has"),
         ("num_output: 2 kernel_size: 3", "of another network: only has"),
-        ("num_output: 2 kernel_size: ", "no prototxt"),
+        ("num_output: 2 kernel_size: ", "not a prototxt"),
     ],
 )
 def test_a_prototxt_of_another_network_is_refused(text: str, complaint: str) -> None:
@@ -780,7 +780,7 @@ def test_strides_and_pools_of_a_resnet_are_read_not_guessed() -> None:
 
     assert any("stride in their 3×3 convolution" in note for note in subject_of.notes)
     odd = text.replace("stride: 2\n\t\tbias_term", "stride: 3\n\t\tbias_term")
-    with pytest.raises(SettingError, match="no ResNet"):
+    with pytest.raises(SettingError, match="not a ResNet"):
         summary_of(
             odd.replace("kernel_size: 7\n\t\tstride: 1", "kernel_size: 1\n\t\tstride: 1"),
             view="blocks",

@@ -146,7 +146,7 @@ def test_what_is_read_no_further_opens_on_the_users_word() -> None:
     deep = HEAD + b"K\x01" + b"\x85" * 2000 + b"0"
     Path("model").write_bytes(deep + pickle.dumps({"weights": tiny()}, 4)[2:])
 
-    assert "no readable torch checkpoint" in refusal(Path("model"))
+    assert "not a readable torch checkpoint" in refusal(Path("model"))
     assert opened(Path("model"), trusted=True).state_key == "weights"
 
 
@@ -157,5 +157,5 @@ def test_an_older_file_that_is_read_no_further_opens_on_the_users_word() -> None
         data[: start + 2] + b"K\x01" + b"\x85" * 2000 + b"0" + data[start + 2 :]
     )
 
-    assert "no readable torch checkpoint" in refusal(Path("model"))
+    assert "not a readable torch checkpoint" in refusal(Path("model"))
     assert opened(Path("model"), trusted=True).state_key == "weights"
