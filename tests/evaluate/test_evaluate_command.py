@@ -297,7 +297,7 @@ def test_folders_are_matched_by_name(evaluate: Run, photos: Path) -> None:
 
 
 LABELS = {
-    "path,label\nimg1.jpg,zebra\n": "cannot match l.csv to the classes by name: zebra is no class",
+    "path,label\nimg1.jpg,zebra\n": "cannot match l.csv to the classes by name: zebra is not a class",
     "path,index\nimg1.jpg,3\n": "l.csv, line 2: index 3: there are 3 classes, 0 to 2",
     "path,label\n": "no images to evaluate on: l.csv lists none",
 }
@@ -557,7 +557,7 @@ def test_saved_rows_need_the_names_of_their_classes(
     result = run("evaluate", "--predictions", "p.csv", "--classes", "a,b")
     assert result.exit_code == 1 or "2" not in {row["index"] for row in rows("p.csv")}
     Path("p.csv.run.json").write_text("{")
-    assert "p.csv.run.json: it is no JSON" in run("evaluate", "--predictions", "p.csv").stderr
+    assert "p.csv.run.json: it is not valid JSON" in run("evaluate", "--predictions", "p.csv").stderr
     Path("p.csv.run.json").unlink()
     result = run("evaluate", "nowhere", "--predictions", "p.csv", "--classes", "a,b,c")
     assert "none of its images is in a folder in" in result.stderr
