@@ -557,7 +557,9 @@ def test_saved_rows_need_the_names_of_their_classes(
     result = run("evaluate", "--predictions", "p.csv", "--classes", "a,b")
     assert result.exit_code == 1 or "2" not in {row["index"] for row in rows("p.csv")}
     Path("p.csv.run.json").write_text("{")
-    assert "p.csv.run.json: it is not valid JSON" in run("evaluate", "--predictions", "p.csv").stderr
+    assert (
+        "p.csv.run.json: it is not valid JSON" in run("evaluate", "--predictions", "p.csv").stderr
+    )
     Path("p.csv.run.json").unlink()
     result = run("evaluate", "nowhere", "--predictions", "p.csv", "--classes", "a,b,c")
     assert "none of its images is in a folder in" in result.stderr
