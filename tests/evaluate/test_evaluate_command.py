@@ -297,7 +297,7 @@ def test_folders_are_matched_by_name(evaluate: Run, photos: Path) -> None:
 
 
 LABELS = {
-    "path,label\nimg1.jpg,zebra\n": "cannot match l.csv to the classes by name: zebra is not a class",
+    "path,label\nimg1.jpg,zebra\n": "cannot match l.csv to the classes by name: zebra is not a",
     "path,index\nimg1.jpg,3\n": "l.csv, line 2: index 3: there are 3 classes, 0 to 2",
     "path,label\n": "no images to evaluate on: l.csv lists none",
 }

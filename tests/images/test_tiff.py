@@ -331,7 +331,7 @@ def test_a_raw_photograph_is_no_row_of_its_preview(
     tmp_path: Path, sensor: Any, options: dict[str, Any]
 ) -> None:
     path = preview(tmp_path / "a.jpg", sensor, photometric="rgb", **options)
-    with pytest.raises(ImageError, match=r"raw image .* preview of 48x36 pixels"):
+    with pytest.raises(ImageError, match=r"raw camera file .* preview of 48x36 pixels"):
         Decoder()(path)
 
 

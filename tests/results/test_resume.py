@@ -304,7 +304,7 @@ def test_an_output_is_no_input(predict: Run, photos: Path) -> None:
     assert result.exit_code == 1
     assert "grid.png is one of the images to classify" in result.stderr
     grid.rename(photos / "grid-3.png")  # a page that a longer run would write
-    assert "grid-3.png is one of the pic" in predict(photos, "--grid", grid).stderr
+    assert "grid-3.png is one of the images" in predict(photos, "--grid", grid).stderr
     assert (photos / "grid-3.png").read_bytes() == before
 
 
