@@ -257,7 +257,7 @@ def noise(side: int) -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    "image",
+    "picture",
     [
         *map(noise, (256, 160, 144, 128, 120, 112, 1)),
         Image.new("RGB", (256, 171), "red"), Image.new("RGB", (1, 256)),
