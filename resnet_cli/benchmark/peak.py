@@ -105,7 +105,7 @@ RESET_PEAK = "5"  # says proc(5): the peak resident set becomes the present one
 
 
 def forget_peak(device: torch.device) -> None:
-    """Begin anew; where the system cannot, the peak stays that of the whole process."""
+    """Reset the peak; where the system cannot, it stays that of the whole process."""
     if device.type == "cuda":  # cuda only
         torch.cuda.empty_cache()  # what the row before has left
         torch.cuda.reset_peak_memory_stats(device)
