@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -48,7 +49,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         elif number % 3 == 1:
             Image.new("RGB", size, (20 * number, 255 - 20 * number, 128)).save(path)
         else:
-            Image.effect_noise(size, 60 + 10 * number).convert("RGB").save(path, quality=95)
+            # not Image.effect_noise: it has no seed, and the labels would differ from run to run
+            noise = np.random.default_rng(number).normal(128, 60 + 10 * number, size[::-1])
+            grey = Image.fromarray(noise.clip(0, 255).astype(np.uint8))
+            grey.convert("RGB").save(path, quality=95)
         paths.append(path)
     return paths
 
