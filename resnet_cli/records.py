@@ -1,6 +1,6 @@
 """What travels along the line from a path to a result row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from torch import Tensor
 WARNING = "warning: "  # what a remark on an image begins with that was read
 
 UNCERTAIN = "uncertain"  # the decision where the best probability is under the threshold
+
+Progress = Callable[[int, int | None], None]
+"""Receives how many items are done so far, and how many there are; None while that is unknown."""
 
 Distribution = NDArray[np.float32]
 """Probabilities, 0 to 1, one a class."""
