@@ -1,4 +1,4 @@
-"""Whether a run gives what plain fp32 gives: the slow way beside the quick one."""
+"""What a run may get wrong, found before it begins: other labels than plain fp32, other names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +11,8 @@ from resnet_cli.errors import ImageError
 from resnet_cli.records import Item
 from resnet_cli.runtimes.torch_backend import to_probabilities
 from resnet_cli.sources import Inputs
+
+MOST_SUGGESTED = 20  # class names
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +49,17 @@ def verify_classifier(classifier: Classifier, items: Sequence[Item]) -> Verifica
         if plain[row.scores[0].index] < max(plain):
             flips.append(row.path)
     return Verification(count, largest, tuple(flips))
+
+
+def folder_class_names(classifier: Classifier, inputs: Inputs) -> list[str]:
+    """Return the folders of the images, sorted, where they may be the missing class names.
+
+    None are where the checkpoint has class names, or where the folders are not as many as its
+    classes.
+    """
+    classes = classifier.checkpoint.classes
+    if not classes.made_up:
+        return []
+    folders = {Path(item.path).absolute().parent.name for item in inputs.known}
+    fits = len(folders) == len(classes.names) <= MOST_SUGGESTED
+    return sorted(folders) if fits and not any("," in name for name in folders) else []
