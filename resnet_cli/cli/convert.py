@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Write over an existing file.")
 @debug_option
 def convert_command(
+    *,
     checkpoint: Path,
     output: Path,
     classes: str | None,

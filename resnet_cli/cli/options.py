@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from resnet_cli.cli.environment import keep_compiled, lend_temporary_folder
+from resnet_cli.cli.process import keep_compiled, lend_temporary_folder
 from resnet_cli.errors import DeviceNameError
 
 POSITIVE = click.IntRange(min=1)
@@ -73,7 +73,7 @@ def two_counts(text: str) -> tuple[int, int] | None:
     return int(first), int(second)
 
 
-def remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+def remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001
     """Keep ``--debug`` where the error boundary finds it."""
     ctx.meta["debug"] = value
 
