@@ -1,34 +1,47 @@
 """Any checkpoint file -> Checkpoint: network, class names, preprocessing, and where from."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.models import ResNet
 
-from resnet_cli.checkpoint.examine import Examination, examine_contents, without_head
-from resnet_cli.checkpoint.folders import weights_in
+from resnet_cli.checkpoint.examine import (
+    Examination,
+    LoadOptions,
+    examine_contents,
+    without_head,
+)
 from resnet_cli.checkpoint.formats import read_contents
-from resnet_cli.checkpoint.locate import Location, locate_checkpoint, preprocess_of, sha256_of_files
-from resnet_cli.checkpoint.metadata.classes import ClassNames, find_classes
-from resnet_cli.checkpoint.metadata.statistics import find_statistics
-from resnet_cli.checkpoint.metadata.transforms import find_transforms
+from resnet_cli.checkpoint.formats.trusted import read_or_trust, read_trusted
+from resnet_cli.checkpoint.locate import (
+    Location,
+    locate_checkpoint,
+    sha256_of_files,
+    weights_in,
+)
+from resnet_cli.checkpoint.metadata import ClassNames, find_classes, find_preprocess
 from resnet_cli.checkpoint.network import Found
 from resnet_cli.checkpoint.network.architectures import Head, Variant
-from resnet_cli.checkpoint.network.normalisation import apply_normalisation
-from resnet_cli.checkpoint.network.validate import require_finite
-from resnet_cli.checkpoint.pickle.trusted import read_or_trust, read_trusted
-from resnet_cli.errors import CheckpointError, SettingError
-from resnet_cli.preprocess import CAFFE, MSRA, PRESETS, Preprocess
+from resnet_cli.checkpoint.tensors import require_finite
+from resnet_cli.checkpoint.tree import Contents
+from resnet_cli.errors import CheckpointError
+from resnet_cli.preprocess import Preprocess
 
-__all__ = ["Checkpoint", "Location", "load_checkpoint", "locate_checkpoint", "sha256_of_files"]
+__all__ = [
+    "Checkpoint",
+    "LoadOptions",
+    "Location",
+    "load_checkpoint",
+    "locate_checkpoint",
+    "sha256_of_files",
+]
 
+
+DEFAULTS = LoadOptions()
 
 OWNED = ("fc.", "avgpool.")
 """Tensors that a network has in memory of its own: nothing copies them later."""
@@ -119,62 +132,31 @@ def file_stamps(files: Sequence[Path]) -> tuple[tuple[int, int], ...]:
     return tuple((one.st_size, one.st_mtime_ns) for one in found)
 
 
-def load_checkpoint(
-    location: Location,
-    *,
-    classes: Sequence[str] | str | Path | None = None,
-    model: str | None = None,
-    state_key: str | None = None,
-    ema: bool = True,
-    dilated: bool = False,
-    trusted: bool = False,
-    headless: bool = False,
-) -> Checkpoint:
-    """Load a checkpoint and find out what it is.
+def load_checkpoint(location: Location, options: LoadOptions = DEFAULTS) -> Checkpoint:
+    """Load a checkpoint: read its file, match a network to its tensors, name its classes.
 
     Args:
-        location: which file, or a folder with one.
-        classes: class names, or where they are; None to look for them.
-        model: architecture that it has to be; None takes whatever is there.
-        state_key: which weights of a file that holds several.
-        ema: prefer averaged weights.
-        dilated: its layer3 and layer4 dilate instead of striding, which tensors do not show.
-        trusted: run what the file says where nothing else opens it.
-        headless: take a backbone alone as well, which has no classes.
+        location: a file, or a folder with one.
+        options: what is wanted of it.
 
     Raises:
-        CheckpointError: unreadable, no ResNet, not ``model``, or weights that are not numbers.
-        SettingError: ``classes`` do not fit.
+        CheckpointError: unreadable, not a ResNet, not ``options.model``, or weights that are not
+            finite.
+        SettingError: ``options.classes`` do not fit.
     """
     path = weights_in(location.path) if location.path.is_dir() else location.path
-    contents = read_or_trust(path) if trusted else read_contents(path)
-    look = partial(examine_contents, path=path, state_key=state_key, ema=ema, dilated=dilated)
-    before = file_stamps(contents.files or (path,))
-    try:
-        examined = look(contents)
-    except CheckpointError:
-        if not trusted:
-            raise
-        contents = read_trusted(path, contents)
-        examined = look(contents)
+    contents = read_or_trust(path) if options.trusted else read_contents(path)
+    files = contents.files or (path,)
+    stamps = file_stamps(files)
+    contents, examined = examine_or_trust(contents, path, options)
     found = examined.found
-    require_model(found, model, path)
+    require_model(found, options.model, path)
     require_finite(found.state, path)
-    if headless and not found.head and classes is None:
-        names = ClassNames((), "it has no head", made_up=True)
-    else:
-        told = classes is not None or state_key is not None
-        if not found.head:
-            raise CheckpointError(
-                f"cannot load {path}: {without_head(found, contents.tree)}: it cannot tell classes "
-                "apart"
-            )
-        require_labels(found, path, told=told)
-        names = find_classes(classes, contents, path, found.num_classes)
+    names = name_outputs(examined, contents, path, options)
     preprocess, preprocess_source = find_preprocess(examined, contents.tree, location)
     return Checkpoint(
         path=path,
-        files=contents.files or (path,),
+        files=files,
         format=contents.format,
         layout=examined.layout,
         state_key=examined.weights.state_key,
@@ -192,8 +174,47 @@ def load_checkpoint(
         activation=examined.activation,
         state=found.state,
         blanks=chain([found.blank], iter(found.build, None)),
-        stamps=before,
+        stamps=stamps,
     )
+
+
+def examine_or_trust(
+    contents: Contents, path: Path, options: LoadOptions
+) -> tuple[Contents, Examination]:
+    """Find the network in a file; unpickle the file where that fails and the user trusts it.
+
+    Raises:
+        CheckpointError: there is no ResNet in it.
+    """
+    try:
+        return contents, examine_contents(contents, path, options)
+    except CheckpointError:
+        if not options.trusted:
+            raise
+    contents = read_trusted(path, contents)
+    return contents, examine_contents(contents, path, options)
+
+
+def name_outputs(
+    examined: Examination, contents: Contents, path: Path, options: LoadOptions
+) -> ClassNames:
+    """Find a name for each output of the network; none for a backbone alone, where that is wanted.
+
+    Raises:
+        CheckpointError: the network has no head, or one that does not classify.
+        SettingError: ``options.classes`` do not fit.
+    """
+    found = examined.found
+    if not found.head:
+        if options.headless and options.classes is None:
+            return ClassNames((), "it has no head", made_up=True)
+        raise CheckpointError(
+            f"cannot load {path}: {without_head(found, contents.tree)}: it cannot tell classes "
+            "apart"
+        )
+    if options.classes is None and options.state_key is None:
+        require_labels(found, path)
+    return find_classes(options.classes, contents, path, found.num_classes)
 
 
 def require_model(found: Found, model: str | None, path: Path) -> None:
@@ -209,88 +230,18 @@ def require_model(found: Found, model: str | None, path: Path) -> None:
         )
 
 
-def require_labels(found: Found, path: Path, *, told: bool) -> None:
-    """Refuse a head of a network that learned without labels.
+def require_labels(found: Found, path: Path) -> None:
+    """Refuse the head of a network that was trained without labels.
 
-    Args:
-        found: in the file.
-        path: of the file.
-        told: the user named the weights or the classes, and so must know what the head is for.
+    Naming the weights or the classes overrides this: the user then knows what the head is for.
 
     Raises:
         CheckpointError: it is one.
     """
-    if not told and (found.pretext or found.projects):
+    if found.pretext or found.projects:
         sign = found.pretext or "two layers onto a few numbers"
         raise CheckpointError(
             f"cannot load {path}: {found.architecture.name} is in it, but no head that tells "
             f"classes apart: its own is for learning without labels ({sign}): name the classes if "
             "it is not"
         )
-
-
-def find_preprocess(examined: Examination, tree: Any, location: Location) -> tuple[Preprocess, str]:
-    """What the checkpoint or the published weights record, else ``imagenet-v1``.
-
-    The mean and deviation of a network that normalises by itself go before all others: what it
-    was fed is not normalised.
-
-    Args:
-        examined: what is in the file.
-        tree: all that is in it.
-        location: of the file.
-
-    Returns:
-        The settings, and where they are from, in words.
-    """
-    inside = examined.found.applied.normalisation
-    base, source = around_network(examined, tree, location)
-    if inside is None:
-        return base, source
-    transforms, _ = find_transforms(tree, examined.found.in_channels) or (None, "")
-    return apply_normalisation(
-        base, source, inside.after(transforms) if transforms == base else inside
-    )
-
-
-def around_network(examined: Examination, tree: Any, location: Location) -> tuple[Preprocess, str]:
-    """The same, but for what the network does by itself.
-
-    Args:
-        examined: what is in the file.
-        tree: all that is in it.
-        location: of the file.
-
-    Returns:
-        The settings, and where they are from, in words.
-    """
-    record, config = examined.record.get("preprocess"), examined.config
-    if isinstance(record, Mapping):
-        return Preprocess.from_record(record), "recorded in the checkpoint"
-    if location.published is not None:
-        return preprocess_of(location.published), f"of {location.published}"
-    if config.preprocess is not None:
-        return config.preprocess, config.source
-    if examined.weights.layout.name == "caffe":
-        return CAFFE, "of Caffe's ResNets"
-    if examined.weights.layout.name == "msra":
-        return MSRA, "of Detectron's ResNets"
-    default, channels = PRESETS["imagenet-v1"], examined.found.in_channels
-    transforms, reason = find_transforms(tree, channels) or (None, "")
-    if transforms is not None:
-        return transforms, reason
-    unless = f"; {reason}" if reason else ""
-    kept = find_statistics(tree, channels)
-    if kept is not None:
-        found, where = kept
-        source = f"imagenet-v1 with the mean and std in the checkpoint, under {where}{unless}"
-        return with_kept_statistics(default, found), source
-    grey = default.with_channels(1) if channels == 1 else default
-    return grey, f"imagenet-v1{unless}" if unless else "imagenet-v1, as none is recorded"
-
-
-def with_kept_statistics(default: Preprocess, kept: Mapping[str, Any]) -> Preprocess:
-    """Settings with a mean and deviation, and with what stands beside them if it is of use."""
-    with suppress(SettingError, TypeError):
-        return replace(default, **kept)
-    return replace(default, mean=kept["mean"], std=kept["std"])

@@ -1,19 +1,31 @@
 """Which checkpoint a run uses when it is not told, and why."""
 
 import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
 
 import torch
 from torchvision.models import Weights, WeightsEnum, get_model_weights
 
-from resnet_cli.checkpoint.folders import SUFFIXES
-from resnet_cli.checkpoint.formats import FORMATS, HEAD
+from resnet_cli.checkpoint.formats import (
+    DISTRIBUTED,
+    FORMATS,
+    HEAD,
+    INDEX,
+    OF_DEEPSPEED,
+    PARTITIONED,
+    PICKLED,
+    is_plain_name,
+    is_unpacked,
+)
 from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import CheckpointError, OptionError, describe
-from resnet_cli.preprocess import Preprocess
 
 FOLDER = Path("checkpoints")
 
@@ -84,6 +96,155 @@ def the_only_one() -> Path | None:
         raise CheckpointError(f"several checkpoints in ./{FOLDER}: {names}: choose one with -c")
     return found[0] if found else None
 
+
+log = logging.getLogger("resnet_cli")
+
+WEIGHTS = (
+    "model.safetensors",
+    f"model.safetensors{INDEX}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{INDEX}",
+    "pytorch_model.safetensors",
+)
+"""Names that Hugging Face's libraries give to weights, in the order they are looked for."""
+
+SUFFIXES = frozenset(
+    {".safetensors", ".pth", ".pt", ".pt2", ".pkl", ".ckpt", ".bin", ".tar", ".th", ".caffemodel"}
+)
+"""Suffixes that make a file in a folder a checkpoint; others may stand beside it."""
+
+OTHER_FILES = ("optimizer*", "scheduler*", "scaler*", "training_args.bin", "random_states_*.pkl",
+               "rng_state*", "*_optim_states.pt")  # fmt: skip
+"""What training keeps beside the weights."""
+
+STEP = re.compile(r"(?:checkpoint|epoch|global_step|step)[-_]?(\d{1,18})")
+STATE = "trainer_state.json"  # of transformers' Trainer
+
+FOREIGN = {
+    "saved_model.pb": "it is a SavedModel of TensorFlow, no checkpoint of PyTorch",
+    "saved_model.pbtxt": "it is a SavedModel of TensorFlow, no checkpoint of PyTorch",
+    "Data/com.apple.CoreML": "it is a network in Core ML, no checkpoint of PyTorch",
+}
+"""What is in a folder of another system, and what the folder is."""
+
+
+def weights_in(folder: Path) -> Path:
+    """Find the file of weights in a folder.
+
+    Raises:
+        CheckpointError: none, or several; the message says what the folder is instead.
+    """
+    for find in FOLDERS:
+        if (path := find(folder)) is not None:
+            return path
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not is_other(path.name)
+    )
+    last = None if found else last_step(folder)
+    if last is not None:
+        return weights_in(last)
+    if not found:
+        raise CheckpointError(
+            f"cannot load {folder}: it is a folder without weights ({', '.join(WEIGHTS)}): name a "
+            "checkpoint file"
+        )
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise CheckpointError(f"cannot load {folder}: it holds {names}: name one of them")
+    return found[0]
+
+
+def is_other(name: str) -> bool:
+    """Whether a file is one that training keeps beside the weights."""
+    return any(fnmatch(name, pattern) for pattern in OTHER_FILES)
+
+
+def find_usual_weights(folder: Path) -> Path | None:
+    """Find weights by the names that Hugging Face's libraries give them."""
+    return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+
+
+def find_unpacked(folder: Path) -> Path | None:
+    """Find the description in what was an archive of torch.save."""
+    return folder / PICKLED if is_unpacked(folder) else None
+
+
+def of_mlflow(folder: Path) -> Path | None:
+    """Find the weights in a model that MLflow has logged."""
+    path = folder / "data" / "model.pth"
+    return path if (folder / "MLmodel").is_file() and path.is_file() else None
+
+
+def of_deepspeed(folder: Path) -> Path | None:
+    """Find the weights that DeepSpeed has saved, in the folder that ``latest`` names.
+
+    Raises:
+        CheckpointError: they are in parts.
+    """
+    latest = folder / "latest"
+    if latest.is_file() and latest.stat().st_size < 256:
+        name = latest.read_text(encoding="utf-8", errors="replace").strip()
+        if is_plain_name(name) and (folder / name).is_dir():
+            folder /= name
+    found = sorted(folder.glob(OF_DEEPSPEED))
+    if len(found) > 1:
+        raise CheckpointError(
+            f"cannot load {folder}: DeepSpeed has split its weights over {len(found)} files, "
+            f"{found[0].name} and so on: save the whole network with torch.save"
+        )
+    if not found and any(folder.glob(f"zero_pp_rank_*_{OF_DEEPSPEED}")):
+        raise CheckpointError(f"cannot load {folder}: {PARTITIONED}")
+    return found[0] if found else None
+
+
+def last_step(folder: Path) -> Path | None:
+    """Find the last of the folders that a training saves one after the other."""
+    steps = {
+        int(match[1]): path
+        for path in folder.iterdir()
+        if (match := STEP.fullmatch(path.name)) and path.is_dir() and not path.is_symlink()
+    }
+    if not steps:
+        return None
+    last = steps[max(steps)]
+    if len(steps) > 1:
+        best = trainers_best(last)
+        said = f"; {best} is recorded as the best" if best and best != last.name else ""
+        log.info(
+            "%s holds %d checkpoints: took the last, %s%s", folder, len(steps), last.name, said
+        )
+    return last
+
+
+def trainers_best(checkpoint: Path) -> str | None:
+    """Return the name of the checkpoint that the Trainer found best; None where it says none."""
+    try:
+        state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        return Path(state["best_model_checkpoint"]).name
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def of_others(folder: Path) -> Path | None:
+    """Refuse the folders of other systems.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    for name, sentence in FOREIGN.items():
+        if (folder / name).exists():
+            raise CheckpointError(f"cannot load {folder}: {sentence}")
+    if any(folder.glob("*.distcp")):
+        raise CheckpointError(f"cannot load {folder}: {DISTRIBUTED.format(folder)}")
+    return None
+
+
+FOLDERS: tuple[Callable[[Path], Path | None], ...] = (
+    find_usual_weights, find_unpacked, of_mlflow, of_deepspeed, of_others,
+)  # fmt: skip
+"""What finds the weights in a folder of its kind, or refuses it."""
 
 DEFAULT_MODEL = "resnet18"
 
@@ -171,18 +332,6 @@ def download_file(url: str, path: Path, checksum: str, *, progress: bool) -> Non
         ) from error
     except RuntimeError as error:  # the hash is wrong
         raise CheckpointError(f"cannot download {url}: {describe(error)}: try again") from error
-
-
-def preprocess_of(weights: Weights) -> Preprocess:
-    """The preprocessing that torchvision evaluated published weights with."""
-    transforms: Any = weights.transforms()
-    return Preprocess(
-        resize_size=transforms.resize_size[0],
-        crop_size=transforms.crop_size[0],
-        interpolation=transforms.interpolation.value,
-        mean=tuple(transforms.mean),
-        std=tuple(transforms.std),
-    )
 
 
 def sha256_of_files(*paths: Path) -> str:

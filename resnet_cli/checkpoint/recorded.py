@@ -1,14 +1,24 @@
-"""What this program writes into its own checkpoints, so that they need nothing beside them."""
+"""What a checkpoint, and the files beside it, state about the network; read before the tensors.
+
+This program records in its own checkpoints what tensors do not show, so that they stand alone.
+"""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from resnet_cli.checkpoint.formats import Contents, metadata_json
+from resnet_cli.checkpoint.configs import Config, find_config
 from resnet_cli.checkpoint.network.activations import ACTIVATION_KINDS
-from resnet_cli.checkpoint.network.architectures import ACTIVATIONS, PLAIN, Head, Variant
-from resnet_cli.checkpoint.tree import Part
+from resnet_cli.checkpoint.network.architectures import (
+    ACTIVATIONS,
+    PLAIN,
+    Head,
+    Variant,
+)
+from resnet_cli.checkpoint.tree import Contents, Part, items_of
 from resnet_cli.errors import CheckpointError
 
 MARK = "resnet-cli"  # under "written_by"
@@ -35,7 +45,7 @@ def read_record(contents: Contents) -> Mapping[str, Any]:
     if contents.metadata:
         mine = contents.metadata.get("written_by") == MARK
         keys = KEYS if mine else SHARED
-        return {key: metadata_json(contents.metadata, key) for key in keys}
+        return {key: contents.metadata_json(key) for key in keys}
     tree = contents.tree
     if isinstance(tree, Mapping) and tree.get("written_by") == MARK:
         return {key: tree.get(key) for key in KEYS}
@@ -95,44 +105,55 @@ def parts_from(record: Any) -> dict[str, Part]:
     return parts
 
 
-def require_recorded(record: Mapping[str, Any], model: str, head: Head) -> None:
-    """Refuse a network that is not the one which the file says it holds.
-
-    Args:
-        record: what a file says of itself.
-        model: architecture, as its tensors show it.
-        head: the same.
-
-    Raises:
-        CheckpointError: the record of this program is of another.
-    """
-    if "head" not in record:  # written by another program
-        return
-    if record["activation"] not in (None, "softmax", "sigmoid"):
-        raise CheckpointError(f"its recorded activation is unknown here: {record['activation']}")
-    if record["model"] not in (None, model):
-        raise CheckpointError(
-            f"its record says {record['model']}, its tensors are of a {model}: was it edited?"
-        )
-    if record["head"] is None:
-        return
-    said = [(layer["kind"], layer.get("eps", EPS)) for layer in record["head"]]
-    there = [(layer.kind, layer.eps) for layer in head]
-    if said != there:
-        raise CheckpointError(
-            f"its recorded head is {kinds_of(said)}, its tensors are of {kinds_of(there)}: was it "
-            "edited?"
-        )
-
-
-def kinds_of(layers: Sequence[tuple[str, float]]) -> str:
-    """The kinds of layers."""
-    return ", ".join(kind for kind, _ in layers) or "none"
-
-
 def as_metadata(record: Mapping[str, Any]) -> dict[str, str]:
     """The same as safetensors can hold it: text alone."""
     return {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in record.items()
     }
+
+
+CAFFE_STYLE = re.compile(r"""\bstyle\W{1,5}caffe\b""")
+"""In the configuration that OpenMMLab's libraries keep in a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What is stated about a network outside its tensors."""
+
+    record: Mapping[str, Any]  # in the file itself; empty where it has none
+    config: Config  # in the files beside it
+    variant: Variant | None  # None where nothing states it
+    parts: Mapping[str, Part] | None  # layers of the head; None where they are not recorded
+
+
+def read_recorded(contents: Contents, path: Path) -> Recorded:
+    """Read what a checkpoint and the files beside it state about the network.
+
+    Raises:
+        CheckpointError: it is damaged, of another network, or asks for what this program cannot do.
+    """
+    record, config = read_record(contents), find_config(path)
+    head = record.get("head")
+    return Recorded(
+        record,
+        config,
+        variant_from(record.get("variant")) or config.variant or variant_of_style(contents.tree),
+        None if head is None else parts_from(head),
+    )
+
+
+def variant_of_style(tree: Any) -> Variant | None:
+    """The variant of OpenMMLab's ``style="caffe"``, or of torchvision's files in detectron2.
+
+    None where the file says neither.
+    """
+    if not isinstance(tree, Mapping):
+        return None
+    if tree.get("__author__") == "torchvision":
+        return PLAIN
+    meta = tree.get("meta")
+    for key, value in items_of(meta):
+        if key in ("config", "cfg") and isinstance(value, str) and CAFFE_STYLE.search(value):
+            return Variant(stride_in_1x1=True)
+    return None

@@ -1,11 +1,33 @@
-"""What a file holds: tensors in plain containers, and stand-ins for objects of any other class."""
+"""Contents of a file: tensors in plain containers, and stand-ins for objects of other classes."""
 
+import json
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a file holds, before anyone says what it means."""
+
+    format: str
+    tree: Any  # tensors in dicts and lists, as they were saved
+    metadata: Mapping[str, str] = field(default_factory=dict)  # of a safetensors file
+    imports: tuple[str, ...] = ()  # what unpickling would import, besides tensors
+    files: tuple[Path, ...] = ()  # where there are several: an index and its shards
+
+    def metadata_json(self, key: str) -> Any:
+        """Decode one JSON value of the metadata; None where it is missing."""
+        text = self.metadata.get(key)
+        try:
+            return None if text is None else json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+
 
 DEEPEST = 64  # levels of modules in modules; torchvision's networks have four
 LONGEST = 1000  # characters of a path of keys, further than any honest file nests
@@ -295,3 +317,6 @@ def tensors_in(container: Any) -> dict[str, Tensor]:
         if isinstance(key, str) and isinstance(tensor, Tensor):
             found[key] = tensor
     return found
+
+
+OPTIMIZER_KEYS = frozenset({"optimizer", "optimizer_states", "optimizer_state_dict", "optim"})

@@ -25,8 +25,8 @@ from caffe_files import (
     varint,
 )
 from conftest import Run
-from resnet_cli.checkpoint.formats.caffe import is_caffemodel, read_caffemodel
-from resnet_cli.checkpoint.formats.prototxt import apply_prototxt, read_prototxt
+from resnet_cli.checkpoint.formats.caffe import apply_prototxt, is_caffemodel, read_caffemodel
+from resnet_cli.checkpoint.formats.prototxt import read_prototxt
 from resnet_cli.checkpoint.tree import Part, StateDict
 from resnet_cli.errors import CheckpointError, SettingError
 from resnet_cli.summary import Changes, find_subject, summarise_network

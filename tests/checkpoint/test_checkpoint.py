@@ -20,6 +20,7 @@ from torchvision.models import ResNet, ResNet18_Weights, ResNet34_Weights, ResNe
 from conftest import DEMO, trained
 from resnet_cli.checkpoint import (
     Checkpoint,
+    LoadOptions,
     Location,
     load_checkpoint,
     locate_checkpoint,
@@ -67,7 +68,7 @@ def saved(content: Any, name: str = "model.pth") -> Path:
 
 def opened(path: Path, **options: Any) -> Checkpoint:
     return load_checkpoint(
-        locate_checkpoint(path, model=None, weights=None, progress=False), **options
+        locate_checkpoint(path, model=None, weights=None, progress=False), LoadOptions(**options)
     )
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from pickled import HEAD, PRIME, name_of, of_one_hash
-from resnet_cli.checkpoint.pickle import Reading, read_pickle
-from resnet_cli.checkpoint.pickle.nesting import MOST_CHOSEN
+from resnet_cli.checkpoint.pickle import MOST_CHOSEN, Reading, read_pickle
 from resnet_cli.checkpoint.tree import Foreign, walk_containers
 from resnet_cli.errors import CheckpointError
 

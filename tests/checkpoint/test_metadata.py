@@ -28,9 +28,8 @@ from conftest import Run, picture
 from resnet_cli import Classifier
 from resnet_cli import text as tables
 from resnet_cli.checkpoint import Location, load_checkpoint
-from resnet_cli.checkpoint.folders import weights_in
-from resnet_cli.checkpoint.locate import locate_checkpoint
-from resnet_cli.checkpoint.metadata.class_files import read_file
+from resnet_cli.checkpoint.locate import locate_checkpoint, weights_in
+from resnet_cli.checkpoint.metadata.class_names import read_file
 from resnet_cli.errors import CheckpointError, SettingError
 
 ImageNet = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 from torch.package.package_exporter import PackageExporter
 
-from resnet_cli.checkpoint.identify import identify_head, nature_of_zip
+from resnet_cli.checkpoint.formats.identify import identify_head, nature_of_zip
 
 
 def picture(kind: str) -> bytes:

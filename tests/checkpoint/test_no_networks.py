@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resnet_cli.checkpoint.identify import identify_network
+from resnet_cli.checkpoint.network.identify import identify_network
 from shapes import RESNET18, Shapes
 
 pytestmark = pytest.mark.usefixtures("no_first_values")

@@ -6,7 +6,7 @@ from torch import nn
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from resnet_cli.checkpoint.identify import identify_network
+from resnet_cli.checkpoint.network.identify import identify_network
 from shapes import MBCONV, RESNET18, RESNET_INSIDE, Shapes, shapes, tensors
 
 pytestmark = pytest.mark.usefixtures("no_first_values")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from resnet_cli.checkpoint.identify import identify_head, identify_network
+from resnet_cli.checkpoint.formats.identify import identify_head
+from resnet_cli.checkpoint.network.identify import identify_network
 from shapes import BLIND, MBCONV, RESNET18, RESNET_INSIDE, TEN, Shapes, built, shapes, tensors
 
 pytestmark = pytest.mark.usefixtures("no_first_values")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from resnet_cli.checkpoint.identify import variant_of_timm
+from resnet_cli.checkpoint.recorded import variant_of_timm
 from shapes import TEN, Shapes, shapes
 
 pytestmark = pytest.mark.usefixtures("no_first_values")

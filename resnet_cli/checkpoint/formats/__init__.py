@@ -1,27 +1,31 @@
-"""A checkpoint file -> the tensors and extras in it, running nothing.
+"""A checkpoint file -> Contents: its tree of tensors and metadata, running nothing.
 
-A format is told by the first bytes of the file, never by its name.
+FORMATS tells a format by the first bytes of the file, never by its name.
 """
 
 import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 from safetensors import SafetensorError, safe_open
 
-from resnet_cli.checkpoint.folders import INDEX, PICKLED, is_unpacked, refuse_part, shards_of_index
 from resnet_cli.checkpoint.formats.archive import Archive, Unpacked, map_file
-from resnet_cli.checkpoint.formats.caffe import is_caffemodel, read_caffemodel
-from resnet_cli.checkpoint.formats.prototxt import apply_prototxt
-from resnet_cli.checkpoint.formats.torch_files import NoCheckpointError, read_archive, read_stream
-from resnet_cli.checkpoint.identify import UNKNOWN, identify_head, nature_of_zip
+from resnet_cli.checkpoint.formats.caffe import apply_prototxt, is_caffemodel, read_caffemodel
+from resnet_cli.checkpoint.formats.identify import UNKNOWN, identify_head, nature_of_zip
+from resnet_cli.checkpoint.formats.torch_files import (
+    NoCheckpointError,
+    read_archive,
+    read_nested,
+    read_stream,
+)
 from resnet_cli.checkpoint.pickle import Reading
 from resnet_cli.checkpoint.pickle.stand_ins import PickleError
-from resnet_cli.checkpoint.pickle.subclasses import name_sharded
+from resnet_cli.checkpoint.tensors import name_sharded
+from resnet_cli.checkpoint.tree import Contents
 from resnet_cli.errors import CheckpointError, describe
 
 
@@ -38,17 +42,6 @@ class UnreadableError(CheckpointError):
         """
         super().__init__(message)
         self.format, self.imports = format, tuple(sorted(imports))
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What a file holds, before anyone says what it means."""
-
-    format: str
-    tree: Any  # tensors in dicts and lists, as they were saved
-    metadata: Mapping[str, str] = field(default_factory=dict)  # of a safetensors file
-    imports: tuple[str, ...] = ()  # what unpickling would import, besides tensors
-    files: tuple[Path, ...] = ()  # where there are several: an index and its shards
 
 
 ZIP = b"PK\x03\x04"
@@ -118,6 +111,69 @@ def read_named(path: Path, read: Callable[[Path], Contents]) -> Contents:
         raise CheckpointError(f"cannot load {path}: {error}") from error
 
 
+INDEX = ".index.json"
+
+PICKLED = "data.pkl"  # the description in an archive of torch.save
+OF_DEEPSPEED = "mp_rank_*_model_states.pt"
+
+DISTRIBUTED = (
+    "it is of torch.distributed.checkpoint: make one file of it with 'python -m "
+    "torch.distributed.checkpoint.format_utils dcp_to_torch {0} model.pth'"
+)
+PARTITIONED = (
+    "it is of DeepSpeed's ZeRO-3, which keeps a part of the weights a process: put them together "
+    "with 'python zero_to_fp32.py . model', whose script is in the folder above"
+)
+
+
+def is_unpacked(folder: Path) -> bool:
+    """Whether a folder was an archive of torch.save."""
+    return (folder / PICKLED).is_file() and (folder / "data").is_dir()
+
+
+def refuse_part(path: Path) -> None:
+    """Refuse a file that holds a part of a checkpoint.
+
+    Raises:
+        CheckpointError: it is one.
+    """
+    if path.suffix == ".distcp":
+        folder = path.absolute().parent
+        raise CheckpointError(f"cannot load {path}: {DISTRIBUTED.format(folder)}")
+    if fnmatch(path.name, f"zero_pp_rank_*_{OF_DEEPSPEED}"):
+        raise CheckpointError(f"cannot load {path}: {PARTITIONED}")
+
+
+def shards_of_index(index: Path) -> list[Path]:
+    """The files that an index of shards names, each once.
+
+    Raises:
+        CheckpointError: it is no such index, or names files elsewhere.
+    """
+    try:
+        table: Any = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = list(dict.fromkeys(table.values()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError("it is not an index of the shards of a checkpoint") from error
+    paths = [index.with_name(name) for name in names if is_plain_name(name)]
+    if len(paths) < len(names) or not paths:
+        raise CheckpointError("its index names files that are not beside it")
+    for path in paths:
+        if not path.is_file():
+            raise CheckpointError(f"its shard {path.name} is missing")
+    return paths
+
+
+def is_plain_name(name: Any) -> bool:
+    """Whether a name is one of a file in the same folder."""
+    return (
+        isinstance(name, str)
+        and Path(name).name == name
+        and name not in ("", "..")
+        and not name.endswith(INDEX)
+    )
+
+
 def read_shards(path: Path) -> Contents:
     """Read the several files that an index names."""
     files = shards_of_index(path)
@@ -158,7 +214,7 @@ def damage_of(path: Path) -> str | None:
 
 def read_zip(path: Path) -> Contents:
     """Read an archive of torch.save, TorchScript or torch.export."""
-    reading = Reading()
+    reading = Reading(read_nested)
     with path.open("rb") as file:
         try:
             archive = Archive(file, map_file(path))
@@ -175,7 +231,7 @@ def read_zip(path: Path) -> Contents:
 
 def read_pickle(path: Path) -> Contents:
     """Read a pickle, of torch.save before 1.6 or of pickle.dump."""
-    reading = Reading()
+    reading = Reading(read_nested)
     with path.open("rb") as file:
         try:
             kind, tree = read_stream(file, map_file(path), reading)
@@ -207,7 +263,7 @@ def read_caffe(path: Path) -> Contents:
 
 def read_unpacked(path: Path) -> Contents:
     """Read the folder around a ``data.pkl``, into which an archive was unpacked."""
-    reading = Reading()
+    reading = Reading(read_nested)
     try:
         kind, tree = read_archive(Unpacked(path.parent), reading)
     except DAMAGES as error:
@@ -223,13 +279,3 @@ FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[Path], Contents]], ...] 
     (is_caffemodel, read_caffe),
 )
 """Formats in the order they are tried: how the first bytes tell, reader."""
-
-
-def metadata_json(metadata: Mapping[str, str], key: str) -> Any:
-    """Decode one JSON value of safetensors metadata; None when it is not there."""
-    if key not in metadata:
-        return None
-    try:
-        return json.loads(metadata[key])
-    except (ValueError, RecursionError):
-        return metadata[key]

@@ -1,4 +1,4 @@
-"""An archive as torch.save writes it: its parts are read in place, or unpacked within bounds."""
+"""A zip archive of torch.save: its parts are read in place, or unpacked within limits."""
 
 import mmap
 import zlib

@@ -1,4 +1,4 @@
-"""A .caffemodel, which is a network of Caffe in binary -> its tensors, and what it says of them."""
+"""A .caffemodel (a network of Caffe in binary) -> its tensors, and the settings of its layers."""
 
 import math
 import re
@@ -10,8 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_cli.checkpoint.formats.caffe_proto import Message, net_parameter
-from resnet_cli.checkpoint.formats.prototxt import proto_layers, proto_part, text_of
+from resnet_cli.checkpoint.formats.prototxt import (
+    Message,
+    net_parameter,
+    proto_layers,
+    proto_part,
+    read_prototxt,
+    text_of,
+)
 from resnet_cli.checkpoint.tree import Part, StateDict
 from resnet_cli.errors import CheckpointError
 
@@ -143,6 +149,41 @@ def without_ones(shape: tuple[int, ...], axes: int) -> tuple[int, ...]:
     while len(shape) > axes and shape[0] == 1:
         shape = shape[1:]
     return shape
+
+
+def apply_prototxt(state: StateDict, text: str) -> StateDict:
+    """Complete what a .caffemodel says of its layers by a .prototxt, which wins.
+
+    Raises:
+        CheckpointError: it is no prototxt, or one of another network.
+    """
+    layers = {layer.name: layer.part for layer in read_prototxt(text).layers}
+    if not any(f"{name}.weight" in state for name in layers):
+        raise CheckpointError("the prototxt names none of the layers that hold weights")
+    parts = dict(state.parts)
+    for name, part in layers.items():
+        require_same_settings(name, part, state)
+        earlier = parts[name].settings if name in parts else {}
+        parts[name] = Part(part.kind, {**earlier, **part.settings})
+    return StateDict(state, parts)
+
+
+def require_same_settings(name: str, part: Part, state: StateDict) -> None:
+    """Refuse settings that the weights of a layer do not have.
+
+    Raises:
+        CheckpointError: another number of outputs, or another kernel.
+    """
+    weight = state.get(f"{name}.weight")
+    if weight is None or part.kind not in ("Convolution", "InnerProduct"):
+        return
+    said = [part.settings.get("num_output"), *part.settings.get("kernel_size", ())]
+    held = [weight.shape[0], *weight.shape[2:]]
+    if said != held:
+        raise CheckpointError(
+            f"the prototxt is of another network: {name} has {said} outputs and kernel there, "
+            f"{held} in the weights"
+        )
 
 
 NET_FIELDS = {1: bytes, 3: bytes, 4: int, 5: int, 6: bytes, 7: int, 8: bytes}

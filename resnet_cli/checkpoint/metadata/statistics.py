@@ -1,8 +1,8 @@
-"""The mean and deviation of pixels that a training script kept in its checkpoint.
+"""The mean and std of pixels that a training script stored in its checkpoint.
 
-A ``mean`` and a ``std`` in a checkpoint may as well be of targets, of losses or of times. They are
-taken for those of pixels only where they are lists of one number a channel, from 0 to 1 or of the
-size that values from 0 to 255 have, in a place that is called like settings.
+A ``mean`` and a ``std`` may also describe targets, losses or times. They are taken for those of
+pixels only where they are lists of one number per channel, from 0 to 1 or in the range of values
+from 0 to 255, under a key that names settings.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,9 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from resnet_cli.checkpoint.metadata.classes import NOT_SEARCHED
-from resnet_cli.checkpoint.metadata.names import unwrap_value
-from resnet_cli.checkpoint.tree import Foreign, StateDict, items_of, walk_containers
+from resnet_cli.checkpoint.metadata.class_names import unwrap_value
+from resnet_cli.checkpoint.tree import OPTIMIZER_KEYS, Foreign, StateDict, items_of, walk_containers
 from resnet_cli.errors import CheckpointError
 
 STARTS = ("", "img_", "image_", "norm_", "normalize_", "pixel_")
@@ -66,7 +65,7 @@ def training_settings(tree: Any) -> Iterator[tuple[str, Mapping[Any, Any]]]:
     """Yield the dicts and transforms in a file by which a training prepares its pictures."""
     for path, container in walk_containers(tree):
         words = path.lower().split(".")
-        if NOT_SEARCHED & set(words) or isinstance(container, StateDict):
+        if OPTIMIZER_KEYS & set(words) or isinstance(container, StateDict):
             continue
         if not isinstance(container, Mapping | list | tuple) or len(container) > MOST_KEYS:
             continue

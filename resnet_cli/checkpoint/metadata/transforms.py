@@ -1,6 +1,6 @@
-"""The transforms that a training kept in its checkpoint -> the preprocessing that they are.
+"""The transforms that a training script stored in its checkpoint -> Preprocess.
 
-They are read off the objects of torchvision, albumentations and YOLOv5; nothing of them is run.
+They are read off the objects of torchvision, albumentations and YOLOv5 without running them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from resnet_cli.checkpoint.metadata.classes import NOT_SEARCHED
-from resnet_cli.checkpoint.metadata.names import unwrap_value
+from resnet_cli.checkpoint.metadata.class_names import unwrap_value
 from resnet_cli.checkpoint.metadata.statistics import scale_statistics
-from resnet_cli.checkpoint.tree import Foreign, items_inside, walk_containers
+from resnet_cli.checkpoint.tree import OPTIMIZER_KEYS, Foreign, items_inside, walk_containers
 from resnet_cli.errors import SettingError
 from resnet_cli.preprocess import Preprocess
 
@@ -114,7 +113,7 @@ def is_pipeline(value: Foreign) -> bool:
 def is_wanted(place: str) -> bool:
     """Whether transforms are of what goes into the network, by where they are kept."""
     words = place.lower().split(".")
-    return not NOT_SEARCHED & set(words) and not any(
+    return not OPTIMIZER_KEYS & set(words) and not any(
         word.startswith(OTHER_USES) or "target" in word for word in words
     )
 

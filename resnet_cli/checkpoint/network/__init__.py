@@ -1,7 +1,7 @@
-"""The weights of a file -> the network that they are of, every tensor in its place."""
+"""The tensors of a file -> Found: torchvision's network, with every tensor in its place."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,21 +17,36 @@ from resnet_cli.checkpoint.network.architectures import (
     Variant,
     build_network,
 )
-from resnet_cli.checkpoint.network.beside import Applied, Beside, is_bookkeeping, sort_out
-from resnet_cli.checkpoint.network.detect import Detected, detect_network
-from resnet_cli.checkpoint.network.facts import (
-    backbone_parts,
+from resnet_cli.checkpoint.network.backbone import (
+    complete_backbone,
+    require_fit,
     require_same_convolutions,
-    variant_of,
-    with_biases_folded,
-    with_neutral_statistics,
-    with_shortcuts_complete,
-    with_usual_eps,
+    require_whole,
 )
-from resnet_cli.checkpoint.network.heads import FoundHead, find_head
+from resnet_cli.checkpoint.network.beside import Applied, Beside, is_bookkeeping, sort_out
+from resnet_cli.checkpoint.network.detect import (
+    Detected,
+    backbone_parts,
+    detect_network,
+    variant_of,
+)
+from resnet_cli.checkpoint.network.heads import (
+    FoundHead,
+    divide_outputs,
+    find_end,
+    find_head,
+    require_known_code,
+)
+from resnet_cli.checkpoint.network.identify import refuse_other_pools
 from resnet_cli.checkpoint.network.kinds import GENERALISED
-from resnet_cli.checkpoint.network.outputs import divide_outputs, find_end, require_known_code
-from resnet_cli.checkpoint.network.weights import Weights
+from resnet_cli.checkpoint.network.weights import (
+    Weights,
+    find_weights,
+    with_modules,
+    with_nameless,
+    with_siblings,
+    with_temperature,
+)
 from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import amount
@@ -83,7 +98,47 @@ class Found:
         )
 
 
-def find_network(weights: Weights, *, default: Variant | None, dilated: bool) -> Found:
+def find_network(
+    tree: Any,
+    *,
+    state_key: str | None,
+    ema: bool,
+    parts: Mapping[str, Part] | None,
+    default: Variant | None,
+    dilated: bool,
+) -> tuple[Weights, Found]:
+    """Find the network in a file.
+
+    Args:
+        tree: what the file holds.
+        state_key: which weights of several.
+        ema: prefer averaged weights.
+        parts: layers of the head that the file records; None where it records none.
+        default: variant that is stated outside the tensors; None for that of the layout.
+        dilated: layer3 and layer4 dilate instead of striding.
+
+    Returns:
+        Its weights as they are in the file, and the network that they are of.
+
+    Raises:
+        CheckpointError: none of torchvision's ResNets, or several heads.
+        SettingError: ``dilated`` with a network of basic blocks.
+    """
+    refuse_other_pools(tree)
+    weights = with_modules(find_weights(tree, state_key=state_key, ema=ema), tree)
+    if parts is not None:
+        weights = replace(weights, parts=parts)
+    weights = with_temperature(with_nameless(weights, tree), tree)
+    found = match_network(weights, default=default, dilated=dilated)
+    wider = None if found.head else with_siblings(weights, tree)
+    if wider is not None:
+        whole = match_network(wider, default=default, dilated=dilated)
+        weights, found = (wider, whole) if whole.head else (weights, found)
+    refuse_other_strides(weights, found)
+    return weights, found
+
+
+def match_network(weights: Weights, *, default: Variant | None, dilated: bool) -> Found:
     """Find out what network the weights are of.
 
     Args:
@@ -108,7 +163,7 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     usual = replace(told, dilated=DILATED) if dilated else told
     variant = variant_of(detected.architecture, ours, without_ends(around), usual)
     variant = replace(variant, **pool_fields(weights, head, applied, detected.features))
-    complete = {**complete_backbone(backbone, weights, ours), **state_behind(head, applied)}
+    complete = {**complete_backbone(backbone, weights.layout, ours), **state_behind(head, applied)}
     pretext = pretext_of(weights, sizes_out(head.layers))
     unused = beside.unused(head.names)
     if head.layers and not pretext:
@@ -265,59 +320,19 @@ def head_of(weights: Weights, others: Mapping[str, Tensor], detected: Detected) 
     return found or NO_HEAD
 
 
-def complete_backbone(
-    backbone: Mapping[str, Tensor], weights: Weights, ours: Mapping[str, Part]
-) -> dict[str, Tensor]:
-    """The tensors of a backbone in the form that torchvision's network has.
-
-    Raises:
-        CheckpointError: they have no such form.
-    """
-    state = dict(backbone)
-    if weights.layout.only_scales:
-        state = with_neutral_statistics(state)
-    if weights.layout.plain_shortcuts:
-        state = with_shortcuts_complete(state)
-    return with_usual_eps(with_biases_folded(state), ours)
-
-
 def backbone_names(network: ResNet) -> list[str]:
     """Names of all tensors but the head's."""
     return [name for name in network.state_dict() if not name.startswith("fc.")]
 
 
-def require_whole(model: str, names: Iterable[str], state: Mapping[str, Tensor]) -> None:
-    """Refuse a network that lacks tensors; counters change no prediction.
+def refuse_other_strides(weights: Weights, found: Found) -> None:
+    """Refuse Detectron's ResNeXts, which were not trained as MSRA's networks beside them were.
 
     Raises:
-        CheckpointError: names the first that is missing.
+        CheckpointError: it is one.
     """
-    missing = [n for n in names if n not in state and not n.endswith("num_batches_tracked")]
-    if missing:
-        raise CheckpointError(f"it is not whole: {first_name(missing)} missing from its {model}")
-
-
-def require_fit(
-    blank: ResNet, names: Collection[str], state: Mapping[str, Tensor], strangers: list[str]
-) -> None:
-    """Refuse tensors that are not exactly those of the network.
-
-    Raises:
-        CheckpointError: one is left over, or of another shape; the message names it.
-    """
-    wanted = {name: tensor.shape for name, tensor in blank.state_dict().items() if name in names}
-    extra = [name for name in state if name not in wanted] + strangers
-    if extra:
-        raise CheckpointError(f"it holds more than a ResNet: {first_name(extra)} left over")
-    for name, shape in wanted.items():
-        if name in state and state[name].shape != shape:
-            raise CheckpointError(
-                f"{name} has the shape {list(state[name].shape)} in place of {list(shape)}"
-            )
-
-
-def first_name(names: list[str]) -> str:
-    """The first of several names, and how many more there are."""
-    if len(names) == 1:
-        return f"{names[0]} is"
-    return f"{names[0]} and {len(names) - 1} more are"
+    if weights.layout.name == "msra" and found.architecture.groups > 1:
+        raise CheckpointError(
+            f"it is Detectron's {found.architecture.name}, which strides and scales pixels "
+            "otherwise than its ResNets"
+        )

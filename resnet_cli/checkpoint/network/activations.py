@@ -1,4 +1,4 @@
-"""What stands between the layers of a head, where their tensors do not say it."""
+"""The activations between the layers of a head, and at its end, which tensors do not show."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -1,5 +1,6 @@
-"""The ten ResNets of torchvision, their variants, and the heads that people give them."""
+"""ARCHITECTURES, the ten ResNets of torchvision; their variants, and the heads that replace fc."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -42,6 +43,18 @@ ARCHITECTURES = {
         Architecture("wide_resnet101_2", "Bottleneck", (3, 4, 23, 3), 1, 128),
     )
 }
+
+
+def architecture_of_timm(architecture: str) -> str | None:
+    """Torchvision's name of a network of timm; None when torchvision has none that is the same.
+
+    Args:
+        architecture: as timm writes it, of any of its releases: ``resnet50.a1_in1k``,
+            ``tv_resnet50``, ``gluon_resnet50_v1b``, ``timm/resnet50``.
+    """
+    name = architecture.rpartition("/")[2].partition(".")[0]
+    name = re.sub(r"^(?:gluon|tv|ssl|swsl|ig)_|_v1b$", "", name)
+    return name if name in ARCHITECTURES else None
 
 
 def unknown_model_error(given: str, names: Iterable[str], otherwise: str) -> SettingError:

@@ -1,8 +1,7 @@
-"""The tensors around a backbone: harmless, applied, noted or refused; none is unused in silence."""
+"""The tensors around a backbone: harmless, applied, noted or refused; none is ignored silently."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import takewhile
 from math import isfinite
 
 import torch
@@ -23,7 +22,6 @@ from resnet_cli.checkpoint.network.normalisation import Normalisation, find_norm
 from resnet_cli.checkpoint.network.weights import Weights
 from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
-from resnet_cli.text import amount, first_few
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +175,6 @@ def backbone_roots(weights: Weights) -> tuple[str, ...]:
     return tuple(dict.fromkeys(prefix + name.partition(".")[0] for name in ours))
 
 
-def outermost_module(name: str, prefix: str) -> str:
-    """Return the outermost module around a name that is not around a backbone as well."""
-    words, ours = name.split("."), prefix.split(".")
-    shared = sum(
-        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(words, ours, strict=False))
-    )
-    return ".".join(words[: shared + 1])
-
-
 def around_backbone(
     weights: Weights, own: tuple[str, ...], head: Collection[str]
 ) -> tuple[frozenset[str], frozenset[str]]:
@@ -244,16 +233,3 @@ def find_exponent(
             raise CheckpointError(f"its {name} is not an exponent of a generalised mean (GeM)")
         return name, exponent
     return None
-
-
-def name_unused(unused: Iterable[str], prefix: str) -> str:
-    """Name tensors: alone in full, several of a module by it."""
-    groups: dict[str, list[str]] = {}
-    for name in unused:
-        groups.setdefault(outermost_module(name, prefix), []).append(name)
-    return first_few(
-        [
-            names[0] if len(names) == 1 else f"{group} ({amount(len(names), 'tensor')})"
-            for group, names in groups.items()
-        ]
-    )

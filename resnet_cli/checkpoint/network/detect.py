@@ -1,12 +1,15 @@
-"""The shapes of the tensors -> architecture, input channels."""
+"""Shapes and recorded settings -> architecture, input channels, and variant."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
-from resnet_cli.checkpoint.network.architectures import ARCHITECTURES, Architecture
+from resnet_cli.checkpoint.network.architectures import ARCHITECTURES, Architecture, Variant
+from resnet_cli.checkpoint.network.layouts import TensorLayout
+from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import amount
 
@@ -115,3 +118,123 @@ def kernel_shape(state: Mapping[str, Tensor], name: str) -> tuple[int, int, int,
         )
     out_channels, in_channels, height, width = weight.shape
     return out_channels, in_channels, height, width
+
+
+POOLS = frozenset({"MaxPool2d", "Pooling"})
+
+STRANGERS = frozenset(
+    {"LeakyReLU", "PReLU", "ELU", "GELU", "SiLU", "Mish", "Hardswish", "Tanh", "Softplus", "SELU",
+     "Hardtanh", "Hardsigmoid", "Sigmoid", "ReLU6", "RReLU", "CELU", "Softsign", "Threshold",
+     "AvgPool2d", "AdaptiveMaxPool2d", "LPPool2d", "FractionalMaxPool2d", "InstanceNorm2d"}
+)  # fmt: skip
+"""Modules without tensors that no ResNet of torchvision has."""
+
+PLACES = {"relu": "ReLU", "maxpool": "MaxPool2d", "avgpool": "AdaptiveAvgPool2d"}
+"""What stands under the names of torchvision's own parts."""
+
+Parts = Mapping[str, Part]
+
+
+def backbone_parts(
+    parts: Parts, prefix: str, layout: TensorLayout
+) -> tuple[dict[str, Part], dict[str, Part]]:
+    """Parts of the backbone under torchvision's names, and the other ones beside them."""
+    ours, others = {}, {}
+    for name, part in parts.items():
+        if name.startswith(prefix):
+            own = name.removeprefix(prefix)
+            known = layout.translate(f"{own}.weight")
+            if known is None:
+                others[own] = part
+            elif known.removesuffix(".weight") not in ours or "eps" in part.settings:
+                ours[known.removesuffix(".weight")] = part
+    return ours, others
+
+
+def variant_of(architecture: Architecture, ours: Parts, others: Parts, default: Variant) -> Variant:
+    """Read off the parts where a network computes otherwise than torchvision's.
+
+    Args:
+        architecture: as its tensors say.
+        ours: its parts, under torchvision's names; without settings where the file has none.
+        others: the parts beside them, such as the max pool.
+        default: what holds where the file says nothing.
+
+    Raises:
+        CheckpointError: a network that torchvision's cannot be turned into.
+    """
+    for name, part in others.items():
+        wanted = PLACES.get(name.rpartition(".")[2], part.kind)
+        if part.kind in STRANGERS or part.kind != wanted:
+            raise CheckpointError(f"its {name} is {part.kind}, which torchvision's network has not")
+    variant = default
+    pool = first_pool(others)
+    if pool is not None:
+        variant = replace(variant, ceil_pool=is_ceil(pool))
+    if architecture.block == "Bottleneck" and stride_of(ours, "layer2.0.conv2") is not None:
+        variant = replace(variant, stride_in_1x1=stride_of(ours, "layer2.0.conv1") == 2)
+    return replace(variant, dilated=dilated_stages(architecture, ours, default))
+
+
+def dilated_stages(
+    architecture: Architecture, ours: Parts, default: Variant
+) -> tuple[bool, bool, bool]:
+    """Which of layer2, 3 and 4 dilate instead of striding.
+
+    Raises:
+        CheckpointError: one does neither.
+    """
+    convs = ("conv1", "conv2") if architecture.block == "Bottleneck" else ("conv1",)
+    found = []
+    for layer, usual in zip((2, 3, 4), default.dilated, strict=True):
+        strides = [stride_of(ours, f"layer{layer}.0.{conv}") for conv in convs]
+        if None in strides:
+            found.append(usual)
+            continue
+        if 2 not in strides and square_setting(ours.get(f"layer{layer}.1.conv2"), "dilation") in (
+            1,
+            None,
+        ):
+            raise CheckpointError(f"its layer{layer} neither strides nor dilates")
+        found.append(2 not in strides)
+    return found[0], found[1], found[2]
+
+
+def stride_of(parts: Parts, name: str) -> int | None:
+    """Stride of a convolution; None where its file does not say it."""
+    return square_setting(parts.get(name), "stride")
+
+
+def square_setting(part: Part | None, name: str) -> int | None:
+    """A size of a part, which must be the same for height and width."""
+    value: Any = None if part is None else part.settings.get(name)
+    if isinstance(value, tuple | list) and value and len(set(value)) == 1:
+        value = value[0]
+    return value if isinstance(value, int) else None
+
+
+def first_pool(others: Parts) -> Part | None:
+    """The pool behind the first convolution."""
+    for part in others.values():
+        if part.kind in POOLS and part.settings.get("pool", "MAX") == "MAX":
+            return part
+    return None
+
+
+def is_ceil(pool: Part) -> bool:
+    """Whether the max pool is Caffe's: rounding up, without padding.
+
+    Raises:
+        CheckpointError: neither Caffe's nor torchvision's.
+    """
+    sizes = [square_setting(pool, name) for name in ("kernel_size", "stride")]
+    padding = square_setting(pool, "padding" if pool.kind == "MaxPool2d" else "pad") or 0
+    rounds_up = pool.settings.get("ceil_mode", pool.kind == "Pooling") is True
+    if None in sizes:
+        return pool.kind == "Pooling"
+    if sizes != [3, 2] or (padding, rounds_up) not in ((1, False), (0, True)):
+        raise CheckpointError(
+            f"its max pool is {sizes[0]}x{sizes[0]} with stride {sizes[1]} and padding {padding}, "
+            "torchvision's 3x3 with stride 2 and padding 1"
+        )
+    return rounds_up

@@ -1,4 +1,4 @@
-"""What the names and shapes of tensors beside a network say of them: tables, and nothing else."""
+"""Tables of the tensors beside a network, known by name and shape; beside.py applies them."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How other systems name the tensors of a ResNet: LAYOUTS, in terms of torchvision's names."""
+"""LAYOUTS: how other systems name the tensors of a ResNet, in terms of torchvision's names."""
 
 import re
 from collections.abc import Mapping
@@ -259,3 +259,8 @@ def with_dots(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         f"{layer}.{BLOBS[end]}" if end in BLOBS else name: tensors[name]
         for name, (layer, _, end) in split.items()
     }
+
+
+FEWEST_TENSORS = (
+    50  # tensors by which a ResNet is known that lacks its landmark; a resnet18 has 102
+)

@@ -1,4 +1,4 @@
-"""Which network of a file its names say is meant, and the wrappers inside names."""
+"""The wrappers inside the names of tensors, and which of several networks a name speaks of."""
 
 import re
 from collections.abc import Mapping, Sequence

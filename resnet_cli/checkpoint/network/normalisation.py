@@ -1,12 +1,12 @@
-"""The normalisation that a network does by itself, before its first convolution.
+"""The normalisation that a network does itself, before its first convolution.
 
-Such a network was fed pixels from 0 to 1 (or 0 to 255), so the numbers in it are the preprocessing.
+Such a network takes pixels from 0 to 1 (or 0 to 255): its numbers are the preprocessing.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from math import isclose, isfinite, sqrt
+from dataclasses import dataclass
+from math import isfinite, sqrt
 from typing import Any
 
 from torch import Tensor
@@ -55,20 +55,6 @@ class Normalisation:
         """The names of the two in the file, in words."""
         before = "that Normalize, then " if self.changed else ""
         return f"{before}{self.names[0]} and {self.names[1]}"
-
-    def after(self, steps: Preprocess) -> "Normalisation":
-        """Return what transforms and the network do to pixels, one after the other.
-
-        The same numbers count once: the network's copy of them serves to show images.
-        """
-        theirs, ours = (*steps.mean, *steps.std), (*self.mean, *self.std)
-        if all(isclose(one, own, rel_tol=SAME) for one, own in zip(theirs, ours, strict=True)):
-            return self
-        mean = tuple(
-            m + s * own for m, s, own in zip(steps.mean, steps.std, self.mean, strict=True)
-        )
-        std = tuple(s * own for s, own in zip(steps.std, self.std, strict=True))
-        return replace(self, mean=mean, std=std, changed=(mean, std) != (self.mean, self.std))
 
     @property
     def color(self) -> str | None:
@@ -208,14 +194,3 @@ def require_no_normaliser(parts: Mapping[str, Part], prefix: str) -> None:
             raise CheckpointError(
                 f"its {name} is a {part.kind}: what it computes is not known here"
             )
-
-
-def apply_normalisation(
-    base: Preprocess, source: str, inside: Normalisation
-) -> tuple[Preprocess, str]:
-    """The preprocessing of a network that normalises by itself, and where it is from, in words."""
-    changes: dict[str, Any] = {"mean": inside.mean, "std": inside.std, "fixed": True}
-    if inside.color:
-        changes["color"] = inside.color
-    around = source.removesuffix(", as none is recorded")
-    return replace(base, **changes), f"{around}; mean and std from {inside.where} in the checkpoint"

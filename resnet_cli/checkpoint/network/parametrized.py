@@ -1,7 +1,7 @@
-"""Weights that training kept in parts -> the weights that the network computes from them.
+"""Weights stored in parts -> the weights that the network computes from them.
 
 ``torch.nn.utils`` has three such forms: a pruned weight and its mask; weight norm, a length and a
-direction; spectral norm, a weight and two vectors. Each was once made by hooks (``weight_orig``,
+direction; spectral norm, a weight and two vectors. Each was made by hooks (``weight_orig``,
 ``weight_g``) and is now a parametrization (``parametrizations.weight.original``). They are computed
 here as in evaluation mode.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from resnet_cli.checkpoint.network.validate import unusual_storage
+from resnet_cli.checkpoint.tensors import unusual_storage
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import first_few
 

@@ -1,4 +1,4 @@
-"""Where in a file the weights are: found by content, whatever the keys around them are called."""
+"""Where the weights of a file are, found by content whatever their keys; what belongs to them."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,9 +6,12 @@ from dataclasses import dataclass, field, replace
 from itertools import islice, product
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from resnet_cli.checkpoint.network.layouts import LAYOUTS, TensorLayout, with_dots
+from resnet_cli.checkpoint.network.identify import describe_incomplete, describe_inventory
+from resnet_cli.checkpoint.network.kinds import TEMPERATURE
+from resnet_cli.checkpoint.network.layouts import FEWEST_TENSORS, LAYOUTS, TensorLayout, with_dots
 from resnet_cli.checkpoint.network.naming import (
     Role,
     choose_weights,
@@ -25,7 +28,6 @@ from resnet_cli.checkpoint.network.parametrized import (
     without_profilers,
 )
 from resnet_cli.checkpoint.tree import (
-    Foreign,
     Part,
     StateDict,
     as_container,
@@ -34,15 +36,10 @@ from resnet_cli.checkpoint.tree import (
     walk_containers,
 )
 from resnet_cli.errors import CheckpointError
-from resnet_cli.text import first_few
 
 log = logging.getLogger("resnet_cli")
 
-FEWEST = 50  # tensors by which a ResNet is known that lacks its landmark; a resnet18 has 102
-
-MOST = 100  # networks in a file that are told apart
-
-VOWELS = ("a", "e", "i", "o")
+MOST_NETWORKS = 100  # networks in a file that are told apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +115,7 @@ def find_weights(tree: Any, *, state_key: str | None, ema: bool) -> Weights:
         CheckpointError: none, none under ``state_key``, or several that nothing tells apart; the
             message names what there is.
     """
-    found = list(islice(find_candidates(tree), MOST))
+    found = list(islice(find_candidates(tree), MOST_NETWORKS))
     if not found:
         raise CheckpointError(
             describe_incomplete(tree) or f"no ResNet in it: {describe_inventory(tree)}"
@@ -207,7 +204,7 @@ def settle_weights(weights: Weights) -> Weights:
 
 def twins_of(tensors: Mapping[str, Tensor], prefix: str) -> Iterator[str]:
     """Yield the modules that hold other networks than that of a prefix."""
-    for _, other in landmark_prefixes(tensors)[:MOST]:
+    for _, other in landmark_prefixes(tensors)[:MOST_NETWORKS]:
         if other != prefix:
             shared = common_modules(other, prefix)
             own = other.removeprefix(shared).partition(".")[0]
@@ -275,46 +272,86 @@ def landmark_prefixes(tensors: Mapping[str, Tensor]) -> list[tuple[TensorLayout,
     return list(found.values())
 
 
-def describe_incomplete(tree: Any) -> str | None:
-    """Say that a ResNet lacks the very tensor it is known by; None where there is none."""
-    for _, container in walk_containers(tree):
-        tensors = tensors_in(container)
-        for name, layout in product(tensors, LAYOUTS):
-            prefix = prefix_of(plain_name(name), layout.landmark.replace("conv1", "conv2"))
-            if prefix is not None:
-                plain_names = map(plain_name, unwrapped_tensors(tensors, prefix))
-                inside = (n.removeprefix(prefix) for n in plain_names if n.startswith(prefix))
-                if sum(layout.translate(n) is not None for n in inside) > FEWEST:
-                    return f"it is not whole: {prefix}{layout.landmark} is missing"
-                break  # a file may claim to hold ever so many
-    return None
+FEWEST_IN_MODULE = (
+    2  # tensors by which a module is known; a loss has one, its weights of the classes
+)
+MOST_MODULES = 100  # modules that are looked at
+UNUSED = frozenset({"training", "inplace", "p"})  # settings without a say in the result
 
 
-def describe_inventory(tree: Any) -> str:
-    """Say in a few words what a tree holds instead of a ResNet."""
-    names: list[str] = []
-    where = ""
+def with_modules(weights: Weights, tree: Any) -> Weights:
+    """Add the modules in a file whose tensors a state dict has too, by name and shape.
+
+    Raises:
+        CheckpointError: several modules have them, and compute otherwise.
+    """
+    parts = dict(weights.parts)
+    if parts:
+        return weights
+    places: dict[str, str] = {}
+    for path, module in islice(modules_in(tree), MOST_MODULES):
+        for prefix in module_prefixes(module, weights.tensors):
+            for name, part in module.parts.items():
+                full = f"{prefix}{name}".rstrip(".")
+                if not computes_alike(parts.setdefault(full, part), part):
+                    raise CheckpointError(
+                        f"its {full} is {parts[full].kind} under {places[full]}, and {part.kind} "
+                        f"under {path}"
+                    )
+                places.setdefault(full, path)
+    return replace(weights, parts=parts)
+
+
+def modules_in(tree: Any) -> Iterator[tuple[str, StateDict]]:
+    """Yield the pickled modules in a file that have enough tensors to be known again."""
     for path, container in walk_containers(tree):
-        tensors = tensors_in(container)
-        if len(tensors) > max(1, len(names)):
-            names, where = list(tensors), path
-    if not isinstance(tree, Mapping):
-        article = "an" if class_name(tree)[:1].lower() in VOWELS else "a"
-        held = f"it holds {article} {class_name(tree)}, not a state dict"
-    elif not tree:
-        held = "it holds nothing"
-    elif not any(tensors_in(container) for _, container in walk_containers(tree)):
-        listed = [f"{key} ({class_name(value)})" for key, value in items_of(tree)]
-        held = f"there are no weights in it, only a dict of {first_few(listed)}"
-    else:
-        held = f"it holds {first_few([key for key, _ in items_of(tree)])}"
-    if names and (where or not isinstance(tree, Mapping)):
-        held += f"; its {len(names)} tensors are {first_few(names)}"
-    return held
+        if isinstance(container, StateDict) and len(container) >= FEWEST_IN_MODULE:
+            yield path, container
 
 
-def class_name(value: Any) -> str:
-    """Name of the class of a value, as its file has it."""
-    if isinstance(value, Mapping):
-        return "dict"
-    return value.kind if isinstance(value, Foreign) else type(value).__name__
+def computes_alike(one: Part, other: Part) -> bool:
+    """Whether two modules compute the same, but for their tensors."""
+    settings = [
+        {key: value for key, value in part.settings.items() if key not in UNUSED}
+        for part in (one, other)
+    ]
+    return one.kind == other.kind and settings[0] == settings[1]
+
+
+def module_prefixes(module: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield what the names of a module's tensors begin with in a state dict that has them all."""
+    first = next(iter(module))
+    for name in tensors:
+        prefix = name.removesuffix(first)
+        if f"{prefix}{first}" == name and prefix[-1:] in ("", "."):
+            theirs = (tensors.get(f"{prefix}{own}") for own in module)
+            shapes = [None if tensor is None else tensor.shape for tensor in theirs]
+            if shapes == [tensor.shape for tensor in module.values()]:
+                yield prefix
+
+
+def with_temperature(weights: Weights, tree: Any) -> Weights:
+    """The weights with a temperature that stands beside their dict, in the dict around it.
+
+    A calibration may keep it as a plain float; an integer is rather a setting of a training.
+    """
+    around, _, key = weights.state_key.rpartition(".")
+    if not key:
+        return weights
+    parent = dict(walk_containers(tree)).get(around)
+    floats = {name: torch.tensor(one) for name, one in items_of(parent) if type(one) is float}
+    found = {**floats, **tensors_in(parent)}
+    near = {name: one for name, one in found.items() if TEMPERATURE.holds(name, one)}
+    return replace(weights, tensors={**weights.tensors, **near})
+
+
+def with_nameless(weights: Weights, tree: Any) -> Weights:
+    """The weights with a note of averaged ones that have no names, as torch_ema keeps them."""
+    lists = (
+        path
+        for path, container in walk_containers(tree)
+        if isinstance(container, list | tuple) and role_of(path) == Role.AVERAGE
+        if len(tensors_in(dict(items_of(container)))) > FEWEST_TENSORS
+    )
+    notes = (f"unused: {path}, averaged weights without names" for path in lists)
+    return replace(weights, notes=(*weights.notes, *notes))

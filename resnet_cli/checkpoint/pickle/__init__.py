@@ -1,20 +1,21 @@
-"""A pickle -> plain containers, tensors and stand-ins, without importing or calling anything.
+"""A pickle -> plain containers, tensors and stand-ins, without importing or running anything.
 
-The standard library's machine is used with a ``find_class`` that never imports. The few names
-that tensors, arrays and containers are made of lead to functions of this package; every other name
-leads to a stand-in that keeps what it is given and does nothing.
+The unpickler of the standard library runs with a ``find_class`` that never imports. The few names
+that tensors, arrays and containers need resolve to functions of this package; every other name
+resolves to a stand-in that keeps its arguments and does nothing.
 """
 
 import pickle
 import pickletools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from typing import IO, Any
 
 import torch
 
-from resnet_cli.checkpoint.pickle.nesting import Nesting
 from resnet_cli.checkpoint.pickle.stand_ins import (
     TENSOR_NAMES,
     Known,
@@ -23,18 +24,21 @@ from resnet_cli.checkpoint.pickle.stand_ins import (
     known_name,
     modern_name,
 )
+from resnet_cli.checkpoint.tensors import Storage
 from resnet_cli.checkpoint.tree import Foreign
+from resnet_cli.errors import CheckpointError
 
 SPARE = 1 << 20  # items and bytes that functions are handed in any file, however short
 HANDED = 4  # times its length in bytes; an honest pickle hands on what it holds once a level
 
-Persistent = Callable[[Any], Any]
+Storages = dict[str, Storage]  # by key; whoever opened the file gives them their bytes
 
 
 @dataclass(slots=True)
 class Reading:
-    """What reading a file has come upon besides its contents."""
+    """What reading a file collects besides its contents, and the limits that it keeps."""
 
+    open_nested: "Callable[[Any, Reading], Any] | None" = None  # reads a file in the file
     imports: set[str] = field(default_factory=set)  # names that unpickling would import
     stand_ins: dict[str, type[Foreign]] = field(default_factory=dict)  # by module.Class
     nested: int = 0  # levels of files in files
@@ -50,16 +54,17 @@ class Reading:
             self.imports.add(path)
 
 
-def read_pickle(stream: IO[bytes], reading: Reading, persistent: Persistent | None = None) -> Any:
+def read_pickle(stream: IO[bytes], reading: Reading, storages: Storages | None = None) -> Any:
     """Read one pickle, and leave the stream behind it.
 
     Args:
-        stream: at the start of the pickle; its ``read`` gives no more than there is.
-        reading: takes the names that it would import.
-        persistent: what stands for a persistent id, such as the storage of a tensor.
+        stream: at the start of the pickle; its ``read`` returns no more than there is.
+        reading: collects the names that the pickle would import.
+        storages: receives the storages that persistent ids name, still without bytes; None where
+            no file of torch.save is read.
 
     Raises:
-        PickleError: it is no pickle.
+        PickleError: it is not a pickle.
     """
     start = stream.tell()
     try:
@@ -67,7 +72,7 @@ def read_pickle(stream: IO[bytes], reading: Reading, persistent: Persistent | No
         if not reading.nested:  # those are in the bytes of the outermost
             reading.room += HANDED * (stream.tell() - start)
         stream.seek(start)
-        return Machine(stream, reading, persistent).load()
+        return RestrictedUnpickler(stream, reading, storages).load()
     # damaged opcodes call our own stand-ins, and the machine's containers, with anything at all
     except (pickle.UnpicklingError, ValueError, TypeError, LookupError, EOFError, AttributeError,
             ArithmeticError, MemoryError, ImportError, RecursionError,
@@ -101,13 +106,13 @@ def check_opcodes(stream: IO[bytes], reading: Reading) -> None:
 SIZED = (list, tuple, set, frozenset, dict, str, bytes, bytearray)
 
 
-class Machine(pickle.Unpickler):
+class RestrictedUnpickler(pickle.Unpickler):
     """The standard machine, cut off from every module."""
 
-    def __init__(self, stream: IO[bytes], reading: Reading, persistent: Persistent | None) -> None:
+    def __init__(self, stream: IO[bytes], reading: Reading, storages: Storages | None) -> None:
         # text of Python 2 may hold any bytes: kept, so that arrays can have them back
         super().__init__(stream, encoding="utf-8", errors="surrogateescape")
-        self.reading, self.persistent = reading, persistent
+        self.reading, self.storages = reading, storages
 
     def find_class(self, module: str, name: str) -> Any:
         """What a global name stands for here."""
@@ -126,7 +131,7 @@ class Machine(pickle.Unpickler):
             stand_ins[path] = type("StandIn", (Foreign,), {"path": path})
         return stand_ins[path]
 
-    def handed(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def handed(self, call: Callable[..., Any], *args: Any) -> Any:
         """Call a function, which may copy what it is handed.
 
         Raises:
@@ -135,28 +140,185 @@ class Machine(pickle.Unpickler):
         self.reading.room -= sum(len(value) for value in args if isinstance(value, SIZED))
         if self.reading.room < 0:
             raise PickleError("the same is copied again and again")
-        return call(*args, **options)
+        return call(*args)
 
     def persistent_load(self, identity: Any) -> Any:
-        """What a persistent id stands for."""
-        if self.persistent is None:
+        """Return the storage, or the class, that a persistent id names.
+
+        Raises:
+            TypeError: an id that torch never writes, or a view of a storage.
+        """
+        if self.storages is None:
             return Foreign(identity)
-        return self.persistent(identity)
+        match identity:
+            case ("module", type() as container, *_):  # a class, with its source code
+                return container
+            case (*_, view) if len(identity) == 6 and view is not None:
+                raise TypeError("a view of a storage")
+            case ("storage", StorageType() as kind, str(key), _, int(count), *_) if count >= 0:
+                return self.storages.setdefault(key, Storage(None, kind.dtype))
+        raise TypeError("a persistent id of no storage")
 
     def load_storage(self, data: Any) -> Any:
-        """The storage of a tensor that was pickled without torch.save: a file in the file."""
-        from resnet_cli.checkpoint.formats.torch_files import read_nested
+        """Return the storage of a tensor pickled without torch.save: a file in the file.
 
-        return read_nested(data, self.reading)
+        Raises:
+            TypeError: nothing here can open it.
+        """
+        if self.reading.open_nested is None:
+            raise TypeError("no files in files")
+        return self.reading.open_nested(data, self.reading)
 
 
-def storage_of(identity: Any) -> tuple[StorageType, str, int]:
-    """Type, key and length of the storage that a persistent id names.
+DEEPEST = 1000  # tuples in tuples; Python's own pickler stops before that
+MOST_WORK = 20_000_000  # items that are hashed or copied, which takes half a second
+MOST_CHOSEN = 4000  # items of keys whose hashes can be chosen, which takes a tenth of a second
+PRIME = sys.hash_info.modulus  # integers that differ by it share their hash
 
-    Raises:
-        TypeError: an id that torch never writes.
-    """
-    match identity:
-        case ("storage", StorageType() as kind, str(key), _, int(count), *_) if count >= 0:
-            return kind, key, count
-    raise TypeError("a persistent id of no storage")
+# levels of tuples, items that hashing it would visit, and whether its hash can be chosen
+Size = tuple[int, int, bool]
+ATOM: Size = (0, 1, False)
+LARGE: Size = (0, 1, True)
+
+levels, visits, is_chosen = itemgetter(0), itemgetter(1), itemgetter(2)
+
+KEYS = {
+    "SETITEM": slice(1, None, 2),
+    "SETITEMS": slice(1, None, 2),  # popped from the top: the last value, its key …
+    "DICT": slice(1, None, 2),
+    "ADDITEMS": slice(None),
+    "FROZENSET": slice(None),
+}
+"""Which of its operands an opcode takes for keys of a dict or a set."""
+
+
+class Nesting:
+    """Follows the opcodes of a pickle with the sizes of things in place of the things."""
+
+    def __init__(self) -> None:
+        self.stack: list[Size | None] = []  # None is a mark
+        self.memo: dict[int, Size] = {}
+        self.work = 0
+        self.chosen = 0  # items of keys whose hashes can be chosen
+
+    def see(self, opcode: str, argument: Any) -> None:
+        """Follow one opcode.
+
+        Raises:
+            ValueError: tuples that no honest program writes, or an opcode that lacks its operands.
+            CheckpointError: keys that may take long to read.
+        """
+        step = STEPS.get(opcode)
+        if step is None:  # a constant
+            large = isinstance(argument, int) and abs(argument) >= PRIME
+            self.stack.append(LARGE if large else ATOM)
+        else:
+            step(self, argument)
+
+    def take(self, count: int) -> list[Size]:
+        """Pop operands."""
+        taken = self.stack[len(self.stack) - count :] if count else []
+        sizes = [size for size in taken if size is not None]
+        if len(sizes) < count:
+            raise ValueError("an opcode without its operands")
+        del self.stack[len(self.stack) - count :]
+        return sizes
+
+    def to_mark(self) -> list[Size]:
+        """Pop all above the last mark, and the mark."""
+        taken: list[Size] = []
+        while self.stack:
+            size = self.stack.pop()
+            if size is None:
+                return taken
+            taken.append(size)
+        raise ValueError("no mark")
+
+    def push_tuple(self, items: list[Size]) -> None:
+        """Push a tuple: each time it is hashed, so is all that is in it."""
+        depth = 1 + max(map(levels, items), default=0)
+        size = 1 + sum(map(visits, items))
+        if depth > DEEPEST or size > MOST_WORK:
+            raise ValueError("tuples in tuples in tuples")
+        self.stack.append((depth, size, True))
+
+    def consume(self, opcode: str, below: int, *, marked: bool) -> None:
+        """Push what an opcode makes of its operands: it may hash them, and may hold any of them."""
+        items = self.to_mark() if marked else []
+        items += self.take(below)
+        all_visits = sum(map(visits, items))
+        self.work += all_visits
+        if self.work > MOST_WORK:
+            raise ValueError("tuples that take too long to hash")
+        self.chosen += sum(map(visits, filter(is_chosen, items[KEYS.get(opcode, slice(0))])))
+        if self.chosen > MOST_CHOSEN:
+            raise CheckpointError(
+                "it has thousands of tuples, sets or vast numbers for keys, which may take hours "
+                "to read: save the state dict alone"
+            )
+        frozen = opcode == "FROZENSET"
+        most = 1 + all_visits if frozen else max(map(visits, items), default=1)
+        self.stack.append((max(map(levels, items), default=0), most, frozen))
+
+    def keep(self, place: Any) -> None:
+        """Put the uppermost into the memo."""
+        self.memo[int(place)] = self.top()
+
+    def fetch(self, place: Any) -> None:
+        """Push what is in the memo."""
+        if int(place) not in self.memo:
+            raise ValueError("nothing in the memo")
+        self.stack.append(self.memo[int(place)])
+
+    def top(self) -> Size:
+        """The uppermost."""
+        size = self.stack[-1] if self.stack else None
+        if size is None:
+            raise ValueError("an opcode without its operands")
+        return size
+
+    def pop(self, _: Any) -> None:
+        """Drop the uppermost, or a mark."""
+        if not self.stack:
+            raise ValueError("an opcode without its operands")
+        self.stack.pop()
+
+
+def tuple_opcodes() -> Mapping[str, Callable[[Nesting, Any], None]]:
+    """Opcodes that make a tuple."""
+    return {
+        "EMPTY_TUPLE": lambda nesting, _: nesting.stack.append(ATOM),
+        "TUPLE1": lambda nesting, _: nesting.push_tuple(nesting.take(1)),
+        "TUPLE2": lambda nesting, _: nesting.push_tuple(nesting.take(2)),
+        "TUPLE3": lambda nesting, _: nesting.push_tuple(nesting.take(3)),
+        "TUPLE": lambda nesting, _: nesting.push_tuple(nesting.to_mark()),
+    }
+
+
+def consumer_opcodes() -> Iterable[tuple[str, Callable[[Nesting, Any], None]]]:
+    """Opcodes that make one thing of several, by what the standard library says of them."""
+    for opcode in pickletools.opcodes:
+        before, after = opcode.stack_before, opcode.stack_after
+        if before and len(after) == 1:
+            marked = pickletools.markobject in before
+            yield opcode.name, make_consumer(opcode.name, len(before) - 2 * marked, marked=marked)
+
+
+def make_consumer(opcode: str, below: int, *, marked: bool) -> Callable[[Nesting, Any], None]:
+    """What takes so many operands, and those above a mark and the mark where there is one."""
+    return lambda nesting, _: nesting.consume(opcode, below, marked=marked)
+
+
+STEPS: Mapping[str, Callable[[Nesting, Any], None]] = {
+    **dict(consumer_opcodes()),
+    **tuple_opcodes(),
+    "MARK": lambda nesting, _: nesting.stack.append(None),
+    "DUP": lambda nesting, _: nesting.stack.append(nesting.top()),
+    "POP": Nesting.pop,
+    "POP_MARK": lambda nesting, _: nesting.to_mark().clear(),
+    "MEMOIZE": lambda nesting, _: nesting.keep(len(nesting.memo)),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), Nesting.keep),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), Nesting.fetch),
+    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda *_: None),
+}
+"""What opcodes do to the stack; all others push a constant."""

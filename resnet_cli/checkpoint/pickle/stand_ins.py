@@ -1,4 +1,4 @@
-"""What the global names in a pickle stand for here: functions and classes that import nothing."""
+"""What the global names in a pickle resolve to: functions and classes that import nothing."""
 
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import Counter
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from resnet_cli.checkpoint.pickle.values import Array, ArrayType, Distributed, Stored, read_scalar
+from resnet_cli.checkpoint.tensors import Array, ArrayType, Distributed, Stored, read_scalar
 from resnet_cli.checkpoint.tree import Foreign
 from resnet_cli.errors import CheckpointError
 
@@ -26,10 +26,10 @@ class Known:
     def __init__(self, call: Callable[..., Any]) -> None:
         self.call = call
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
+    def __call__(self, *args: Any) -> Any:
         """Call it; what it cannot be called with leads to a stand-in like any unknown name."""
         try:
-            return self.call(*args, **options)
+            return self.call(*args)
         except (TypeError, ValueError, LookupError, AttributeError, OverflowError, PickleError,
                 CheckpointError):  # fmt: skip
             return Foreign(*args)

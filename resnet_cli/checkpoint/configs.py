@@ -1,7 +1,7 @@
-"""What the files beside the weights say: config.json, preprocessor_config.json, config.yaml.
+"""The files beside the weights -> Config: config.json, preprocessor_config.json, config.yaml.
 
-A folder of timm or of transformers says which network it is, how it computes where the tensors do
-not tell, and how pictures are prepared for it; one of detectron2 says where the network strides.
+Those of timm and transformers name the network, how it computes where tensors do not show it, and
+how its images are prepared; that of detectron2 states where the network strides.
 """
 
 import json
@@ -12,8 +12,7 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.checkpoint.identify import variant_of_timm
-from resnet_cli.checkpoint.network.architectures import PLAIN, Variant
+from resnet_cli.checkpoint.network.architectures import PLAIN, Variant, architecture_of_timm
 from resnet_cli.errors import CheckpointError, SettingError
 from resnet_cli.preprocess import Preprocess
 
@@ -102,7 +101,7 @@ def of_timm(config: Mapping[str, Any]) -> Config:
         CheckpointError: a network that is none of torchvision's.
     """
     name = str(config.get("architecture") or "")
-    if name and variant_of_timm(name) is None:
+    if name and architecture_of_timm(name) is None:
         raise CheckpointError(f"it is timm's {name}, which is another network than torchvision's")
     if config.get("global_pool", "avg") != "avg":
         raise CheckpointError(f"its last pool is {config['global_pool']}, torchvision's an average")

@@ -1,8 +1,9 @@
-"""A file that only its own classes can read, unpickled by them: on the user's word alone."""
+"""Files that only their own classes can read, unpickled by them: at the user's request alone."""
 
 import logging
 import pickle
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from resnet_cli.checkpoint.formats import Contents, UnreadableError, read_contents
+from resnet_cli.checkpoint.formats import UnreadableError, read_contents
 from resnet_cli.checkpoint.formats.torch_files import MAGIC
-from resnet_cli.checkpoint.tree import Foreign, Part, StateDict
+from resnet_cli.checkpoint.pickle.stand_ins import OTHER_NAMES
+from resnet_cli.checkpoint.tree import (
+    Contents,
+    Foreign,
+    Part,
+    StateDict,
+    tensors_in,
+    walk_containers,
+)
 from resnet_cli.errors import CheckpointError, describe
+from resnet_cli.text import list_few
 
 log = logging.getLogger("resnet_cli")
 
@@ -116,3 +126,32 @@ def module_part(module: nn.Module) -> Part:
         if isinstance(value, bool | int | float | str | tuple)
     }
     return Part(type(module).__name__, settings)
+
+
+SAFE_MODULES = frozenset(
+    {"argparse", "collections", "copyreg", "datetime", "decimal", "enum", "fractions", "pathlib",
+     "types", "uuid"}
+)  # fmt: skip
+"""Modules of the standard library whose objects people keep in checkpoints."""
+
+
+def holds_tensors(tree: Any) -> bool:
+    """Whether tensors of a network can be read: then running the file shows no others."""
+    return any(len(tensors_in(container)) > 1 for _, container in walk_containers(tree))
+
+
+def describe_unrun(imports: Sequence[str], *, hidden: bool) -> str:
+    """Say what was not run, and how to run it where that may open the file.
+
+    What only a program would name, such as ``os.system``, is no hindrance to be taken away.
+
+    Args:
+        imports: what unpickling would import.
+        hidden: no tensors can be read without.
+    """
+    said = f"it would import {list_few(imports)}: nothing of it was run"
+    strange = [name for name in imports if name not in OTHER_NAMES]
+    modules = {name.partition(".")[0] for name in strange}
+    if not hidden or not strange or modules & (sys.stdlib_module_names - SAFE_MODULES):
+        return said
+    return f"{said}; if you trust who made it, predict and convert do with --trust-checkpoint"

@@ -1,13 +1,19 @@
-"""Numbers that a file holds: looked at only when they are asked for, and never past their end."""
+"""The tensors of a file: read when they are asked for, and never past their end.
 
-from math import prod
+Those that cannot be read as plain numbers are named, with what the user can do about them.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from math import isfinite, prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_cli.checkpoint.tree import Foreign
+from resnet_cli.checkpoint.tree import Foreign, items_of, walk_containers
 from resnet_cli.errors import CheckpointError
 
 MOST = 1 << 48  # numbers that a tensor can claim; torch counts bytes in 63 bits
@@ -231,3 +237,97 @@ def read_scalar(kind: Any, raw: Any = b"") -> Any:
         return np.frombuffer(raw, dtype=kind.dtype)[0].item()
     except (TypeError, ValueError, IndexError):  # a date, for example
         return Foreign(kind, raw)
+
+
+FULL = (
+    "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))"
+    " of torch.distributed.checkpoint.state_dict"
+)
+
+FORMS = (
+    ("sharded over several processes, and holds the part of one ({kind}): save the full state "
+     f"dict, {FULL}", r"DTensor|ShardedTensor|FlatParameter"),
+    ("quantised ({path}): save the float weights that it was made from",
+     r"torchao\.|quanto\.|bitsandbytes\.|_rebuild_qtensor"),
+    ("made of sparse tensors: save them dense, as to_dense() gives them", r"sparse"),
+    ("made of nested tensors: save plain ones", r"nested"),
+    ("without values, which were on the meta device: load them before saving", r"meta_tensor"),
+    ("made of objects of {path}, not of tensors: save plain float tensors", r""),
+)  # fmt: skip
+"""What a file is, and how the class of its tensors is called, or what remakes them."""
+
+ENDS = ("weight", "flat_param", "_flat_param")  # of the names of the first tensors of layers
+
+
+def name_unreadable(tree: Any) -> str | None:
+    """Name the form of the weights in a file that cannot be read as tensors; None for no such."""
+    for _, container in walk_containers(tree):
+        for name, value in items_of(container):
+            if name.rpartition(".")[2] in ENDS and isinstance(value, Foreign) and is_unread(value):
+                return clause_of(value)
+    return None
+
+
+def is_unread(value: Foreign) -> bool:
+    """Whether something stands for no tensor; one that is damaged is one."""
+    try:
+        return value.tensor() is None
+    except CheckpointError:
+        return False
+
+
+def name_sharded(imports: Collection[str]) -> str | None:
+    """Name a file that cannot be read at all as it is sharded, by what it would import."""
+    clause, sign = FORMS[0]
+    path = next((path for path in imports if re.search(sign, path)), None)
+    return path and f"it is {clause.format(kind=path.rpartition('.')[2])}"
+
+
+def clause_of(value: Foreign) -> str:
+    """Return a clause to follow "it is"."""
+    clauses = (clause for clause, sign in FORMS if re.search(sign, value.path))
+    return next(clauses).format(kind=value.kind, path=value.path)
+
+
+LARGEST_REPEATED = 1 << 26  # bytes, more than any layer of a ResNet but a huge head
+
+
+def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that hold NaN or infinity: every prediction would be wrong.
+
+    Raises:
+        CheckpointError: names the first such tensor.
+    """
+    for name, tensor in state.items():
+        if sentence := describe_unsound(name, tensor):
+            raise CheckpointError(f"cannot use {path}: {sentence}")
+
+
+def describe_unsound(name: str, tensor: Tensor) -> str | None:
+    """A sentence on a tensor that would spoil every prediction; None if it is sound."""
+    if oddity := unusual_storage(tensor):
+        return f"{name} is {oddity}: save plain float weights"
+    if not tensor.is_floating_point():
+        return None if name.endswith("num_batches_tracked") else f"{name} holds whole numbers"
+    least, largest = map(float, torch.aminmax(tensor))  # NaN is both, where there is one
+    if not (isfinite(least) and isfinite(largest)):
+        return f"{name} holds NaN or infinity"
+    if name.endswith("running_var") and least < 0:
+        return f"{name} holds a negative variance"
+    return None
+
+
+def unusual_storage(tensor: Tensor) -> str | None:
+    """What sets a tensor apart from plain numbers in memory of their own; None for nothing."""
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.is_meta:
+        return "without values"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "sparse or nested"
+    if tensor.is_complex():
+        return "complex"
+    # a few bytes can claim to be a tensor of terabytes by repeating themselves
+    if tensor.nbytes > max(LARGEST_REPEATED, tensor.untyped_storage().nbytes()):
+        return "larger than its values in the file"
+    return None
