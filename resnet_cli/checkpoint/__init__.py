@@ -44,19 +44,19 @@ __all__ = [
 DEFAULTS = LoadOptions()
 
 OWNED = ("fc.", "avgpool.")
-"""Tensors that a network has in memory of its own: nothing copies them later."""
+"""Tensors that a network gets in memory of its own, as nothing copies them later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A network that is known, with its weights, before it runs anywhere."""
+    """Weights, class names and preprocessing of a network, before it runs anywhere."""
 
-    path: Path  # of the weights; an index where they are in several files
-    files: tuple[Path, ...]  # all that were read
+    path: Path  # of the weights, or of the index of several files
+    files: tuple[Path, ...]  # every file that was read
     format: str  # pickle-zip, safetensors …
-    layout: str  # whose naming of tensors
-    state_key: str  # where in the file the weights were, "" at its top
-    stripped_prefix: str  # what was taken off their names, such as "module."
+    layout: str  # naming of tensors: an entry of LAYOUTS, or what it is a case of
+    state_key: str  # path of keys to the weights in the file, "" at its top
+    stripped_prefix: str  # removed from their names, such as "module."
     model: str  # torchvision's name of the architecture
     num_classes: int  # outputs of the head
     in_channels: int  # of conv1
@@ -66,11 +66,11 @@ class Checkpoint:
     classes: ClassNames
     preprocess: Preprocess
     preprocess_source: str  # in words
-    notes: tuple[str, ...]  # what was taken for granted, in words
-    activation: str  # what makes probabilities of the outputs: one of ACTIVATIONS in backend
-    # under torchvision's names, still mapped from the file
+    notes: tuple[str, ...]  # assumptions, in words
+    activation: str  # turns outputs into probabilities: softmax or sigmoid
+    # under torchvision's names, mapped from the file
     state: dict[str, Tensor] = field(repr=False)
-    blanks: Iterator[ResNet] = field(repr=False)  # each a new one, on the meta device
+    blanks: Iterator[ResNet] = field(repr=False)  # a new network each time, on the meta device
 
     # sizes and times of the files when they were read
     stamps: tuple[tuple[int, int], ...] = field(default=(), repr=False)
@@ -82,7 +82,7 @@ class Checkpoint:
 
     @property
     def whereabouts(self) -> list[str]:
-        """Where in the file the weights were, in words; nothing when they were its all."""
+        """Where in the file the weights were, in words; empty for a plain state dict."""
         found = [f"named as by {self.layout}"] if self.layout != "torchvision" else []
         found += [f"weights under {self.state_key}"] if self.state_key else []
         if self.stripped_prefix:
@@ -90,26 +90,27 @@ class Checkpoint:
         return found
 
     def require_untouched(self) -> None:
-        """Refuse to go on with a file that was written to since it was read.
+        """Refuse a file that was written to since it was read.
 
         Raises:
-            CheckpointError: it was.
+            CheckpointError: the file has changed.
         """
         if file_stamps(self.files) != self.stamps:
             raise CheckpointError(f"cannot use {self.path}: it was written to while it was read")
 
     def release(self) -> None:
-        """Let go of the weights, once every network that is wanted has been made.
+        """Free the weights once every network that is needed exists.
 
-        Those keep what they copied; no other can be made. What is saved is the size of the weights.
+        Those networks keep what they copied; no other can be made. This saves the size of the
+        weights.
         """
         self.state.clear()
 
     def network(self) -> ResNet:
-        """Torchvision's network with these weights, in evaluation mode, on the CPU, in fp32.
+        """Make torchvision's network with these weights, in evaluation mode, on the CPU, in fp32.
 
-        The head is in memory of its own, all else is still mapped from the file: who uses the
-        network for long copies it, as folding its batch norms does.
+        The head has memory of its own; all other tensors are still mapped from the file. Code that
+        keeps the network copies them, as folding its batch norms does.
 
         Raises:
             CheckpointError: the file was written to since it was read.
@@ -127,7 +128,7 @@ class Checkpoint:
 
 
 def file_stamps(files: Sequence[Path]) -> tuple[tuple[int, int], ...]:
-    """Bytes, and nanoseconds of the last change, of each file."""
+    """Return size in bytes and modification time in nanoseconds of each file."""
     found = [file.stat() for file in files]
     return tuple((one.st_size, one.st_mtime_ns) for one in found)
 
@@ -218,10 +219,10 @@ def name_outputs(
 
 
 def require_model(found: Found, model: str | None, path: Path) -> None:
-    """Refuse another architecture than the user names.
+    """Refuse another architecture than the user asked for.
 
     Raises:
-        CheckpointError: it is another.
+        CheckpointError: the architecture differs.
     """
     if model is not None and model != found.architecture.name:
         raise CheckpointError(
@@ -236,7 +237,7 @@ def require_labels(found: Found, path: Path) -> None:
     Naming the weights or the classes overrides this: the user then knows what the head is for.
 
     Raises:
-        CheckpointError: it is one.
+        CheckpointError: the head is for such training.
     """
     if found.pretext or found.projects:
         sign = found.pretext or "two layers onto a few numbers"

@@ -23,35 +23,35 @@ STRIDE = re.compile(r"^\s*STRIDE_IN_1X1:\s*(true|false)\s*$", re.MULTILINE)
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
-"""Pillow's numbers of its filters, as transformers writes them."""
+"""Pillow's numbers of filters, as transformers writes them."""
 
 PROBLEMS = {"single_label_classification": "softmax", "multi_label_classification": "sigmoid"}
-"""What transformers calls the kinds of classification, and what each makes of the outputs."""
+"""Kinds of classification in transformers, and the activation that each applies to the outputs."""
 
 HARMLESS = frozenset(
     {"in_chans", "num_classes", "drop_rate", "drop_path_rate", "pretrained", "global_pool"}
 )
-"""Arguments of timm's models that the tensors show, or that only training knows."""
+"""Arguments of timm's models that tensors show, or that only matter in training."""
 
-WARPED = 384  # pixels from which ConvNextImageProcessor squeezes pictures in place of cropping them
+WARPED = 384  # pixels; from this size on ConvNextImageProcessor squashes images, below it crops
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What stands beside the weights; empty where nothing known does."""
+    """What the files beside the weights state; empty where there are none that are known."""
 
     library: str | None = None  # timm, transformers or detectron2
     variant: Variant | None = None
     preprocess: Preprocess | None = None
     source: str = ""  # of the preprocessing, in words
-    activation: str | None = None  # what makes probabilities of the outputs: softmax or sigmoid
+    activation: str | None = None  # turns outputs into probabilities: softmax or sigmoid
 
 
 def find_config(path: Path) -> Config:
     """Read the settings beside a checkpoint file.
 
     Raises:
-        CheckpointError: they are of another network, or ask for what this program cannot do.
+        CheckpointError: they describe another network, or need what this program cannot do.
     """
     config = read_object(path.with_name(CONFIG))
     if not config:
@@ -69,10 +69,10 @@ def find_config(path: Path) -> Config:
 
 
 def read_object(path: Path) -> Mapping[str, Any]:
-    """The object in a JSON file; an empty one where there is none.
+    """Read the object in a JSON file; an empty one where the file is missing.
 
     Raises:
-        CheckpointError: the file is damaged: what it says would be left out without a word.
+        CheckpointError: the file is damaged; ignoring it silently could give wrong predictions.
     """
     if not path.is_file():
         return {}
@@ -86,7 +86,7 @@ def read_object(path: Path) -> Mapping[str, Any]:
 
 
 def of_detectron2(path: Path) -> Config:
-    """What the settings that detectron2 writes beside its checkpoints say of strides."""
+    """Read from the config.yaml of detectron2 in which convolution bottlenecks stride."""
     if not path.is_file():
         return Config()
     with path.open(encoding="utf-8", errors="replace") as file:
@@ -95,10 +95,10 @@ def of_detectron2(path: Path) -> Config:
 
 
 def of_timm(config: Mapping[str, Any]) -> Config:
-    """Settings of a folder of timm.
+    """Read the config.json of timm.
 
     Raises:
-        CheckpointError: a network that is none of torchvision's.
+        CheckpointError: the network is not one of torchvision's.
     """
     name = str(config.get("architecture") or "")
     if name and architecture_of_timm(name) is None:
@@ -129,10 +129,10 @@ def of_timm(config: Mapping[str, Any]) -> Config:
 
 
 def of_transformers(config: Mapping[str, Any], path: Path) -> Config:
-    """Settings of a folder of transformers.
+    """Read the config.json of transformers, and the settings of its image processor.
 
     Raises:
-        CheckpointError: a network that is none of torchvision's.
+        CheckpointError: the network is not one of torchvision's.
     """
     for key, usual in (
         ("hidden_act", "relu"),
@@ -156,10 +156,10 @@ def of_transformers(config: Mapping[str, Any], path: Path) -> Config:
 
 
 def read_image_processor(record: Mapping[str, Any]) -> Preprocess:
-    """The preprocessing that an image processor of transformers records.
+    """Turn the settings of an image processor of transformers into preprocessing.
 
     Raises:
-        CheckpointError: it does what this program cannot.
+        CheckpointError: it needs what this program cannot do.
     """
     size, crop = side_of_size(record.get("size", 224)), side_of_size(record.get("crop_size", 224))
     kind = record.get("image_processor_type") or record.get("feature_extractor_type") or ""
@@ -191,12 +191,12 @@ def read_image_processor(record: Mapping[str, Any]) -> Preprocess:
 
 
 def crop_share(record: Mapping[str, Any]) -> float:
-    """Share of the resized side that ConvNextImageProcessor keeps."""
+    """Return the share of the resized side that ConvNextImageProcessor keeps."""
     return float(record.get("crop_pct") or 224 / 256)
 
 
 def side_of_size(size: Any) -> int:
-    """Pixels of a side.
+    """Return the pixels of a side.
 
     Raises:
         CheckpointError: height and width differ.

@@ -18,7 +18,7 @@ from resnet_cli.errors import CheckpointError, SettingError
 from resnet_cli.text import amount, first_few
 
 UNSAID_STRIDES = {"detectron2": "3x3, as torchvision's", "msra": "1x1, as MSRA's"}
-"""Layouts of networks that stride either way, and which way is more likely."""
+"""Layouts whose networks stride in either convolution, and which one is assumed."""
 
 MULTI_LABEL = "multi-label: each probability is the output's own sigmoid; they do not sum to 1"
 
@@ -38,7 +38,7 @@ class LoadOptions:
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What is in a file."""
+    """The network in a file, and what is stated about it."""
 
     weights: Weights
     found: Found
@@ -46,7 +46,7 @@ class Examination:
 
     @property
     def layout(self) -> str:
-        """Whose naming of tensors it is."""
+        """Name of the layout, or of the library whose case of it this is."""
         name, prefix = self.weights.layout.name, self.weights.prefix
         if name == "sequential" and self.found.variant.concat_pool:
             return "fastai"
@@ -58,13 +58,13 @@ class Examination:
 
     @property
     def has_mm_head(self) -> bool:
-        """Whether the head is where OpenMMLab has it."""
+        """Whether the head is where OpenMMLab puts it."""
         start = self.weights.prefix.removesuffix("backbone.")
         return f"{start}head.fc.weight" in self.weights.tensors
 
     @property
     def activation(self) -> str:
-        """What makes probabilities of the outputs: ``softmax``, or ``sigmoid`` for each alone."""
+        """What turns outputs into probabilities: ``softmax``, or ``sigmoid`` for each output."""
         said = (
             self.recorded.record.get("activation"),
             self.found.end,
@@ -74,7 +74,7 @@ class Examination:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was taken for granted, in words."""
+        """Assumptions, and deviations from torchvision's network, in words."""
         variant, found = self.found.variant, list(self.weights.notes)
         if self.found.assumed:
             found.append("the activations of the head are not in the file: taken for ReLU")
@@ -99,7 +99,7 @@ class Examination:
 
 
 def beside_notes(found: Found, prefix: str) -> Iterator[str]:
-    """Yield what became of the tensors beside a network, in words."""
+    """Yield what was done with the tensors beside a network, in words."""
     applied = found.applied
     if applied.exponent is not None:
         name, exponent = applied.exponent
@@ -113,12 +113,12 @@ def beside_notes(found: Found, prefix: str) -> Iterator[str]:
 
 
 def dilated_layers(variant: Variant) -> str:
-    """Numbers of the layers that dilate."""
+    """List the numbers of the layers that dilate."""
     return ", ".join(str(n) for n, on in zip((2, 3, 4), variant.dilated, strict=True) if on)
 
 
 def name_unused(unused: Iterable[str], prefix: str) -> str:
-    """Name tensors: alone in full, several of a module by it."""
+    """List unused tensors: a single one by its name, several of one module by the module's."""
     groups: dict[str, list[str]] = {}
     for name in unused:
         groups.setdefault(outermost_module(name, prefix), []).append(name)
@@ -131,7 +131,7 @@ def name_unused(unused: Iterable[str], prefix: str) -> str:
 
 
 def outermost_module(name: str, prefix: str) -> str:
-    """Return the outermost module around a name that is not around a backbone as well."""
+    """Return the outermost module of a name that does not contain the backbone too."""
     words, ours = name.split("."), prefix.split(".")
     shared = sum(
         1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(words, ours, strict=False))
@@ -145,7 +145,7 @@ def examine_contents(contents: Contents, path: Path, options: LoadOptions) -> Ex
     Args:
         contents: of the file.
         path: of the file, for the settings beside it.
-        options: which weights are wanted.
+        options: which weights to take.
 
     Raises:
         CheckpointError: there is none; the message says what there is instead.
@@ -181,15 +181,15 @@ def explain_error(error: CheckpointError, contents: Contents, options: LoadOptio
 
 
 def require_recorded(record: Mapping[str, Any], model: str, head: Head) -> None:
-    """Refuse a network that is not the one which the file says it holds.
+    """Refuse a network that is not the one that the file records.
 
     Args:
-        record: what a file says of itself.
-        model: architecture, as its tensors show it.
-        head: the same.
+        record: what the file states about itself.
+        model: architecture read off the tensors.
+        head: layers read off the tensors.
 
     Raises:
-        CheckpointError: the record of this program is of another.
+        CheckpointError: they differ, or the record is not one of this program.
     """
     if "head" not in record:  # written by another program
         return
@@ -211,11 +211,11 @@ def require_recorded(record: Mapping[str, Any], model: str, head: Head) -> None:
 
 
 def kinds_of(layers: Sequence[tuple[str, float]]) -> str:
-    """The kinds of layers."""
+    """List the kinds of layers."""
     return ", ".join(kind for kind, _ in layers) or "none"
 
 
 def without_head(found: Found, tree: Any) -> str:
-    """Say what a file is whose backbone has no head: a detector, or a backbone alone."""
+    """Say what a file holds that has a backbone and no head: a detector, or a backbone alone."""
     clause = identify_other(tree)
     return f"it is {clause}" if clause else f"{found.architecture.name} is in it, but no head"

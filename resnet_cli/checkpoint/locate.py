@@ -32,11 +32,11 @@ FOLDER = Path("checkpoints")
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """The file to load, and what is known about it beforehand."""
+    """The file or folder to load, and what is known before it is read."""
 
     path: Path
-    reason: str  # why this one, in words
-    published: WeightsEnum | None = None  # when they are torchvision's
+    reason: str  # why this file, in words
+    published: WeightsEnum | None = None  # weights of torchvision, where they are
 
 
 def locate_checkpoint(
@@ -45,14 +45,14 @@ def locate_checkpoint(
     """Find the checkpoint of a run.
 
     Args:
-        given: the file that the user named; all else is asked only when it is None.
-        model: architecture that the user named; then ``./checkpoints`` is not looked at.
-        weights: torchvision's weights that the user named; likewise.
+        given: the user's file or folder; the other arguments matter only where it is None.
+        model: architecture that the user asked for; ``./checkpoints`` is then ignored.
+        weights: torchvision's weights that the user asked for; likewise.
         progress: let a download draw its bar.
 
     Raises:
         CheckpointError: several in ``./checkpoints``, a missing file, or a failed download.
-        SettingError: there is no such model or weights.
+        SettingError: unknown model or weights.
     """
     if model is not None and Path(model).suffix.lower() in SUFFIXES:
         raise OptionError(f"{model} is a checkpoint, not the name of a model: use -c {model}")
@@ -83,7 +83,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def the_only_one() -> Path | None:
-    """The checkpoint in ``./checkpoints``; None when there is none.
+    """Return the checkpoint in ``./checkpoints``, or None.
 
     Raises:
         CheckpointError: there are several.
@@ -106,16 +106,16 @@ WEIGHTS = (
     f"pytorch_model.bin{INDEX}",
     "pytorch_model.safetensors",
 )
-"""Names that Hugging Face's libraries give to weights, in the order they are looked for."""
+"""Names that Hugging Face's libraries give to files of weights, in the order of choice."""
 
 SUFFIXES = frozenset(
     {".safetensors", ".pth", ".pt", ".pt2", ".pkl", ".ckpt", ".bin", ".tar", ".th", ".caffemodel"}
 )
-"""Suffixes that make a file in a folder a checkpoint; others may stand beside it."""
+"""Suffixes of checkpoints; other files of a folder are ignored."""
 
 OTHER_FILES = ("optimizer*", "scheduler*", "scaler*", "training_args.bin", "random_states_*.pkl",
                "rng_state*", "*_optim_states.pt")  # fmt: skip
-"""What training keeps beside the weights."""
+"""Files that training writes beside the weights."""
 
 STEP = re.compile(r"(?:checkpoint|epoch|global_step|step)[-_]?(\d{1,18})")
 STATE = "trainer_state.json"  # of transformers' Trainer
@@ -125,14 +125,14 @@ FOREIGN = {
     "saved_model.pbtxt": "it is a SavedModel of TensorFlow, no checkpoint of PyTorch",
     "Data/com.apple.CoreML": "it is a network in Core ML, no checkpoint of PyTorch",
 }
-"""What is in a folder of another system, and what the folder is."""
+"""A path in a folder of another system, and what the folder is."""
 
 
 def weights_in(folder: Path) -> Path:
     """Find the file of weights in a folder.
 
     Raises:
-        CheckpointError: none, or several; the message says what the folder is instead.
+        CheckpointError: there is none, or there are several; the message says what the folder is.
     """
     for find in FOLDERS:
         if (path := find(folder)) is not None:
@@ -157,7 +157,7 @@ def weights_in(folder: Path) -> Path:
 
 
 def is_other(name: str) -> bool:
-    """Whether a file is one that training keeps beside the weights."""
+    """Return whether training writes a file of this name beside the weights."""
     return any(fnmatch(name, pattern) for pattern in OTHER_FILES)
 
 
@@ -167,21 +167,21 @@ def find_usual_weights(folder: Path) -> Path | None:
 
 
 def find_unpacked(folder: Path) -> Path | None:
-    """Find the description in what was an archive of torch.save."""
+    """Find the pickle of an archive of torch.save that was unpacked into the folder."""
     return folder / PICKLED if is_unpacked(folder) else None
 
 
 def of_mlflow(folder: Path) -> Path | None:
-    """Find the weights in a model that MLflow has logged."""
+    """Find the weights in a model logged by MLflow."""
     path = folder / "data" / "model.pth"
     return path if (folder / "MLmodel").is_file() and path.is_file() else None
 
 
 def of_deepspeed(folder: Path) -> Path | None:
-    """Find the weights that DeepSpeed has saved, in the folder that ``latest`` names.
+    """Find the weights that DeepSpeed saved, in the folder that ``latest`` names.
 
     Raises:
-        CheckpointError: they are in parts.
+        CheckpointError: they are split over several files.
     """
     latest = folder / "latest"
     if latest.is_file() and latest.stat().st_size < 256:
@@ -200,7 +200,7 @@ def of_deepspeed(folder: Path) -> Path | None:
 
 
 def last_step(folder: Path) -> Path | None:
-    """Find the last of the folders that a training saves one after the other."""
+    """Find the last of the folders that training saved at its steps."""
     steps = {
         int(match[1]): path
         for path in folder.iterdir()
@@ -219,7 +219,7 @@ def last_step(folder: Path) -> Path | None:
 
 
 def trainers_best(checkpoint: Path) -> str | None:
-    """Return the name of the checkpoint that the Trainer found best; None where it says none."""
+    """Return the name of the checkpoint that transformers' Trainer found best, or None."""
     try:
         state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
         return Path(state["best_model_checkpoint"]).name
@@ -228,7 +228,7 @@ def trainers_best(checkpoint: Path) -> str | None:
 
 
 def of_others(folder: Path) -> Path | None:
-    """Refuse the folders of other systems.
+    """Refuse a folder of another system.
 
     Raises:
         CheckpointError: it is one.
@@ -244,7 +244,7 @@ def of_others(folder: Path) -> Path | None:
 FOLDERS: tuple[Callable[[Path], Path | None], ...] = (
     find_usual_weights, find_unpacked, of_mlflow, of_deepspeed, of_others,
 )  # fmt: skip
-"""What finds the weights in a folder of its kind, or refuses it."""
+"""Each finds the weights in one kind of folder, returns None, or refuses it."""
 
 DEFAULT_MODEL = "resnet18"
 
@@ -259,7 +259,7 @@ def find_published(model: str | None, name: str) -> WeightsEnum:
         name: ``DEFAULT``, ``IMAGENET1K_V1`` or ``ResNet50_Weights.IMAGENET1K_V2``.
 
     Raises:
-        OptionError: there are no such weights.
+        OptionError: no such weights exist.
     """
     enum, _, entry = name.rpartition(".")
     tables = {published_weights(known).__name__: known for known in ARCHITECTURES}
@@ -277,10 +277,10 @@ def find_published(model: str | None, name: str) -> WeightsEnum:
 
 
 def published_weights(model: str) -> type[WeightsEnum]:
-    """The weights of one of the ten ResNets.
+    """Return the weights that torchvision published for one of the ten ResNets.
 
     Raises:
-        OptionError: it is none of them.
+        OptionError: it is not one of them.
     """
     if model not in ARCHITECTURES:
         raise OptionError(f"cannot find the model {model!r}: one of {', '.join(ARCHITECTURES)}")
@@ -296,7 +296,7 @@ def fetch_weights(weights: Weights, *, progress: bool) -> Path:
         progress: let torch.hub draw its bar on stderr.
 
     Raises:
-        CheckpointError: it cannot be had, or is not the file that was published.
+        CheckpointError: the download failed, or the file is not the published one.
     """
     name = weights.url.rpartition("/")[2]
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
@@ -311,10 +311,10 @@ def fetch_weights(weights: Weights, *, progress: bool) -> Path:
 
 
 def download_file(url: str, path: Path, checksum: str, *, progress: bool) -> None:
-    """Download to ``path`` by way of a temporary file whose hash is checked.
+    """Download to ``path`` through a temporary file whose hash is checked.
 
     Raises:
-        CheckpointError: no network, or another file than was published.
+        CheckpointError: no connection, or not the published file.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -335,7 +335,7 @@ def download_file(url: str, path: Path, checksum: str, *, progress: bool) -> Non
 
 
 def sha256_of_files(*paths: Path) -> str:
-    """The SHA-256 of files one after the other, in hexadecimal."""
+    """Return the SHA-256 of the files' bytes, one file after the other, in hexadecimal."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

@@ -25,11 +25,11 @@ MARK = "resnet-cli"  # under "written_by"
 
 KEYS = ("model", "classes", "preprocess", "variant", "head", "activation")
 
-SHARED = ("model", "classes", "preprocess")  # what others may write in the same form
+SHARED = ("model", "classes", "preprocess")  # keys that other programs write in the same form
 
 KNOWN = frozenset(field.name for field in fields(Variant))
 
-EPS = 1e-5  # of a norm that records none
+EPS = 1e-5  # of a norm without a recorded one
 
 KINDS = {
     "linear": "Linear",
@@ -37,11 +37,11 @@ KINDS = {
     "layer_norm": "LayerNorm",
     **{ours: theirs for theirs, ours in ACTIVATION_KINDS.items() if ours in ACTIVATIONS},
 }
-"""Layers of a head by the classes of torch.nn."""
+"""Kinds of layers in a head, and their classes in torch.nn."""
 
 
 def read_record(contents: Contents) -> Mapping[str, Any]:
-    """What a file says of itself: in the metadata of safetensors, or in a .pth of this program."""
+    """Read what a file states about itself: safetensors metadata, or a .pth of this program."""
     if contents.metadata:
         mine = contents.metadata.get("written_by") == MARK
         keys = KEYS if mine else SHARED
@@ -53,7 +53,7 @@ def read_record(contents: Contents) -> Mapping[str, Any]:
 
 
 def record_of(head: Head, variant: Variant) -> dict[str, Any]:
-    """What tensors cannot say of a network, fit for JSON; empty for torchvision's own."""
+    """Return what tensors do not show of a network, fit for JSON; empty for torchvision's own."""
     record: dict[str, Any] = {}
     if variant != Variant():
         record["variant"] = asdict(variant)
@@ -63,10 +63,10 @@ def record_of(head: Head, variant: Variant) -> dict[str, Any]:
 
 
 def variant_from(record: Any) -> Variant | None:
-    """The variant that was recorded; None where none was.
+    """Turn a recorded variant into one; None where there is no record.
 
     Raises:
-        CheckpointError: one that this program does not know.
+        CheckpointError: the record is not one of this program.
     """
     if record is None:
         return None
@@ -84,10 +84,10 @@ def variant_from(record: Any) -> Variant | None:
 
 
 def parts_from(record: Any) -> dict[str, Part]:
-    """The parts of the head that was recorded.
+    """Turn a recorded head into its parts, by the names of its modules.
 
     Raises:
-        CheckpointError: a kind of layer that this program does not know.
+        CheckpointError: an unknown kind of layer.
     """
     if record is None:
         return {}
@@ -106,7 +106,7 @@ def parts_from(record: Any) -> dict[str, Part]:
 
 
 def as_metadata(record: Mapping[str, Any]) -> dict[str, str]:
-    """The same as safetensors can hold it: text alone."""
+    """Turn a record into the text values that safetensors metadata can hold."""
     return {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for key, value in record.items()
@@ -114,7 +114,7 @@ def as_metadata(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 CAFFE_STYLE = re.compile(r"""\bstyle\W{1,5}caffe\b""")
-"""In the configuration that OpenMMLab's libraries keep in a checkpoint."""
+"""Appears in the configuration that OpenMMLab's libraries store in a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +144,9 @@ def read_recorded(contents: Contents, path: Path) -> Recorded:
 
 
 def variant_of_style(tree: Any) -> Variant | None:
-    """The variant of OpenMMLab's ``style="caffe"``, or of torchvision's files in detectron2.
+    """Return the variant of OpenMMLab's ``style="caffe"``, or of torchvision's files in detectron2.
 
-    None where the file says neither.
+    None where the file states neither.
     """
     if not isinstance(tree, Mapping):
         return None

@@ -16,7 +16,7 @@ from torch import Tensor
 from resnet_cli.checkpoint.tree import Foreign, items_of, walk_containers
 from resnet_cli.errors import CheckpointError
 
-MOST = 1 << 48  # numbers that a tensor can claim; torch counts bytes in 63 bits
+MOST = 1 << 48  # numbers that a tensor may claim; torch counts bytes in 63 bits
 
 
 class Storage:
@@ -27,11 +27,11 @@ class Storage:
     def __init__(
         self, data: memoryview | None, dtype: torch.dtype | None, *, swapped: bool = False
     ) -> None:
-        """Remember where the numbers are.
+        """Store where the numbers are.
 
         Args:
-            data: the bytes; None until the end of a legacy file gives them.
-            dtype: of the numbers; None where the tensor says it.
+            data: the bytes; None until whoever opened the file adds them.
+            dtype: of the numbers; None where the tensor states it.
             swapped: written on a machine of the other byte order.
         """
         self.data, self.dtype, self.swapped = data, dtype, swapped
@@ -40,7 +40,7 @@ class Storage:
         raise TypeError("a storage has no state")
 
     def make_readable(self, width: int) -> None:
-        """Copy the bytes, once, where torch reads none: constant, or of ``width`` at odd places."""
+        """Copy the bytes, once, where torch cannot read them: constant ones, or misaligned ones."""
         if not self.data:
             return
         there = np.frombuffer(self.data, dtype=np.uint8)
@@ -49,7 +49,7 @@ class Storage:
 
 
 class Stored(Foreign):
-    """A tensor that is still in its file."""
+    """A tensor whose numbers are still in its file."""
 
     path = "torch.Tensor"
 
@@ -70,10 +70,10 @@ class Stored(Foreign):
         stride: Any,
         dtype: torch.dtype | None = None,
     ) -> "Stored":
-        """Describe a view of a storage, as ``torch._utils._rebuild_tensor`` takes it.
+        """Make a view of a storage from the arguments of ``torch._utils._rebuild_tensor``.
 
         Raises:
-            TypeError: an argument that no writer of tensors gives.
+            TypeError: arguments that no program writes for a tensor.
         """
         counts = (offset, *size, *stride)
         numbers = prod(max(side, 1) for side in size if isinstance(side, int))
@@ -92,10 +92,10 @@ class Stored(Foreign):
         return made
 
     def tensor(self) -> Tensor:
-        """The tensor, as a view of the file where the file allows it.
+        """Return the tensor, as a view of the file where the file allows it.
 
         Raises:
-            CheckpointError: the file does not hold that many numbers.
+            CheckpointError: the file holds fewer numbers.
         """
         if 0 in self.size:
             return torch.empty(self.size, dtype=self.dtype)
@@ -113,7 +113,7 @@ class Stored(Foreign):
         return -tensor if self.negative else tensor
 
     def numbers(self, data: memoryview, count: int) -> Tensor:
-        """``count`` numbers of ``data``, in a row."""
+        """Return ``count`` consecutive numbers of ``data``."""
         start, width = self.offset * self.dtype.itemsize, self.dtype.itemsize
         part = data[start : start + count * width]
         if self.storage.swapped and width > 1:
@@ -123,14 +123,14 @@ class Stored(Foreign):
 
 
 class Distributed(Foreign):
-    """Stands in for a ``DTensor``, which each process keeps its own part of."""
+    """Stands in for a ``DTensor``, of which each process stores its own part."""
 
     path = "torch.distributed.tensor.DTensor"
 
     def tensor(self) -> Tensor | None:
-        """The tensor where this process had all of it; None where it had a part, or a summand."""
+        """Return the tensor where this process had all of it; None for a part, or a summand."""
         local, spec = (self.attributes.get(name) for name in ("_local_tensor", "_spec"))
-        whole = self.args[2:3]  # as _rebuild_wrapper_subclass takes it
+        whole = self.args[2:3]  # an argument of _rebuild_wrapper_subclass
         if not isinstance(local, Stored) or not whole or whole[0] != local.size:
             return None
         placements = spec.attributes.get("placements") if isinstance(spec, Foreign) else None
@@ -140,7 +140,7 @@ class Distributed(Foreign):
 
 
 def is_summand(placement: Any) -> bool:
-    """Whether parts of a DTensor have to be added up, or nobody knows what to do with them."""
+    """Return whether the parts of a DTensor have to be added up, or how to join them is unknown."""
     return not isinstance(placement, Foreign) or "Partial" in placement.kind
 
 
@@ -154,7 +154,7 @@ class ArrayType(Foreign):
         """The type, of numbers or text.
 
         Raises:
-            TypeError: any other type, such as one of objects.
+            TypeError: any other type, such as objects.
         """
         name, state = self.args[0], self.state
         order = state[1] if isinstance(state, tuple) and len(state) > 1 else "="
@@ -171,24 +171,24 @@ class Array(Foreign):
 
     path = "numpy.ndarray"
 
-    read: Tensor | None = None  # once, however often a file refers to it
-    axes: Any = None  # in which order they are stored, where it is neither C's nor Fortran's
+    read: Tensor | None = None  # read once, however often the file refers to it
+    axes: Any = None  # their order in the file, where it is neither C's nor Fortran's
 
     @classmethod
     def flat(
         cls, raw: Any, dtype: Any, shape: Any, order: Any = "C", axes: Any = None, *_: Any
     ) -> "Array":
-        """What ``numpy._core.numeric._frombuffer`` is called with, of pickle protocol 5."""
+        """Make an array from the arguments of ``numpy._core.numeric._frombuffer`` (protocol 5)."""
         made = cls()
         made.state = (1, tuple(shape), dtype, order == "F", raw)
         made.axes = axes
         return made
 
     def array(self) -> np.ndarray[Any, Any] | list[Any]:
-        """The array; objects as the list that they were.
+        """Return the array; an array of objects as a list.
 
         Raises:
-            TypeError, ValueError: a state that no array has.
+            TypeError, ValueError: no array has such a state.
         """
         _, shape, kind, by_column, raw = self.state
         if isinstance(raw, list):
@@ -200,7 +200,7 @@ class Array(Foreign):
         return array if self.axes is None else array.transpose(self.axes)
 
     def contents(self) -> Any:
-        """Text and objects as a list, numbers as nothing that could hold more."""
+        """Return text and objects as a list, and numbers as an empty one."""
         array = self.whole()
         if isinstance(array, np.ndarray):
             if array.dtype.kind == "S":
@@ -209,18 +209,18 @@ class Array(Foreign):
         return array or []
 
     def tensor(self) -> Tensor | None:
-        """The numbers as a tensor; None for text and objects."""
+        """Return the numbers as a tensor; None for text and objects."""
         if self.read is not None:
             return self.read
         array = self.whole()
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
             return None
-        native = array.astype(array.dtype.newbyteorder("="))  # a copy, which may be written to
+        native = array.astype(array.dtype.newbyteorder("="))  # a copy, which is writable
         self.read = torch.from_numpy(native)
         return self.read
 
     def whole(self) -> np.ndarray[Any, Any] | list[Any] | None:
-        """The array; None where its description makes no sense."""
+        """Return the array; None where its description is invalid."""
         try:
             return self.array()
         except (TypeError, ValueError, AttributeError):
@@ -228,7 +228,7 @@ class Array(Foreign):
 
 
 def read_scalar(kind: Any, raw: Any = b"") -> Any:
-    """A number or text of NumPy as one of Python's."""
+    """Return a scalar of NumPy as a number or text of Python."""
     if isinstance(raw, str):
         raw = raw.encode("utf-8", "surrogateescape")
     if not isinstance(kind, ArrayType) or not isinstance(raw, bytes):
@@ -254,13 +254,13 @@ FORMS = (
     ("without values, which were on the meta device: load them before saving", r"meta_tensor"),
     ("made of objects of {path}, not of tensors: save plain float tensors", r""),
 )  # fmt: skip
-"""What a file is, and how the class of its tensors is called, or what remakes them."""
+"""What a file is, and a pattern of the class of its tensors, or of the function that makes them."""
 
-ENDS = ("weight", "flat_param", "_flat_param")  # of the names of the first tensors of layers
+ENDS = ("weight", "flat_param", "_flat_param")  # last parts of the names of weights
 
 
 def name_unreadable(tree: Any) -> str | None:
-    """Name the form of the weights in a file that cannot be read as tensors; None for no such."""
+    """Return a clause on weights that cannot be read as tensors; None where there are none."""
     for _, container in walk_containers(tree):
         for name, value in items_of(container):
             if name.rpartition(".")[2] in ENDS and isinstance(value, Foreign) and is_unread(value):
@@ -269,7 +269,7 @@ def name_unreadable(tree: Any) -> str | None:
 
 
 def is_unread(value: Foreign) -> bool:
-    """Whether something stands for no tensor; one that is damaged is one."""
+    """Return whether a value stands for no tensor; a damaged tensor counts as one."""
     try:
         return value.tensor() is None
     except CheckpointError:
@@ -277,7 +277,7 @@ def is_unread(value: Foreign) -> bool:
 
 
 def name_sharded(imports: Collection[str]) -> str | None:
-    """Name a file that cannot be read at all as it is sharded, by what it would import."""
+    """Say that a file is sharded, by the names it would import; None where it is not."""
     clause, sign = FORMS[0]
     path = next((path for path in imports if re.search(sign, path)), None)
     return path and f"it is {clause.format(kind=path.rpartition('.')[2])}"
@@ -289,11 +289,11 @@ def clause_of(value: Foreign) -> str:
     return next(clauses).format(kind=value.kind, path=value.path)
 
 
-LARGEST_REPEATED = 1 << 26  # bytes, more than any layer of a ResNet but a huge head
+LARGEST_REPEATED = 1 << 26  # bytes; only the layer of a huge head has more
 
 
 def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights that hold NaN or infinity: every prediction would be wrong.
+    """Refuse weights with NaN or infinity: every prediction would be wrong.
 
     Raises:
         CheckpointError: names the first such tensor.
@@ -304,12 +304,12 @@ def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def describe_unsound(name: str, tensor: Tensor) -> str | None:
-    """A sentence on a tensor that would spoil every prediction; None if it is sound."""
-    if oddity := unusual_storage(tensor):
-        return f"{name} is {oddity}: save plain float weights"
+    """Say why a tensor would spoil every prediction; None where it would not."""
+    if problem := unusual_storage(tensor):
+        return f"{name} is {problem}: save plain float weights"
     if not tensor.is_floating_point():
         return None if name.endswith("num_batches_tracked") else f"{name} holds whole numbers"
-    least, largest = map(float, torch.aminmax(tensor))  # NaN is both, where there is one
+    least, largest = map(float, torch.aminmax(tensor))  # both are NaN where there is one
     if not (isfinite(least) and isfinite(largest)):
         return f"{name} holds NaN or infinity"
     if name.endswith("running_var") and least < 0:
@@ -318,7 +318,7 @@ def describe_unsound(name: str, tensor: Tensor) -> str | None:
 
 
 def unusual_storage(tensor: Tensor) -> str | None:
-    """What sets a tensor apart from plain numbers in memory of their own; None for nothing."""
+    """Say how a tensor differs from plain numbers in memory; None where it does not."""
     if tensor.is_quantized:
         return "quantised"
     if tensor.is_meta:
@@ -327,7 +327,7 @@ def unusual_storage(tensor: Tensor) -> str | None:
         return "sparse or nested"
     if tensor.is_complex():
         return "complex"
-    # a few bytes can claim to be a tensor of terabytes by repeating themselves
+    # a stride of 0 lets a few bytes claim to be terabytes
     if tensor.nbytes > max(LARGEST_REPEATED, tensor.untyped_storage().nbytes()):
         return "larger than its values in the file"
     return None

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 from torch.package.package_exporter import PackageExporter
 
-from resnet_cli.checkpoint.formats.identify import identify_head, nature_of_zip
+from resnet_cli.checkpoint.formats.identify import identify_head, identify_zip
 
 
 def picture(kind: str) -> bytes:
@@ -258,10 +258,10 @@ def package(stream: Any) -> None:
       for suffix in ("JPG", "jpeg", "png", "webp", "tif", "tiff", "bmp")),
 ])  # fmt: skip
 def test_a_zip_archive_is_named(names: list[str], part: str) -> None:
-    assert part in (nature_of_zip(names) or "")
+    assert part in (identify_zip(names) or "")
 
 
 @pytest.mark.parametrize("names", [[], ["readme.txt"], ["a.npy", "b.txt"], ["data.pkl.txt"],
                                    ["__MACOSX/._net.pt"], ["\x1b[2J.pth"], ["a.bin"]])  # fmt: skip
 def test_a_zip_archive_of_other_things_has_no_name(names: list[str]) -> None:
-    assert nature_of_zip(names) is None
+    assert identify_zip(names) is None

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from resnet_cli.checkpoint.formats.archive import Archive, Unpacked, map_file
 from resnet_cli.checkpoint.formats.caffe import apply_prototxt, is_caffemodel, read_caffemodel
-from resnet_cli.checkpoint.formats.identify import UNKNOWN, identify_head, nature_of_zip
+from resnet_cli.checkpoint.formats.identify import UNKNOWN, identify_head, identify_zip
 from resnet_cli.checkpoint.formats.torch_files import (
     NoCheckpointError,
     read_archive,
@@ -30,10 +30,10 @@ from resnet_cli.errors import CheckpointError, describe
 
 
 class UnreadableError(CheckpointError):
-    """A file of a known format that cannot be read to its end."""
+    """A file of a known format that cannot be read completely."""
 
     def __init__(self, message: str, format: str, imports: Iterable[str] = ()) -> None:
-        """Keep what was seen of it.
+        """Store what is known of the file.
 
         Args:
             message: for the user.
@@ -45,8 +45,8 @@ class UnreadableError(CheckpointError):
 
 
 ZIP = b"PK\x03\x04"
-HEAD = 1536  # bytes that tell a format; a tar of the oldest checkpoints shows itself at 1286
-SAFETENSORS_HEADER = 100 << 20  # bytes at most, says its library
+HEAD = 1536  # bytes that show the format; the tar of the oldest checkpoints needs 1286
+SAFETENSORS_HEADER = 100 << 20  # bytes at most, as its library has it
 PICKLE_STARTS = b"(]}c"  # of protocol 0, which is text: a tuple, list, dict, or an object
 
 DAMAGED = (
@@ -62,17 +62,20 @@ CUT_OFF = "the file is cut off: copy or download it again"
 
 DAMAGES = (PickleError, LookupError, ValueError, TypeError, AttributeError, NotImplementedError,
            RuntimeError, zlib.error)  # fmt: skip
-"""What damaged archives make of their readers, Python's zipfile among them."""
+"""Exceptions that damaged archives cause in their readers, such as Python's zipfile."""
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Eight bytes of length, and the JSON header that is so long, or that lists tensors."""
+    """Return whether a file starts with eight bytes of length and a JSON header of that length.
+
+    A header that claims to be longer than the library allows still counts if it lists tensors.
+    """
     short = int.from_bytes(head[:8], "little") <= SAFETENSORS_HEADER
     return head[8:9] == b"{" and (short or b'"data_offsets"' in head)
 
 
 def is_pickle(head: bytes) -> bool:
-    """Protocols 2 to 5, or the first letter of protocol 0."""
+    """Return whether a file starts as a pickle of protocols 2 to 5, or of protocol 0."""
     return (head[:1] == b"\x80" and head[1:2] <= b"\x05") or head[:1] in tuple(
         bytes([start]) for start in PICKLE_STARTS
     )
@@ -82,8 +85,8 @@ def read_contents(path: Path) -> Contents:
     """Read a checkpoint file.
 
     Raises:
-        CheckpointError: it is no checkpoint; the message says what it is instead.
-        OSError: it cannot be opened.
+        CheckpointError: it is not a checkpoint; the message says what it is.
+        OSError: the file cannot be opened.
     """
     if path.name.endswith(INDEX):
         return read_named(path, read_shards)
@@ -101,7 +104,7 @@ def read_contents(path: Path) -> Contents:
 
 
 def read_named(path: Path, read: Callable[[Path], Contents]) -> Contents:
-    """Read a file; its name stands in front of any complaint."""
+    """Read a file, and put its name in front of the message of any error."""
     try:
         return read(path)
     except UnreadableError as error:
@@ -113,7 +116,7 @@ def read_named(path: Path, read: Callable[[Path], Contents]) -> Contents:
 
 INDEX = ".index.json"
 
-PICKLED = "data.pkl"  # the description in an archive of torch.save
+PICKLED = "data.pkl"  # the pickle in an archive of torch.save
 OF_DEEPSPEED = "mp_rank_*_model_states.pt"
 
 DISTRIBUTED = (
@@ -127,7 +130,7 @@ PARTITIONED = (
 
 
 def is_unpacked(folder: Path) -> bool:
-    """Whether a folder was an archive of torch.save."""
+    """Return whether an archive of torch.save was unpacked into a folder."""
     return (folder / PICKLED).is_file() and (folder / "data").is_dir()
 
 
@@ -145,10 +148,10 @@ def refuse_part(path: Path) -> None:
 
 
 def shards_of_index(index: Path) -> list[Path]:
-    """The files that an index of shards names, each once.
+    """Return the files that an index of shards names, each once.
 
     Raises:
-        CheckpointError: it is no such index, or names files elsewhere.
+        CheckpointError: it is not such an index, or names files in other folders.
     """
     try:
         table: Any = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
@@ -165,7 +168,7 @@ def shards_of_index(index: Path) -> list[Path]:
 
 
 def is_plain_name(name: Any) -> bool:
-    """Whether a name is one of a file in the same folder."""
+    """Return whether a name is that of a file in the same folder."""
     return (
         isinstance(name, str)
         and Path(name).name == name
@@ -175,7 +178,7 @@ def is_plain_name(name: Any) -> bool:
 
 
 def read_shards(path: Path) -> Contents:
-    """Read the several files that an index names."""
+    """Read the files that an index names into one tree."""
     files = shards_of_index(path)
     parts = [read_contents(file) for file in files]
     if not all(isinstance(part.tree, Mapping) for part in parts):
@@ -203,7 +206,7 @@ def read_safetensors(path: Path) -> Contents:
 
 
 def damage_of(path: Path) -> str | None:
-    """Say how a safetensors file is shorter than it should be; None where it is not."""
+    """Say by how much a safetensors file is too short; None where it is not."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -222,7 +225,7 @@ def read_zip(path: Path) -> Contents:
         except BadZipFile as error:
             raise CheckpointError(CUT_OFF) from error
         except NoCheckpointError as error:
-            raise CheckpointError(nature_of_zip(archive.names) or str(error)) from error
+            raise CheckpointError(identify_zip(archive.names) or str(error)) from error
         except DAMAGES as error:
             message = name_sharded(reading.imports) or DAMAGED
             raise UnreadableError(message, "pickle-zip", reading.imports) from error
@@ -247,7 +250,7 @@ def read_pickle(path: Path) -> Contents:
 
 
 def read_caffe(path: Path) -> Contents:
-    """Read a model of Caffe, and the description beside it, which says strides and pools too."""
+    """Read a model of Caffe, and the .prototxt beside it, which has strides and pools too."""
     state = read_caffemodel(path)
     stem = path.stem.removesuffix("-model")
     for name in (f"{path.stem}.prototxt", f"{stem}-deploy.prototxt", "deploy.prototxt"):
@@ -262,7 +265,7 @@ def read_caffe(path: Path) -> Contents:
 
 
 def read_unpacked(path: Path) -> Contents:
-    """Read the folder around a ``data.pkl``, into which an archive was unpacked."""
+    """Read the folder around a ``data.pkl`` into which an archive was unpacked."""
     reading = Reading(read_nested)
     try:
         kind, tree = read_archive(Unpacked(path.parent), reading)
@@ -278,4 +281,4 @@ FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[Path], Contents]], ...] 
     (is_pickle, read_pickle),
     (is_caffemodel, read_caffe),
 )
-"""Formats in the order they are tried: how the first bytes tell, reader."""
+"""Formats in the order they are tried: test of the first bytes, reader."""

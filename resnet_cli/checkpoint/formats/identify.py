@@ -6,7 +6,7 @@ The tables are tried from the top: special cases come before general ones.
 import re
 from collections.abc import Sequence
 
-PICTURES = {
+IMAGES = {
     "JPEG": rb"\xff\xd8\xff", "PNG": rb"\x89PNG\r\n", "GIF": rb"GIF8[79]a",
     "WebP": rb"RIFF.{4}WEBP", "BMP": rb"BM.{4}\0\0\0\0", "TIFF": rb"II[*+]\0|MM\0[*+]",
     "AVIF": rb".{4}ftypavi[fs]", "HEIC": rb".{4}ftyp(?:hei|hev|mif1|msf1)",
@@ -15,7 +15,7 @@ ARCHIVES = {
     "gzip": rb"\x1f\x8b", "bzip2": rb"BZh[1-9]", "xz": rb"\xfd7zXZ\0", "zstd": rb"\x28\xb5\x2f\xfd",
     "7z": rb"7z\xbc\xaf\x27\x1c", "rar": rb"Rar!\x1a\x07", "tar": rb".{257}ustar",
 }  # fmt: skip
-SIZE = rb"[\x80-\xff]{0,4}[\0-\x7f]"  # of a field, in the wire format of Protocol Buffers
+SIZE = rb"[\x80-\xff]{0,4}[\0-\x7f]"  # length of a field in the wire format of Protocol Buffers
 NETWORKS = {  # the first fields of saved_model.proto, Model.proto, onnx.proto and graph.proto
     "an HDF5 file, as Keras and TensorFlow write it (.h5)": rb"\x89HDF\r\n\x1a\n",
     "a SavedModel of TensorFlow": rb"\x08\x01\x12%b\n%b\x12" % (SIZE, SIZE),
@@ -37,11 +37,11 @@ OTHERS = {
     rb"|[\xce\xcf]\xfa\xed\xfe|\xca\xfe\xba\xbe|!<arch>\n",
 }
 UNKNOWN = "it is not a checkpoint of a known format: .pth, .pt, .pkl, .ckpt or .safetensors"
-MARK = rb"(?:\xef\xbb\xbf)?\s*"  # what may stand before text
+MARK = rb"(?:\xef\xbb\xbf)?\s*"  # a byte order mark and white space before text
 TEXT = "it is a text file, not a checkpoint"
 NO_STATE = "no state dict: save one with torch.save"
 OLD = "a checkpoint from before PyTorch 0.1.10"  # https://github.com/pytorch/pytorch/pull/713
-NATURES = (
+FILE_KINDS = (
     ("the file is empty", rb"\Z"),
     ("it is a git-lfs pointer, not the checkpoint itself: run 'git lfs pull'",
      rb"version https://git-lfs\.github\.com/"),
@@ -55,18 +55,18 @@ NATURES = (
     (f"it holds arrays of NumPy (.npy), {NO_STATE}", rb"\x93NUMPY"),
     (f"it is {OLD}: load it with torch.load and save it again",
      rb"(?:\./\./@PaxHeader.{1010})?sys_info\0.{248}ustar"),
-    # such a checkpoint begins with a time, and what tells it comes 1024 bytes later
+    # such a checkpoint starts with a time stamp, and its sign comes 1024 bytes later
     (f"it is a tar archive, or {OLD}: unpack it, or load it with torch.load and save it again",
      rb"\./\./@PaxHeader.{243}ustar.{0,1023}\Z"),
     ("it is an empty zip archive", rb"PK\x05\x06"),
-    *((f"it is an image ({kind}), not a checkpoint", start) for kind, start in PICTURES.items()),
+    *((f"it is an image ({kind}), not a checkpoint", start) for kind, start in IMAGES.items()),
     ("it is compressed, as joblib does: load it with joblib.load and save it with torch.save",
      rb"\x78[\x01\x5e\x9c\xda]"),
     *((f"it is an archive ({kind}): unpack it", start) for kind, start in ARCHIVES.items()),
     *((f"it is {kind}, no checkpoint of PyTorch", start) for kind, start in NETWORKS.items()),
     *((f"it is {kind}, not a checkpoint", start) for kind, start in OTHERS.items()),
 )  # fmt: skip
-"""What a file is, and how it begins."""
+"""What a file is, and a pattern of its first bytes."""
 
 ZIPS = (
     (f"it holds arrays of NumPy (.npz), {NO_STATE}", r"\A(?:[^\n]+\.npy\n)+\Z"),
@@ -82,16 +82,16 @@ ZIPS = (
     ("it is a Java archive, not a checkpoint", r"^META-INF/MANIFEST\.MF$"),
     ("it is a zip archive of images, not a checkpoint", r"(?i:\.(?:jpe?g|png|webp|tiff?|bmp))$"),
 )  # fmt: skip
-"""What a zip archive is, and how the name of an entry reads that only it has."""
+"""What a zip archive is, and a pattern of the name of an entry that only it has."""
 
 
 def identify_head(head: bytes) -> str:
-    """Say what a file is that is no checkpoint.
+    """Say what a file is that is not a checkpoint.
 
     Args:
         head: its first 512 bytes; 1536 tell the oldest checkpoints from other tar archives.
     """
-    for sentence, start in NATURES:
+    for sentence, start in FILE_KINDS:
         if re.match(start, head, re.DOTALL):
             return sentence
     if is_utf8_text(head):
@@ -100,18 +100,18 @@ def identify_head(head: bytes) -> str:
 
 
 def is_utf8_text(head: bytes) -> bool:
-    """Whether the bytes read as UTF-8 text without control characters."""
+    """Return whether the bytes are UTF-8 text without control characters."""
     try:
         text = head.decode()
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # not a character that the cut at 512 bytes split
+        if error.start < len(head) - 3:  # not a character that the end of these bytes splits
             return False
         text = head[: error.start].decode()
     return all(character.isprintable() or character.isspace() for character in text)
 
 
-def nature_of_zip(names: Sequence[str]) -> str | None:
-    """Say what a zip archive with these entries is, no checkpoint; None when that is unknown."""
+def identify_zip(names: Sequence[str]) -> str | None:
+    """Say what a zip archive with these entries is that is not a checkpoint; None where unknown."""
     text = "".join(f"{name}\n" for name in names if not name.startswith("__MACOSX/"))
     for sentence, pattern in ZIPS:
         if found := re.search(pattern, text, re.MULTILINE):

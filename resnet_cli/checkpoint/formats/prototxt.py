@@ -19,24 +19,24 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class ProtoLayer:
-    """One layer of a network, and the blobs between which it stands."""
+    """One layer of a network, and the blobs that it connects."""
 
     name: str
     part: Part  # its type, such as Convolution, and what is set
-    bottoms: tuple[str, ...]  # names of the blobs that it reads
-    tops: tuple[str, ...]  # names of those it writes; one that it reads as well is overwritten
+    bottoms: tuple[str, ...]  # names of its input blobs
+    tops: tuple[str, ...]  # names of its output blobs; one that is also an input is overwritten
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A whole network, as it is when nothing is trained."""
+    """A whole network, as it is in the phase TEST."""
 
     name: str
-    inputs: Mapping[str, Shape]  # blobs given from outside, batch first; () where nothing says
+    inputs: Mapping[str, Shape]  # shapes of the input blobs, batch first; () where unknown
     layers: tuple[ProtoLayer, ...]
 
 
-Message = Any  # the classes are made at run time
+Message = Any  # its classes are created at run time
 
 Fields = dict[str, tuple[int, str]]
 
@@ -50,7 +50,7 @@ MESSAGES: dict[str, Fields] = {
         "layer": (100, "LayerParameter*"),
     },
     "BlobShape": {"dim": (1, "int64*")},
-    # packed floats lie in the file as in an array: as bytes they are read at once
+    # packed floats are stored like an array: read as bytes they need no parsing
     "BlobProto": {
         "num": (1, "int32"),
         "channels": (2, "int32"),
@@ -124,7 +124,7 @@ MESSAGES: dict[str, Fields] = {
         "pad_w": (10, "uint32"),
         "global_pooling": (12, "bool=false"),
         # number 13 is round_mode in one Caffe and ceil_mode in another, with opposite meanings:
-        # https://github.com/BVLC/caffe/pull/3057; only as text it is plain which one is meant
+        # https://github.com/BVLC/caffe/pull/3057; only text shows which one is meant
         "unclear": (13, "uint32"),
         "ceil_mode": (1013, "bool=true"),
         "round_mode": (2013, "PoolingParameter.RoundMode=CEIL"),
@@ -150,7 +150,7 @@ MESSAGES: dict[str, Fields] = {
     "DropoutParameter": {"dropout_ratio": (1, "float=0.5")},
     "InputParameter": {"shape": (1, "BlobShape*")},
 }
-"""Fields that matter here, by message: number and type; ``*`` repeated, ``=`` the default."""
+"""Fields that are read, by message: number and type; ``*`` repeated, ``=`` the default."""
 
 ENUMS = {
     "NetStateRule.Phase": ("TRAIN", "TEST"),
@@ -167,12 +167,12 @@ ENUMS = {
         "DECONVOLUTION",
     ),
 }  # fmt: skip
-"""Words that a field may hold, each with its place as its number."""
+"""Values of the enums, in the order of their numbers."""
 
 
 @cache
 def net_parameter() -> Message:
-    """The class of a NetParameter, made at the first use: no one else waits for protobuf."""
+    """Create the class of a NetParameter on first use, as importing protobuf takes time."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     file = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe")
@@ -215,7 +215,7 @@ V1_TYPES = {
     "RELU": "ReLU",
     "SOFTMAX": "Softmax",
 }
-"""What types were called before they were words."""
+"""Types of V1LayerParameter, and their names today."""
 
 PARAMETERS = {
     "BatchNorm": "batch_norm_param",
@@ -229,7 +229,7 @@ PARAMETERS = {
     "Scale": "scale_param",
     "Softmax": "softmax_param",
 }
-"""Where the settings of a type are."""
+"""Fields that hold the settings of a type."""
 
 WINDOWS: dict[str, tuple[str, Shape]] = {
     "kernel_size": ("kernel", ()),
@@ -237,22 +237,22 @@ WINDOWS: dict[str, tuple[str, Shape]] = {
     "pad": ("pad", (0, 0)),
     "dilation": ("dilation", (1, 1)),
 }
-"""Settings for height and width: how their single fields begin, and the default."""
+"""Settings for height and width: the stem of their two separate fields, and the default."""
 
 
 def proto_layers(net: Message) -> Iterator[Message]:
-    """The layers of a network, of the old style and of the new."""
+    """Yield the layers of a network, in the old format and in the new one."""
     yield from net.layers
     yield from net.layer
 
 
 def text_of(value: str | bytes) -> str:
-    """A name, which protobuf gives as bytes where it is no UTF-8."""
+    """Return a name as text; protobuf gives bytes where it is not UTF-8."""
     return value if isinstance(value, str) else value.decode(errors="replace")
 
 
 def type_of(layer: Message) -> str:
-    """Type of a layer as a word, such as Convolution."""
+    """Return the type of a layer as a word, such as Convolution."""
     if isinstance(layer.type, str | bytes):
         return text_of(layer.type)
     word = ENUMS["V1LayerParameter.LayerType"][layer.type]
@@ -260,13 +260,13 @@ def type_of(layer: Message) -> str:
 
 
 def proto_part(layer: Message) -> Part:
-    """Type and settings of a layer, as far as it has them.
+    """Return type and settings of a layer, as far as the file has them.
 
-    What a layer with settings leaves out has Caffe's default. Sizes are height and width.
+    Settings that are left out have Caffe's defaults. Sizes are height and width.
     """
     kind = type_of(layer)
     field = PARAMETERS.get(kind, "")
-    # a batch norm is complete without settings
+    # a batch norm may lack the field
     known = field in layer.DESCRIPTOR.fields_by_name
     if not known or not (layer.HasField(field) or kind == "BatchNorm"):
         return Part(kind)
@@ -274,7 +274,7 @@ def proto_part(layer: Message) -> Part:
 
 
 def proto_settings(parameters: Message) -> dict[str, Any]:
-    """The fields of a message as plain values; none for what has neither value nor default."""
+    """Return the fields of a message as plain values, without unset ones that have no default."""
     fields = parameters.DESCRIPTOR.fields_by_name
     settings: dict[str, Any] = {}
     for name, field in fields.items():
@@ -294,14 +294,14 @@ def proto_settings(parameters: Message) -> dict[str, Any]:
 
 
 def proto_value(value: Any, field: Any) -> Any:
-    """The value of a field: an enum as its word, a float32 as the decimal that was meant."""
+    """Return the value of a field: an enum as its word, a float32 as the shortest decimal."""
     if field.enum_type:
         return field.enum_type.values_by_number[value].name
     return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
 def read_window(parameters: Message, name: str) -> Shape:
-    """One of ``WINDOWS``: given once for both sides, or for each."""
+    """Read one of ``WINDOWS``: given once for both sides, or for each."""
     stem, default = WINDOWS[name]
     single = [f"{stem}_h", f"{stem}_w"]
     if single[0] in parameters.DESCRIPTOR.fields_by_name and any(map(parameters.HasField, single)):
@@ -311,7 +311,7 @@ def read_window(parameters: Message, name: str) -> Shape:
 
 
 def name_rounding(settings: dict[str, Any]) -> dict[str, Any]:
-    """Say in one word how pooling rounds, if that is known."""
+    """Reduce how a pool rounds to ``ceil_mode``, which is dropped where it is ambiguous."""
     rounds_up = settings.pop("round_mode", "CEIL") == "CEIL"
     if "ceil_mode" in settings:
         settings["ceil_mode"] = settings["ceil_mode"] and rounds_up
@@ -321,10 +321,10 @@ def name_rounding(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_prototxt(text: str) -> Network:
-    """Read the text of a .prototxt; what is there for training alone is left out.
+    """Read the text of a .prototxt, without layers that only training uses.
 
     Raises:
-        CheckpointError: it is none; the message names the line, but no file.
+        CheckpointError: it is not a prototxt; the message names the line, but no file.
     """
     from google.protobuf import text_format
 
@@ -342,7 +342,7 @@ def read_prototxt(text: str) -> Network:
 
 
 def is_for_use(layer: Message) -> bool:
-    """Whether a layer is there when nothing is trained, in no stage in particular."""
+    """Return whether a layer is present in the phase TEST, in no particular stage."""
 
     def met(rule: Message) -> bool:
         phase = ENUMS["NetStateRule.Phase"][rule.phase]
@@ -354,7 +354,7 @@ def is_for_use(layer: Message) -> bool:
 
 
 def proto_inputs(net: Message) -> dict[str, Shape]:
-    """Inputs that are no layers, with the shapes that stand beside them."""
+    """Return the inputs that are not layers, with the shapes given beside them."""
     dims = list(net.input_dim)
     shapes = [tuple(shape.dim) for shape in net.input_shape]
     shapes = shapes or [tuple(dims[start : start + 4]) for start in range(0, len(dims), 4)]

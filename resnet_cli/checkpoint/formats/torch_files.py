@@ -21,21 +21,21 @@ from resnet_cli.checkpoint.tensors import Storage, Stored
 from resnet_cli.checkpoint.tree import Part, StateDict, walk_containers
 from resnet_cli.errors import CheckpointError
 
-MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of the older format
+MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the older format
 DEEPEST = 2  # files in files
-PACKED = "__cuda_dependent_attributes__"  # of skorch: a file of torch.save, as bytes
-MOST_FILES = 2000  # a plain pickle has one for each tensor, some nine hundred for a ResNet-152
+PACKED = "__cuda_dependent_attributes__"  # skorch stores a file of torch.save under it, as bytes
+MOST_FILES = 2000  # a plain pickle has one per tensor, about 900 for a ResNet-152
 
 
 class NoCheckpointError(CheckpointError):
-    """An archive of anything else."""
+    """A zip archive that is not one of PyTorch."""
 
 
 def read_archive(archive: Parts, reading: Reading) -> tuple[str, Any]:
-    """Format and contents of an archive.
+    """Read an archive: its format, and its contents.
 
     Raises:
-        CheckpointError: it is damaged, or none of PyTorch.
+        CheckpointError: it is damaged, or not of PyTorch.
         PickleError: its pickle is damaged.
     """
     for name, kind, read in ARCHIVES:
@@ -55,9 +55,9 @@ def read_pickled(archive: Parts, reading: Reading) -> Any:
 
 
 def read_script(archive: Parts, reading: Reading) -> Any:
-    """A network of TorchScript; its modules have settings where its code states them."""
+    """Read a network of TorchScript; its modules get the settings that its code states."""
     tree = read_pickled(archive, reading)
-    # its own classes are defined in the file, and import nothing
+    # its own classes are defined in the file and import nothing
     reading.imports -= {name for name in reading.imports if name.startswith("__torch__.")}
     for path, stand_in in reading.stand_ins.items():
         name, kind = code_file(path), path.rpartition(".")[2]
@@ -67,7 +67,7 @@ def read_script(archive: Parts, reading: Reading) -> Any:
 
 
 def read_exported(archive: Parts, _: Reading) -> Any:
-    """The weights of ``torch.export.save``, by their names."""
+    """Read the weights of ``torch.export.save``, by their names."""
     table = load_json(archive.text("data/weights/model_weights_config.json"))
     swapped = "byteorder" in archive and archive.text("byteorder") == b"big"
     tensors = {}
@@ -84,7 +84,7 @@ def read_exported(archive: Parts, _: Reading) -> Any:
 
 
 def read_exported_of_old(archive: Parts, reading: Reading) -> Any:
-    """The weights of ``torch.export.save`` before PyTorch 2.7: a checkpoint in the archive."""
+    """Read the weights of ``torch.export.save`` before PyTorch 2.7: a checkpoint in the archive."""
     return read_nested(archive.text("serialized_state_dict.pt"), reading)
 
 
@@ -94,7 +94,7 @@ ARCHIVES: tuple[tuple[str, str, Callable[[Parts, Reading], Any]], ...] = (
     ("data/weights/model_weights_config.json", "pt2", read_exported),
     ("serialized_state_dict.pt", "pt2", read_exported_of_old),
 )
-"""Archives of PyTorch: a part that only they have, format, reader."""
+"""Archives of PyTorch: a part that only this format has, format, reader."""
 
 EXPORTED_TYPES = {
     1: torch.uint8,
@@ -112,10 +112,10 @@ EXPORTED_TYPES = {
 
 
 def load_json(data: bytes) -> Any:
-    """The value of a description.
+    """Parse a description.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
     """
     try:
         return json.loads(data)
@@ -124,11 +124,11 @@ def load_json(data: bytes) -> Any:
 
 
 def read_stream(file: IO[bytes], data: memoryview, reading: Reading) -> tuple[str, Any]:
-    """Format and contents of a pickle, or of the several that ``torch.save`` wrote before 1.6.
+    """Read a pickle, or the several that ``torch.save`` wrote before 1.6: format and contents.
 
     Raises:
         PickleError: it is damaged.
-        CheckpointError: the values behind the pickles are not whole.
+        CheckpointError: the values behind the pickles are incomplete.
     """
     tree = read_pickle(file, reading)
     if tree != MAGIC:
@@ -138,16 +138,16 @@ def read_stream(file: IO[bytes], data: memoryview, reading: Reading) -> tuple[st
 
 
 def open_packed(tree: Any, reading: Reading) -> None:
-    """Put what is in the bytes that skorch keeps its modules in where the bytes were."""
+    """Replace the bytes in which skorch stores its modules by their contents."""
     for _, container in walk_containers(tree):
         if isinstance(container, dict) and isinstance(container.get(PACKED), bytes):
             container[PACKED] = read_nested(container[PACKED], reading)
 
 
 def read_legacy(file: IO[bytes], data: memoryview, reading: Reading) -> Any:
-    """What ``torch.save`` wrote before 1.6, behind its magic number."""
+    """Read what ``torch.save`` wrote before 1.6, behind its magic number."""
     read_pickle(file, reading)  # version of the protocol
-    read_pickle(file, reading)  # the machine: whatever it was, values are in little-endian order
+    read_pickle(file, reading)  # the machine; values are little-endian whatever it was
     storages: dict[str, Storage] = {}
     tree = read_pickle(file, reading, storages)
     fill_storages(storages, read_pickle(file, reading), data[file.tell() :])
@@ -155,10 +155,10 @@ def read_legacy(file: IO[bytes], data: memoryview, reading: Reading) -> Any:
 
 
 def fill_storages(storages: Mapping[str, Storage], keys: Any, data: memoryview) -> None:
-    """Hand the values behind the pickles to their storages, in the order of the keys.
+    """Give the values behind the pickles to their storages, in the order of the keys.
 
     Raises:
-        CheckpointError: there are fewer than announced.
+        CheckpointError: there are fewer than the file announces.
     """
     at = 0
     for key in keys if isinstance(keys, list) else ():
@@ -175,7 +175,7 @@ def fill_storages(storages: Mapping[str, Storage], keys: Any, data: memoryview) 
 
 
 def read_nested(data: Any, reading: Reading) -> Any:
-    """Contents of a file in a file.
+    """Read the contents of a file in a file.
 
     Raises:
         TypeError, PickleError, CheckpointError: it cannot be read.
@@ -207,12 +207,15 @@ RETURN = re.compile(r"\n\s+return ([^\n]*)")
 
 
 def code_file(path: str) -> str:
-    """The file in an archive that defines a class, ``__torch__.torch.nn.modules.conv.Conv2d``."""
+    """Return the file in an archive that defines a class.
+
+    ``__torch__.torch.nn.modules.conv.Conv2d`` is in ``code/__torch__/torch/nn/modules/conv.py``.
+    """
     return "code/" + path.rpartition(".")[0].replace(".", "/") + ".py"
 
 
 def settings_in(code: str, kind: str) -> dict[str, Any]:
-    """Settings of a module of a class, where its code states them."""
+    """Read the settings of a class of modules from its code."""
     body = code.partition(f"class {kind}(")[2].partition("\nclass ")[0]
     for ending, (pattern, read) in READERS.items():
         match = pattern.search(body) if kind.startswith(ending) else None
@@ -222,7 +225,7 @@ def settings_in(code: str, kind: str) -> dict[str, Any]:
 
 
 def of_calls(forward: str) -> dict[str, Any]:
-    """Operators that the code of a module calls itself, and the one whose value it returns."""
+    """Return the operators that the code of a module calls, and the one whose value it returns."""
     calls = tuple(dict.fromkeys(name.rstrip("_") for name in CALL.findall(forward)))
     if not calls:
         return {}
@@ -234,13 +237,13 @@ def of_calls(forward: str) -> dict[str, Any]:
 
 
 def of_convolution(match: re.Match[str]) -> dict[str, Any]:
-    """Stride, padding, dilation."""
+    """Read stride, padding and dilation."""
     stride, padding, dilation = map(int, match.groups())
     return {"stride": stride, "padding": padding, "dilation": dilation}
 
 
 def of_pool(match: re.Match[str]) -> dict[str, Any]:
-    """Kernel, stride, padding, and whether sizes are rounded up."""
+    """Read kernel, stride, padding, and whether sizes are rounded up."""
     kernel, stride, padding, _ = map(int, match.groups()[:4])
     return {
         "kernel_size": kernel,
@@ -251,7 +254,7 @@ def of_pool(match: re.Match[str]) -> dict[str, Any]:
 
 
 def of_norm(match: re.Match[str]) -> dict[str, Any]:
-    """Epsilon."""
+    """Read epsilon."""
     return {"eps": float(f"{float(match[1]):.12g}")}  # 1.0000000000000001e-05
 
 
@@ -260,7 +263,7 @@ READERS: Mapping[str, tuple[re.Pattern[str], Callable[[re.Match[str]], dict[str,
     "MaxPool2d": (POOL, of_pool),
     "BatchNorm": (NORM, of_norm),
 }
-"""Classes whose settings matter, by how their names begin."""
+"""Classes whose settings are read, by the beginning of their names."""
 
 
 WANTED = {
@@ -271,20 +274,18 @@ WANTED = {
         ("kernel_size", "stride", "padding", "ceil_mode"),
     ),
 }
-"""Operators whose settings matter: the module that they were, and their arguments."""
+"""Operators whose settings are read: the module they come from, and their arguments."""
 
 DEFAULTS: Mapping[str, Any] = {"stride": 1, "padding": 0, "dilation": 1, "ceil_mode": False}
-"""Of torch's operators; the graph leaves out what was not given."""
+"""Defaults of torch's operators; the graph leaves out arguments that were not given."""
 
 
 PASSED_ON = frozenset({"dropout", "flatten", "view", "reshape", "squeeze", "alias", "contiguous"})
-"""Operators that hand on the values they are given."""
+"""Operators that do not change values."""
 
 
 def exported_parts(model: Mapping[str, Any]) -> dict[str, Part]:
-    """The modules of an exported network by name; a pool without weights under its node's name.
-
-    The network itself, under no name, has the operators of all, and the last one.
+    """Return the modules of an exported network by name; a pool has the name of its node.
 
     Args:
         model: the description in the archive.
@@ -304,12 +305,12 @@ def exported_parts(model: Mapping[str, Any]) -> dict[str, Part]:
 
 
 def operator_name(node: Mapping[str, Any]) -> str:
-    """The bare name of what a node computes: ``relu`` of ``torch.ops.aten.relu_.default``."""
+    """Return the bare name of a node's operator: ``relu`` for ``torch.ops.aten.relu_.default``."""
     return str(node["target"]).removeprefix("torch.ops.aten.").partition(".")[0].strip("_")
 
 
 def weight_names(specs: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Names of weights in the graph, and in the network."""
+    """Yield the names of weights in the graph, and in the network."""
     for spec in specs:
         parameter = spec.get("parameter")
         if parameter is not None:
@@ -317,7 +318,7 @@ def weight_names(specs: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def describe_node(node: Mapping[str, Any], names: Mapping[str, str]) -> tuple[str, Part]:
-    """Name and settings of one module."""
+    """Return name and settings of the module behind a node."""
     kind, wanted = WANTED[node["target"]]
     given = {entry["name"]: entry["arg"] for entry in node["inputs"]}
     weight = given.get("weight", {}).get("as_tensor", {}).get("name")
@@ -329,6 +330,6 @@ def describe_node(node: Mapping[str, Any], names: Mapping[str, str]) -> tuple[st
 
 
 def argument_value(argument: Mapping[str, Any]) -> Any:
-    """The value of an argument: a number, or one for each side."""
+    """Return the value of an argument: a number, or one for each side."""
     value = next(iter(argument.values()))
     return tuple(value) if isinstance(value, list) else value

@@ -41,16 +41,16 @@ from resnet_cli.preprocess import CAFFE, MSRA, PRESETS, Preprocess
 NAMES_BESIDE = tuple(
     stem + suffix for stem in ("classes", "labels", "class_names") for suffix in (".txt", ".json")
 )
-"""Files beside a checkpoint, in the order they are looked at."""
+"""Names of files beside a checkpoint, in the order of choice."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassNames:
-    """A name for each output, in their order."""
+    """A name for each output, in order."""
 
     names: tuple[str, ...]
-    source: str  # where they were found, in words
-    made_up: bool = False  # only numbers, as there were none
+    source: str  # in words
+    made_up: bool = False  # placeholders, as there are none
 
 
 def find_classes(
@@ -59,14 +59,14 @@ def find_classes(
     """Find the class names of a checkpoint.
 
     Args:
-        given: names, or a file that holds them, or text as of ``--classes``; None to look.
+        given: names, a file that holds them, or text as of ``--classes``; None searches.
         contents: what the checkpoint holds.
         path: of the checkpoint, for the files beside it.
         num_classes: outputs of the network.
 
     Raises:
-        SettingError: ``given`` cannot be read, or has not one name an output.
-        CheckpointError: what was found has not one name an output.
+        SettingError: ``given`` cannot be read, or has not one name per output.
+        CheckpointError: what was found has not one name per output.
     """
     if given is not None:
         names, source = read_given(given)
@@ -86,7 +86,7 @@ def find_classes(
             )
     if num_classes == 1000:
         return ClassNames(imagenet.imagenet_categories(), "ImageNet, as there are 1000 outputs")
-    count = max(num_classes, 2)  # one output tells two classes apart
+    count = max(num_classes, 2)  # one output distinguishes two classes
     return ClassNames(
         tuple(f"class_{index}" for index in range(count)),
         f"{find_misnumbered(contents.tree) or 'none found'}: give --classes",
@@ -95,7 +95,7 @@ def find_classes(
 
 
 def take_agreed(found: Sequence[ClassNames]) -> ClassNames:
-    """Take the first of several lists; its source names another that differs.
+    """Take the first of several lists; its source mentions another one that differs.
 
     Raises:
         CheckpointError: another has the same names in another order.
@@ -112,7 +112,7 @@ def take_agreed(found: Sequence[ClassNames]) -> ClassNames:
 
 
 def find_misnumbered(tree: Any) -> str | None:
-    """Say which names in a checkpoint have numbers that are none of its outputs."""
+    """Say which names in a checkpoint are not numbered from 0 on; None where none are."""
     for key, value in walk_entries(tree):
         found = pairs_in(unwrap_value(value)) if is_key(key.rpartition(".")[2]) else None
         if found and all(str(index).isdigit() for index, _ in found):
@@ -121,28 +121,28 @@ def find_misnumbered(tree: Any) -> str | None:
 
 
 def is_placeholder(names: Sequence[str], num_classes: int) -> bool:
-    """Whether names are the numbers that transformers writes for ImageNet's thousand."""
+    """Return whether names are the placeholders of transformers for ImageNet's 1000 classes."""
     return num_classes == 1000 and tuple(names[:2]) == ("LABEL_0", "LABEL_1")
 
 
 def fits_outputs(names: Sequence[str], num_classes: int) -> bool:
-    """One name an output; a single output takes one name or two."""
+    """Return whether there is one name per output; a single output takes one name or two."""
     return len(names) in ((1, 2) if num_classes == 1 else (num_classes,))
 
 
 def describe_mismatch(names: Sequence[str], source: str, num_classes: int) -> str:
-    """Say how many names there are, and for how many outputs."""
+    """Say how many names there are for how many outputs."""
     outputs = f"{num_classes} output" + ("s" if num_classes != 1 else "")
     count = f"{len(names)} class name" + ("s" if len(names) != 1 else "")
     return f"{count} ({source}) for a network of {outputs}"
 
 
 def read_given(given: Sequence[str] | str | Path) -> tuple[tuple[str, ...], str]:
-    """Take names from a sequence, a file, or text with commas."""
+    """Take names from a sequence, a file, or text with commas; with their source."""
     if not isinstance(given, str | Path):
         return tuple(map(str, given)), "given"
     path = Path(given)
-    is_file = os.path.isfile(given)  # a long list of names is no path that can be asked for
+    is_file = os.path.isfile(given)  # Path.is_file raises on a long list of names
     if path.suffix.lower() in READERS and (is_file or "," not in str(given)):
         return read_file(path), str(path)
     if is_file:
@@ -163,7 +163,7 @@ def in_file(contents: Contents) -> Iterator[ClassNames]:
 
 
 def lists_under_keys(tree: Any, place: str) -> Iterator[ClassNames]:
-    """Yield the lists of names under their usual keys in nested dicts."""
+    """Yield the lists of names under the usual keys of nested dicts."""
     for key, value in walk_entries(tree):
         if is_key(key.rpartition(".")[2]):
             names = names_from(value)
@@ -172,7 +172,7 @@ def lists_under_keys(tree: Any, place: str) -> Iterator[ClassNames]:
 
 
 def walk_entries(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every key of nested dicts with its value, outside optimizer state."""
+    """Yield every key of nested dicts with its value, except in the state of optimizers."""
     for path, container in walk_containers(tree):
         outside = not OPTIMIZER_KEYS & set(path.lower().split("."))
         if outside and isinstance(container, Mapping):
@@ -185,7 +185,7 @@ def walk_entries(tree: Any) -> Iterator[tuple[str, Any]]:
 
 
 def lists_in_files(path: Path) -> Iterator[ClassNames]:
-    """Yield the lists of names in files that stand beside a checkpoint."""
+    """Yield the lists of names in files beside a checkpoint."""
     config = path.with_name("config.json")
     if config.is_file():
         yield from lists_under_keys(read_json(config), str(config))
@@ -193,19 +193,18 @@ def lists_in_files(path: Path) -> Iterator[ClassNames]:
         candidate = path.with_name(name)
         if candidate.is_file():
             names = read_names(candidate)
-            if names:  # <stem>.json may as well be a log of the training
+            if names:  # <stem>.json may also be a log of the training
                 yield ClassNames(names, str(candidate))
 
 
 def find_preprocess(examined: Examination, tree: Any, location: Location) -> tuple[Preprocess, str]:
-    """What the checkpoint or the published weights record, else ``imagenet-v1``.
+    """Find the preprocessing that is recorded for the network, else ``imagenet-v1``.
 
-    The mean and deviation of a network that normalises by itself go before all others: what it
-    was fed is not normalised.
+    The mean and std of a network that normalises by itself replace those of any other source.
 
     Args:
-        examined: what is in the file.
-        tree: all that is in it.
+        examined: the network, and what is stated about it.
+        tree: what the file holds.
         location: of the file.
 
     Returns:
@@ -222,11 +221,11 @@ def find_preprocess(examined: Examination, tree: Any, location: Location) -> tup
 
 
 def around_network(examined: Examination, tree: Any, location: Location) -> tuple[Preprocess, str]:
-    """The same, but for what the network does by itself.
+    """Find the preprocessing apart from what the network does itself.
 
     Args:
-        examined: what is in the file.
-        tree: all that is in it.
+        examined: the network, and what is stated about it.
+        tree: what the file holds.
         location: of the file.
 
     Returns:
@@ -258,14 +257,14 @@ def around_network(examined: Examination, tree: Any, location: Location) -> tupl
 
 
 def with_kept_statistics(default: Preprocess, kept: Mapping[str, Any]) -> Preprocess:
-    """Settings with a mean and deviation, and with what stands beside them if it is of use."""
+    """Add mean and std to the settings, and the fields beside them where they are valid."""
     with suppress(SettingError, TypeError):
         return replace(default, **kept)
     return replace(default, mean=kept["mean"], std=kept["std"])
 
 
 def preprocess_of(weights: Weights) -> Preprocess:
-    """The preprocessing that torchvision evaluated published weights with."""
+    """Return the preprocessing that torchvision evaluated its weights with."""
     transforms: Any = weights.transforms()
     return Preprocess(
         resize_size=transforms.resize_size[0],
@@ -279,7 +278,7 @@ def preprocess_of(weights: Weights) -> Preprocess:
 def apply_normalisation(
     base: Preprocess, source: str, inside: Normalisation
 ) -> tuple[Preprocess, str]:
-    """The preprocessing of a network that normalises by itself, and where it is from, in words."""
+    """Return the preprocessing for a network that normalises by itself, and its source in words."""
     changes: dict[str, Any] = {"mean": inside.mean, "std": inside.std, "fixed": True}
     if inside.color:
         changes["color"] = inside.color

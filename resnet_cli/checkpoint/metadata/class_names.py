@@ -23,26 +23,26 @@ HEADERS = frozenset({
     "category", "class", "classes", "classid", "classname", "id", "idx", "index", "label",
     "labels", "labelname", "name", "names", "signname",
 })  # fmt: skip
-"""What stands above a column of class names or indices."""
+"""Headers of a column of class names or indices."""
 
 COMMENT = "#"
 QUOTED = re.compile(r"""(?P<index>\d+\s*:\s*)?(?P<quote>["']).*(?P=quote)""")
 DATA = re.compile(r"[\[\]{}].*|- .*|.*[{:]|.*: *[\[{].*|.*\t.*")
-"""Lines of JSON, YAML, a table or a label map, which are no names."""
+"""Lines of JSON, YAML, a table or a label map, which are not names."""
 
 BETWEEN = r"(?:\s*[:=]\s*|[.)]\s+|\s+-\s+|\s+)"
 WORD = r"(?P<name>.*[^\W\d_].*?)"
-LONGEST_LINE = 1000  # characters; on longer ones the patterns would take minutes
+LONGEST_LINE = 1000  # characters; the patterns would take minutes on longer ones
 
 NUMBERED = (
     re.compile(rf"(?P<index>\d+){BETWEEN}{WORD}"),
     re.compile(rf"{WORD}{BETWEEN}(?P<index>\d+)"),
 )
-"""Lines that say both the index of a class and its name."""
+"""Lines with both the index of a class and its name."""
 
 
 class NoNamesError(ValueError):
-    """A file holds no class names, for a reason that its owner can mend."""
+    """A file holds no class names, for a reason that the user can fix."""
 
 
 def read_file(path: Path) -> tuple[str, ...]:
@@ -61,10 +61,10 @@ def read_file(path: Path) -> tuple[str, ...]:
 
 
 def read_names(path: Path) -> tuple[str, ...] | None:
-    """Read class names from a file; None where there are none.
+    """Read class names from a file; None where it has none.
 
     Raises:
-        SettingError: it cannot be opened, is no text, or numbers its names otherwise than outputs.
+        SettingError: it cannot be opened, is not text, or does not number from 0 on.
     """
     try:
         return READERS[path.suffix.lower()](path)
@@ -77,7 +77,7 @@ def read_names(path: Path) -> tuple[str, ...] | None:
 
 
 def read_lines(path: Path) -> tuple[str, ...] | None:
-    """Read a name a line, each as it is, in quotes or with its index; or a list of Python.
+    """Read one name per line, plain, in quotes or with its index; or a list as Python writes it.
 
     Raises:
         NoNamesError: the indices do not run from 0 on.
@@ -97,7 +97,7 @@ def read_lines(path: Path) -> tuple[str, ...] | None:
 
 
 def without_comments(text: str) -> list[str]:
-    """Lines that are neither blank nor comments; where all begin like comments, they are names."""
+    """Drop blank lines and comments; all lines are names where all start like comments."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return [line for line in lines if not line.startswith(COMMENT)] or lines
 
@@ -107,7 +107,7 @@ def of_python(text: str) -> tuple[str, ...] | None:
     for candidate in (text, f"{{{text}}}", f"[{text}]"):
         with (
             suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError),
-            warnings.catch_warnings(action="ignore"),  # of backslashes in names
+            warnings.catch_warnings(action="ignore"),  # warnings of backslashes in names
         ):
             if found := names_from(ast.literal_eval(candidate)):
                 return found
@@ -115,9 +115,9 @@ def of_python(text: str) -> tuple[str, ...] | None:
 
 
 def numbered_lines(lines: Sequence[str]) -> tuple[str, ...] | None:
-    """Read lines that say index and name; None where they say names alone.
+    """Read lines of index and name; None where the lines are names alone.
 
-    Lines like ``phase 1`` and ``phase 2`` are names: without their numbers they are the same.
+    Lines like ``phase 1`` and ``phase 2`` are names: they are the same without their numbers.
 
     Raises:
         NoNamesError: the indices do not run from 0 on.
@@ -140,10 +140,10 @@ def numbered_lines(lines: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the value of a JSON file; None where it is damaged."""
+    """Parse a JSON file; None where it is damaged."""
     try:
         return json.loads(read_text(path))
-    except (ValueError, RecursionError):  # no text, or no JSON
+    except (ValueError, RecursionError):  # not text, or not JSON
         return None
 
 
@@ -153,7 +153,7 @@ def read_json_names(path: Path) -> tuple[str, ...] | None:
 
 
 def read_yaml(path: Path) -> Any:
-    """Return the value of a YAML file; None where it is damaged.
+    """Parse a YAML file; None where it is damaged.
 
     Raises:
         NoNamesError: PyYAML is not installed.
@@ -176,7 +176,7 @@ def read_yaml_names(path: Path) -> tuple[str, ...] | None:
 
 
 def under_a_key(path: Path) -> tuple[str, ...] | None:
-    """Read names in a file of nested values under one of the usual keys."""
+    """Read names under one of the usual keys in a file of nested values."""
     reader = VALUES.get(path.suffix.lower())
     value = reader(path) if reader else None
     found = [names_from(inner) for key, inner in items_of(value) if is_key(key)]
@@ -199,7 +199,7 @@ def read_table(path: Path) -> tuple[str, ...] | None:
 
 
 def numbered_cells(rows: Sequence[Sequence[str]]) -> tuple[str, ...] | None:
-    """Read the names beside a column of indices; None where there is none."""
+    """Read the names beside a column of indices; None where there is no such column."""
     cells = without_header(rows)
     for index, name in ((0, 1), (1, 0)):
         if cells and all(len(row) == 2 and row[index].isdigit() for row in cells):
@@ -208,7 +208,7 @@ def numbered_cells(rows: Sequence[Sequence[str]]) -> tuple[str, ...] | None:
 
 
 def without_header(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Cells without the header above them; of many columns those two that it calls like ours."""
+    """Return the cells below the header; of many columns only those of names and indices."""
     cells = [[cell.strip() for cell in row] for row in rows]
     titles = [re.sub("[ _-]", "", cell.lower()) for cell in cells[0]] if len(cells) > 1 else []
     ours = [column for column, title in enumerate(titles) if title in HEADERS]
@@ -233,12 +233,12 @@ VALUES: dict[str, Callable[[Path], Any]] = {
     ".yaml": read_yaml,
     ".yml": read_yaml,
 }
-"""Files of nested values, and what reads them."""
+"""Readers of files of nested values, by suffix."""
 
 THINGS = ("category", "cat", "class", "label", "name", "target")
 NUMBERS = ("id", "idx", "index", "int")
 PLURALS = {"category": "categories", "class": "classes"}
-"""Plurals that do not take an s alone."""
+"""Irregular plurals."""
 
 LISTS = frozenset(
     form
@@ -256,23 +256,23 @@ KEYS = LISTS | PAIRS | {
     "classdict", "classindex", "classindices", "classlabels", "classmapping",
     "labelmapping", "labelsmap", "names", "targetnames", "vocab",
 }  # fmt: skip
-"""Keys under which people keep class names, without case, ``_`` and ``-``."""
+"""Keys of class names, in lower case without ``_`` and ``-``."""
 
 WORDNET = re.compile(r"n\d{8}")
 SYNSET = re.compile(rf"{WORDNET.pattern}[\s,:]+(?=\S)")
-"""What stands before the names of a class of ImageNet: its number in WordNet."""
+"""Numbers of WordNet, alone or before the names of a class of ImageNet."""
 
 LISTED = frozenset({"CategoryMap", "L"})
-"""Lists of fastai, which keep their elements under ``items``."""
+"""Lists of fastai, which store their elements under ``items``."""
 
 
 def is_key(key: str) -> bool:
-    """Whether people keep class names under a key."""
+    """Return whether a key is a usual one for class names."""
     return re.sub("[_ -]", "", key.lower()) in KEYS
 
 
 def names_from(value: Any) -> tuple[str, ...] | None:
-    """Turn any form of class names into names in order; None if there are none.
+    """Turn class names in any form into names in order; None where it is not class names.
 
     Args:
         value: a list of names, or of pairs or records that number them; name -> index, or
@@ -288,7 +288,7 @@ def names_from(value: Any) -> tuple[str, ...] | None:
 
 
 def pairs_in(value: Any) -> list[tuple[Any, Any]] | None:
-    """Index and name of each class; None where nothing numbers them."""
+    """Return index and name of each class; None where they are not numbered."""
     if isinstance(value, Mapping):
         pairs = list(value.items())
     elif isinstance(value, list) and all(is_numbered(item) for item in value):
@@ -301,19 +301,19 @@ def pairs_in(value: Any) -> list[tuple[Any, Any]] | None:
 
 
 def is_numbered(item: Any) -> bool:
-    """Whether an element of a list is a name with its index."""
+    """Return whether an element of a list is a name with its index."""
     return isinstance(item, list) and sorted(map(type, item), key=str) == [int, str]
 
 
 def without_synsets(names: Sequence[str]) -> tuple[str, ...]:
-    """Names without the numbers of WordNet, where each begins with one and says more."""
+    """Drop the numbers of WordNet where every name starts with one and goes on after it."""
     if all(SYNSET.match(name) for name in names):
         return tuple(SYNSET.sub("", name, count=1) for name in names)
     return tuple(names)
 
 
 def unwrap_value(value: Any) -> Any:
-    """A list or dict without what other libraries wrap around it and its values."""
+    """Return a list or dict without what other libraries wrap around it and its values."""
     value = open_container(value)
     if isinstance(value, Mapping):
         return {name_of(key): name_of(inner) for key, inner in value.items()}
@@ -325,15 +325,15 @@ def unwrap_value(value: Any) -> Any:
 
 
 def open_container(value: Any) -> Any:
-    """The container that something stands for."""
-    for _ in range(len(LISTED)):  # a CategoryMap keeps an L
+    """Return the container that a value holds."""
+    for _ in range(len(LISTED)):  # a CategoryMap holds an L
         if isinstance(value, Foreign) and value.kind in LISTED:
             value = value.attributes.get("items", ())
     return as_container(value)
 
 
 def numbered_name(value: Any) -> list[Any] | None:
-    """A class of a list that says both, its name and its index; None where it does not."""
+    """Return index and name of an element that has both; None for any other."""
     value = as_container(value)
     if isinstance(value, Mapping):  # as in the annotations of COCO
         value = [value.get("id"), value.get("name")]
@@ -344,7 +344,7 @@ def numbered_name(value: Any) -> list[Any] | None:
 
 
 def name_of(value: Any) -> Any:
-    """A name or number without what may be wrapped around it, such as an enum or synonyms."""
+    """Return a name or number without its wrapper, such as an enum or a list of synonyms."""
     value = as_container(value)
     if isinstance(value, list | tuple) and value and all(isinstance(one, str) for one in value):
         value = value[1] if len(value) > 1 and WORDNET.fullmatch(value[0]) else value[0]
@@ -354,7 +354,7 @@ def name_of(value: Any) -> Any:
 
 
 def in_order(pairs: Sequence[tuple[Any, Any]]) -> list[Any] | None:
-    """Names by their indices, which must be 0, 1, 2 … each once."""
+    """Sort names by their indices, which must be 0, 1, 2 … each once; None where they are not."""
     try:
         by_index = {int(index): name for index, name in pairs}
     except (TypeError, ValueError, OverflowError):

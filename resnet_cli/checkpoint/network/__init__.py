@@ -56,17 +56,17 @@ PRETEXTS = re.compile(
     r"|projection_head|projection|prototypes|online_network|target_network|online_encoder"
     r"|target_encoder)(\.|$)|(^|\.)last_layer\.weight$"
 )
-"""Names beside networks that learned without labels: what they have for a head tells no classes."""
+"""Names beside networks trained without labels, whose heads do not classify."""
 
 SECOND = re.compile(r"(?:.*\.)?(?:fc|classifier|head|cls|linear)_?[2-9]\.weight")
-"""Names of another head beside the first, where it has another number of outputs."""
+"""Names of a second head, where it has another number of outputs."""
 
-PROJECTED = (64, 128, 256)  # numbers that contrastive learning compares pictures by
+PROJECTED = (64, 128, 256)  # outputs of the usual heads of contrastive learning
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A network, as its file has it."""
+    """A network read from a file: its architecture, and its tensors under torchvision's names."""
 
     architecture: Architecture
     in_channels: int
@@ -74,22 +74,24 @@ class Found:
     assumed: bool  # whether the activations of the head are a convention
     variant: Variant
     state: dict[str, Tensor] = field(repr=False)  # under torchvision's names
-    applied: Applied  # what beside backbone and head is used
-    end: str | None  # softmax or sigmoid, where the file says how its outputs end
-    unused: tuple[str, ...]  # tensors of the container that nothing uses and nothing explains
-    pretext: str | None  # a name that only networks have which learned without labels
-    blank: ResNet = field(repr=False)  # without weights
-    build: Callable[[], ResNet] = field(repr=False)  # another such
+    applied: Applied  # tensors beside backbone and head that are used
+    end: str | None  # softmax or sigmoid, where the file applies one to its outputs
+    unused: tuple[
+        str, ...
+    ]  # tensors of the container that are not used, and not known to be harmless
+    pretext: str | None  # a name that only networks trained without labels have
+    blank: ResNet = field(repr=False)  # on the meta device
+    build: Callable[[], ResNet] = field(repr=False)  # makes another such
 
     @property
     def num_classes(self) -> int:
-        """Outputs of the head; 0 without one."""
+        """Number of outputs of the head; 0 without one."""
         sizes = [layer.size_out for layer in self.head if layer.size_out]
         return sizes[-1] if sizes else 0
 
     @property
     def projects(self) -> bool:
-        """Whether the head is the usual one of contrastive learning: F to F, and to few numbers."""
+        """Whether the head is the usual one of contrastive learning: F to F, and to few outputs."""
         kinds = [layer.kind for layer in self.head]
         return (
             kinds == ["linear", "relu", "linear"]
@@ -139,15 +141,15 @@ def find_network(
 
 
 def match_network(weights: Weights, *, default: Variant | None, dilated: bool) -> Found:
-    """Find out what network the weights are of.
+    """Match torchvision's network to weights.
 
     Args:
-        weights: of a file.
-        default: how it computes where only another file says it; None for what its layout says.
-        dilated: the user says that layer3 and layer4 dilate.
+        weights: of one network.
+        default: variant that is stated outside the tensors; None for that of the layout.
+        dilated: layer3 and layer4 dilate instead of striding.
 
     Raises:
-        CheckpointError: none of torchvision's ResNets, or not all of its tensors fit.
+        CheckpointError: none of torchvision's ResNets, or some tensors do not fit.
     """
     backbone, others = weights.backbone()
     detected = detect_network(backbone)
@@ -178,10 +180,10 @@ def match_network(weights: Weights, *, default: Variant | None, dilated: bool) -
     blank = build_another()
     require_same_convolutions(blank, ours)
     names = list(blank.state_dict()) if head.layers else backbone_names(blank)
-    # what learns without labels has more than one network in it
-    strangers = [] if pretext else beside.strangers(unused)
+    # training without labels stores more than one network
+    surplus = [] if pretext else beside.inside_network(unused)
     require_whole(detected.architecture.name, names, complete)
-    require_fit(blank, names, complete, strangers)
+    require_fit(blank, names, complete, surplus)
     return Found(
         architecture=detected.architecture,
         in_channels=detected.in_channels,
@@ -199,17 +201,17 @@ def match_network(weights: Weights, *, default: Variant | None, dilated: bool) -
 
 
 def parts_outside(parts: Mapping[str, Part], root: str) -> dict[str, Part]:
-    """The parts of a network without those of its head."""
+    """Return the parts of a network without those of its head."""
     return {name: part for name, part in parts.items() if not is_under(name, root)}
 
 
 def sizes_out(head: Head) -> set[int]:
-    """Numbers that come out of the layers of a head."""
+    """Return the numbers of outputs of the layers of a head."""
     return {layer.size_out for layer in head if layer.size_out}
 
 
 def pretext_of(weights: Weights, sizes: set[int]) -> str | None:
-    """Return the first name that says that a network learned without labels, or None."""
+    """Return the first name that shows training without labels, or None."""
     for name in filter(PRETEXTS.search, weights.tensors):
         layer, _, own = name.rpartition(".")
         biased = layer.endswith("last_layer") and f"{layer}.bias" in weights.tensors
@@ -220,7 +222,7 @@ def pretext_of(weights: Weights, sizes: set[int]) -> str | None:
 
 
 def without_ends(around: Mapping[str, Part]) -> dict[str, Part]:
-    """The parts around a backbone without what is read off them elsewhere: ends, and last pools."""
+    """Drop the parts around a backbone that are read elsewhere: ends, and last pools."""
     return {
         name: part
         for name, part in around.items()
@@ -231,10 +233,10 @@ def without_ends(around: Mapping[str, Part]) -> dict[str, Part]:
 def pool_fields(
     weights: Weights, head: FoundHead, applied: Applied, features: int
 ) -> dict[str, Any]:
-    """Fields of a variant that say how features are pooled.
+    """Return the fields of a variant for how features are pooled.
 
     Raises:
-        CheckpointError: in a way that is not known here.
+        CheckpointError: the way is unknown.
     """
     doubled = takes_both_pools(weights, head, features)
     if applied.exponent is None:
@@ -249,7 +251,7 @@ def pool_fields(
 
 
 def state_behind(head: FoundHead, applied: Applied) -> dict[str, Tensor]:
-    """The tensors behind a backbone: those of its head, and the exponent of its last pool."""
+    """Return the tensors behind a backbone: the head's, and the exponent of the last pool."""
     state = dict(head.state)
     if head.layers and applied.temperature is not None:
         state = divide_outputs(head, applied.temperature)
@@ -261,7 +263,7 @@ def state_behind(head: FoundHead, applied: Applied) -> dict[str, Tensor]:
 def require_end(
     head: FoundHead, detected: Detected, beside: Beside, unused: Mapping[str, Tensor]
 ) -> None:
-    """Refuse half a network: a layer behind the head that was found, before it, or its rival.
+    """Refuse a network whose head is found in part: with a layer behind, before or beside it.
 
     Raises:
         CheckpointError: names the layer.
@@ -287,7 +289,7 @@ def require_end(
 
 
 def takes_both_pools(weights: Weights, head: FoundHead, features: int) -> bool:
-    """Whether a head takes the maxima of the features beside their averages.
+    """Return whether a head takes the maxima of the features beside their averages.
 
     Raises:
         CheckpointError: it takes the features of two networks.
@@ -301,7 +303,7 @@ def takes_both_pools(weights: Weights, head: FoundHead, features: int) -> bool:
 
 
 def is_under(name: str, root: str) -> bool:
-    """Whether a module is the root of a head, or in it."""
+    """Return whether a module is the root of a head, or in it."""
     return bool(root) and (name == root or name.startswith(f"{root}."))
 
 
@@ -309,7 +311,7 @@ NO_HEAD = FoundHead("", (), {}, frozenset())
 
 
 def head_of(weights: Weights, others: Mapping[str, Tensor], detected: Detected) -> FoundHead:
-    """The head of a network; one without layers where there is none."""
+    """Find the head of a network; ``NO_HEAD`` where there is none."""
     found = find_head(
         others,
         weights.parts,
@@ -326,10 +328,10 @@ def backbone_names(network: ResNet) -> list[str]:
 
 
 def refuse_other_strides(weights: Weights, found: Found) -> None:
-    """Refuse Detectron's ResNeXts, which were not trained as MSRA's networks beside them were.
+    """Refuse Detectron's ResNeXts, which were trained otherwise than the MSRA networks beside them.
 
     Raises:
-        CheckpointError: it is one.
+        CheckpointError: the network is one.
     """
     if weights.layout.name == "msra" and found.architecture.groups > 1:
         raise CheckpointError(

@@ -15,10 +15,10 @@ from resnet_cli.errors import CheckpointError
 def complete_backbone(
     backbone: Mapping[str, Tensor], layout: TensorLayout, ours: Mapping[str, Part]
 ) -> dict[str, Tensor]:
-    """The tensors of a backbone in the form that torchvision's network has.
+    """Bring the tensors of a backbone into the form that torchvision's network has.
 
     Raises:
-        CheckpointError: they have no such form.
+        CheckpointError: they cannot be brought into it.
     """
     state = dict(backbone)
     if layout.only_scales:
@@ -32,7 +32,7 @@ EPS = 1e-5  # of torchvision's batch norms
 
 
 def with_usual_eps(state: Mapping[str, Tensor], ours: Parts) -> dict[str, Tensor]:
-    """Move what an epsilon differs from torchvision's into the variance, which is exact."""
+    """Compensate a different epsilon in the variance, which is exact."""
     changed = dict(state)
     for name, part in ours.items():
         eps, variance = part.settings.get("eps"), f"{name}.running_var"
@@ -42,7 +42,7 @@ def with_usual_eps(state: Mapping[str, Tensor], ours: Parts) -> dict[str, Tensor
 
 
 def as_exact(tensor: Tensor) -> Tensor:
-    """A tensor in fp32, or fp64 where it was, so that sums do not round to fewer digits."""
+    """Return a tensor in fp32, or in fp64 where it was, so that sums lose no digits."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
@@ -50,7 +50,7 @@ def with_biases_folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Fold the bias of each convolution into the batch norm behind it, which is exact.
 
     Raises:
-        CheckpointError: a bias in front of no batch norm.
+        CheckpointError: no batch norm follows the bias.
     """
     changed = dict(state)
     for name in state:
@@ -65,13 +65,13 @@ def with_biases_folded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def is_conv(state: Mapping[str, Tensor], name: str) -> bool:
-    """Whether a layer is a convolution."""
+    """Return whether a layer is a convolution."""
     weight = state.get(f"{name}.weight")
     return weight is not None and weight.ndim == 4
 
 
 def norm_behind(conv: str) -> str:
-    """Name of the batch norm that follows a convolution."""
+    """Return the name of the batch norm that follows a convolution."""
     if conv.endswith("downsample.0"):
         return conv.removesuffix("0") + "1"
     start, _, own = conv.rpartition("conv")
@@ -79,7 +79,7 @@ def norm_behind(conv: str) -> str:
 
 
 def with_neutral_statistics(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give batch norms that only scale and shift the statistics by which they do nothing else."""
+    """Add neutral statistics to batch norms that only scale and shift."""
     changed = dict(state)
     for name, weight in state.items():
         norm = name.removesuffix(".weight")
@@ -91,9 +91,9 @@ def with_neutral_statistics(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def with_shortcuts_complete(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give each shortcut that is a convolution alone the batch norm that torchvision's has.
+    """Add a batch norm to each shortcut that is a convolution alone, as torchvision's have one.
 
-    It adds the bias of the convolution, and does nothing else.
+    It adds the bias of the convolution, and nothing else.
     """
     changed = dict(state)
     for name, weight in state.items():
@@ -112,10 +112,10 @@ def with_shortcuts_complete(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def require_whole(model: str, names: Iterable[str], state: Mapping[str, Tensor]) -> None:
-    """Refuse a network that lacks tensors; counters change no prediction.
+    """Refuse a network with missing tensors; missing counters do not matter.
 
     Raises:
-        CheckpointError: names the first that is missing.
+        CheckpointError: names the first one.
     """
     missing = [n for n in names if n not in state and not n.endswith("num_batches_tracked")]
     if missing:
@@ -123,15 +123,15 @@ def require_whole(model: str, names: Iterable[str], state: Mapping[str, Tensor])
 
 
 def require_fit(
-    blank: ResNet, names: Collection[str], state: Mapping[str, Tensor], strangers: list[str]
+    blank: ResNet, names: Collection[str], state: Mapping[str, Tensor], surplus: list[str]
 ) -> None:
     """Refuse tensors that are not exactly those of the network.
 
     Raises:
-        CheckpointError: one is left over, or of another shape; the message names it.
+        CheckpointError: one is left over, or has another shape; the message names it.
     """
     wanted = {name: tensor.shape for name, tensor in blank.state_dict().items() if name in names}
-    extra = [name for name in state if name not in wanted] + strangers
+    extra = [name for name in state if name not in wanted] + surplus
     if extra:
         raise CheckpointError(f"it holds more than a ResNet: {first_name(extra)} left over")
     for name, shape in wanted.items():
@@ -142,7 +142,7 @@ def require_fit(
 
 
 def first_name(names: list[str]) -> str:
-    """The first of several names, and how many more there are."""
+    """Return the first of several names, and the number of the others."""
     if len(names) == 1:
         return f"{names[0]} is"
     return f"{names[0]} and {len(names) - 1} more are"
@@ -152,7 +152,7 @@ COMPARED = ("stride", "padding", "dilation", "kernel_size", "groups")  # of conv
 
 
 def require_same_convolutions(network: ResNet, ours: Parts) -> None:
-    """Refuse convolutions that the file describes otherwise than the network has them.
+    """Refuse convolutions whose recorded settings differ from the network's.
 
     Raises:
         CheckpointError: names the first.

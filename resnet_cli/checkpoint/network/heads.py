@@ -23,20 +23,20 @@ from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
 
 USUAL = ("fc", "head.fc", "head", "classifier", "linear", "last_linear", "logits")
-"""Where heads are, the likeliest first; any other place is found as well if it is the only one."""
+"""Usual places of heads, the likeliest first; another place counts if it is the only one."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundHead:
-    """A head, and where it was."""
+    """A head, and its place."""
 
     root: str  # full name of its module
     layers: Head
     state: Mapping[str, Tensor] = field(repr=False)  # under fc
-    names: frozenset[str]  # full names of the tensors that it is made of
-    assumed: bool = False  # whether the activations are a convention, not a fact of the file
+    names: frozenset[str]  # full names of its tensors
+    assumed: bool = False  # whether the activations are a convention that the file does not state
     last: str = ""  # full name of its last layer
-    end: str | None = None  # softmax or sigmoid, where one is part of it
+    end: str | None = None  # softmax or sigmoid, where one is part of the head
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Parameters:
 
     @property
     def layer(self) -> HeadLayer | None:
-        """What layer they are of; None for none of a head."""
+        """The layer that they are of; None where no head has such a layer."""
         names = self.tensors.keys() - {"num_batches_tracked"}
         weight = self.tensors.get("weight")
         if "running_mean" in names and names <= {*NORM, "weight", "bias"}:
@@ -68,7 +68,7 @@ class Parameters:
         return None
 
     def state(self, layer: HeadLayer) -> dict[str, Tensor]:
-        """The tensors as the layer's module has them."""
+        """Return the tensors as the module of the layer has them."""
         tensors = dict(self.tensors)
         if layer.kind == "linear":
             tensors["weight"] = tensors["weight"].flatten(1)
@@ -82,7 +82,7 @@ NORM = ("running_mean", "running_var")
 
 
 def fits_channels(tensors: Mapping[str, Tensor], count: int) -> bool:
-    """Whether all but the counter have one number a channel."""
+    """Return whether all tensors but the counter have one number per channel."""
     return all(
         tensor.shape == (count,)
         for name, tensor in tensors.items()
@@ -102,13 +102,13 @@ def find_head(
 
     Args:
         others: tensors that are not of the backbone, by full names.
-        parts: what the file says of modules, by full names.
-        prefix: of the backbone's names; the head is behind it, or behind a shorter one.
-        features: numbers that the backbone gives for an image.
-        places: where the layout has its head.
+        parts: modules that the file describes, by full names.
+        prefix: of the backbone's names; those of the head start with it, or a part of it.
+        features: size of the backbone's output.
+        places: of the head in this layout.
 
     Raises:
-        CheckpointError: several heads, or a layer that this program does not know.
+        CheckpointError: several heads, or an unknown layer.
     """
     backbone = prefix
     while True:
@@ -124,10 +124,10 @@ def find_head(
 def choose_head(
     near: Mapping[str, Tensor], prefix: str, features: int, places: Sequence[str]
 ) -> list[Parameters] | None:
-    """The layers of the one head among tensors under a prefix; None where there is none.
+    """Return the layers of the only head among tensors under a prefix; None where there is none.
 
     Raises:
-        CheckpointError: there are several, none at a usual place.
+        CheckpointError: there are several, and none at a usual place.
     """
     everything = chain_layers(near, features)
     if everything is not None:
@@ -150,7 +150,7 @@ def choose_head(
 
 
 def chain_layers(tensors: Mapping[str, Tensor], features: int) -> list[Parameters] | None:
-    """The layers of tensors, if they take ``features`` numbers, feed each other, and end linear."""
+    """Return the layers of tensors if they take ``features``, feed each other and end linear."""
     layers = group_by_layer(tensors)
     for order in (layers, sorted(layers, key=lambda one: natural_layer_key(one.name))):
         kinds = [one.layer for one in order]
@@ -168,7 +168,7 @@ def chain_layers(tensors: Mapping[str, Tensor], features: int) -> list[Parameter
 
 
 def group_by_layer(tensors: Mapping[str, Tensor]) -> list[Parameters]:
-    """Group tensors by the layer that they are of, in the order of the file."""
+    """Group tensors by layer, in the order of the file."""
     grouped: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         layer, _, own = name.rpartition(".")
@@ -177,7 +177,7 @@ def group_by_layer(tensors: Mapping[str, Tensor]) -> list[Parameters]:
 
 
 def natural_layer_key(name: str) -> list[tuple[int, str]]:
-    """A sort key that puts fc.2 before fc.10."""
+    """Return a sort key that puts fc.2 before fc.10."""
     return [
         (int(piece), "") if piece.isdigit() else (-1, piece)
         for piece in re.split(r"(\d{1,9})", name)
@@ -185,7 +185,7 @@ def natural_layer_key(name: str) -> list[tuple[int, str]]:
 
 
 def assemble_head(found: list[Parameters], backbone: str, parts: Mapping[str, Part]) -> FoundHead:
-    """Put the layers of a head together with the activations between them."""
+    """Join the layers of a head and the activations between them."""
     root = common_root([one.name for one in found])
     while root and is_sequential(root.rpartition(".")[0], parts):
         root = root.rpartition(".")[0]
@@ -207,22 +207,22 @@ def assemble_head(found: list[Parameters], backbone: str, parts: Mapping[str, Pa
             own = states[name].state(layer)
             state |= {f"{start}{key}": tensor for key, tensor in own.items()}
     names = frozenset(f"{one.name}.{key}" for one in found for key in one.tensors)
-    told = follows_file(inside, root, parts)
-    assumed = not told and any(layer.kind == "relu" for layer in layers)
+    stated = follows_file(inside, root, parts)
+    assumed = not stated and any(layer.kind == "relu" for layer in layers)
     last = [name for name, _ in listed if name in states][-1]
-    end = end_among(inside, parts) if told else None
+    end = end_among(inside, parts) if stated else None
     return FoundHead(
         root, layers, state, names, assumed, last, ENDS[parts[end].kind] if end else None
     )
 
 
 def is_sequential(name: str, parts: Mapping[str, Part]) -> bool:
-    """Whether a module computes all that is in it, in order: the root of a head then."""
+    """Return whether a module runs everything in it in order, and so is the root of a head."""
     return name in parts and parts[name].kind in ORDERED
 
 
 def common_root(names: Sequence[str]) -> str:
-    """The module that all layers are in: what their names share; empty for the whole network."""
+    """Return the module that contains all layers; empty for the whole network."""
     if len(names) == 1:
         return names[0]
     split = [name.split(".") for name in names]
@@ -240,7 +240,7 @@ FUNCTIONS = {
     "sigmoid": "sigmoid",
     "log_sigmoid": "sigmoid",
 }
-"""The same as ``ENDS``, as the code of a module calls it."""
+"""Functions that the code of a module calls, with the same meaning as ``ENDS``."""
 
 TELLING = frozenset(
     {"sub", "rsub", "div", "mul", "pow", "sqrt", "rsqrt", "exp", "log", "clamp", "clamp_min",
@@ -248,7 +248,7 @@ TELLING = frozenset(
      "hardswish", "hardsigmoid", "leaky_relu", "prelu", "norm", "linalg_vector_norm", "bmm",
      "matmul", "mm", "einsum", "normalize", "softmin", *FUNCTIONS}
 )  # fmt: skip
-"""Operators that no ResNet needs outside of its layers."""
+"""Operators that no ResNet calls outside its layers."""
 
 OF_NORMALISATION = frozenset({"sub", "div", "mul", "sqrt", "reciprocal"})
 OF_TEMPERATURE = frozenset({"div", "mul", "reciprocal"})
@@ -256,10 +256,10 @@ OF_EXPONENT = frozenset({"pow", "clamp", "clamp_min", "reciprocal", "div", "mul"
 
 
 def find_end(parts: Mapping[str, Part], head: FoundHead) -> str | None:
-    """Find what turns the outputs of a network into probabilities: ``softmax`` or ``sigmoid``.
+    """Find what turns outputs into probabilities, ``softmax`` or ``sigmoid``; None where unstated.
 
     Args:
-        parts: what the file says of modules, by full names.
+        parts: modules that the file describes, by full names.
         head: of the network.
 
     Raises:
@@ -276,7 +276,7 @@ def find_end(parts: Mapping[str, Part], head: FoundHead) -> str | None:
 
 
 def ends_behind_head(parts: Mapping[str, Part], head: FoundHead) -> Iterator[tuple[str, str]]:
-    """Yield the modules behind a head that only turn its outputs into probabilities."""
+    """Yield the modules behind a head that turn its outputs into probabilities."""
     for name, part in parts.items():
         if contains_module(name, head.last) and (end := FUNCTIONS.get(returned_operator(part))):
             yield name, end
@@ -290,24 +290,24 @@ def ends_behind_head(parts: Mapping[str, Part], head: FoundHead) -> Iterator[tup
 
 
 def called_operators(part: Part) -> list[str]:
-    """Return the operators that the code of a module calls, where its file has that."""
+    """Return the operators that the code of a module calls, where the file has its code."""
     calls = part.settings.get("calls")
     return [name for name in calls if isinstance(name, str)] if isinstance(calls, tuple) else []
 
 
 def returned_operator(part: Part) -> str:
-    """Return the operator whose value the code of a module gives back, or nothing."""
+    """Return the operator whose value the code of a module returns, or an empty name."""
     name = part.settings.get("returns")
     return name if isinstance(name, str) else ""
 
 
 def contains_module(module: str, name: str) -> bool:
-    """Return whether a module is, or has in it, another one."""
+    """Return whether a module is another one, or contains it."""
     return not module or is_in(name, (module,))
 
 
 def is_behind(name: str, other: str, parts: Mapping[str, Part]) -> bool:
-    """Return whether a module stands behind another one in the order of the file."""
+    """Return whether a module comes after another one in the order of the file."""
     order = list(parts)
     return other in parts and order.index(other) < order.index(name)
 
@@ -315,7 +315,7 @@ def is_behind(name: str, other: str, parts: Mapping[str, Part]) -> bool:
 def require_known_code(
     parts: Mapping[str, Part], head: FoundHead, beside: Beside, end: str | None
 ) -> None:
-    """Refuse a network whose modules compute in code of their own what is not known here.
+    """Refuse a network whose modules compute something unknown in their own code.
 
     Raises:
         CheckpointError: names the module and the operators.
@@ -341,10 +341,10 @@ def require_known_code(
 
 
 def divide_outputs(head: FoundHead, temperature: tuple[str, float]) -> dict[str, Tensor]:
-    """The tensors of a head with its outputs divided by a temperature, which is exact.
+    """Divide the outputs of a head by a temperature in its tensors, which is exact.
 
     Raises:
-        CheckpointError: it does not end with a layer that scales with its tensors.
+        CheckpointError: its last layer has no tensors to scale.
     """
     name, value = temperature
     layers: Head = head.layers

@@ -21,7 +21,7 @@ BLOCK = r"layer1\.0\.conv1\.weight"
 STEM = r"conv1\.weight \d+,[1-4],3,3$"  # a convolution in a block has more inputs
 DEEP = r"(?:conv1|stem)\.0\.weight \d+,[1-4],3,3$"
 AVERAGED = r"layer2\.0\.downsample\.1\.weight \d+,\d+,1,1$"
-STRANGERS = (
+NETWORKS = (
     ("a quantised network: save the one that it was made from", r"zero_point|_packed_params"),
     ("a LoRA: merge it into its network and save that", r"(?:\w+_)?lora[_.](?:down|up|[AB])\b"),
     ("a part of a diffusion model",
@@ -113,8 +113,8 @@ STRANGERS = (
     ("a ResNet without statistics of batch norm (group norm?): save all of model.state_dict()",
      r"layer1\.0\.(?:bn|gn)1\.weight", r"!layer1\.0\.bn1\.running_mean"),
 )  # fmt: skip
-"""What a network is, and the signs of it: patterns that the line of some tensor, which is its name,
-a space and its shape, must match from its start or from a dot on; with ! before it, none may.
+"""What a network is, and its signs: patterns of a tensor's name, a space and its shape. Each must
+match some tensor, from the start or from a dot on; with ! before it, it must match none.
 """
 
 LEARNERS = (
@@ -130,37 +130,37 @@ LIBRARIES = (
     ("a network of Keras or TensorFlow", r"(?:keras|tensorflow)\."),
     ("a data set, no network", r"torch\.utils\.data\.|torchvision\.datasets\."),
 )
-"""What a file is, and how the name of a class in it begins; of libraries, where no tensors are."""
+"""What a file without tensors is, and a pattern of the name of a class in it."""
 
-KEPT = {
+OPTIMIZER_STATE = {
     "step", "momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg",
     "grad_avg", "acc_delta", "sum", "mu_product", "mu", "eta", "ax", "prev", "step_size",
 }  # fmt: skip
-"""What the optimizers of ``torch.optim`` keep of a parameter."""
+"""What the optimizers of ``torch.optim`` store for a parameter."""
 
 
 OTHER_POOLS = re.compile(r"(?:.*/)?(resnet(?:aa|blur)\w*)(?:\.\w+)?")
-"""Networks of timm whose tensors are torchvision's, and whose strides are not."""
+"""Networks of timm with torchvision's tensors and other strides."""
 
 
 def identify_network(
     names: Mapping[str, tuple[int, ...]], kinds: Collection[str] = (), keys: Collection[str] = ()
 ) -> str | None:
-    """Name what a checkpoint holds that is none of torchvision's ten ResNets.
+    """Name what a checkpoint holds that is not one of torchvision's ten ResNets.
 
     Args:
-        names: shapes of the tensors of a state dict, by their names with any prefix.
+        names: shapes of the tensors of a state dict, by name; the names may have a prefix.
         kinds: classes of the objects in the file, as module.Class.
         keys: of the outermost dict.
 
     Returns:
-        A clause to follow "it is"; None when nothing is recognised, so for those ten.
+        A clause to follow "it is"; None where nothing is recognised, as for those ten.
     """
     if is_optimizer(names, kinds, keys):
         return "only the state of an optimizer"
     text = "".join(f"{name} {','.join(map(str, shape))}\n" for name, shape in names.items())
     inside = " with a ResNet inside" if holds_sign(RESNET, text) else ""
-    for clause, *signs in STRANGERS:
+    for clause, *signs in NETWORKS:
         if all(holds_sign(sign, text) for sign in signs):
             return clause.format(inside=inside, depth=count_depth(names))
     for clause, start in () if inside else LEARNERS if names else LEARNERS + LIBRARIES:
@@ -170,35 +170,35 @@ def identify_network(
 
 
 def holds_sign(sign: str, text: str) -> bool:
-    """Whether a sign of ``STRANGERS`` is in the lines of tensors, or is absent as it should be."""
+    """Return whether a sign of ``NETWORKS`` matches a line of tensors; with !, whether none."""
     found = re.search(rf"(?:^|[./])(?:{sign.removeprefix('!')})", text, re.MULTILINE)
     return (found is None) == sign.startswith("!")
 
 
 def is_optimizer(names: Collection[str], kinds: Collection[str], keys: Collection[str]) -> bool:
-    """Whether a file holds what an optimizer keeps, and no network."""
+    """Return whether a file holds the state of an optimizer, and no network."""
     if {"state", "param_groups"} <= set(keys):
         return True
     if names:
-        return set(names) <= KEPT and not {"step", "momentum_buffer"}.isdisjoint(names)
+        return set(names) <= OPTIMIZER_STATE and not {"step", "momentum_buffer"}.isdisjoint(names)
     return any(kind.startswith("torch.optim.") for kind in kinds)
 
 
 def count_depth(names: Collection[str]) -> int:
-    """Depth of a ResNet as its name counts it: the convolutions of its blocks, conv1 and fc."""
+    """Return the depth of a ResNet as its name counts it: convolutions of blocks, conv1 and fc."""
     pattern = r"(?:layer|conv)(\d)(?:_x)?\.(\d+)\.(?:conv(\d)|residual_function\.([036]))\.weight"
     found = (re.search(pattern, name) for name in names)
     return len({match.groups() for match in found if match}) + 2
 
 
 def identify_other(tree: Any) -> str | None:
-    """A clause that names what a file holds in place of a ResNet; None when that is unknown."""
+    """Return a clause that names what a file holds in place of a ResNet; None where unknown."""
     fullest: dict[str, tuple[int, ...]] = {}
     kinds = set()
     for _, container in walk_containers(tree):
         try:
             tensors = tensors_in(container)
-        except CheckpointError:  # of tensors that are not whole
+        except CheckpointError:  # a tensor is incomplete
             return None
         if len(tensors) > len(fullest):
             fullest = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -217,7 +217,7 @@ VOWELS = ("a", "e", "i", "o")
 
 
 def describe_incomplete(tree: Any) -> str | None:
-    """Say that a ResNet lacks the very tensor it is known by; None where there is none."""
+    """Say that a ResNet lacks the tensor by which its layout is recognised, or return None."""
     for _, container in walk_containers(tree):
         tensors = tensors_in(container)
         for name, layout in product(tensors, LAYOUTS):
@@ -227,12 +227,12 @@ def describe_incomplete(tree: Any) -> str | None:
                 inside = (n.removeprefix(prefix) for n in plain_names if n.startswith(prefix))
                 if sum(layout.translate(n) is not None for n in inside) > FEWEST_TENSORS:
                     return f"it is not whole: {prefix}{layout.landmark} is missing"
-                break  # a file may claim to hold ever so many
+                break  # one is enough: a file may claim any number of them
     return None
 
 
 def describe_inventory(tree: Any) -> str:
-    """Say in a few words what a tree holds instead of a ResNet."""
+    """Say in a few words what a tree holds in place of a ResNet."""
     names: list[str] = []
     where = ""
     for path, container in walk_containers(tree):
@@ -255,17 +255,17 @@ def describe_inventory(tree: Any) -> str:
 
 
 def class_name(value: Any) -> str:
-    """Name of the class of a value, as its file has it."""
+    """Return the name of the class of a value, as its file has it."""
     if isinstance(value, Mapping):
         return "dict"
     return value.kind if isinstance(value, Foreign) else type(value).__name__
 
 
 def refuse_other_pools(tree: Any) -> None:
-    """Refuse a checkpoint that says it is a network which its tensors do not tell from ours.
+    """Refuse a checkpoint that says it is a network whose tensors look like torchvision's.
 
     Raises:
-        CheckpointError: names it.
+        CheckpointError: names the network.
     """
     if not isinstance(tree, Mapping):
         return

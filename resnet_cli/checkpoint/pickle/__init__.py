@@ -28,8 +28,8 @@ from resnet_cli.checkpoint.tensors import Storage
 from resnet_cli.checkpoint.tree import Foreign
 from resnet_cli.errors import CheckpointError
 
-SPARE = 1 << 20  # items and bytes that functions are handed in any file, however short
-HANDED = 4  # times its length in bytes; an honest pickle hands on what it holds once a level
+SPARE = 1 << 20  # items and bytes that functions may receive in any file, however short
+HANDED = 4  # times its length in bytes; a regular pickle passes each item once per level
 
 Storages = dict[str, Storage]  # by key; whoever opened the file gives them their bytes
 
@@ -43,10 +43,10 @@ class Reading:
     stand_ins: dict[str, type[Foreign]] = field(default_factory=dict)  # by module.Class
     nested: int = 0  # levels of files in files
     files: int = 0  # files in the file
-    room: int = SPARE  # items and bytes that functions may still be handed
+    room: int = SPARE  # items and bytes that functions may still receive
 
     def note(self, module: str, name: str) -> None:
-        """Keep a name, unless it is of tensors and containers alone."""
+        """Record a name, unless it only serves tensors and containers."""
         module, name = modern_name(module, name)
         path = f"{module}.{name}"
         known = known_name(module, name)
@@ -69,11 +69,11 @@ def read_pickle(stream: IO[bytes], reading: Reading, storages: Storages | None =
     start = stream.tell()
     try:
         check_opcodes(stream, reading)
-        if not reading.nested:  # those are in the bytes of the outermost
+        if not reading.nested:  # nested files are part of the outermost one
             reading.room += HANDED * (stream.tell() - start)
         stream.seek(start)
         return RestrictedUnpickler(stream, reading, storages).load()
-    # damaged opcodes call our own stand-ins, and the machine's containers, with anything at all
+    # damaged opcodes call our own stand-ins, and containers, with arbitrary arguments
     except (pickle.UnpicklingError, ValueError, TypeError, LookupError, EOFError, AttributeError,
             ArithmeticError, MemoryError, ImportError, RecursionError,
             BufferError) as error:  # fmt: skip
@@ -81,10 +81,10 @@ def read_pickle(stream: IO[bytes], reading: Reading, storages: Storages | None =
 
 
 def check_opcodes(stream: IO[bytes], reading: Reading) -> None:
-    """Read the opcodes through once, doing nothing.
+    """Read all opcodes once without running them.
 
-    The machine would make room for as many memo entries as an opcode says, up to 64 GB. Names are
-    noted even if the machine never comes to them.
+    The unpickler would allocate as many memo entries as an opcode says, up to 64 GB. Names are
+    noted even if the unpickler never reaches them.
 
     Raises:
         ValueError: a truncated or unknown opcode, a memo index that does not follow, or tuples
@@ -93,7 +93,7 @@ def check_opcodes(stream: IO[bytes], reading: Reading) -> None:
     nesting = Nesting()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         match opcode.name:
-            # BINPUT counts to 255; an honest memo has no more entries than there were opcodes
+            # BINPUT counts to 255; a regular memo has no more entries than there were opcodes
             case "LONG_BINPUT" | "PUT" if int(argument or 0) > count + 256:
                 raise ValueError("a memo index out of line")
             case "NEXT_BUFFER" | "READONLY_BUFFER":
@@ -107,15 +107,15 @@ SIZED = (list, tuple, set, frozenset, dict, str, bytes, bytearray)
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """The standard machine, cut off from every module."""
+    """The unpickler of the standard library, cut off from every module."""
 
     def __init__(self, stream: IO[bytes], reading: Reading, storages: Storages | None) -> None:
-        # text of Python 2 may hold any bytes: kept, so that arrays can have them back
+        # text of Python 2 may hold any bytes: kept, so that arrays can be decoded from it
         super().__init__(stream, encoding="utf-8", errors="surrogateescape")
         self.reading, self.storages = reading, storages
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a global name stands for here."""
+        """Return what a global name resolves to."""
         module, name = modern_name(module, name)
         path = f"{module}.{name}"
         known = known_name(module, name)
@@ -132,10 +132,10 @@ class RestrictedUnpickler(pickle.Unpickler):
         return stand_ins[path]
 
     def handed(self, call: Callable[..., Any], *args: Any) -> Any:
-        """Call a function, which may copy what it is handed.
+        """Call a function, which may copy its arguments.
 
         Raises:
-            PickleError: a few bytes have come to copy the same again and again.
+            PickleError: a few bytes copy the same items again and again.
         """
         self.reading.room -= sum(len(value) for value in args if isinstance(value, SIZED))
         if self.reading.room < 0:
@@ -170,9 +170,9 @@ class RestrictedUnpickler(pickle.Unpickler):
         return self.reading.open_nested(data, self.reading)
 
 
-DEEPEST = 1000  # tuples in tuples; Python's own pickler stops before that
-MOST_WORK = 20_000_000  # items that are hashed or copied, which takes half a second
-MOST_CHOSEN = 4000  # items of keys whose hashes can be chosen, which takes a tenth of a second
+DEEPEST = 1000  # levels of tuples; Python's own pickler stops before that
+MOST_WORK = 20_000_000  # items hashed or copied: half a second
+MOST_CHOSEN = 4000  # items of keys whose hashes can be chosen: a tenth of a second
 PRIME = sys.hash_info.modulus  # integers that differ by it share their hash
 
 # levels of tuples, items that hashing it would visit, and whether its hash can be chosen
@@ -189,11 +189,21 @@ KEYS = {
     "ADDITEMS": slice(None),
     "FROZENSET": slice(None),
 }
-"""Which of its operands an opcode takes for keys of a dict or a set."""
+"""The operands that an opcode uses as keys of a dict or a set."""
 
 
 class Nesting:
-    """Follows the opcodes of a pickle with the sizes of things in place of the things."""
+    """Follows the opcodes of a pickle with sizes in place of values, before it is read.
+
+    CPython hashes a tuple by hashing its items, nested tuples too, without checking the stack: some
+    ten thousand levels end the process. It also hashes it again each time, so that thirty tuples,
+    each twice in the next, take an hour.
+
+    Keys with the same hash are all compared with each other, so that a hundred thousand take
+    minutes. Text is hashed with a secret of the process, and an integer below a certain prime is
+    its own hash: only tuples, frozen sets and larger integers can be chosen to collide, and few may
+    be keys.
+    """
 
     def __init__(self) -> None:
         self.stack: list[Size | None] = []  # None is a mark
@@ -205,8 +215,8 @@ class Nesting:
         """Follow one opcode.
 
         Raises:
-            ValueError: tuples that no honest program writes, or an opcode that lacks its operands.
-            CheckpointError: keys that may take long to read.
+            ValueError: tuples that no regular program writes, or an opcode without its operands.
+            CheckpointError: keys that may take hours to read.
         """
         step = STEPS.get(opcode)
         if step is None:  # a constant
@@ -225,7 +235,7 @@ class Nesting:
         return sizes
 
     def to_mark(self) -> list[Size]:
-        """Pop all above the last mark, and the mark."""
+        """Pop everything above the last mark, and the mark."""
         taken: list[Size] = []
         while self.stack:
             size = self.stack.pop()
@@ -235,7 +245,7 @@ class Nesting:
         raise ValueError("no mark")
 
     def push_tuple(self, items: list[Size]) -> None:
-        """Push a tuple: each time it is hashed, so is all that is in it."""
+        """Push a tuple: hashing it hashes everything in it."""
         depth = 1 + max(map(levels, items), default=0)
         size = 1 + sum(map(visits, items))
         if depth > DEEPEST or size > MOST_WORK:
@@ -243,7 +253,7 @@ class Nesting:
         self.stack.append((depth, size, True))
 
     def consume(self, opcode: str, below: int, *, marked: bool) -> None:
-        """Push what an opcode makes of its operands: it may hash them, and may hold any of them."""
+        """Push the result of an opcode, which may hash its operands and may hold any of them."""
         items = self.to_mark() if marked else []
         items += self.take(below)
         all_visits = sum(map(visits, items))
@@ -261,31 +271,31 @@ class Nesting:
         self.stack.append((max(map(levels, items), default=0), most, frozen))
 
     def keep(self, place: Any) -> None:
-        """Put the uppermost into the memo."""
+        """Store the top of the stack in the memo."""
         self.memo[int(place)] = self.top()
 
     def fetch(self, place: Any) -> None:
-        """Push what is in the memo."""
+        """Push an entry of the memo."""
         if int(place) not in self.memo:
             raise ValueError("nothing in the memo")
         self.stack.append(self.memo[int(place)])
 
     def top(self) -> Size:
-        """The uppermost."""
+        """Return the top of the stack."""
         size = self.stack[-1] if self.stack else None
         if size is None:
             raise ValueError("an opcode without its operands")
         return size
 
     def pop(self, _: Any) -> None:
-        """Drop the uppermost, or a mark."""
+        """Drop the top of the stack, or a mark."""
         if not self.stack:
             raise ValueError("an opcode without its operands")
         self.stack.pop()
 
 
 def tuple_opcodes() -> Mapping[str, Callable[[Nesting, Any], None]]:
-    """Opcodes that make a tuple."""
+    """Return the opcodes that make a tuple, and their effects."""
     return {
         "EMPTY_TUPLE": lambda nesting, _: nesting.stack.append(ATOM),
         "TUPLE1": lambda nesting, _: nesting.push_tuple(nesting.take(1)),
@@ -296,7 +306,7 @@ def tuple_opcodes() -> Mapping[str, Callable[[Nesting, Any], None]]:
 
 
 def consumer_opcodes() -> Iterable[tuple[str, Callable[[Nesting, Any], None]]]:
-    """Opcodes that make one thing of several, by what the standard library says of them."""
+    """Yield the opcodes that make one value of several, as pickletools describes them."""
     for opcode in pickletools.opcodes:
         before, after = opcode.stack_before, opcode.stack_after
         if before and len(after) == 1:
@@ -305,7 +315,7 @@ def consumer_opcodes() -> Iterable[tuple[str, Callable[[Nesting, Any], None]]]:
 
 
 def make_consumer(opcode: str, below: int, *, marked: bool) -> Callable[[Nesting, Any], None]:
-    """What takes so many operands, and those above a mark and the mark where there is one."""
+    """Make the effect of an opcode on ``below`` operands, and those above a mark if it has one."""
     return lambda nesting, _: nesting.consume(opcode, below, marked=marked)
 
 
@@ -321,4 +331,4 @@ STEPS: Mapping[str, Callable[[Nesting, Any], None]] = {
     **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), Nesting.fetch),
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda *_: None),
 }
-"""What opcodes do to the stack; all others push a constant."""
+"""Effects of opcodes on the stack; all others push a constant."""
