@@ -1,4 +1,4 @@
-"""Which checkpoint a run uses when it is not told, and why."""
+"""Which file is the checkpoint of a run, and why: a given path, a folder, or published weights."""
 
 import hashlib
 import json

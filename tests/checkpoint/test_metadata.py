@@ -165,7 +165,7 @@ def test_transforms_that_are_damaged_are_unknown(make: Callable[[], transforms.C
 
 @pytest.mark.parametrize("act", [nn.Tanh(), nn.GELU(), nn.SiLU()], ids=str)
 @pytest.mark.parametrize("prefix", ["", "net."])
-def test_a_head_beside_the_weights_says_its_activations(act: nn.Module, prefix: str) -> None:
+def test_a_module_beside_the_weights_shows_its_activations(act: nn.Module, prefix: str) -> None:
     net = network()
     net.fc = nn.Sequential(nn.Linear(512, 9), act, nn.Dropout(), nn.Linear(9, 4))
     with torch.no_grad():
@@ -372,7 +372,7 @@ def test_folders_of_other_programs_open(make: Callable[[Path], None]) -> None:
     assert opened(Path("model")).num_classes == 2
 
 
-def test_of_the_checkpoints_of_a_trainer_the_last_is_taken_and_said(
+def test_the_last_checkpoint_of_a_trainer_is_taken_and_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     of_trainer(Path())
@@ -383,7 +383,7 @@ def test_of_the_checkpoints_of_a_trainer_the_last_is_taken_and_said(
     assert "took the last, checkpoint-100; checkpoint-20 is recorded as the best" in caplog.text
 
 
-def test_a_part_of_an_unpacked_archive_is_none_of_another_folder() -> None:
+def test_a_part_of_an_unpacked_archive_must_be_in_its_folder() -> None:
     unpacked(Path())
     pickled = (
         Path("model/data.pkl")
@@ -518,7 +518,7 @@ def lying(length: int | None = None, **changes: Any) -> bytes:
     (lying(dtype="F9"), "F9"),
     (struct.pack("<Q", 9) + b"{not JSON}", "JSON"), (b"\1\2\3", "3"),
 ], ids=["longer", "long", "offsets", "shape", "dtype", "json", "cut"])  # fmt: skip
-def test_a_safetensors_file_with_a_lying_header_is_named(data: bytes, said: str) -> None:
+def test_a_safetensors_file_with_a_false_header_is_named(data: bytes, said: str) -> None:
     Path("model.safetensors").write_bytes(data)
 
     with pytest.raises(CheckpointError, match=rf"a damaged safetensors file \(.*{said}"):

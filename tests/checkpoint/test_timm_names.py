@@ -42,9 +42,7 @@ def twin(network: nn.Module, originals: Mapping[str, Anatomy]) -> str | None:
     return same[0] if same else None
 
 
-def test_every_network_of_timm_is_taken_for_what_it_is(
-    timm: Any, originals: Mapping[str, Anatomy]
-) -> None:
+def test_every_name_of_timm_is_matched(timm: Any, originals: Mapping[str, Anatomy]) -> None:
     names = [name for name in timm.list_models() if "resnet" in name or "resnext" in name]
     with torch.device("meta"):
         twins = {name: twin(timm.create_model(name, num_classes=7), originals) for name in names}

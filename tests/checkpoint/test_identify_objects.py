@@ -1,4 +1,4 @@
-"""What is no network: optimizers, objects of other libraries."""
+"""Checkpoints without a network: optimizers, and objects of other libraries."""
 
 from collections.abc import Callable
 
@@ -49,11 +49,11 @@ def test_an_optimizer_without_a_step_is_named() -> None:
 
 
 @pytest.mark.parametrize("names", [{}, {"sum": ()}, {"step": (), "loss": ()}, {"mu": (3,)}])
-def test_a_few_numbers_are_no_optimizer(names: Shapes) -> None:
+def test_a_few_numbers_are_not_an_optimizer(names: Shapes) -> None:
     assert identify_network(names, keys=["epoch", "optimizer"]) is None
 
 
-def test_a_network_beside_an_optimizer_is_no_optimizer() -> None:
+def test_a_network_beside_an_optimizer_is_not_an_optimizer() -> None:
     names: Shapes = {"weight": (3, 3), "step": ()}
 
     assert identify_network(names, ["torch.optim.sgd.SGD"]) is None

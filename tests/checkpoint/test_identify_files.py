@@ -1,4 +1,4 @@
-"""Files that hold no checkpoint, by their first bytes; zip archives, by the names in them."""
+"""Files that are not checkpoints: identified by their first bytes, or by names in a zip archive."""
 
 import bz2
 import gzip
@@ -145,7 +145,7 @@ RECORDED = (  # first bytes as other libraries wrote them, or as their formats a
 
 
 @pytest.mark.parametrize(("sentence", "head"), RECORDED)
-def test_a_recorded_beginning_is_named(sentence: str, head: bytes) -> None:
+def test_a_recorded_head_of_a_file_is_named(sentence: str, head: bytes) -> None:
     assert identify_head(head) == sentence
     if not head[:32].isascii() or 0 in head:  # text goes on as text
         assert identify_head((head + bytes(512))[:512]) == sentence
@@ -195,7 +195,7 @@ def old_checkpoint(path: Path) -> Tensor:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:TypedStorage is deprecated")
-def test_the_oldest_checkpoints_are_told_from_archives(tmp_path: Path) -> None:
+def test_the_oldest_checkpoints_are_distinguished_from_archives(tmp_path: Path) -> None:
     path = tmp_path / "resnet18-5c106cde.pth"
     tensor = old_checkpoint(path)
     head = path.read_bytes()
@@ -210,7 +210,7 @@ def test_the_oldest_checkpoints_are_told_from_archives(tmp_path: Path) -> None:
         )
 
 
-def test_a_tar_archive_of_today_is_no_old_checkpoint() -> None:
+def test_a_tar_archive_of_today_is_not_an_old_checkpoint() -> None:
     stream = BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
         info = tarfile.TarInfo("model.pth")

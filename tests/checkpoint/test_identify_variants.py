@@ -1,4 +1,4 @@
-"""Networks named by a few of their tensors, and variants of ResNets."""
+"""Networks identified by a few of their tensors, and variants of ResNets."""
 
 import pytest
 import torch
@@ -242,7 +242,7 @@ def for_cifar(block: type[BasicBlock] | type[Bottleneck], blocks: int) -> nn.Mod
     (BasicBlock, 3, 20), (BasicBlock, 5, 32), (BasicBlock, 7, 44), (BasicBlock, 9, 56),
     (BasicBlock, 18, 110), (Bottleneck, 18, 164),
 ])  # fmt: skip
-def test_the_depth_of_a_resnet_for_small_pictures_is_told(
+def test_the_depth_of_a_resnet_for_small_images_is_named(
     block: type[BasicBlock] | type[Bottleneck], blocks: int, depth: int
 ) -> None:
     with torch.device("meta"):
