@@ -12,16 +12,16 @@ from torchvision.models import ResNet
 from resnet_cli.checkpoint.examine import (
     Examination,
     LoadOptions,
+    describe_headless,
     examine_contents,
-    without_head,
 )
 from resnet_cli.checkpoint.formats import read_contents
 from resnet_cli.checkpoint.formats.trusted import read_or_trust, read_trusted
 from resnet_cli.checkpoint.locate import (
     Location,
+    find_weights_file,
     locate_checkpoint,
     sha256_of_files,
-    weights_in,
 )
 from resnet_cli.checkpoint.metadata import ClassNames, find_classes, find_preprocess
 from resnet_cli.checkpoint.network import Found
@@ -54,7 +54,7 @@ class Checkpoint:
     path: Path  # of the weights, or of the index of several files
     files: tuple[Path, ...]  # every file that was read
     format: str  # pickle-zip, safetensors …
-    layout: str  # naming of tensors: an entry of LAYOUTS, or what it is a case of
+    layout: str  # naming of the tensors: torchvision, timm, caffe …
     state_key: str  # path of keys to the weights in the file, "" at its top
     stripped_prefix: str  # removed from their names, such as "module."
     model: str  # torchvision's name of the architecture
@@ -145,7 +145,7 @@ def load_checkpoint(location: Location, options: LoadOptions = DEFAULTS) -> Chec
             finite.
         SettingError: ``options.classes`` do not fit.
     """
-    path = weights_in(location.path) if location.path.is_dir() else location.path
+    path = find_weights_file(location.path) if location.path.is_dir() else location.path
     contents = read_or_trust(path) if options.trusted else read_contents(path)
     files = contents.files or (path,)
     stamps = file_stamps(files)
@@ -209,10 +209,8 @@ def name_outputs(
     if not found.head:
         if options.headless and options.classes is None:
             return ClassNames((), "it has no head", made_up=True)
-        raise CheckpointError(
-            f"cannot load {path}: {without_head(found, contents.tree)}: it cannot tell classes "
-            "apart"
-        )
+        what = describe_headless(found, contents.tree)
+        raise CheckpointError(f"cannot load {path}: {what}: it cannot tell classes apart")
     if options.classes is None and options.state_key is None:
         require_labels(found, path)
     return find_classes(options.classes, contents, path, found.num_classes)

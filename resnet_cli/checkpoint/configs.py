@@ -55,12 +55,12 @@ def find_config(path: Path) -> Config:
     """
     config = read_object(path.with_name(CONFIG))
     if not config:
-        return of_detectron2(path.with_name(SETTINGS))
+        return read_detectron2(path.with_name(SETTINGS))
     try:
         if "architecture" in config or "pretrained_cfg" in config:
-            return of_timm(config)
+            return read_timm(config)
         if config.get("model_type") == "resnet":
-            return of_transformers(config, path)
+            return read_transformers(config, path)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"cannot obey {path.with_name(CONFIG)}: {error}") from error
     except SettingError as error:
@@ -85,7 +85,7 @@ def read_object(path: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def of_detectron2(path: Path) -> Config:
+def read_detectron2(path: Path) -> Config:
     """Read from the config.yaml of detectron2 in which convolution bottlenecks stride."""
     if not path.is_file():
         return Config()
@@ -94,7 +94,7 @@ def of_detectron2(path: Path) -> Config:
     return Config("detectron2", Variant(stride_in_1x1=match[1] == "true")) if match else Config()
 
 
-def of_timm(config: Mapping[str, Any]) -> Config:
+def read_timm(config: Mapping[str, Any]) -> Config:
     """Read the config.json of timm.
 
     Raises:
@@ -128,7 +128,7 @@ def of_timm(config: Mapping[str, Any]) -> Config:
     return Config("timm", PLAIN, preprocess, f"of timm's {CONFIG}")
 
 
-def of_transformers(config: Mapping[str, Any], path: Path) -> Config:
+def read_transformers(config: Mapping[str, Any], path: Path) -> Config:
     """Read the config.json of transformers, and the settings of its image processor.
 
     Raises:

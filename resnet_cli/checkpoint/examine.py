@@ -46,7 +46,7 @@ class Examination:
 
     @property
     def layout(self) -> str:
-        """Name of the layout, or of the library whose case of it this is."""
+        """Name of the layout, or of the library that uses the layout in this form."""
         name, prefix = self.weights.layout.name, self.weights.prefix
         if name == "sequential" and self.found.variant.concat_pool:
             return "fastai"
@@ -205,17 +205,17 @@ def require_recorded(record: Mapping[str, Any], model: str, head: Head) -> None:
     there = [(layer.kind, layer.eps) for layer in head]
     if said != there:
         raise CheckpointError(
-            f"its recorded head is {kinds_of(said)}, its tensors are of {kinds_of(there)}: was it "
-            "edited?"
+            f"its recorded head is {list_kinds(said)}, its tensors are of {list_kinds(there)}: was "
+            "it edited?"
         )
 
 
-def kinds_of(layers: Sequence[tuple[str, float]]) -> str:
+def list_kinds(layers: Sequence[tuple[str, float]]) -> str:
     """List the kinds of layers."""
     return ", ".join(kind for kind, _ in layers) or "none"
 
 
-def without_head(found: Found, tree: Any) -> str:
+def describe_headless(found: Found, tree: Any) -> str:
     """Say what a file holds that has a backbone and no head: a detector, or a backbone alone."""
     clause = identify_other(tree)
     return f"it is {clause}" if clause else f"{found.architecture.name} is in it, but no head"

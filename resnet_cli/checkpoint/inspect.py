@@ -8,9 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from resnet_cli.checkpoint.examine import Examination, LoadOptions, examine_contents, without_head
+from resnet_cli.checkpoint.examine import (
+    Examination,
+    LoadOptions,
+    describe_headless,
+    examine_contents,
+)
 from resnet_cli.checkpoint.formats import UnreadableError, read_contents
-from resnet_cli.checkpoint.locate import Location, sha256_of_files, weights_in
+from resnet_cli.checkpoint.locate import Location, find_weights_file, sha256_of_files
 from resnet_cli.checkpoint.metadata import ClassNames, find_classes, find_preprocess
 from resnet_cli.checkpoint.network import Found
 from resnet_cli.checkpoint.network.weights import find_candidates
@@ -63,7 +68,7 @@ def inspect_checkpoint(
         OSError: it cannot be opened.
     """
     try:
-        path = weights_in(given) if given.is_dir() else given
+        path = find_weights_file(given) if given.is_dir() else given
     except CheckpointError as error:
         return Inspection(str(given), error=str(error))
     facts: dict[str, Any] = {"path": str(path)}
@@ -102,7 +107,7 @@ def describe_network(examined: Examination, contents: Contents, path: Path) -> d
         with as_warnings(warnings):
             names = find_classes(None, contents, path, found.num_classes)
     else:
-        error = f"cannot load {path}: {without_head(found, contents.tree)}: only a backbone"
+        error = f"cannot load {path}: {describe_headless(found, contents.tree)}: only a backbone"
     return {
         "layout": examined.layout,
         "state_key": examined.weights.state_key,

@@ -62,7 +62,7 @@ def locate_checkpoint(
         if not Path(given).exists():
             raise CheckpointError(f"cannot load {given}: there is no such file")
         return Location(Path(given), "given")
-    if model is None and weights is None and (only := the_only_one()) is not None:
+    if model is None and weights is None and (only := find_only_checkpoint()) is not None:
         return Location(only, f"the only checkpoint in ./{FOLDER}")
     published = find_published(model, weights or "DEFAULT")
     reason = "given" if weights else "the ImageNet weights of torchvision"
@@ -82,7 +82,7 @@ def is_checkpoint(path: Path) -> bool:
     return any(recognises(head) for recognises, _ in FORMATS)
 
 
-def the_only_one() -> Path | None:
+def find_only_checkpoint() -> Path | None:
     """Return the checkpoint in ``./checkpoints``, or None.
 
     Raises:
@@ -121,14 +121,14 @@ STEP = re.compile(r"(?:checkpoint|epoch|global_step|step)[-_]?(\d{1,18})")
 STATE = "trainer_state.json"  # of transformers' Trainer
 
 FOREIGN = {
-    "saved_model.pb": "it is a SavedModel of TensorFlow, no checkpoint of PyTorch",
-    "saved_model.pbtxt": "it is a SavedModel of TensorFlow, no checkpoint of PyTorch",
-    "Data/com.apple.CoreML": "it is a network in Core ML, no checkpoint of PyTorch",
+    "saved_model.pb": "it is a SavedModel of TensorFlow, not a PyTorch checkpoint",
+    "saved_model.pbtxt": "it is a SavedModel of TensorFlow, not a PyTorch checkpoint",
+    "Data/com.apple.CoreML": "it is a network in Core ML, not a PyTorch checkpoint",
 }
 """A path in a folder of another system, and what the folder is."""
 
 
-def weights_in(folder: Path) -> Path:
+def find_weights_file(folder: Path) -> Path:
     """Find the file of weights in a folder.
 
     Raises:
@@ -142,9 +142,9 @@ def weights_in(folder: Path) -> Path:
         for path in folder.iterdir()
         if path.suffix.lower() in SUFFIXES and path.is_file() and not is_other(path.name)
     )
-    last = None if found else last_step(folder)
+    last = None if found else find_last_step(folder)
     if last is not None:
-        return weights_in(last)
+        return find_weights_file(last)
     if not found:
         raise CheckpointError(
             f"cannot load {folder}: it is a folder without weights ({', '.join(WEIGHTS)}): name a "
@@ -171,13 +171,13 @@ def find_unpacked(folder: Path) -> Path | None:
     return folder / PICKLED if is_unpacked(folder) else None
 
 
-def of_mlflow(folder: Path) -> Path | None:
+def find_mlflow(folder: Path) -> Path | None:
     """Find the weights in a model logged by MLflow."""
     path = folder / "data" / "model.pth"
     return path if (folder / "MLmodel").is_file() and path.is_file() else None
 
 
-def of_deepspeed(folder: Path) -> Path | None:
+def find_deepspeed(folder: Path) -> Path | None:
     """Find the weights that DeepSpeed saved, in the folder that ``latest`` names.
 
     Raises:
@@ -199,7 +199,7 @@ def of_deepspeed(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def last_step(folder: Path) -> Path | None:
+def find_last_step(folder: Path) -> Path | None:
     """Find the last of the folders that training saved at its steps."""
     steps = {
         int(match[1]): path
@@ -210,7 +210,7 @@ def last_step(folder: Path) -> Path | None:
         return None
     last = steps[max(steps)]
     if len(steps) > 1:
-        best = trainers_best(last)
+        best = read_best_name(last)
         said = f"; {best} is recorded as the best" if best and best != last.name else ""
         log.info(
             "%s holds %d checkpoints: took the last, %s%s", folder, len(steps), last.name, said
@@ -218,7 +218,7 @@ def last_step(folder: Path) -> Path | None:
     return last
 
 
-def trainers_best(checkpoint: Path) -> str | None:
+def read_best_name(checkpoint: Path) -> str | None:
     """Return the name of the checkpoint that transformers' Trainer found best, or None."""
     try:
         state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
@@ -227,11 +227,11 @@ def trainers_best(checkpoint: Path) -> str | None:
         return None
 
 
-def of_others(folder: Path) -> Path | None:
+def refuse_other_folder(folder: Path) -> Path | None:
     """Refuse a folder of another system.
 
     Raises:
-        CheckpointError: it is one.
+        CheckpointError: it is a folder of another system.
     """
     for name, sentence in FOREIGN.items():
         if (folder / name).exists():
@@ -242,7 +242,7 @@ def of_others(folder: Path) -> Path | None:
 
 
 FOLDERS: tuple[Callable[[Path], Path | None], ...] = (
-    find_usual_weights, find_unpacked, of_mlflow, of_deepspeed, of_others,
+    find_usual_weights, find_unpacked, find_mlflow, find_deepspeed, refuse_other_folder,
 )  # fmt: skip
 """Each finds the weights in one kind of folder, returns None, or refuses it."""
 

@@ -131,7 +131,7 @@ def read_recorded(contents: Contents, path: Path) -> Recorded:
     """Read what a checkpoint and the files beside it state about the network.
 
     Raises:
-        CheckpointError: it is damaged, of another network, or asks for what this program cannot do.
+        CheckpointError: damaged, of another network, or beyond what this program can do.
     """
     record, config = read_record(contents), find_config(path)
     head = record.get("head")

@@ -140,7 +140,7 @@ class Distributed(Foreign):
 
 
 def is_summand(placement: Any) -> bool:
-    """Return whether the parts of a DTensor have to be added up, or how to join them is unknown."""
+    """Return whether the parts of a DTensor are summands, or their placement is unknown."""
     return not isinstance(placement, Foreign) or "Partial" in placement.kind
 
 
@@ -269,7 +269,7 @@ def name_unreadable(tree: Any) -> str | None:
 
 
 def is_unread(value: Foreign) -> bool:
-    """Return whether a value stands for no tensor; a damaged tensor counts as one."""
+    """Return whether a value cannot be read as a tensor; a damaged tensor is still one."""
     try:
         return value.tensor() is None
     except CheckpointError:

@@ -71,7 +71,7 @@ class Foreign:
     path: ClassVar[str] = "?"  # module.Class
     settings: ClassVar[
         Mapping[str, Any]
-    ] = {}  # of all objects of this class, from TorchScript's code
+    ] = {}  # of all objects of the class, from TorchScript's code
 
     args: tuple[Any, ...]  # arguments of the class
     state: Any  # argument of __setstate__

@@ -715,7 +715,7 @@ def transformers_folder(**settings: Any) -> System:
     return Path("hub"), network
 
 
-def of_transformers() -> System:
+def read_transformers() -> System:
     return transformers_folder(
         layer_type="basic", depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512]
     )
@@ -728,7 +728,7 @@ def of_mmpretrain() -> System:
     return saved({"meta": meta, "state_dict": network.state_dict()}), network
 
 
-def of_detectron2() -> System:
+def read_detectron2() -> System:
     """What its tool makes of torchvision's file: arrays of NumPy under its names."""
     network = resnet()
     arrays = {to_detectron2(name): tensor.numpy() for name, tensor in network.state_dict().items()}
@@ -745,9 +745,9 @@ def of_d2l() -> System:
 
 
 SAME: dict[str, Callable[[], System]] = {
-    "transformers": of_transformers,
+    "transformers": read_transformers,
     "mmpretrain": of_mmpretrain,
-    "detectron2": of_detectron2,
+    "detectron2": read_detectron2,
     "d2l": of_d2l,
 }
 

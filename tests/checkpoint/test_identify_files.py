@@ -83,7 +83,7 @@ def test_a_database_is_named(tmp_path: Path) -> None:
     assert identify_head(database(tmp_path)[:512]) == "it is a database (SQLite), not a checkpoint"
 
 
-FOREIGN = "no checkpoint of PyTorch"
+FOREIGN = "not a PyTorch checkpoint"
 RECORDED = (  # first bytes as other libraries wrote them, or as their formats are described
     ("the file is empty", b""),
     ("it is a git-lfs pointer, not the checkpoint itself: run 'git lfs pull'",

@@ -66,7 +66,7 @@ def prefixed(state: Mapping[str, Tensor], prefix: str) -> State:
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
-def without_head(state: Mapping[str, Tensor]) -> State:
+def describe_headless(state: Mapping[str, Tensor]) -> State:
     return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
 
 
@@ -402,7 +402,7 @@ def test_a_state_key_that_is_not_there_is_refused_with_those_that_are(
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_of_a_backbone_all_else_is_shown(run: Run, name: str) -> None:
-    path = saved({"state_dict": prefixed(without_head(tiny(name)), "backbone.")})
+    path = saved({"state_dict": prefixed(describe_headless(tiny(name)), "backbone.")})
     found, complaint = refused(run, path)
     features = models.get_model(name).fc.in_features
 
@@ -653,7 +653,7 @@ def hostile_name() -> Path:
 
 
 def several_warnings() -> Path:
-    state = without_head(tiny()) | {"fc.weight": torch.full((3, 512), float("nan"))}
+    state = describe_headless(tiny()) | {"fc.weight": torch.full((3, 512), float("nan"))}
     return saved({"classes": ["a"], "one": state, "two": prefixed(tiny(), "model." * 20)})
 
 

@@ -28,7 +28,7 @@ from conftest import Run, picture
 from resnet_cli import Classifier
 from resnet_cli import text as tables
 from resnet_cli.checkpoint import Location, load_checkpoint
-from resnet_cli.checkpoint.locate import locate_checkpoint, weights_in
+from resnet_cli.checkpoint.locate import find_weights_file, locate_checkpoint
 from resnet_cli.checkpoint.metadata.class_names import read_file
 from resnet_cli.errors import CheckpointError, SettingError
 
@@ -340,13 +340,13 @@ def unpacked(folder: Path) -> None:
     inner.rename(folder / "model")
 
 
-def of_mlflow(folder: Path) -> None:
+def find_mlflow(folder: Path) -> None:
     (folder / "model/data").mkdir(parents=True)
     (folder / "model/MLmodel").write_text("flavors:\n  pytorch:\n    model_data: data\n")
     torch.save(tiny(num_classes=2), folder / "model/data/model.pth")
 
 
-def of_deepspeed(folder: Path) -> None:
+def find_deepspeed(folder: Path) -> None:
     (folder / "model/step-3").mkdir(parents=True)
     (folder / "model/latest").write_text("step-3\n")
     torch.save({"module": tiny(num_classes=2)}, folder / "model/step-3/mp_rank_00_model_states.pt")
@@ -365,7 +365,7 @@ def of_trainer(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("make", [unpacked, of_mlflow, of_deepspeed])
+@pytest.mark.parametrize("make", [unpacked, find_mlflow, find_deepspeed])
 def test_folders_of_other_programs_open(make: Callable[[Path], None]) -> None:
     make(Path())
 
@@ -408,13 +408,13 @@ def test_a_link_in_an_unpacked_archive_leads_nowhere_else() -> None:
 
 @pytest.mark.parametrize("named", ["..", "../elsewhere", "x/../..", ".", ""])
 def test_the_latest_of_deepspeed_is_in_its_folder(named: str) -> None:
-    of_deepspeed(Path())
+    find_deepspeed(Path())
     for path in (Path(), Path("elsewhere")):
         path.mkdir(exist_ok=True)
         (path / "mp_rank_00_model_states.pt").write_bytes(b"x")
     Path("model/latest").write_text(named)
 
-    assert weights_in(Path("model")) == Path("model/step-3/mp_rank_00_model_states.pt")
+    assert find_weights_file(Path("model")) == Path("model/step-3/mp_rank_00_model_states.pt")
 
 
 @pytest.mark.parametrize(("names", "said"), [

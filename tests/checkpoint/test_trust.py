@@ -133,7 +133,7 @@ def test_a_refusal_names_the_flag_that_may_help(run: Run) -> None:
     torch.save({"run": Holder(weights=tiny())}, "model")
     sentence = refusal(Path("model"))
 
-    assert "it would import test_trust.restore: nothing of it was run" in sentence
+    assert "it would import test_trust.restore: none of it was run" in sentence
     assert "--trust-checkpoint" in sentence
     assert "--trust-checkpoint" in run("inspect", "model").stderr
 

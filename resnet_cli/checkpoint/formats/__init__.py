@@ -138,7 +138,7 @@ def refuse_part(path: Path) -> None:
     """Refuse a file that holds a part of a checkpoint.
 
     Raises:
-        CheckpointError: it is one.
+        CheckpointError: it is such a part.
     """
     if path.suffix == ".distcp":
         folder = path.absolute().parent
@@ -199,13 +199,13 @@ def read_safetensors(path: Path) -> Contents:
             tensors = {name: file.get_tensor(name) for name in names}
             return Contents("safetensors", tensors, dict(file.metadata() or {}))
     except SafetensorError as error:
+        damage = describe_damage(path) or describe(error)
         raise CheckpointError(
-            f"a damaged safetensors file ({damage_of(path) or describe(error)}): copy or download "
-            "it again"
+            f"a damaged safetensors file ({damage}): copy or download it again"
         ) from error
 
 
-def damage_of(path: Path) -> str | None:
+def describe_damage(path: Path) -> str | None:
     """Say by how much a safetensors file is too short; None where it is not."""
     size = path.stat().st_size
     with path.open("rb") as file:

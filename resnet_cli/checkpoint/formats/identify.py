@@ -63,15 +63,15 @@ FILE_KINDS = (
     ("it is compressed, as joblib does: load it with joblib.load and save it with torch.save",
      rb"\x78[\x01\x5e\x9c\xda]"),
     *((f"it is an archive ({kind}): unpack it", start) for kind, start in ARCHIVES.items()),
-    *((f"it is {kind}, no checkpoint of PyTorch", start) for kind, start in NETWORKS.items()),
+    *((f"it is {kind}, not a PyTorch checkpoint", start) for kind, start in NETWORKS.items()),
     *((f"it is {kind}, not a checkpoint", start) for kind, start in OTHERS.items()),
 )  # fmt: skip
 """What a file is, and a pattern of its first bytes."""
 
 ZIPS = (
     (f"it holds arrays of NumPy (.npz), {NO_STATE}", r"\A(?:[^\n]+\.npy\n)+\Z"),
-    ("it is a network of Keras (.keras), no checkpoint of PyTorch", r"^model\.weights\.h5$"),
-    ("it is a network in Core ML, no checkpoint of PyTorch", r"com\.apple\.CoreML|\.mlmodelc?\b"),
+    ("it is a network of Keras (.keras), not a PyTorch checkpoint", r"^model\.weights\.h5$"),
+    ("it is a network in Core ML, not a PyTorch checkpoint", r"com\.apple\.CoreML|\.mlmodelc?\b"),
     ("it is a document of Office, not a checkpoint", r"^\[Content_Types\]\.xml$"),
     ("it is a document, not a checkpoint", r"^mimetype$"),  # EPUB and OpenDocument
     ("it is a torch.package, which is a program: save a state dict", r"/\.data/extern_modules$"),

@@ -41,7 +41,7 @@ def read_archive(archive: Parts, reading: Reading) -> tuple[str, Any]:
     for name, kind, read in ARCHIVES:
         if name in archive:
             return kind, read(archive, reading)
-    raise NoCheckpointError("it is a zip archive of other things, no checkpoint")
+    raise NoCheckpointError("it is a zip archive, but not of a checkpoint")
 
 
 def read_pickled(archive: Parts, reading: Reading) -> Any:
@@ -221,10 +221,10 @@ def settings_in(code: str, kind: str) -> dict[str, Any]:
         match = pattern.search(body) if kind.startswith(ending) else None
         if match:
             return read(match)
-    return of_calls(body.partition("def forward(")[2].partition("\n  def ")[0])
+    return read_calls(body.partition("def forward(")[2].partition("\n  def ")[0])
 
 
-def of_calls(forward: str) -> dict[str, Any]:
+def read_calls(forward: str) -> dict[str, Any]:
     """Return the operators that the code of a module calls, and the one whose value it returns."""
     calls = tuple(dict.fromkeys(name.rstrip("_") for name in CALL.findall(forward)))
     if not calls:
@@ -236,13 +236,13 @@ def of_calls(forward: str) -> dict[str, Any]:
     return {"calls": calls, "returns": last[1].rstrip("_") if last else ""}
 
 
-def of_convolution(match: re.Match[str]) -> dict[str, Any]:
+def read_convolution(match: re.Match[str]) -> dict[str, Any]:
     """Read stride, padding and dilation."""
     stride, padding, dilation = map(int, match.groups())
     return {"stride": stride, "padding": padding, "dilation": dilation}
 
 
-def of_pool(match: re.Match[str]) -> dict[str, Any]:
+def read_pool(match: re.Match[str]) -> dict[str, Any]:
     """Read kernel, stride, padding, and whether sizes are rounded up."""
     kernel, stride, padding, _ = map(int, match.groups()[:4])
     return {
@@ -253,15 +253,15 @@ def of_pool(match: re.Match[str]) -> dict[str, Any]:
     }
 
 
-def of_norm(match: re.Match[str]) -> dict[str, Any]:
+def read_norm(match: re.Match[str]) -> dict[str, Any]:
     """Read epsilon."""
     return {"eps": float(f"{float(match[1]):.12g}")}  # 1.0000000000000001e-05
 
 
 READERS: Mapping[str, tuple[re.Pattern[str], Callable[[re.Match[str]], dict[str, Any]]]] = {
-    "Conv2d": (CONVOLUTION, of_convolution),
-    "MaxPool2d": (POOL, of_pool),
-    "BatchNorm": (NORM, of_norm),
+    "Conv2d": (CONVOLUTION, read_convolution),
+    "MaxPool2d": (POOL, read_pool),
+    "BatchNorm": (NORM, read_norm),
 }
 """Classes whose settings are read, by the beginning of their names."""
 

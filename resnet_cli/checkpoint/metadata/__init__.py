@@ -211,7 +211,7 @@ def find_preprocess(examined: Examination, tree: Any, location: Location) -> tup
         The settings, and where they are from, in words.
     """
     inside = examined.found.applied.normalisation
-    base, source = around_network(examined, tree, location)
+    base, source = find_recorded_preprocess(examined, tree, location)
     if inside is None:
         return base, source
     transforms, _ = find_transforms(tree, examined.found.in_channels) or (None, "")
@@ -220,8 +220,10 @@ def find_preprocess(examined: Examination, tree: Any, location: Location) -> tup
     )
 
 
-def around_network(examined: Examination, tree: Any, location: Location) -> tuple[Preprocess, str]:
-    """Find the preprocessing apart from what the network does itself.
+def find_recorded_preprocess(
+    examined: Examination, tree: Any, location: Location
+) -> tuple[Preprocess, str]:
+    """Find the recorded preprocessing, without what the network does itself.
 
     Args:
         examined: the network, and what is stated about it.

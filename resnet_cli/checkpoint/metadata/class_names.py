@@ -51,7 +51,7 @@ def read_file(path: Path) -> tuple[str, ...]:
     Raises:
         SettingError: it cannot be opened, or holds no class names.
     """
-    names = read_names(path) or under_a_key(path)
+    names = read_names(path) or read_under_key(path)
     if not names:
         raise SettingError(
             f"cannot read class names from {path}: a name for each output is wanted, in their "
@@ -87,9 +87,9 @@ def read_lines(path: Path) -> tuple[str, ...] | None:
     if all(line.endswith(",") for line in lines[:-1]):
         lines = [line.removesuffix(",") for line in lines]
     if text.startswith(("{", "[")):
-        return of_python(text)
+        return read_python(text)
     if all(QUOTED.fullmatch(line) for line in lines):
-        return of_python(",".join(lines))
+        return read_python(",".join(lines))
     found = numbered_cells(list(read_table_rows("\n".join(lines))))
     if found is None and any(DATA.fullmatch(line) for line in lines):
         return None
@@ -102,7 +102,7 @@ def without_comments(text: str) -> list[str]:
     return [line for line in lines if not line.startswith(COMMENT)] or lines
 
 
-def of_python(text: str) -> tuple[str, ...] | None:
+def read_python(text: str) -> tuple[str, ...] | None:
     """Read a list or a dict as Python writes it, also without its brackets."""
     for candidate in (text, f"{{{text}}}", f"[{text}]"):
         with (
@@ -175,7 +175,7 @@ def read_yaml_names(path: Path) -> tuple[str, ...] | None:
     return names_from(read_yaml(path))
 
 
-def under_a_key(path: Path) -> tuple[str, ...] | None:
+def read_under_key(path: Path) -> tuple[str, ...] | None:
     """Read names under one of the usual keys in a file of nested values."""
     reader = VALUES.get(path.suffix.lower())
     value = reader(path) if reader else None

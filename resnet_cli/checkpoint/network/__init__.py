@@ -23,7 +23,7 @@ from resnet_cli.checkpoint.network.backbone import (
     require_same_convolutions,
     require_whole,
 )
-from resnet_cli.checkpoint.network.beside import Applied, Beside, is_bookkeeping, sort_out
+from resnet_cli.checkpoint.network.beside import Applied, Beside, is_bookkeeping, sort_tensors
 from resnet_cli.checkpoint.network.detect import (
     Detected,
     backbone_parts,
@@ -76,9 +76,7 @@ class Found:
     state: dict[str, Tensor] = field(repr=False)  # under torchvision's names
     applied: Applied  # tensors beside backbone and head that are used
     end: str | None  # softmax or sigmoid, where the file applies one to its outputs
-    unused: tuple[
-        str, ...
-    ]  # tensors of the container that are not used, and not known to be harmless
+    unused: tuple[str, ...]  # tensors that are neither used nor harmless
     pretext: str | None  # a name that only networks trained without labels have
     blank: ResNet = field(repr=False)  # on the meta device
     build: Callable[[], ResNet] = field(repr=False)  # makes another such
@@ -141,7 +139,7 @@ def find_network(
 
 
 def match_network(weights: Weights, *, default: Variant | None, dilated: bool) -> Found:
-    """Match torchvision's network to weights.
+    """Match torchvision's network to the tensors of a file.
 
     Args:
         weights: of one network.
@@ -154,7 +152,7 @@ def match_network(weights: Weights, *, default: Variant | None, dilated: bool) -
     backbone, others = weights.backbone()
     detected = detect_network(backbone)
     told = default or weights.layout.default
-    beside = sort_out(weights, others, detected.in_channels)
+    beside = sort_tensors(weights, others, detected.in_channels)
     applied = beside.applied
     head = head_of(weights, beside.rest, detected)
     end = find_end(weights.parts, head) if head.layers else None
@@ -323,7 +321,7 @@ def head_of(weights: Weights, others: Mapping[str, Tensor], detected: Detected) 
 
 
 def backbone_names(network: ResNet) -> list[str]:
-    """Names of all tensors but the head's."""
+    """Return the names of all tensors but the head's."""
     return [name for name in network.state_dict() if not name.startswith("fc.")]
 
 

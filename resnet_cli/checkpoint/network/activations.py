@@ -106,7 +106,7 @@ def steps_of_head(
     """
     known = dict(found)
     if not follows_file(names, root, parts):
-        yield from by_convention(
+        yield from assume_activations(
             [(name, with_eps(layer, parts.get(name))) for name, layer in found]
         )
         return
@@ -183,14 +183,14 @@ def require_default(part: Part) -> None:
     """Refuse an activation with other settings than the defaults.
 
     Raises:
-        CheckpointError: names it.
+        CheckpointError: names the setting.
     """
     for name, value in DEFAULTS.get(part.kind, {}).items():
         if part.settings.get(name, value) != value:
             raise CheckpointError(f"its head has a {part.kind} with {name} {part.settings[name]}")
 
 
-def by_convention(found: Sequence[tuple[str, HeadLayer]]) -> Iterator[tuple[str, HeadLayer]]:
+def assume_activations(found: Sequence[tuple[str, HeadLayer]]) -> Iterator[tuple[str, HeadLayer]]:
     """Yield the layers of a head of which only the tensors are known, with ReLU between them.
 
     Modules without tensors leave gaps in the numbers of a Sequential. The first gap behind each

@@ -97,7 +97,7 @@ class Beside:
                 raise takes_part(name, "scale or shift the outputs")
 
 
-def sort_out(weights: Weights, others: Mapping[str, Tensor], channels: int) -> Beside:
+def sort_tensors(weights: Weights, others: Mapping[str, Tensor], channels: int) -> Beside:
     """Sort the tensors around a backbone.
 
     Args:
@@ -112,7 +112,7 @@ def sort_out(weights: Weights, others: Mapping[str, Tensor], channels: int) -> B
     rest = {
         name: tensor
         for name, tensor in others.items()
-        if is_of_norm(name) or not is_harmless(name, tensor)
+        if is_norm_counter(name) or not is_harmless(name, tensor)
     }
     outside = {name: tensor for name, tensor in rest.items() if not is_in(name, own)}
     parts = {
@@ -145,7 +145,7 @@ def is_bookkeeping(name: str) -> bool:
     return BOOKKEEPING.fullmatch(name) is not None
 
 
-def is_of_norm(name: str) -> bool:
+def is_norm_counter(name: str) -> bool:
     """Return whether a tensor is the counter of a batch norm, which a head may have."""
     return name.endswith("num_batches_tracked")
 

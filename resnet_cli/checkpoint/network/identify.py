@@ -124,11 +124,11 @@ LEARNERS = (
 )  # fmt: skip
 LIBRARIES = (
     ("the arguments of a training: name the weights beside it", r"transformers\.training_args"),
-    ("an object of scikit-learn, no network", r"sklearn\."),
-    ("boosted trees, no network", r"(?:xgboost|lightgbm|catboost)\."),
-    ("a table of pandas, no network", r"pandas\."),
+    ("an object of scikit-learn, not a network", r"sklearn\."),
+    ("boosted trees, not a network", r"(?:xgboost|lightgbm|catboost)\."),
+    ("a table of pandas, not a network", r"pandas\."),
     ("a network of Keras or TensorFlow", r"(?:keras|tensorflow)\."),
-    ("a data set, no network", r"torch\.utils\.data\.|torchvision\.datasets\."),
+    ("a data set, not a network", r"torch\.utils\.data\.|torchvision\.datasets\."),
 )
 """What a file without tensors is, and a pattern of the name of a class in it."""
 
@@ -262,7 +262,7 @@ def class_name(value: Any) -> str:
 
 
 def refuse_other_pools(tree: Any) -> None:
-    """Refuse a checkpoint that says it is a network whose tensors look like torchvision's.
+    """Refuse a network of timm with torchvision's tensors, which only its name distinguishes.
 
     Raises:
         CheckpointError: names the network.

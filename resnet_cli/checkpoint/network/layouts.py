@@ -262,6 +262,4 @@ def with_dots(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     }
 
 
-FEWEST_TENSORS = (
-    50  # tensors by which a ResNet is known that lacks its landmark; a resnet18 has 102
-)
+FEWEST_TENSORS = 50  # tensors that show a ResNet without its landmark; a resnet18 has 102

@@ -1,4 +1,4 @@
-"""The wrappers inside the names of tensors, and which of several networks a name speaks of."""
+"""What the names of tensors and keys show: wrappers, and which of several networks to take."""
 
 import re
 from collections.abc import Mapping, Sequence

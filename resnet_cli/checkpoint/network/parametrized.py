@@ -276,7 +276,7 @@ def require_plain(state: State) -> None:
     """Refuse a part of a weight without the other parts.
 
     Raises:
-        CheckpointError: names it.
+        CheckpointError: names the part.
     """
     left = next(filter(LEFT.fullmatch, state), None)
     if left is not None:

@@ -29,7 +29,7 @@ from resnet_cli.checkpoint.tree import Foreign
 from resnet_cli.errors import CheckpointError
 
 SPARE = 1 << 20  # items and bytes that functions may receive in any file, however short
-HANDED = 4  # times its length in bytes; a regular pickle passes each item once per level
+MOST_PASSED = 4  # times its length in bytes; a regular pickle passes each item once per level
 
 Storages = dict[str, Storage]  # by key; whoever opened the file gives them their bytes
 
@@ -70,7 +70,7 @@ def read_pickle(stream: IO[bytes], reading: Reading, storages: Storages | None =
     try:
         check_opcodes(stream, reading)
         if not reading.nested:  # nested files are part of the outermost one
-            reading.room += HANDED * (stream.tell() - start)
+            reading.room += MOST_PASSED * (stream.tell() - start)
         stream.seek(start)
         return RestrictedUnpickler(stream, reading, storages).load()
     # damaged opcodes call our own stand-ins, and containers, with arbitrary arguments
@@ -123,7 +123,7 @@ class RestrictedUnpickler(pickle.Unpickler):
         if path == "torch.storage._load_from_bytes":
             known = Known(self.load_storage)
         if isinstance(known, Known):
-            return Known(partial(self.handed, known.call))
+            return Known(partial(self.call_limited, known.call))
         if known is not None:
             return known
         stand_ins = self.reading.stand_ins
@@ -131,7 +131,7 @@ class RestrictedUnpickler(pickle.Unpickler):
             stand_ins[path] = type("StandIn", (Foreign,), {"path": path})
         return stand_ins[path]
 
-    def handed(self, call: Callable[..., Any], *args: Any) -> Any:
+    def call_limited(self, call: Callable[..., Any], *args: Any) -> Any:
         """Call a function, which may copy its arguments.
 
         Raises:

@@ -93,12 +93,12 @@ def require_spread(keys: Collection[Any]) -> None:
         ValueError: they take long.
     """
     if any(isinstance(key, tuple) for key in keys):
-        raise ValueError("tuples for keys, which are hashed anew each time")
+        raise ValueError("tuples for keys, which are hashed again each time")
     if keys and max(Counter(map(hash, keys)).values()) > MOST_ALIKE:
         raise ValueError("keys of one hash")
 
 
-def of_items(kind: Callable[[Any], Any]) -> Callable[..., Any]:
+def container_of_items(kind: Callable[[Any], Any]) -> Callable[..., Any]:
     """Make a container from another container, from nothing that could grow without limit."""
 
     def make(items: Any = ()) -> Any:
@@ -115,9 +115,7 @@ def of_items(kind: Callable[[Any], Any]) -> Callable[..., Any]:
 
 def encode_text(text: Any, encoding: Any = "latin1") -> bytes:
     """Return the bytes that protocols up to 2 write as text."""
-    if encoding != "latin1" or not isinstance(
-        text, str
-    ):  # a list that contains itself has endless text
+    if encoding != "latin1" or not isinstance(text, str):  # a list may contain itself
         raise TypeError("bytes of no known spelling")
     return text.encode("latin1")
 
@@ -189,7 +187,7 @@ def reconstruct_array(*_: Any) -> Array:
 TENSOR_NAMES: Mapping[str, Any] = {
     "collections.OrderedDict": Known(ordered_dict),
     "collections.Counter": Known(ordered_dict),
-    "torch.Size": Known(of_items(CalledTuple)),
+    "torch.Size": Known(container_of_items(CalledTuple)),
     "torch._utils._rebuild_tensor": Known(rebuild_tensor),
     "torch._utils._rebuild_tensor_v2": Known(rebuild_tensor),
     "torch._utils._rebuild_tensor_v3": Known(rebuild_tensor_v3),
@@ -201,7 +199,7 @@ TENSOR_NAMES: Mapping[str, Any] = {
     "torch.storage._load_from_bytes": None,  # RestrictedUnpickler.load_storage
     "torch.device": None,
     "torch.serialization._get_layout": None,
-    "builtins.set": Known(of_items(set)),
+    "builtins.set": Known(container_of_items(set)),
     "builtins.bytearray": Known(byte_array),
     "_codecs.encode": Known(encode_text),
 }
@@ -213,10 +211,10 @@ OTHER_NAMES: Mapping[str, Any] = {
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": Known(first_argument),
     "torch._utils._rebuild_xla_tensor": Known(first_argument),
     "collections.defaultdict": Known(default_dict),
-    "builtins.list": Known(of_items(list)),
+    "builtins.list": Known(container_of_items(list)),
     "builtins.dict": Known(ordered_dict),
-    "builtins.tuple": Known(of_items(CalledTuple)),
-    "builtins.frozenset": Known(of_items(CalledSet)),
+    "builtins.tuple": Known(container_of_items(CalledTuple)),
+    "builtins.frozenset": Known(container_of_items(CalledSet)),
     "builtins.bytes": Known(byte_array),
     **{
         f"torch.distributed.{module}.DTensor": Distributed
