@@ -84,7 +84,7 @@ def run_prediction(
         saying_how_far(tally, found.total, earlier=earlier, on=on),
         saying_what_is_held(opened),
         keep_manifests(record, record.stop) as begin,
-        destinations.telling(record, found.paths).open(plan.saved) as (outputs, drawings),
+        destinations.telling(record, found).open(plan.saved) as (outputs, drawings),
         progress_bar(found.total, progress, initial=earlier) as bar,
         closing(predictions),
     ):
@@ -126,8 +126,8 @@ def plan_run(found: Inputs, destinations: Destinations, record: Record) -> tuple
 
 def pin_inputs(found: Inputs, fingerprint: Fingerprint) -> Inputs:
     """Take the fingerprint of the inputs: at once, or of a stream as they come."""
-    paths = fingerprint.through(found.paths)
-    return replace(found, paths=paths if found.total is None else list(paths))
+    items = fingerprint.through(found.items)
+    return replace(found, items=items if found.total is None else list(items))
 
 
 def keep_row(prediction: Prediction, tally: Tally, outputs: Sequence[Output], plan: Plan) -> None:
@@ -258,7 +258,7 @@ def suggest_names(classifier: Classifier, found: Inputs) -> None:
     classes = classifier.checkpoint.classes
     if not classes.made_up or found.total is None:
         return
-    folders = {Path(path).absolute().parent.name for path in found.paths}
+    folders = {Path(item.path).absolute().parent.name for item in found.known}
     if len(folders) == len(classes.names) <= MOST_SUGGESTED and not any("," in n for n in folders):
         names = shlex.quote(",".join(sorted(folders)))
         print_note(f"--classes {names} may fit (the names of the folders; check the order)")
