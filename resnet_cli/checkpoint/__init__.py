@@ -1,4 +1,4 @@
-"""Any checkpoint file -> Checkpoint: network, class names, preprocessing, and where from."""
+"""Any checkpoint file -> Checkpoint: network, class names and preprocessing, and their sources."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

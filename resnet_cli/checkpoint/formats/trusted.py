@@ -150,9 +150,9 @@ def describe_unrun(imports: Sequence[str], *, hidden: bool) -> str:
         imports: what unpickling would import.
         hidden: no tensors can be read without running it.
     """
-    said = f"it would import {list_few(imports)}: none of it was run"
+    reason = f"it would import {list_few(imports)}: none of it was run"
     strange = [name for name in imports if name not in OTHER_NAMES]
     modules = {name.partition(".")[0] for name in strange}
     if not hidden or not strange or modules & (sys.stdlib_module_names - SAFE_MODULES):
-        return said
-    return f"{said}; if you trust who made it, predict and convert do with --trust-checkpoint"
+        return reason
+    return f"{reason}; if you trust who made it, predict and convert do with --trust-checkpoint"

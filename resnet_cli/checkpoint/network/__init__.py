@@ -151,7 +151,7 @@ def match_network(weights: Weights, *, default: Variant | None, dilated: bool) -
     """
     backbone, others = weights.backbone()
     detected = detect_network(backbone)
-    told = default or weights.layout.default
+    stated = default or weights.layout.default
     beside = sort_tensors(weights, others, detected.in_channels)
     applied = beside.applied
     head = head_of(weights, beside.rest, detected)
@@ -160,7 +160,7 @@ def match_network(weights: Weights, *, default: Variant | None, dilated: bool) -
     ours, around = backbone_parts(
         parts_outside(weights.parts, head.root), weights.prefix, weights.layout
     )
-    usual = replace(told, dilated=DILATED) if dilated else told
+    usual = replace(stated, dilated=DILATED) if dilated else stated
     variant = variant_of(detected.architecture, ours, without_ends(around), usual)
     variant = replace(variant, **pool_fields(weights, head, applied, detected.features))
     complete = {**complete_backbone(backbone, weights.layout, ours), **state_behind(head, applied)}
