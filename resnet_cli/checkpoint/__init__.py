@@ -83,10 +83,10 @@ class Checkpoint:
     @property
     def whereabouts(self) -> list[str]:
         """Where in the file the weights were, in words; empty for a plain state dict."""
-        found = [f"named as by {self.layout}"] if self.layout != "torchvision" else []
+        found = [f"layout of {self.layout}"] if self.layout != "torchvision" else []
         found += [f"weights under {self.state_key}"] if self.state_key else []
         if self.stripped_prefix:
-            found.append(f"prefix {self.stripped_prefix} taken off")
+            found.append(f"prefix {self.stripped_prefix} removed")
         return found
 
     def require_untouched(self) -> None:

@@ -194,7 +194,7 @@ def require_recorded(record: Mapping[str, Any], model: str, head: Head) -> None:
     if "head" not in record:  # written by another program
         return
     if record["activation"] not in (None, "softmax", "sigmoid"):
-        raise CheckpointError(f"its recorded activation is unknown here: {record['activation']}")
+        raise CheckpointError(f"its recorded activation is not supported: {record['activation']}")
     if record["model"] not in (None, model):
         raise CheckpointError(
             f"its record says {record['model']}, its tensors are of a {model}: was it edited?"

@@ -79,10 +79,10 @@ def variant_from(record: Any) -> Variant | None:
         for field in fields(Variant)
         if field.name != "dilated"
     ):
-        raise CheckpointError(f"its recorded variant is unknown here: {record}")
+        raise CheckpointError(f"its recorded variant is not supported: {record}")
     dilated = record.get("dilated", PLAIN.dilated)
     if set(record) - KNOWN or not isinstance(dilated, list | tuple) or len(dilated) != 3:
-        raise CheckpointError(f"its recorded variant is unknown here: {record}")
+        raise CheckpointError(f"its recorded variant is not supported: {record}")
     first, second, third = map(bool, dilated)
     return Variant(**{**record, "dilated": (first, second, third)})
 
@@ -102,7 +102,7 @@ def parts_from(record: Any) -> dict[str, Part]:
         and isinstance(layer.get("eps", EPS), float)
         for layer in record
     ):
-        raise CheckpointError(f"its recorded head is unknown here: {record}")
+        raise CheckpointError(f"its recorded head is not supported: {record}")
     parts = {"fc": Part("Sequential")}
     for index, layer in enumerate(record):
         parts[f"fc.{index}"] = Part(KINDS[layer["kind"]], {"eps": layer.get("eps", EPS)})
@@ -163,7 +163,7 @@ def find_config(path: Path) -> Config:
         if config.get("model_type") == "resnet":
             return read_transformers(config, path)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"cannot obey {path.with_name(CONFIG)}: {error}") from error
+        raise CheckpointError(f"cannot use {path.with_name(CONFIG)}: {error}") from error
     except SettingError as error:
         raise CheckpointError(f"{path.with_name(CONFIG)}: {error}") from error
     return Config()

@@ -119,7 +119,7 @@ def steps_of_head(
             require_default(part)
             yield name, HeadLayer(ACTIVATION_KINDS[part.kind])
         elif part.kind not in DO_NOTHING and not is_end:
-            raise CheckpointError(f"its head has a {part.kind}, which is not known here")
+            raise CheckpointError(f"its head has a {part.kind}, which is not supported")
 
 
 def end_among(names: Sequence[str], parts: Mapping[str, Part]) -> str | None:

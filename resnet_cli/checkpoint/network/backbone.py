@@ -119,7 +119,7 @@ def require_whole(model: str, names: Iterable[str], state: Mapping[str, Tensor])
     """
     missing = [n for n in names if n not in state and not n.endswith("num_batches_tracked")]
     if missing:
-        raise CheckpointError(f"it is not whole: {first_name(missing)} missing from its {model}")
+        raise CheckpointError(f"it is incomplete: {first_name(missing)} missing from its {model}")
 
 
 def require_fit(

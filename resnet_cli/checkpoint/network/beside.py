@@ -131,7 +131,7 @@ def sort_tensors(weights: Weights, others: Mapping[str, Tensor], channels: int) 
 def takes_part(name: str, seems: str) -> CheckpointError:
     """Build the error for a tensor that changes predictions in an unknown way."""
     return CheckpointError(
-        f"its {name} would change predictions, and is not known here: it seems to {seems}"
+        f"its {name} would change predictions, and is not supported: it seems to {seems}"
     )
 
 

@@ -111,7 +111,7 @@ def kernel_shape(state: Mapping[str, Tensor], name: str) -> tuple[int, int, int,
     """
     weight = state.get(f"{name}.weight")
     if weight is None:
-        raise CheckpointError(f"it is not whole: {name}.weight is missing")
+        raise CheckpointError(f"it is incomplete: {name}.weight is missing")
     if weight.ndim != 4 or not weight.numel():
         raise CheckpointError(
             f"{name}.weight has the shape {list(weight.shape)}: it is not a ResNet of torchvision"
@@ -166,7 +166,9 @@ def variant_of(architecture: Architecture, ours: Parts, others: Parts, default: 
     for name, part in others.items():
         wanted = PLACES.get(name.rpartition(".")[2], part.kind)
         if part.kind in FOREIGN_MODULES or part.kind != wanted:
-            raise CheckpointError(f"its {name} is {part.kind}, which torchvision's network has not")
+            raise CheckpointError(
+                f"its {name} is {part.kind}, which torchvision's network does not have"
+            )
     variant = default
     pool = first_pool(others)
     if pool is not None:

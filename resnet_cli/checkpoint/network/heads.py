@@ -194,7 +194,9 @@ def assemble_head(found: list[Parameters], backbone: str, parts: Mapping[str, Pa
     listed = list(steps_of_head(known, inside, root, parts))
     around = not root or backbone.startswith(f"{root}.")
     if around and not listed[0][1].size_in:
-        raise CheckpointError(f"{listed[0][0]} follows its backbone, which torchvision's has not")
+        raise CheckpointError(
+            f"{listed[0][0]} follows its backbone, which torchvision's network does not have"
+        )
     states = {one.name: one for one in found}
     left = states.keys() - dict(listed).keys()
     if left:
@@ -336,7 +338,7 @@ def require_known_code(
         if strange and part.kind not in ENDS:
             raise CheckpointError(
                 f"its {name or 'network'} computes {', '.join(sorted(strange))} in code of its "
-                "own: what that does is not known here"
+                "own: what that does is unknown"
             )
 
 

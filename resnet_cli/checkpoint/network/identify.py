@@ -68,7 +68,7 @@ NETWORKS = (
     ("an Xception", r"block1\.rep\."),
     ("a MobileNet", r"features\.1\.(?:conv|block)\.0\.0\.weight"),
     ("an EfficientNet", r"features\.1\.0\.block\.0\.0\.weight"),
-    ("an EfficientNet, a MobileNet or a kin", r"_?conv_stem\.|blocks\.0\.depthwise_conv\."),
+    ("an EfficientNet, a MobileNet or similar", r"_?conv_stem\.|blocks\.0\.depthwise_conv\."),
     ("an MNASNet", r"layers\.8\.0\.layers\.0\.weight"),
     ("a ShuffleNet", r"stage2\.0\.branch2\.0\.weight"),
     ("a RegNet", r"trunk_output\.block1\.|s1\.b1\.conv1\.|regnet\.encoder\."),
@@ -226,7 +226,7 @@ def describe_incomplete(tree: Any) -> str | None:
                 plain_names = map(plain_name, unwrapped_tensors(tensors, prefix))
                 inside = (n.removeprefix(prefix) for n in plain_names if n.startswith(prefix))
                 if sum(layout.translate(n) is not None for n in inside) > FEWEST_TENSORS:
-                    return f"it is not whole: {prefix}{layout.landmark} is missing"
+                    return f"it is incomplete: {prefix}{layout.landmark} is missing"
                 break  # one is enough: a file may claim any number of them
     return None
 

@@ -192,5 +192,5 @@ def require_no_normaliser(parts: Mapping[str, Part], prefix: str) -> None:
     for name, part in parts.items():
         if NORMALISERS.fullmatch(part.kind) and closeness_to_backbone(name, prefix) >= 0:
             raise CheckpointError(
-                f"its {name} is a {part.kind}: what it computes is not known here"
+                f"its {name} is a {part.kind}: what it computes is unknown"
             )
