@@ -1,7 +1,6 @@
-"""``resnet-cli evaluate``: how good a checkpoint is on labelled pictures."""
+"""``resnet-cli evaluate``: measure a checkpoint on labelled images."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -27,10 +26,6 @@ from resnet_cli.cli.options import (
     workers_option,
 )
 from resnet_cli.cli.sections import Command
-
-if TYPE_CHECKING:
-    from resnet_cli.cli.figures import Files
-    from resnet_cli.cli.scoring import EvaluationSettings
 
 
 @click.command(cls=Command)
@@ -186,65 +181,32 @@ def evaluate_command(
     (-c A -c B) are compared on the same images. A list of class names in the wrong order is found
     by itself; --audit finds a preprocessing that is not that of training.
     """
-    from resnet_cli.cli.figures import Files
-    from resnet_cli.cli.scoring import EvaluationSettings
+    from resnet_cli.cli.scoring import Request, evaluate_checkpoints, evaluate_saved
     from resnet_cli.cli.stdio import muted
     from resnet_cli.cli.terminal import showing_notes_of_images
+    from resnet_cli.evaluate import EvaluateOptions, RowFiles
     from resnet_cli.results import Dialect
 
-    files = Files(
-        outputs=outputs, confusion=confusion, calibration=calibration, mistakes=mistakes,
-        report=report, grids=grids, show=show, overwrite=overwrite,
-        dialect=Dialect(csv_separator, csv_bom),
-    )  # fmt: skip
-    if quiet and not files.any:
-        raise click.UsageError("--quiet leaves no output: name a file with -o")
-    files.check()
-    settings = EvaluationSettings(
-        folder=folder, labels=labels, exclude=exclude, hidden=hidden,
-        stdout_format=stdout_format, topk=topk,
-        threshold=threshold, batch_size=batch_size, workers=workers, progress=progress,
-        report_limit=report_limit, grid_size=grid_size, on_error=on_error, verify=verify,
+    request = Request(
+        folder=folder,
+        options=EvaluateOptions(
+            labels=labels, exclude=exclude, hidden=hidden, topk=topk, threshold=threshold,
+            batch_size=batch_size, workers=workers, on_error=on_error,
+        ),
+        rows=RowFiles(
+            mistakes=mistakes, report=report, grids=grids, show=show, overwrite=overwrite,
+            report_limit=report_limit, grid_size=grid_size,
+            dialect=Dialect(csv_separator, csv_bom),
+        ),
+        metrics=outputs, confusion=confusion, calibration=calibration,
         audit_images=audit_images if audit else 0,
+        verify=verify, stdout_format=stdout_format, progress=progress,
     )  # fmt: skip
+    request.check(quiet=quiet)
     with showing_notes_of_images(), muted(stdout=quiet):
         if predictions is None:
-            errors = run_networks(load, files, settings)
+            errors = evaluate_checkpoints(load, request)
         else:
-            errors = run_none(predictions, files, settings)
+            errors = evaluate_saved(predictions, request)
     if errors:
         raise click.exceptions.Exit(SOME_UNREADABLE)
-
-
-def run_networks(load: LoadAll, files: "Files", settings: "EvaluationSettings") -> int:
-    """Evaluate one checkpoint, or compare several.
-
-    Returns:
-        How many images could not be read.
-    """
-    from resnet_cli.cli.misplaced import refuse_checkpoints
-    from resnet_cli.cli.rivals import compare_checkpoints
-    from resnet_cli.cli.scoring import score_checkpoint
-    from resnet_cli.cli.terminal import bar_wanted
-
-    if settings.folder is None:
-        raise click.UsageError("Missing argument 'DIR': a folder of labelled images.")
-    refuse_checkpoints([settings.folder])
-    classifiers = load(progress=bar_wanted(settings.progress))
-    return (score_checkpoint if len(classifiers) == 1 else compare_checkpoints)(
-        classifiers, files, settings
-    )
-
-
-def run_none(predictions: Path, files: "Files", settings: "EvaluationSettings") -> int:
-    """Evaluate saved rows.
-
-    Returns:
-        How many images could not be read.
-    """
-    from resnet_cli.cli.rescoring import rescore_file
-
-    context = click.get_current_context()
-    if context.get_parameter_source("checkpoint") is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError("--predictions runs no network: leave -c out")
-    return rescore_file(predictions, context.params["classes"], files, settings)

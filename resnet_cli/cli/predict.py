@@ -138,10 +138,10 @@ def predict_command(
         find_images,
         run_prediction,
         suggest_names,
-        verify_first,
     )
     from resnet_cli.cli.terminal import bar_wanted, showing_notes_of_images
     from resnet_cli.results import Dialect, WriterOptions, check_outputs
+    from resnet_cli.run.verify import verify_first
     from resnet_cli.sources.truth import folder_truth
 
     check_usage(

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from resnet_cli.errors import ImageError, UserError
 from resnet_cli.records import Prediction
 from resnet_cli.results import RESUMABLE
 from resnet_cli.results.files.outputs import Output, keep_manifests, read_resumed
-from resnet_cli.run.manifest import Fingerprint, Record
+from resnet_cli.run.manifest import Record, pin_inputs
 from resnet_cli.run.plan import Plan
-from resnet_cli.run.tally import Tally
-from resnet_cli.run.verify import verify_classifier
+from resnet_cli.run.tally import Tally, note_interruption
 from resnet_cli.runtimes import device_name
 from resnet_cli.sources import Inputs, find_inputs
 from resnet_cli.sources.folders import Sieve
@@ -81,7 +79,7 @@ def run_prediction(
     on = way_on(destinations.paths, overwrite=destinations.options.overwrite)
     opened: list[Output] = []
     with (
-        saying_how_far(tally, found.total, earlier=earlier, on=on),
+        note_interruption(tally, found.total, earlier=earlier, rest=on),
         saying_what_is_held(opened),
         keep_manifests(record, record.stop) as begin,
         destinations.telling(record, found.paths).open(plan.saved) as (outputs, drawings),
@@ -124,12 +122,6 @@ def plan_run(found: Inputs, destinations: Destinations, record: Record) -> tuple
     return plan, left
 
 
-def pin_inputs(found: Inputs, fingerprint: Fingerprint) -> Inputs:
-    """Take the fingerprint of the inputs: at once, or of a stream as they come."""
-    paths = fingerprint.through(found.paths)
-    return replace(found, paths=paths if found.total is None else list(paths))
-
-
 def keep_row(prediction: Prediction, tally: Tally, outputs: Sequence[Output], plan: Plan) -> None:
     """Count a row and write it to each file that has not got it, all of it before a signal ends."""
     with unbroken():
@@ -145,26 +137,6 @@ def errors_before(outputs: Sequence[Output], errors: int) -> int:
     if before:
         print_note(f"{amount(before, 'error row')} of earlier runs in the files")
     return before
-
-
-@contextmanager
-def saying_how_far(
-    tally: Tally, total: int | None, *, earlier: int = 0, on: str = ""
-) -> Iterator[None]:
-    """Say how far a run has come that a signal ends.
-
-    Args:
-        tally: of this run.
-        total: of all pictures; None while nobody knows.
-        earlier: pictures that have rows of earlier runs.
-        on: how to go on, or what there is.
-    """
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        images = "images" if total is None else f"of {total:,} images"
-        print_note(f"stopped after {earlier + tally.images:,} {images}{on}")
-        raise
 
 
 @contextmanager
@@ -277,24 +249,3 @@ def report_run(classifier: Classifier, tally: Tally, seconds: float) -> None:
     if tally.images:
         means = ", ".join(f"{stage} {ms:.2f} ms" for stage, ms in tally.means().items())
         print_on_stderr(f"per image: {means}: {tally.limit(seconds)}")
-
-
-def verify_first(classifier: Classifier, found: Inputs, count: int) -> Inputs:
-    """Compare the first images against plain fp32 on the CPU.
-
-    Raises:
-        UserError: a label differs.
-    """
-    first, everything = found.peek(count)
-    result = verify_classifier(classifier, first)
-    print_note(
-        f"verified {amount(result.images, 'image')} against plain fp32 on the CPU: largest "
-        f"difference of probability {result.largest_difference:.1e}, "
-        f"{amount(len(result.flips), 'top-1 flip')}"
-    )
-    if result.flips:
-        raise UserError(
-            f"another label than plain fp32 on the CPU: {', '.join(map(str, result.flips))}: "
-            "try --exact, or --precision fp32"
-        )
-    return everything

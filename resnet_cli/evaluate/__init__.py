@@ -1,228 +1,32 @@
-"""How good a checkpoint is: a fold over predictions and true classes -> Evaluation."""
+"""Labelled images, or saved results, and a checkpoint -> metrics, drawings and reports.
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
-from heapq import heappush, heappushpop
-from math import log
-from typing import Any
+    from resnet_cli import Classifier
+    from resnet_cli.evaluate import evaluate_classifier
 
-import numpy as np
+    result = evaluate_classifier(Classifier.load("model.pth"), "val/")
+    print(result.accuracy, result.loss)
 
-from resnet_cli.evaluate.calibration import SMALLEST, Bin, LogProbs, Reliability, Temperature
-from resnet_cli.evaluate.confusion import (
-    ClassMeans,
-    ClassRow,
-    Confused,
-    Matrix,
-    Share,
-    class_rows,
-    mean_figures,
-    most_confused,
-    wilson_share,
-)
-from resnet_cli.evaluate.order import Order, find_order
-from resnet_cli.records import Prediction
+``evaluate_classifier`` scores one checkpoint, ``compare_classifiers`` several on the same images,
+``evaluate_predictions`` rows that ``predict`` has saved; ``audit_preprocessing`` looks for a better
+preprocessing. Each returns a result object that can be saved, and draws nothing.
+"""
 
-MOST = 20  # of the most confused pairs, and of the most confident mistakes
-TOP = 5  # classes among which the true one may be
+from resnet_cli.evaluate.audit import Finding, audit_preprocessing
+from resnet_cli.evaluate.compare import Comparison, compare_classifiers
+from resnet_cli.evaluate.dataset import Dataset
+from resnet_cli.evaluate.outputs import RowFiles
+from resnet_cli.evaluate.saved import evaluate_predictions
+from resnet_cli.evaluate.score import EvaluateOptions, EvaluationResult, evaluate_classifier
 
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """An image that is taken for another class than its own."""
-
-    path: str
-    truth: str
-    label: str
-    prob: float  # of the label
-    truth_prob: float | None  # of the true class; None where it was not kept
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """The images whose best probability reaches the threshold."""
-
-    threshold: float
-    images: Share  # of all
-    top1: Share  # of those
-
-
-@dataclass(frozen=True, slots=True)
-class Subset:
-    """The same images, where only the classes that have images can be the answer."""
-
-    classes: int  # that have images
-    outputs: int  # of the network
-    top1: Share
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """How good a checkpoint is on labelled images; None where there is nothing to tell it by."""
-
-    images: int  # scored
-    errors: int  # could not be read
-    top1: Share
-    top5: Share | None  # where there are more than five classes
-    subset: Subset | None  # where only some of the classes have images, but two at least
-    loss: float | None  # mean negative log likelihood, in nats
-    means: ClassMeans | None
-    ece: float | None  # expected calibration error, 15 bins
-    temperature: Temperature | None
-    kept: Kept | None  # with a threshold
-    order: Order | None  # a far better order of the class names
-    classes: tuple[ClassRow, ...]
-    confused: tuple[Confused, ...]  # most images first
-    mistakes: tuple[Mistake, ...]  # the most confident ones, most confident first
-    bins: tuple[Bin, ...]
-    matrix: Matrix
-
-    def record(self) -> dict[str, Any]:
-        """Every figure as it is written into files; the matrix has a file of its own."""
-        record = asdict(self)
-        del record["matrix"]
-        return record
-
-
-def describe_mistake(prediction: Prediction, truth: int, names: Sequence[str]) -> Mistake:
-    """Put a wrong prediction into words."""
-    best = prediction.scores[0]
-    kept = (score.prob for score in prediction.scores if score.index == truth)
-    whole = prediction.distribution
-    return Mistake(
-        str(prediction.path),
-        names[truth],
-        names[best.index],  # rows that earlier versions saved say ``uncertain`` in its place
-        best.prob,
-        next(kept, None if whole is None else float(f"{whole[truth]:.8g}")),
-    )
-
-
-def best_among(prediction: Prediction, classes: Collection[int]) -> int | None:
-    """Return the most probable of some classes; None where it was not kept."""
-    kept = (score.index for score in prediction.scores if score.index in classes)
-    whole = prediction.distribution
-    if (best := next(kept, None)) is not None or whole is None or not classes:
-        return best
-    return max(classes, key=lambda index: whole[index])
-
-
-class Scorecard:
-    """The fold: what is kept of the images seen so far, in bounded memory."""
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        *,
-        threshold: float | None = None,
-        present: Collection[int] = (),
-        multi_label: bool = False,
-    ) -> None:
-        """Begin with no image.
-
-        Args:
-            names: class names, one an output.
-            threshold: best probability, 0 to 1, below which an image is set aside; None keeps all.
-            present: the classes that have images, where they are known.
-            multi_label: the probabilities of an image are each their own: the true class is known
-                and no other is known to be false, so there is no loss and no calibration.
-        """
-        self.names = names
-        self.multi_label = multi_label
-        self.threshold = threshold
-        self.present = frozenset(present)
-        self.in_subset = self.right_in_subset = 0
-        size = len(names)
-        # by turns in each class, so that what one half suggests the other can judge
-        self.halves: tuple[Matrix, Matrix] = (
-            np.zeros((size, size), dtype=np.int64),
-            np.zeros((size, size), dtype=np.int64),
-        )
-        self.seen = [0] * size
-        self.images = self.errors = self.in_top = self.ranked = 0
-        self.kept = self.kept_right = 0
-        self.loss, self.losses = 0.0, 0
-        self.reliability = Reliability()
-        self.log_probs = LogProbs(size)
-        self.mistakes: list[tuple[float, int, Mistake]] = []  # a heap, least confident first
-
-    def add(self, prediction: Prediction, truth: int) -> None:
-        """Count one image, whose true class is output ``truth``."""
-        if prediction.error is not None:
-            self.errors += 1
-            return
-        best = prediction.scores[0]
-        right = best.index == truth
-        self.halves[self.seen[truth] % 2][truth, best.index] += 1
-        self.seen[truth] += 1
-        self.images += 1
-        if len(prediction.scores) >= min(TOP, len(self.names)):
-            self.ranked += 1
-            self.in_top += any(score.index == truth for score in prediction.scores[:TOP])
-        if (among := best_among(prediction, self.present)) is not None:
-            self.in_subset += 1
-            self.right_in_subset += among == truth
-        self.reliability.add(best.prob, right=right)
-        if self.threshold is None or best.prob >= self.threshold:
-            self.kept += 1
-            self.kept_right += right
-        if prediction.distribution is not None:
-            self.loss -= log(max(float(prediction.distribution[truth]), SMALLEST))
-            self.losses += 1
-            self.log_probs.add(prediction.distribution, truth)
-        if not right:
-            self.remember(describe_mistake(prediction, truth, self.names))
-
-    def remember(self, mistake: Mistake) -> None:
-        """Keep the mistakes that are most confident; of equal ones those seen first."""
-        entry = mistake.prob, -self.images, mistake
-        if len(self.mistakes) < MOST:
-            heappush(self.mistakes, entry)
-        else:
-            heappushpop(self.mistakes, entry)
-
-    def kept_share(self) -> Kept | None:
-        """How many images reach the threshold, and how many of those are right."""
-        if not self.threshold:
-            return None
-        return Kept(
-            self.threshold,
-            wilson_share(self.kept, self.images),
-            wilson_share(self.kept_right, self.kept),
-        )
-
-    def top1(self) -> Share:
-        """The share of the images whose best class is the true one."""
-        return wilson_share(sum(int(half.trace()) for half in self.halves), self.images)
-
-    def subset(self) -> Subset | None:
-        """How good the network is among the classes that have images."""
-        present, outputs = len(self.present), len(self.names)
-        if not 1 < present < outputs or self.in_subset < self.images:
-            return None
-        return Subset(present, outputs, wilson_share(self.right_in_subset, self.images))
-
-    def evaluation(self) -> Evaluation:
-        """Work out every figure."""
-        matrix = self.halves[0] + self.halves[1]
-        rows = class_rows(matrix, self.names)
-        complete = self.images > 0 and self.losses == self.images and not self.multi_label
-        ranked = len(self.names) > TOP and self.ranked == self.images
-        return Evaluation(
-            images=self.images,
-            errors=self.errors,
-            top1=self.top1(),
-            top5=wilson_share(self.in_top, self.images) if ranked else None,
-            subset=self.subset(),
-            loss=self.loss / self.images if complete else None,
-            means=mean_figures(rows),
-            ece=self.reliability.error() if self.images and not self.multi_label else None,
-            temperature=self.log_probs.temperature() if complete else None,
-            kept=self.kept_share(),
-            order=find_order(self.halves, self.names) if self.images else None,
-            classes=rows,
-            confused=most_confused(matrix, self.names, MOST),
-            mistakes=tuple(entry[2] for entry in sorted(self.mistakes, reverse=True)),
-            bins=tuple(self.reliability.bins()),
-            matrix=matrix,
-        )
+__all__ = [
+    "Comparison",
+    "Dataset",
+    "EvaluateOptions",
+    "EvaluationResult",
+    "Finding",
+    "RowFiles",
+    "audit_preprocessing",
+    "compare_classifiers",
+    "evaluate_classifier",
+    "evaluate_predictions",
+]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_cli.evaluate.confusion import Matrix, mcnemar_test
+from resnet_cli.evaluate.metrics import Matrix, mcnemar_test
 from resnet_cli.sources.folders import natural_key
 
 Assignment = NDArray[np.int64]

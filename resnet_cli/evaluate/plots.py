@@ -16,8 +16,8 @@ from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from resnet_cli.display.fonts import with_letters
-from resnet_cli.evaluate import Evaluation
-from resnet_cli.evaluate.calibration import Bin
+from resnet_cli.evaluate.metrics import Bin
+from resnet_cli.evaluate.scorecard import Evaluation
 from resnet_cli.text import cut_middle, escape_unprintable
 
 INK, QUIET, LINES = "#1f2328", "#6e7781", "#d9dee3"

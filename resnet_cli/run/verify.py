@@ -1,5 +1,6 @@
 """Whether a run gives what plain fp32 gives: the slow way beside the quick one."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,9 +8,12 @@ from pathlib import Path
 import torch
 
 from resnet_cli.classifier import Classifier
-from resnet_cli.errors import ImageError
+from resnet_cli.errors import ImageError, UserError
 from resnet_cli.runtimes.torch_backend import to_probabilities
 from resnet_cli.sources import Inputs
+from resnet_cli.text import amount
+
+log = logging.getLogger("resnet_cli")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +50,28 @@ def verify_classifier(classifier: Classifier, paths: Sequence[str]) -> Verificat
         if plain[row.scores[0].index] < max(plain):
             flips.append(row.path)
     return Verification(count, largest, tuple(flips))
+
+
+def verify_first(classifier: Classifier, inputs: Inputs, count: int) -> Inputs:
+    """Compare the first ``count`` images against plain fp32 on the CPU, and log the result.
+
+    Returns:
+        The inputs again, from the first.
+
+    Raises:
+        UserError: the label of an image differs.
+    """
+    first, everything = inputs.peek(count)
+    result = verify_classifier(classifier, first)
+    log.info(
+        "verified %s against plain fp32 on the CPU: largest difference of probability %.1e, %s",
+        amount(result.images, "image"),
+        result.largest_difference,
+        amount(len(result.flips), "top-1 flip"),
+    )
+    if result.flips:
+        raise UserError(
+            f"another label than plain fp32 on the CPU: {', '.join(map(str, result.flips))}: "
+            "try --exact, or --precision fp32"
+        )
+    return everything
