@@ -16,17 +16,43 @@ if TYPE_CHECKING:
 
     from resnet_cli.classifier import Classifier
     from resnet_cli.errors import UserError
+    from resnet_cli.evaluate import (
+        EvaluateOptions,
+        RowFiles,
+        audit_preprocessing,
+        compare_classifiers,
+        evaluate_classifier,
+        evaluate_predictions,
+    )
     from resnet_cli.preprocess import Preprocess
     from resnet_cli.records import Prediction, Score
 
-__all__ = ["Classifier", "Prediction", "Preprocess", "Score", "UserError"]
+__all__ = [
+    "Classifier",
+    "EvaluateOptions",
+    "Prediction",
+    "Preprocess",
+    "RowFiles",
+    "Score",
+    "UserError",
+    "audit_preprocessing",
+    "compare_classifiers",
+    "evaluate_classifier",
+    "evaluate_predictions",
+]
 
 _HOMES = {
     "Classifier": "resnet_cli.classifier",
+    "EvaluateOptions": "resnet_cli.evaluate",
     "Prediction": "resnet_cli.records",
     "Preprocess": "resnet_cli.preprocess",
+    "RowFiles": "resnet_cli.evaluate",
     "Score": "resnet_cli.records",
     "UserError": "resnet_cli.errors",
+    "audit_preprocessing": "resnet_cli.evaluate",
+    "compare_classifiers": "resnet_cli.evaluate",
+    "evaluate_classifier": "resnet_cli.evaluate",
+    "evaluate_predictions": "resnet_cli.evaluate",
 }
 
 
