@@ -273,7 +273,7 @@ class Classifier:
             ) as load,
             closing(
                 stream_results(
-                    cut_chunks(inputs.paths, size),
+                    cut_chunks(inputs.items, size),
                     load,
                     partial(self.launch, wanted=wanted),
                     workers=workers,

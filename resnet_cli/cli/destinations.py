@@ -3,7 +3,7 @@
 import codecs
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from io import TextIOWrapper
@@ -26,6 +26,7 @@ from resnet_cli.results.csv import csv_rows
 from resnet_cli.results.files.outputs import Output
 from resnet_cli.results.json import jsonl_rows
 from resnet_cli.results.short_names import names_for
+from resnet_cli.sources import Inputs
 
 TABLES = {"csv": (csv_rows, "surrogateescape"), "jsonl": (jsonl_rows, "jsonescape")}
 """Formats of stdout that files have too: what writes a row, and how broken names are encoded."""
@@ -60,10 +61,9 @@ class Destinations:
         """Whether anything draws pictures."""
         return self.show or any(path.suffix.lower() in ILLUSTRATED for path in self.paths)
 
-    def telling(
-        self, record: Callable[[], Mapping[str, Any]], paths: Iterable[str]
-    ) -> "Destinations":
+    def telling(self, record: Callable[[], Mapping[str, Any]], inputs: Inputs) -> "Destinations":
         """The same, where writers learn what made the results, and of which images."""
+        paths = None if inputs.total is None else [item.path for item in inputs.known]
         return replace(self, options=replace(self.options, record=record, name=names_for(paths)))
 
     @property

@@ -10,6 +10,7 @@ from resnet_cli.cli.destinations import Destinations
 from resnet_cli.cli.run import plan_run
 from resnet_cli.cli.stdio import echo
 from resnet_cli.cli.terminal import progress_bar
+from resnet_cli.records import Item
 from resnet_cli.run.manifest import Record
 from resnet_cli.run.tally import Tally
 from resnet_cli.sources import Inputs
@@ -40,7 +41,7 @@ def rehearse_run(
     sample = sample_inputs(left)
     with progress_bar(2 * len(sample), progress) as bar:
         for tally in tallies:  # the second time everything is warm, but files are cached
-            rows = classifier.predict(Inputs(sample, len(sample), 0), workers=threads, **settings)
+            rows = classifier.predict(Inputs.of(sample), workers=threads, **settings)
             with closing(rows):
                 for prediction in rows:
                     tally.add(prediction)
@@ -54,12 +55,12 @@ def rehearse_run(
     return tallies[0].errors
 
 
-def sample_inputs(inputs: Inputs) -> list[str]:
+def sample_inputs(inputs: Inputs) -> list[Item]:
     """Choose images from everywhere in the inputs, or the first ones of a stream."""
     if inputs.total is None:
         return inputs.peek(SAMPLE)[0]
     step = max(1, inputs.total // SAMPLE)
-    return list(islice(inputs.paths, 0, step * SAMPLE, step))
+    return list(islice(inputs.known, 0, step * SAMPLE, step))
 
 
 def forecast_time(inputs: Inputs, first: Tally, second: Tally) -> Iterator[str]:

@@ -82,7 +82,7 @@ def run_prediction(
         note_interruption(tally, found.total, earlier=earlier, rest=on),
         saying_what_is_held(opened),
         keep_manifests(record, record.stop) as begin,
-        destinations.telling(record, found.paths).open(plan.saved) as (outputs, drawings),
+        destinations.telling(record, found).open(plan.saved) as (outputs, drawings),
         progress_bar(found.total, progress, initial=earlier) as bar,
         closing(predictions),
     ):
@@ -230,7 +230,7 @@ def suggest_names(classifier: Classifier, found: Inputs) -> None:
     classes = classifier.checkpoint.classes
     if not classes.made_up or found.total is None:
         return
-    folders = {Path(path).absolute().parent.name for path in found.paths}
+    folders = {Path(item.path).absolute().parent.name for item in found.known}
     if len(folders) == len(classes.names) <= MOST_SUGGESTED and not any("," in n for n in folders):
         names = shlex.quote(",".join(sorted(folders)))
         print_note(f"--classes {names} may fit (the names of the folders; check the order)")

@@ -100,7 +100,7 @@ def report_evaluation(classifier: Classifier, folder: str, request: Request) -> 
     findings = report_audit(classifier, dataset, request) if request.audit_images else []
     audit_seconds = perf_counter() - begin
     classifier.checkpoint.release()
-    with draw_progress(len(dataset.paths), request.progress) as progress:
+    with draw_progress(len(dataset.items), request.progress) as progress:
         result = evaluate_classifier(
             classifier, dataset, request.options, files=request.rows, progress=progress
         )
@@ -150,7 +150,7 @@ def report_comparison(classifiers: Sequence[Classifier], folder: str, request: R
         verify_first(classifier, datasets[0].inputs, request.verify)
     for classifier in classifiers:
         classifier.checkpoint.release()
-    with draw_progress(len(datasets[0].paths), request.progress) as progress:
+    with draw_progress(len(datasets[0].items), request.progress) as progress:
         comparison = compare_classifiers(
             classifiers, datasets, request.options, files=request.rows, progress=progress
         )

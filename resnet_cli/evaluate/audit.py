@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import OptionError
-from resnet_cli.evaluate.dataset import Dataset, open_dataset, sample_places
+from resnet_cli.evaluate.dataset import Dataset, open_dataset, sample_places, true_class
 from resnet_cli.evaluate.metrics import SMALLEST, Share, mcnemar_test, wilson_share
 from resnet_cli.evaluate.order import deal_halves, find_order
 from resnet_cli.preprocess import CAFFE, IMAGE_CHANNELS, Preprocess
@@ -141,16 +141,16 @@ def audit_preprocessing(
     dataset, names = open_dataset(data, classifier.class_names), classifier.class_names
     sample = dataset.select(sample_places(dataset.truths, images))
     tried = list_trials(classifier)
-    counter = Counter((1 + len(tried)) * len(sample.paths), progress)
+    counter = Counter((1 + len(tried)) * len(sample.items), progress)
     race = Race(classifier, sample, plan_looks(sample.truths), counter, batch_size, workers)
     now = race.answers(classifier)
     whole = join_answers(now)
     order = find_order(deal_halves(whole.truths.tolist(), whole.labels.tolist(), len(names)), names)
     if order is not None:  # else changes that ruin a network that is always wrong look like a fix
         log.warning("the class names seem to be in the wrong order: the audit takes the better one")
-        counter.total += len(sample.paths)
+        counter.total += len(sample.items)
         truths = [order.classes.index(names[truth]) for truth in sample.truths]
-        race = replace(race, sample=replace(sample, truths=truths))
+        race = replace(race, sample=sample.relabel(truths))
         now = race.answers(classifier)
     current = Trial("as it is", "", classifier.preprocess, classifier.decoder.upright)
     baseline = compare_trial(current, join_answers(now), join_answers(now), tried=len(tried))
@@ -219,7 +219,8 @@ class Race:
             distribution=True,
         )
         found = []
-        for row, truth in zip(rows, part.truths, strict=True):
+        for row in rows:
+            truth = true_class(row.item)
             if row.distribution is not None:
                 found.append((truth, row.index, row.index == truth, row.distribution[truth]))
             self.counter.add()

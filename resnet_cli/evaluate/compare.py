@@ -240,7 +240,7 @@ def compare_predictions(
     Raises:
         ImageError: an unreadable image, with ``on_error="fail"``.
     """
-    total = len(datasets[0].paths)
+    total = len(datasets[0].items)
     ledger = Ledger(
         classifiers,
         threshold=options.threshold,

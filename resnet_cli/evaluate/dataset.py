@@ -1,4 +1,4 @@
-"""Labelled images -> their paths and the index of each one's true class.
+"""Labelled images -> items with the index of their true class.
 
 Labels come from the names of folders or from a table, and are matched to class names.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from resnet_cli.errors import InputError
+from resnet_cli.records import Item
 from resnet_cli.sources import Inputs, excluded_words, list_images, skipped_words
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.lists import as_found
@@ -35,14 +36,23 @@ class Dataset:
     """Images whose class is known, in the order in which they are scored."""
 
     folder: str  # as given
-    paths: Sequence[str]
-    truths: Sequence[int]  # class index of each path
+    items: Sequence[Item]  # each with its truth
     notes: tuple[str, ...] = ()  # sentences on what was skipped or matched loosely
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return the path of each image."""
+        return tuple(item.path for item in self.items)
+
+    @property
+    def truths(self) -> tuple[int, ...]:
+        """Return the class index of each image."""
+        return tuple(map(true_class, self.items))
 
     @property
     def inputs(self) -> Inputs:
         """Return the images as ``Classifier.predict`` takes them."""
-        return Inputs(self.paths, len(self.paths), 0)
+        return Inputs.of(self.items)
 
     @property
     def present(self) -> list[int]:
@@ -51,11 +61,19 @@ class Dataset:
 
     def select(self, places: Sequence[int]) -> "Dataset":
         """Return the images at some places, in that order."""
-        return replace(
-            self,
-            paths=[self.paths[place] for place in places],
-            truths=[self.truths[place] for place in places],
-        )
+        return replace(self, items=[self.items[place] for place in places])
+
+    def relabel(self, truths: Sequence[int]) -> "Dataset":
+        """Return the same images with other class indices."""
+        pairs = zip(self.items, truths, strict=True)
+        return replace(self, items=[replace(item, truth=truth) for item, truth in pairs])
+
+
+def true_class(item: Item) -> int:
+    """Return the class index of a labelled image."""
+    if item.truth is None:
+        raise ValueError(f"{item.path} has no true class")
+    return item.truth
 
 
 def open_dataset(
@@ -223,8 +241,8 @@ def make_dataset(
     if empty:
         classes = amount(len(names), "class", "classes")
         notes.append(f"{len(present):,} of {classes} {have}; without images: {few_names(empty)}")
-    paths, truths = zip(*pairs, strict=True)
-    return Dataset(folder, paths, truths, tuple(notes))
+    items = [Item(path, truth=truth) for path, truth in pairs]
+    return Dataset(folder, items, tuple(notes))
 
 
 def sample_places(truths: Sequence[int], size: int) -> list[int]:

@@ -21,7 +21,7 @@ from resnet_cli.images.decode import Decoder, thumbnail
 from resnet_cli.pipeline import map_ordered
 from resnet_cli.pipeline.loader import THUMBNAIL_SIDE
 from resnet_cli.pipeline.memory_budget import Budget, Turn
-from resnet_cli.records import Distribution, Prediction, Progress
+from resnet_cli.records import Distribution, Item, Prediction, Progress
 from resnet_cli.results import WriterOptions
 from resnet_cli.results.files.manifest import manifest_path
 from resnet_cli.results.readers import read_results
@@ -73,11 +73,12 @@ class SavedResults:
         seen = self.base / path
         return seen.parent.resolve() / seen.name
 
-    def from_here(self, path: Path) -> Path:
-        """Return the path of an image as it opens from the current folder."""
+    def from_here(self, item: Item) -> Item:
+        """Return an item with the path by which it opens from the current folder."""
+        path = Path(item.path)
         if path.is_absolute() or self.base.resolve() == Path.cwd():
-            return path
-        return Path(os.path.relpath(self.absolute(path)))
+            return item
+        return replace(item, path=os.path.relpath(self.absolute(path)))
 
     def present(self, truth: "Truth") -> set[int]:
         """Return the indices of the classes that have images."""
@@ -173,7 +174,7 @@ def score_rows(
                 continue
             unseen += row.thumbnail is None and row.error is None
             scorecard.add(row, index)
-            shown = replace(row, path=saved.from_here(row.path)) if rows.drawings else None
+            shown = replace(row, item=saved.from_here(row.item)) if rows.drawings else None
             rows.add(row, index, shown)
     if unseen and files.want_thumbnails:
         log.warning("%s not shown: missing by now, or unreadable", amount(unseen, "image"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from resnet_cli.classifier import Classifier, check_settings
 from resnet_cli.evaluate.audit import Finding
-from resnet_cli.evaluate.dataset import Dataset, open_dataset
+from resnet_cli.evaluate.dataset import Dataset, open_dataset, true_class
 from resnet_cli.evaluate.metrics import ClassRow
 from resnet_cli.evaluate.outputs import (
     RowFiles,
@@ -205,7 +205,7 @@ def score_images(
     record = Record(classifier, tally, options.topk, options.threshold)
     scorecard = start_scorecard(classifier, dataset, options)
     layout = lay_out(classifier, dataset, options, files, with_shares(record, scorecard))
-    total = len(dataset.paths)
+    total = len(dataset.items)
     predictions = classifier.predict(
         pin_inputs(dataset.inputs, record.inputs),
         topk=max(options.topk, TOP),
@@ -222,7 +222,8 @@ def score_images(
         open_rows(files, classifier.class_names, layout) as rows,
         closing(predictions),
     ):
-        for prediction, truth in zip(predictions, dataset.truths, strict=True):
+        for prediction in predictions:
+            truth = true_class(prediction.item)
             tally.add(prediction)
             report_unreadable(prediction, tally)
             scorecard.add(prediction, truth)
@@ -261,11 +262,10 @@ def lay_out(
 ) -> WriterOptions:
     """Return the layout of reports and grids, with the truth and a short name of each image."""
     names, checkpoint = classifier.class_names, classifier.checkpoint
-    pairs = zip(dataset.paths, dataset.truths, strict=True)
     return replace(
         files.layout(min(options.topk, len(names))),
         caption=f"{checkpoint.path.name}  ·  {checkpoint.model}  ·  {dataset.folder}",
-        truth={Path(path): names[truth] for path, truth in pairs}.get,
+        truth={Path(item.path): names[true_class(item)] for item in dataset.items}.get,
         name=names_for(dataset.paths),
         record=record,
     )

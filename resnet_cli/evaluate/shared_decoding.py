@@ -16,7 +16,7 @@ from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline.loader import Loader
 from resnet_cli.pipeline.postprocess import Wanted
 from resnet_cli.pipeline.workers import place_loader
-from resnet_cli.records import Batch, Prediction
+from resnet_cli.records import Batch, Content, Item, Prediction
 from resnet_cli.sources import Inputs
 from resnet_cli.system import available_cores
 
@@ -32,16 +32,16 @@ class CachingDecoder:
         self.decode = decode
         self.last = local()
 
-    def __call__(self, path: Path, room: Room) -> type_of_pixels:
+    def __call__(self, source: Path | Content, room: Room) -> type_of_pixels:
         """Decode a file, or return its pixels again if this thread decoded it last.
 
         Raises:
             ImageError: the file cannot be decoded.
         """
-        if getattr(self.last, "path", None) != path:
-            self.last.path, self.last.error = path, None
+        if getattr(self.last, "source", None) != source:
+            self.last.source, self.last.error = source, None
             try:
-                self.last.pixels = self.decode(path, room)
+                self.last.pixels = self.decode(source, room)
             except ImageError as error:
                 self.last.pixels, self.last.error = None, error
         if self.last.error is not None:
@@ -67,9 +67,9 @@ class SharedLoader:
             loader.decode = decoders[classifier.decoder]
             self.loaders.append(loader)
 
-    def __call__(self, paths: Sequence[str]) -> tuple[Batch, ...]:
+    def __call__(self, items: Sequence[Item]) -> tuple[Batch, ...]:
         """Load a batch of the same images for each network, one decoded image at a time."""
-        singles = [[loader([path]) for loader in self.loaders] for path in paths]
+        singles = [[loader([item]) for loader in self.loaders] for item in items]
         return tuple(map(join_batches, zip(*singles, strict=True)))
 
     def nbytes(self, count: int) -> int:
@@ -82,10 +82,10 @@ class SharedLoader:
         same.loaders = [loader.shared(workers) for loader in self.loaders]
         return same
 
-    def refuse(self, path: str, reason: str) -> None:
+    def refuse(self, item: Item, reason: str) -> None:
         """Make an error row of this file instead of opening it."""
         for loader in self.loaders:
-            loader.refuse(path, reason)
+            loader.refuse(item, reason)
 
 
 def join_batches(batches: Sequence[Batch]) -> Batch:
@@ -133,7 +133,7 @@ def predict_all(
         total=inputs.total,
     ) as load:
         yield from stream_results(
-            cut_chunks(inputs.paths, size),
+            cut_chunks(inputs.items, size),
             load,
             launch,
             workers=threads,

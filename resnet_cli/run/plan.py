@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from resnet_cli.records import Item, Pause
 from resnet_cli.results.columns import SavedRows
 from resnet_cli.sources import Inputs
-from resnet_cli.sources.lists import PAUSE
 
 
 class Plan:
@@ -20,24 +20,24 @@ class Plan:
 
     def remaining(self, inputs: Inputs) -> Inputs:
         """The inputs without those that every file has a row for."""
-        paths = self.without_saved(inputs.paths)
+        items = self.without_saved(inputs.items)
         if not self.saved:
             return inputs
         if inputs.total is None:
-            return replace(inputs, paths=paths)
-        left = list(paths)
-        return replace(inputs, paths=left, total=len(left))
+            return replace(inputs, items=items)
+        left = list(items)
+        return replace(inputs, items=left, total=len(left))
 
-    def without_saved(self, paths: Iterable[str]) -> Iterator[str]:
-        """Yield what is left of a stream of paths."""
-        for path in paths:
-            if path == PAUSE:
-                yield path
+    def without_saved(self, items: Iterable[Item | Pause]) -> Iterator[Item | Pause]:
+        """Yield what is left of a stream of items."""
+        for item in items:
+            if isinstance(item, Pause):
+                yield item
                 continue
-            wanted = tuple(not saved.take(path) for saved in self.saved)
+            wanted = tuple(not saved.take(item.path) for saved in self.saved)
             if any(wanted):
                 self.wanted.append(self.kinds.setdefault(wanted, wanted))
-                yield path
+                yield item
 
     def next(self, files: int) -> tuple[bool, ...]:
         """Which of so many files want the next picture; new ones want each."""

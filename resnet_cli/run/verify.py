@@ -9,6 +9,7 @@ import torch
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ImageError, UserError
+from resnet_cli.records import Item
 from resnet_cli.runtimes.torch_backend import to_probabilities
 from resnet_cli.sources import Inputs
 from resnet_cli.text import amount
@@ -25,7 +26,7 @@ class Verification:
     flips: tuple[Path, ...]  # images whose best class differs
 
 
-def verify_classifier(classifier: Classifier, paths: Sequence[str]) -> Verification:
+def verify_classifier(classifier: Classifier, items: Sequence[Item]) -> Verification:
     """Compare images against plain fp32 on the CPU: Pillow, torchvision's network, one by one.
 
     Images that cannot be read are left out.
@@ -35,9 +36,9 @@ def verify_classifier(classifier: Classifier, paths: Sequence[str]) -> Verificat
     preprocess = classifier.preprocess
     count, largest, flips = 0, 0.0, []
     everything = len(classifier.class_names)
-    for row in classifier.predict(Inputs(paths, len(paths), 0), topk=everything):
+    for row in classifier.predict(Inputs.of(items), topk=everything):
         try:
-            pixels = preprocess(decoder(row.path)).unsqueeze(0)
+            pixels = preprocess(decoder(row.item.source)).unsqueeze(0)
         except ImageError:
             continue
         if row.error is not None:

@@ -24,6 +24,7 @@ from resnet_cli.evaluate.audit import (
 )
 from resnet_cli.evaluate.dataset import Dataset
 from resnet_cli.preprocess import Preprocess
+from resnet_cli.records import Item
 
 
 def answers(right: list[bool], probs: list[float]) -> AuditAnswers:
@@ -120,10 +121,11 @@ def test_a_figure_is_that_of_the_images_it_was_taken_on(copies: Path) -> None:
     classifier = Classifier.load(DEMO, device="cpu")
     paths = sorted(map(str, copies.rglob("*.*")))[::9]
     truths = [classifier.class_names.index(Path(path).parent.name) for path in paths]
+    items = [Item(path, truth=truth) for path, truth in zip(paths, truths, strict=True)]
     shown: list[tuple[int, int | None]] = []
     findings = audit_preprocessing(
         classifier,
-        Dataset("copies", paths, truths),
+        Dataset("copies", items),
         progress=lambda done, total: shown.append((done, total)),
     )
     count = len(paths) * len(findings)
