@@ -80,7 +80,7 @@ def open_dataset(
     data: Dataset | str | Path,
     names: Sequence[str],
     *,
-    labels: Path | None = None,
+    labels: str | Path | None = None,
     exclude: Sequence[str] = (),
     hidden: bool = False,
 ) -> Dataset:
@@ -103,7 +103,7 @@ def find_labelled(
     folder: str | Path,
     names: Sequence[str],
     *,
-    labels: Path | None = None,
+    labels: str | Path | None = None,
     exclude: Sequence[str] = (),
     hidden: bool = False,
 ) -> Dataset:
@@ -121,7 +121,7 @@ def find_labelled(
     """
     sieve = Sieve(hidden, tuple(exclude))
     if labels is not None:
-        return label_by_table(labels, str(folder), names, sieve)
+        return label_by_table(Path(labels), str(folder), names, sieve)
     return label_by_folder(str(folder), names, sieve)
 
 

@@ -126,7 +126,7 @@ def evaluate_predictions(
     saved = open_saved(Path(results), None if classes is None else read_given(classes)[0])
     log.info("%s classes: %s", f"{len(saved.names):,}", first_few(saved.names))
     if options.labels is not None:
-        truth, notes = truth_by_table(saved, options.labels, folder)
+        truth, notes = truth_by_table(saved, Path(options.labels), folder)
     else:
         truth, notes = truth_by_folder(saved, folder)
     for note in notes:

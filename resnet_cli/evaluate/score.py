@@ -46,7 +46,7 @@ class EvaluateOptions:
         OptionError: a value that is not possible.
     """
 
-    labels: Path | None = None  # table of labels; None takes the names of the folders
+    labels: str | Path | None = None  # table of labels; None takes the names of the folders
     exclude: tuple[str, ...] = ()  # globs of files and folders to leave out
     hidden: bool = False  # include hidden and system files
     topk: int = 5  # classes shown for an image in reports
