@@ -16,14 +16,11 @@ if TYPE_CHECKING:
 
     from resnet_cli.classifier import Classifier
     from resnet_cli.errors import UserError
-    from resnet_cli.evaluate import (
-        EvaluateOptions,
-        RowFiles,
-        audit_preprocessing,
-        compare_classifiers,
-        evaluate_classifier,
-        evaluate_predictions,
-    )
+    from resnet_cli.evaluate import EvaluateOptions, evaluate_classifier
+    from resnet_cli.evaluate.audit import audit_preprocessing
+    from resnet_cli.evaluate.compare import compare_classifiers
+    from resnet_cli.evaluate.outputs import RowFiles
+    from resnet_cli.evaluate.saved import evaluate_predictions
     from resnet_cli.preprocess import Preprocess
     from resnet_cli.records import Prediction, Score
 
@@ -46,13 +43,13 @@ _HOMES = {
     "EvaluateOptions": "resnet_cli.evaluate",
     "Prediction": "resnet_cli.records",
     "Preprocess": "resnet_cli.preprocess",
-    "RowFiles": "resnet_cli.evaluate",
+    "RowFiles": "resnet_cli.evaluate.outputs",
     "Score": "resnet_cli.records",
     "UserError": "resnet_cli.errors",
-    "audit_preprocessing": "resnet_cli.evaluate",
-    "compare_classifiers": "resnet_cli.evaluate",
+    "audit_preprocessing": "resnet_cli.evaluate.audit",
+    "compare_classifiers": "resnet_cli.evaluate.compare",
     "evaluate_classifier": "resnet_cli.evaluate",
-    "evaluate_predictions": "resnet_cli.evaluate",
+    "evaluate_predictions": "resnet_cli.evaluate.saved",
 }
 
 

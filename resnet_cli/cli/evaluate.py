@@ -184,7 +184,8 @@ def evaluate_command(
     from resnet_cli.cli.scoring import Request, evaluate_checkpoints, evaluate_saved
     from resnet_cli.cli.stdio import muted
     from resnet_cli.cli.terminal import showing_notes_of_images
-    from resnet_cli.evaluate import EvaluateOptions, RowFiles
+    from resnet_cli.evaluate import EvaluateOptions
+    from resnet_cli.evaluate.outputs import RowFiles
     from resnet_cli.results import Dialect
 
     request = Request(

@@ -15,19 +15,16 @@ from resnet_cli.cli.run import describe_classifier, report_run
 from resnet_cli.cli.stdio import echo
 from resnet_cli.cli.terminal import bar_wanted, draw_progress, print_note, print_on_stderr
 from resnet_cli.evaluate import (
-    Dataset,
     EvaluateOptions,
     EvaluationResult,
-    Finding,
-    RowFiles,
-    audit_preprocessing,
-    compare_classifiers,
     evaluate_classifier,
-    evaluate_predictions,
+    open_labelled,
 )
-from resnet_cli.evaluate.compare import check_report_files, open_datasets
-from resnet_cli.evaluate.outputs import check_files, evaluation_json
-from resnet_cli.evaluate.score import open_labelled
+from resnet_cli.evaluate.audit import Finding, audit_preprocessing
+from resnet_cli.evaluate.compare import check_report_files, compare_classifiers, open_datasets
+from resnet_cli.evaluate.dataset import Dataset
+from resnet_cli.evaluate.outputs import RowFiles, check_files, evaluation_json
+from resnet_cli.evaluate.saved import evaluate_predictions
 from resnet_cli.evaluate.text import (
     audit_lines,
     audit_verdict,

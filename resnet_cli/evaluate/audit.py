@@ -218,19 +218,21 @@ class Race:
             workers=self.workers,
             distribution=True,
         )
-        found = []
+        answers = []
         for row in rows:
-            truth = true_class(row.item)
             if row.distribution is not None:
-                found.append((truth, row.index, row.index == truth, row.distribution[truth]))
+                truth = true_class(row.item)
+                answers.append((truth, row.index, float(row.distribution[truth])))
             self.counter.add()
-        true, labels, right, probs = zip(*found, strict=True) if found else ((),) * 4
-        return AuditAnswers(
-            np.array(true, np.int64),
-            np.array(labels, np.int64),
-            np.array(right, np.bool_),
-            np.array(probs, np.float32),
-        )
+        return collect_answers(answers)
+
+
+def collect_answers(answers: Sequence[tuple[int, int | None, float]]) -> AuditAnswers:
+    """Turn the true class, predicted class and true class's probability of images into arrays."""
+    truths = np.array([truth for truth, _, _ in answers], np.int64)
+    labels = np.array([label for _, label, _ in answers], np.int64)
+    probs = np.array([prob for _, _, prob in answers], np.float32)
+    return AuditAnswers(truths, labels, truths == labels, probs)
 
 
 def plan_looks(truths: Sequence[int]) -> list[list[int]]:
@@ -246,30 +248,34 @@ def list_trials(classifier: Classifier) -> list[Trial]:
     """List the changes that differ from the current preprocessing."""
     now, upright = classifier.preprocess, classifier.decoder.upright
     other = "bicubic" if now.interpolation == "bilinear" else "bilinear"
-    crop = now.crop_size
+    exif = "ignore" if upright else "apply"
     tried = [
-        Trial("v1: resize 256, crop 224", size_flags(256, 224), with_sizes(now, 256, 224), upright),
-        Trial("v2: resize 232, crop 224", size_flags(232, 224), with_sizes(now, 232, 224), upright),
-        Trial(
-            f"resize {crop}, no crop", size_flags(crop, crop), with_sizes(now, crop, crop), upright
-        ),
-        Trial(
-            f"squash to {crop}",
-            f"--squash {size_flags(crop, crop)}",
-            replace(now, squash=True, resize_size=crop),
-            upright,
-        ),
+        *size_trials(now, upright=upright),
         Trial(other, f"--interpolation {other}", replace(now, interpolation=other), upright),
         *scale_trials(now, upright=upright),
         *(color_trials(now, upright=upright) if now.channels == 3 else []),
         Trial(
             f"EXIF orientation {'ignored' if upright else 'applied'}",
-            f"--exif {'ignore' if upright else 'apply'}",
+            f"--exif {exif}",
             now,
             not upright,
         ),
     ]
     return [trial for trial in tried if (trial.preprocess, trial.upright) != (now, upright)]
+
+
+def size_trials(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
+    """Yield other sizes, and resizing that ignores the aspect ratio."""
+    crop = now.crop_size
+    sizes = {
+        "v1: resize 256, crop 224": (256, 224),
+        "v2: resize 232, crop 224": (232, 224),
+        f"resize {crop}, no crop": (crop, crop),
+    }
+    for name, (resize, size) in sizes.items():
+        yield Trial(name, size_flags(resize, size), with_sizes(now, resize, size), upright)
+    squashed = replace(now, squash=True, resize_size=crop)
+    yield Trial(f"squash to {crop}", f"--squash {size_flags(crop, crop)}", squashed, upright)
 
 
 def size_flags(resize: int, crop: int) -> str:

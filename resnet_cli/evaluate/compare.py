@@ -1,7 +1,7 @@
 """Compare classifiers on the same images, each decoded once for all of them."""
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, combinations
@@ -10,6 +10,7 @@ from typing import Any
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ImageError, OptionError, OutputNameError
+from resnet_cli.evaluate import EvaluateOptions, lay_out, start_record, start_scorecard
 from resnet_cli.evaluate.dataset import Dataset, find_labelled
 from resnet_cli.evaluate.metrics import Share, mcnemar_test, wilson_share
 from resnet_cli.evaluate.outputs import (
@@ -20,14 +21,12 @@ from resnet_cli.evaluate.outputs import (
     with_shares,
     write_text,
 )
-from resnet_cli.evaluate.score import EvaluateOptions, lay_out
 from resnet_cli.evaluate.scorecard import TOP, Evaluation, Scorecard
 from resnet_cli.evaluate.shared_decoding import predict_all
 from resnet_cli.records import Prediction, Progress
 from resnet_cli.results import Write, check_new, open_writer
 from resnet_cli.results.grid import numbered_page
 from resnet_cli.run.manifest import Record
-from resnet_cli.run.tally import Tally
 from resnet_cli.sources.truth import Lookup, UnmatchedError
 
 log = logging.getLogger("resnet_cli")
@@ -78,33 +77,11 @@ class Comparison:
 class Ledger:
     """A fold over the predictions of all checkpoints for an image."""
 
-    def __init__(
-        self,
-        classifiers: Sequence[Classifier],
-        *,
-        threshold: float | None = None,
-        present: Sequence[Collection[int]] | None = None,
-    ) -> None:
-        """Start with no image.
-
-        Args:
-            classifiers: one per checkpoint.
-            threshold: top probability, 0 to 1, below which an image is not kept; None keeps all.
-            present: for each checkpoint, the indices of its classes that have images.
-        """
-        names = [classifier.class_names for classifier in classifiers]
-        self.checkpoints = tuple(str(each.checkpoint.path) for each in classifiers)
-        self.scorecards = [
-            Scorecard(
-                each.class_names,
-                threshold=threshold,
-                present=classes,
-                multi_label=each.checkpoint.is_multi_label,
-            )
-            for each, classes in zip(classifiers, present or [()] * len(classifiers), strict=True)
-        ]
-        self.common = common_numbers(names)
-        pairs = list(combinations(range(len(classifiers)), 2))
+    def __init__(self, checkpoints: Sequence[str], scorecards: Sequence[Scorecard]) -> None:
+        """Start with no image; each checkpoint has a path and an empty scorecard."""
+        self.checkpoints, self.scorecards = tuple(checkpoints), scorecards
+        self.common = common_numbers([scorecard.names for scorecard in scorecards])
+        pairs = list(combinations(range(len(scorecards)), 2))
         self.agree = dict.fromkeys(pairs, 0)
         self.only_first, self.only_second = dict.fromkeys(pairs, 0), dict.fromkeys(pairs, 0)
 
@@ -241,10 +218,10 @@ def compare_predictions(
         ImageError: an unreadable image, with ``on_error="fail"``.
     """
     total = len(datasets[0].items)
+    runs = zip(classifiers, datasets, strict=True)
     ledger = Ledger(
-        classifiers,
-        threshold=options.threshold,
-        present=[dataset.present for dataset in datasets],
+        [str(classifier.checkpoint.path) for classifier in classifiers],
+        [start_scorecard(classifier, dataset, options) for classifier, dataset in runs],
     )
     rows = predict_all(
         classifiers,
@@ -297,10 +274,7 @@ def open_reports(
         return
     runs = zip(classifiers, datasets, ledger.scorecards, strict=True)
     for number, (classifier, dataset, scorecard) in enumerate(runs, start=1):
-        on_cpu = classifier.backend.device.type == "cpu"
-        record = Record(
-            classifier, Tally(options.threads, on_cpu=on_cpu), options.topk, options.threshold
-        )
+        record = start_record(classifier, options)
         layout = lay_out(classifier, dataset, options, files, with_shares(record, scorecard))
         path = numbered_page(files.report, number)
         yield Report(record, stack.enter_context(open_writer(path, layout)))

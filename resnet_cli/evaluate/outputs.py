@@ -215,25 +215,6 @@ DRAWING_TABLES: dict[str, Callable[[Evaluation, Dialect], str]] = {
 """What a drawing holds where its file is a .csv."""
 
 
-def save_metrics(
-    path: Path,
-    evaluation: Evaluation,
-    record: Mapping[str, Any],
-    *,
-    overwrite: bool,
-    dialect: Dialect,
-) -> None:
-    """Write every metric as .json, or the classes as .csv.
-
-    Raises:
-        OutputError: another suffix, or the file cannot be written.
-    """
-    check_suffix(path, METRICS)
-    is_json = path.suffix.lower() == ".json"
-    text = evaluation_json(record) if is_json else evaluation_csv(evaluation, dialect)
-    write_text(path, text, overwrite=overwrite)
-
-
 def save_drawing(
     name: str,
     path: Path,

@@ -13,9 +13,9 @@ import numpy as np
 
 from resnet_cli.checkpoint.metadata.classes import read_given
 from resnet_cli.errors import ImageError, InputError, OptionError
+from resnet_cli.evaluate import MULTI_LABEL, EvaluateOptions, EvaluationResult
 from resnet_cli.evaluate.dataset import class_index_of, find_labelled_image
 from resnet_cli.evaluate.outputs import RowFiles, check_files, open_rows, with_shares
-from resnet_cli.evaluate.score import MULTI_LABEL, EvaluateOptions, EvaluationResult
 from resnet_cli.evaluate.scorecard import TOP, Evaluation, Scorecard
 from resnet_cli.images.decode import Decoder, thumbnail
 from resnet_cli.pipeline import map_ordered
@@ -125,15 +125,25 @@ def evaluate_predictions(
     check_files(files)
     saved = open_saved(Path(results), None if classes is None else read_given(classes)[0])
     log.info("%s classes: %s", f"{len(saved.names):,}", first_few(saved.names))
-    if options.labels is not None:
-        truth, notes = truth_by_table(saved, Path(options.labels), folder)
-    else:
-        truth, notes = truth_by_folder(saved, folder)
-    for note in notes:
-        log.info(note)
+    truth = find_truth(saved, folder, options.labels)
     evaluation = score_rows(saved, truth, options, files, progress)
     log_missing_metrics(saved, evaluation)
     return EvaluationResult(evaluation=evaluation, caption=saved.path.name, run=saved.record)
+
+
+def find_truth(saved: SavedResults, folder: str | Path | None, labels: str | Path | None) -> Truth:
+    """Return the function that looks up true classes, and log the notes.
+
+    Raises:
+        InputError: labels that match no class.
+    """
+    if labels is None:
+        truth, notes = truth_by_folder(saved, folder)
+    else:
+        truth, notes = truth_by_table(saved, Path(labels), folder)
+    for note in notes:
+        log.info(note)
+    return truth
 
 
 def log_missing_metrics(saved: SavedResults, evaluation: Evaluation) -> None:
@@ -160,9 +170,7 @@ def score_rows(
         multi_label=saved.is_multi_label,
     )
     layout = lay_out_saved(saved, truth, options, files, scorecard)
-    source = saved.rows()
-    if files.want_thumbnails:
-        source = illustrate_rows(source, saved.absolute, workers=options.threads)
+    source = rows_of(saved, options, files)
     unknown = unseen = 0
     with open_rows(files, saved.names, layout) as rows, closing(source):
         for done, row in enumerate(source, start=1):
@@ -181,6 +189,15 @@ def score_rows(
     if unknown:
         log.info("%s rows without a class are left out", f"{unknown:,}")
     return scorecard.evaluation()
+
+
+def rows_of(
+    saved: SavedResults, options: EvaluateOptions, files: RowFiles
+) -> Generator[Prediction]:
+    """Return the saved rows, with thumbnails if an output shows them."""
+    if not files.want_thumbnails:
+        return saved.rows()
+    return illustrate_rows(saved.rows(), saved.absolute, workers=options.threads)
 
 
 def lay_out_saved(

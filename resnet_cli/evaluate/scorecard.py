@@ -120,6 +120,11 @@ def best_among(prediction: Prediction, classes: Collection[int]) -> int | None:
     return max(classes, key=lambda index: whole[index])
 
 
+def empty_matrix(size: int) -> Matrix:
+    """Return the confusion matrix of no images."""
+    return np.zeros((size, size), dtype=np.int64)
+
+
 class Scorecard:
     """A fold over predictions: counts of the images so far, in bounded memory."""
 
@@ -140,17 +145,12 @@ class Scorecard:
             multi_label: each probability stands alone. One true class is known and the others are
                 unknown rather than false, so there is no loss and no calibration.
         """
-        self.names = names
-        self.multi_label = multi_label
-        self.threshold = threshold
+        self.names, self.multi_label, self.threshold = names, multi_label, threshold
         self.present = frozenset(present)
         self.in_subset = self.right_in_subset = 0
         size = len(names)
         # alternating in each class, so that one half can validate what the other suggests
-        self.halves: tuple[Matrix, Matrix] = (
-            np.zeros((size, size), dtype=np.int64),
-            np.zeros((size, size), dtype=np.int64),
-        )
+        self.halves: tuple[Matrix, Matrix] = empty_matrix(size), empty_matrix(size)
         self.seen = [0] * size
         self.images = self.errors = self.in_top = self.ranked = 0
         self.kept = self.kept_right = 0
@@ -169,12 +169,7 @@ class Scorecard:
         self.halves[self.seen[truth] % 2][truth, best.index] += 1
         self.seen[truth] += 1
         self.images += 1
-        if len(prediction.scores) >= min(TOP, len(self.names)):
-            self.ranked += 1
-            self.in_top += any(score.index == truth for score in prediction.scores[:TOP])
-        if (among := best_among(prediction, self.present)) is not None:
-            self.in_subset += 1
-            self.right_in_subset += among == truth
+        self.add_ranks(prediction, truth)
         self.reliability.add(best.prob, right=right)
         if self.threshold is None or best.prob >= self.threshold:
             self.kept += 1
@@ -185,6 +180,15 @@ class Scorecard:
             self.log_probs.add(prediction.distribution, truth)
         if not right:
             self.remember(describe_mistake(prediction, truth, self.names))
+
+    def add_ranks(self, prediction: Prediction, truth: int) -> None:
+        """Count an image for top-5, and for accuracy among the classes that have images."""
+        if len(prediction.scores) >= min(TOP, len(self.names)):
+            self.ranked += 1
+            self.in_top += any(score.index == truth for score in prediction.scores[:TOP])
+        if (among := best_among(prediction, self.present)) is not None:
+            self.in_subset += 1
+            self.right_in_subset += among == truth
 
     def remember(self, mistake: Mistake) -> None:
         """Keep the most confident mistakes; ties go to those seen first."""

@@ -219,42 +219,36 @@ def audit_verdict(findings: Sequence[Finding]) -> str:
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
-    """Yield the table of several checkpoints and the table of their pairs."""
+    """Yield the report on several checkpoints: a table of them, and one of their pairs."""
     evaluations = comparison.evaluations
     yield f"{evaluations[0].images:,} images, the same for all{unreadable_line(evaluations[0])}"
-    yield from align_table(
-        [
-            ["", "checkpoint", "top-1", "95 % interval", "loss", "ECE"],
-            *(
-                [
-                    str(number),
-                    cut_start(escape_unprintable(path), NAME),
-                    percentage(found.top1.value),
-                    f"{percentage(found.top1.low)} to {percentage(found.top1.high)}",
-                    figure(found.loss),
-                    figure(found.ece),
-                ]
-                for number, (path, found) in enumerate(
-                    zip(comparison.checkpoints, evaluations, strict=True), start=1
-                )
-            ),
-        ],
-        left=(1,),
-    )
+    yield from align_table(checkpoint_rows(comparison), left=(1,))
     yield ""
-    yield from align_table(
-        [
-            ["pair", "agree", "only 1st right", "only 2nd right", "McNemar p", ""],
-            *map(pair_cells, comparison.pairs),
-        ],
-        left=(0, 5),
-    )
+    yield from align_table([PAIR_TITLES, *map(pair_cells, comparison.pairs)], left=(0, 5))
     for number, found in enumerate(evaluations, start=1):
         if found.subset is not None:
             yield f"{number}: top-1 {found.subset.top1} among {found.subset}"
     for number, found in enumerate(evaluations, start=1):
         if found.order is not None:
             yield from ["", f"of checkpoint {number}:", *order_lines(found.order)]
+
+
+def checkpoint_rows(comparison: Comparison) -> Iterator[list[str]]:
+    """Yield the cells of each checkpoint, after the titles."""
+    yield ["", "checkpoint", "top-1", "95 % interval", "loss", "ECE"]
+    pairs = zip(comparison.checkpoints, comparison.evaluations, strict=True)
+    for number, (path, found) in enumerate(pairs, start=1):
+        yield [
+            str(number),
+            cut_start(escape_unprintable(path), NAME),
+            percentage(found.top1.value),
+            f"{percentage(found.top1.low)} to {percentage(found.top1.high)}",
+            figure(found.loss),
+            figure(found.ece),
+        ]
+
+
+PAIR_TITLES = ("pair", "agree", "only 1st right", "only 2nd right", "McNemar p", "")
 
 
 def pair_cells(pair: Pair) -> list[str]:

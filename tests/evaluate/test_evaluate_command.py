@@ -708,7 +708,7 @@ def test_each_image_is_decoded_once_for_all(
 def test_who_is_right_alone_is_counted(checkpoint: Path) -> None:
     classifier = Classifier.load(checkpoint, classes="a,b,c", device="cpu")
     other = Classifier.load(checkpoint, classes="c,b,a", device="cpu")
-    ledger = Ledger([classifier, other])
+    ledger = Ledger(["x", "y"], [Scorecard(each.class_names) for each in (classifier, other)])
 
     def says(index: int) -> Prediction:
         return Prediction(Item("x.jpg"), (Score("", index, 0.9),))
