@@ -35,9 +35,9 @@ from resnet_cli.cli.sections import Command
     "--labels",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="True classes from a table with the columns path,label or path,index (commas, semicolons "
-    "or tabs; UTF-8 or UTF-16), in place of the folders' names; a path is taken from DIR, or else "
-    "from here.  [default: none]",
+    help="Take the true classes from a table with the columns path,label or path,index (commas, "
+    "semicolons or tabs; UTF-8 or UTF-16) instead of the names of the folders. Paths are relative "
+    "to DIR, else to the current folder.  [default: none]",
 )
 @exclude_option
 @hidden_option
@@ -45,8 +45,8 @@ from resnet_cli.cli.sections import Command
     "--predictions",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Score the rows that 'predict -o FILE' has saved (.csv .jsonl .json .parquet); no network "
-    "runs, what its rows do not hold is left out, and a report reads the images again.  "
+    help="Score rows saved by 'predict -o FILE' (.csv .jsonl .json .parquet). No network runs; "
+    "metrics that the rows do not allow are left out, and a report reads the images again.  "
     "[default: none]",
 )
 @click.option(
@@ -56,15 +56,16 @@ from resnet_cli.cli.sections import Command
     type=OUTPUT,
     multiple=True,
     metavar="FILE",
-    help="Every figure as .json, or the table of all classes as .csv; repeatable.  [default: none]",
+    help="Every metric as .json, or the metrics of each class as .csv; repeatable.  "
+    "[default: none]",
 )
 @click.option(
     "--confusion",
     type=OUTPUT,
     multiple=True,
     metavar="FILE",
-    help="Confusion matrix as .png, .pdf or .svg (of more than 100 classes the most confused), or "
-    "whole as .csv; repeatable.  [default: none]",
+    help="Confusion matrix as .png, .pdf or .svg (of more than 100 classes, the most confused), "
+    "or whole as .csv; repeatable.  [default: none]",
 )
 @click.option(
     "--calibration",
@@ -85,35 +86,35 @@ from resnet_cli.cli.sections import Command
     "--report",
     type=OUTPUT,
     metavar="FILE",
-    help="All images with truth and prediction, as .html to look through; of several checkpoints "
-    "FILE-1.html, FILE-2.html, one for each.  [default: none]",
+    help="Report of all images with truth and prediction, as .html; for several checkpoints one "
+    "each: FILE-1.html, FILE-2.html.  [default: none]",
 )
 @click.option(
     "--report-limit",
     type=POSITIVE,
     metavar="N",
     default=10_000,
-    help="Images in the report; of more it holds a sample, errors and wrong ones first.",
+    help="Images in the report; of more it holds a sample, errors and wrong images first.",
 )
 @click.option(
     "--audit",
     is_flag=True,
     help="First score a sample with other preprocessings (sizes, colours, scales, EXIF), one "
-    "change at a time, and say which would be far better.",
+    "change at a time, and report which are clearly better.",
 )
 @click.option(
     "--audit-images",
     type=POSITIVE,
     metavar="N",
     default=200,
-    help="Images of that sample, the same number from each class.",
+    help="Images in that sample, the same number from each class.",
 )
 @click.option(
     "--format",
     "stdout_format",
     type=click.Choice(["text", "json"]),
     default="text",
-    help="What goes to stdout.",
+    help="Format of the metrics on stdout.",
 )
 @click.option(
     "-k",
@@ -127,8 +128,8 @@ from resnet_cli.cli.sections import Command
     "--threshold",
     type=click.FloatRange(0, 1),
     metavar="P",
-    help="Also say how good the images are whose top probability (0 to 1) reaches P; others are "
-    "'uncertain' in the report. With --predictions any P, whichever the rows were made with.  "
+    help="Also report the accuracy on images whose top probability (0 to 1) reaches P; the others "
+    "are 'uncertain' in the report. With --predictions any P, whatever the threshold of the rows.  "
     "[default: none]",
 )
 @batch_size_option
@@ -175,11 +176,11 @@ def evaluate_command(
     verify: int,
     progress: str,
 ) -> None:
-    """Say how good a checkpoint is, and where it is wrong.
+    """Measure a checkpoint on labelled images, and find where it is wrong.
 
     DIR holds a folder for each class; folders are matched to classes by name. Several checkpoints
-    (-c A -c B) are compared on the same images. A list of class names in the wrong order is found
-    by itself; --audit finds a preprocessing that is not that of training.
+    (-c A -c B) are compared on the same images. Class names in the wrong order are detected;
+    --audit detects preprocessing that differs from training.
     """
     from resnet_cli.cli.scoring import Request, evaluate_checkpoints, evaluate_saved
     from resnet_cli.cli.stdio import muted

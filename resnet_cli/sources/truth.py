@@ -185,7 +185,7 @@ def both_sides(
     free = [name for index, name in enumerate(names) if index not in taken]
     classes = amount(len(names), "class", "classes")
     others = (
-        f"of its {classes} nothing is there for {few_names(free)}"
+        f"{len(free):,} of its {classes} have no label: {few_names(free)}"
         if free
         else f"it has {classes}: {few_names(names)}"
     )

@@ -333,7 +333,7 @@ def test_folders_that_name_no_class_are_an_error_that_lists_both_sides(
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
         f"Error: cannot match {photos} to the classes by name: zebra is not a class of the "
-        "checkpoint; of its 3 classes nothing is there for b, c: rename the folders, or give "
+        "checkpoint; 2 of its 3 classes have no label: b, c: rename the folders, or give "
         "--classes"
     )
 
@@ -558,7 +558,7 @@ def test_saved_rows_need_the_names_of_their_classes(
     run("predict", "photos", "-c", checkpoint, "--classes", "a,b,c", *SMALL, "-o", "p.csv")
     Path("p.csv.run.json").unlink()
     result = run("evaluate", "--predictions", "p.csv")
-    assert "there is no p.csv.run.json that tells them: give --classes" in result.stderr
+    assert "p.csv.run.json is missing or has no classes: give --classes" in result.stderr
     assert run("evaluate", "--predictions", "p.csv", "--classes", "a,b,c").exit_code == 0
     result = run("evaluate", "--predictions", "p.csv", "--classes", "a,b")
     assert result.exit_code == 1 or "2" not in {row["index"] for row in rows("p.csv")}
