@@ -242,7 +242,8 @@ def open_saved(path: Path, names: Sequence[str] | None) -> SavedResults:
     known = record if isinstance(record, dict) else {}
     if names is None and not known.get("classes"):
         raise InputError(
-            f"cannot name the classes of {path}: {beside} is missing or has no classes: give --classes"
+            f"cannot name the classes of {path}: {beside} is missing or has no classes: "
+            "give --classes"
         )
     base = known.get("folder") or Path.cwd()
     return SavedResults(path, tuple(names or known["classes"]), Path(base), known or None)
