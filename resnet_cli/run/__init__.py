@@ -13,7 +13,7 @@ from resnet_cli.results import Dialect, WriterOptions, check_outputs
 from resnet_cli.results.dialect import COMMA
 from resnet_cli.results.files.outputs import Output, keep_manifests, read_resumed
 from resnet_cli.run.destinations import Destinations
-from resnet_cli.run.manifest import Fingerprint, Record
+from resnet_cli.run.manifest import Record, pin_inputs
 from resnet_cli.run.resume import Plan
 from resnet_cli.run.tally import Tally
 from resnet_cli.sources import Inputs
@@ -136,12 +136,6 @@ class RunResult:
     earlier: int  # items that earlier runs had done
     seconds: float
     rows: dict[Path, int]  # in each file, also of earlier runs
-
-
-def pin_inputs(inputs: Inputs, fingerprint: Fingerprint) -> Inputs:
-    """Take the fingerprint of the inputs: at once, or of a stream as they come."""
-    items = fingerprint.through(inputs.items)
-    return replace(inputs, items=items if inputs.total is None else list(items))
 
 
 def refuse_foreign_rows(files: Sequence[Path], plan: Plan) -> None:
