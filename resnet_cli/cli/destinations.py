@@ -1,7 +1,6 @@
 """Where the results of one run go: files, pictures, a window, stdout."""
 
 import codecs
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,35 +11,14 @@ from typing import Any
 
 from resnet_cli.cli.stdio import echo
 from resnet_cli.cli.terminal import let_go, result_line
+from resnet_cli.files import naming_output
 from resnet_cli.records import Prediction
-from resnet_cli.results import (
-    ILLUSTRATED,
-    RESUMABLE,
-    Write,
-    WriterOptions,
-    naming_output,
-    open_writer,
-)
-from resnet_cli.results.columns import SavedRows
-from resnet_cli.results.csv import csv_rows
-from resnet_cli.results.files.outputs import Output
-from resnet_cli.results.json import jsonl_rows
+from resnet_cli.results import open_writer
+from resnet_cli.results.files.manifest import Output
+from resnet_cli.results.files.resume import SavedRows
+from resnet_cli.results.formats import PRINTED, format_of
+from resnet_cli.results.options import Write, WriterOptions
 from resnet_cli.results.short_names import names_for
-
-TABLES = {"csv": (csv_rows, "surrogateescape"), "jsonl": (jsonl_rows, "jsonescape")}
-"""Formats of stdout that files have too: what writes a row, and how broken names are encoded."""
-
-
-def escaped_for_json(error: UnicodeError) -> tuple[str, int]:
-    """Escape what an encoding lacks as JSON does, whose escapes are not those of Python."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
-
-
-codecs.register_error("jsonescape", escaped_for_json)
-
-REPORT_CLASSES = 5  # of an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +36,7 @@ class Destinations:
     @property
     def want_thumbnails(self) -> bool:
         """Whether anything draws pictures."""
-        return self.show or any(path.suffix.lower() in ILLUSTRATED for path in self.paths)
+        return self.show or any(format_of(path).thumbnails for path in self.paths)
 
     def telling(
         self, record: Callable[[], Mapping[str, Any]], paths: Iterable[str]
@@ -69,7 +47,8 @@ class Destinations:
     @property
     def topk(self) -> int:
         """Classes of an image that any of them wants."""
-        return max([self.options.topk, *(self.options_for(path).topk for path in self.files)])
+        options = [self.options, *map(self.options_for, self.files)]
+        return max(each.layout.classes for each in options)
 
     @property
     def resumed(self) -> dict[Path, WriterOptions]:
@@ -78,9 +57,8 @@ class Destinations:
 
     def options_for(self, path: Path) -> WriterOptions:
         """A report shows the next best classes, however few the tables hold."""
-        if path.suffix.lower() != ".html":
-            return self.options
-        return replace(self.options, topk=max(self.options.topk, REPORT_CLASSES))
+        topk = max(self.options.topk, format_of(path).least_topk)
+        return replace(self.options, topk=topk)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -90,8 +68,9 @@ class Destinations:
     @property
     def errors_listed(self) -> str:
         """Say where the images that could not be read are listed."""
-        tables = [path for path in self.files if path.suffix.lower() in RESUMABLE]
-        pages = [path for path in self.files if path.suffix.lower() == ".html"]
+        formats = {path: format_of(path) for path in self.files}
+        tables = [path for path, each in formats.items() if not each.thumbnails]
+        pages = [path for path, each in formats.items() if each.thumbnails and not each.grid]
         if tables:
             return f"see the rows with status error in {tables[0]}"
         if pages:
@@ -137,7 +116,7 @@ class Destinations:
 
         def write_or_say(prediction: Prediction) -> None:
             with self.letting_go():
-                writes[0](prediction.best(self.options.topk))
+                writes[0](prediction)
 
         with self.letting_go():
             writes.append(self.stdout(earlier, total))
@@ -159,14 +138,14 @@ class Destinations:
     def stdout(self, earlier: int, total: int | None) -> Write:
         """What writes a result to stdout in its format."""
         if self.stdout_format == "lines":
-            return write_result_lines(earlier, total)
-        rows, errors = TABLES[self.stdout_format]
+            return write_result_lines(earlier, total, self.options.topk)
+        printed = PRINTED[self.stdout_format]
         if isinstance(sys.stdout, TextIOWrapper):
-            whole = errors == "jsonescape" or is_utf8_stream(sys.stdout)
-            sys.stdout.reconfigure(errors=errors if whole else "backslashreplace")
-            if self.options.dialect.bom and self.stdout_format == "csv":
+            whole = printed.any_encoding or is_utf8_stream(sys.stdout)
+            sys.stdout.reconfigure(errors=printed.errors if whole else "backslashreplace")
+            if self.options.dialect.bom and printed.byte_order_mark:
                 sys.stdout.reconfigure(encoding="utf-8")  # which is what the mark says
-        return rows(sys.stdout, self.options)
+        return printed.write(sys.stdout, self.options)
 
 
 def is_utf8_stream(stream: TextIOWrapper) -> bool:
@@ -174,13 +153,13 @@ def is_utf8_stream(stream: TextIOWrapper) -> bool:
     return codecs.lookup(stream.encoding).name == "utf-8"
 
 
-def write_result_lines(earlier: int, total: int | None) -> Write:
+def write_result_lines(earlier: int, total: int | None, topk: int) -> Write:
     """A line for each image."""
     number = earlier
 
     def write(prediction: Prediction) -> None:
         nonlocal number
         number += 1
-        echo(result_line(prediction, number, total))
+        echo(result_line(prediction.best(topk), number, total))
 
     return write

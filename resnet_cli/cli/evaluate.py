@@ -27,6 +27,7 @@ from resnet_cli.cli.options import (
     workers_option,
 )
 from resnet_cli.cli.sections import Command
+from resnet_cli.results.formats import READABLE
 
 if TYPE_CHECKING:
     from resnet_cli.cli.figures import Files
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     "--predictions",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Score the rows that 'predict -o FILE' has saved (.csv .jsonl .json .parquet); no network "
+    help=f"Score the rows that 'predict -o FILE' has saved ({' '.join(READABLE)}); no network "
     "runs, what its rows do not hold is left out, and a report reads the images again.  "
     "[default: none]",
 )
@@ -190,12 +191,12 @@ def evaluate_command(
     from resnet_cli.cli.scoring import EvaluationSettings
     from resnet_cli.cli.stdio import muted
     from resnet_cli.cli.terminal import showing_notes_of_images
-    from resnet_cli.results import Dialect
+    from resnet_cli.results.options import Dialect
 
     files = Files(
         outputs=outputs, confusion=confusion, calibration=calibration, mistakes=mistakes,
         report=report, grids=grids, show=show, overwrite=overwrite,
-        dialect=Dialect(csv_separator, csv_bom),
+        dialect=Dialect(separator=csv_separator, bom=csv_bom),
     )  # fmt: skip
     if quiet and not files.any:
         raise click.UsageError("--quiet leaves no output: name a file with -o")

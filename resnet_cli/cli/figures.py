@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from resnet_cli.cli.stdio import echo
-from resnet_cli.errors import OutputNameError
 from resnet_cli.evaluate import Evaluation
 from resnet_cli.evaluate.formats import TABLES, evaluation_csv, evaluation_json
-from resnet_cli.results import GRIDS, check_new, check_outputs, naming_output
-from resnet_cli.results.dialect import Dialect
+from resnet_cli.files import check_new_files, naming_output, write_text_file
+from resnet_cli.results import check_outputs
+from resnet_cli.results.formats import GRIDS
+from resnet_cli.results.options import Dialect
 
 FIGURES, PICTURES = (".json", ".csv"), (".png", ".pdf", ".svg", ".csv")
 
@@ -35,21 +36,10 @@ class Files:
             *((path, FIGURES) for path in self.outputs),
             *((path, PICTURES) for path in self.confusion + self.calibration),
             *((path, (".csv",)) for path in self.mistakes),
-            (self.report, (".html",)),
+            *((path, (".html",)) for path in (self.report,) if path is not None),
             *((path, GRIDS) for path in self.grids),
         ]
-        taken: set[Path] = set()
-        for path, suffixes in wanted:
-            if path is None:
-                continue
-            if path.suffix.lower() not in suffixes:
-                raise OutputNameError(
-                    f"cannot write {path}: the suffix must be one of {', '.join(suffixes)}"
-                )
-            if path.resolve() in taken:
-                raise OutputNameError(f"cannot write {path} twice: name each output once")
-            taken.add(path.resolve())
-            check_new(path, overwrite=self.overwrite)
+        check_new_files(wanted, overwrite=self.overwrite)
         check_outputs((), grids=self.grids, overwrite=self.overwrite)
         if self.show:
             from resnet_cli.results.grid import check_display
@@ -76,7 +66,7 @@ class Files:
         """Write figures, tables and pictures."""
         for path in self.outputs:
             is_json = path.suffix.lower() == ".json"
-            write_text(
+            write_text_file(
                 path,
                 evaluation_json(record) if is_json else evaluation_csv(evaluation, self.dialect),
             )
@@ -90,18 +80,12 @@ class Files:
     def draw(self, name: str, path: Path, evaluation: Evaluation, caption: str) -> None:
         """Write one plot, or its numbers."""
         if path.suffix.lower() == ".csv":
-            write_text(path, TABLES[name](evaluation, self.dialect))
+            write_text_file(path, TABLES[name](evaluation, self.dialect))
             return
         from resnet_cli.evaluate.plots import PLOTS, save_figure
 
         with naming_output(path):
             save_figure(PLOTS[name](evaluation, caption), path)
-
-
-def write_text(path: Path, words: str) -> None:
-    """Write a text, whole."""
-    with naming_output(path):
-        path.write_text(words, encoding="utf-8", errors="backslashreplace")
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -26,6 +26,7 @@ from resnet_cli.cli.options import (
     workers_option,
 )
 from resnet_cli.cli.sections import Command
+from resnet_cli.results.formats import PRINTED, RESUMABLE, describe_formats
 
 
 @click.command(cls=Command)
@@ -39,14 +40,13 @@ from resnet_cli.cli.sections import Command
     "outputs",
     type=OUTPUT,
     multiple=True,
-    help="Results file, repeatable; the suffix is the format: .csv .jsonl .json .parquet, "
-    ".html for a report to look through in a browser, .png .pdf .svg for the grid.  "
+    help=f"Results file, repeatable; the suffix is the format: {describe_formats()}.  "
     "[default: none]",
 )
 @click.option(
     "--format",
     "stdout_format",
-    type=click.Choice(["lines", "csv", "jsonl"]),
+    type=click.Choice(["lines", *PRINTED]),
     default="lines",
     help="What goes to stdout.",
 )
@@ -81,7 +81,7 @@ from resnet_cli.cli.sections import Command
 @click.option(
     "--resume",
     is_flag=True,
-    help="Continue the files of -o (.csv .jsonl .json .parquet) where an earlier run was cut off: "
+    help=f"Continue the files of -o ({' '.join(RESUMABLE)}) where an earlier run was cut off: "
     "their rows stay, and those of the other images come after them. Refused when checkpoint, "
     "classes or settings differ. Without files the run starts from the beginning.",
 )
@@ -141,7 +141,8 @@ def predict_command(
         verify_first,
     )
     from resnet_cli.cli.terminal import bar_wanted, showing_notes_of_images
-    from resnet_cli.results import Dialect, WriterOptions, check_outputs
+    from resnet_cli.results import check_outputs
+    from resnet_cli.results.options import Dialect, WriterOptions
     from resnet_cli.sources.truth import folder_truth
 
     check_usage(
@@ -159,12 +160,13 @@ def predict_command(
             found = verify_first(classifier, found, verify)
         caption = f"{classifier.checkpoint.path.name}  ·  {classifier.checkpoint.model}"
         options = WriterOptions(
-            classifier.topk(topk),
-            *grid_size,
-            caption,
-            overwrite,
+            topk=classifier.topk(topk),
+            grid_rows=grid_size[0],
+            grid_columns=grid_size[1],
+            caption=caption,
+            overwrite=overwrite,
             decides=threshold is not None,
-            dialect=Dialect(csv_separator, csv_bom),
+            dialect=Dialect(separator=csv_separator, bom=csv_bom),
             truth=folder_truth(classifier.class_names),
             report_limit=report_limit,
         )

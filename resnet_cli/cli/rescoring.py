@@ -29,7 +29,7 @@ from resnet_cli.evaluate.saved import (
     truth_by_table,
 )
 from resnet_cli.records import Prediction
-from resnet_cli.results import WriterOptions
+from resnet_cli.results.options import WriterOptions
 from resnet_cli.system import available_cores
 from resnet_cli.text import amount, first_few
 

@@ -10,7 +10,7 @@ from typing import Self
 import click
 
 from resnet_cli.classifier import Classifier
-from resnet_cli.cli.figures import Files, print_lines, write_text
+from resnet_cli.cli.figures import Files, print_lines
 from resnet_cli.cli.run import describe_classifier, verify_first
 from resnet_cli.cli.scoring import (
     EvaluationSettings,
@@ -27,9 +27,11 @@ from resnet_cli.evaluate.compare import Comparison, Ledger, predict_all
 from resnet_cli.evaluate.dataset import Dataset, UnmatchedError
 from resnet_cli.evaluate.formats import evaluation_json
 from resnet_cli.evaluate.text import comparison_lines
+from resnet_cli.files import check_new, write_text_file
 from resnet_cli.records import Prediction
-from resnet_cli.results import Write, check_new, open_writer
-from resnet_cli.results.grid import numbered_page
+from resnet_cli.results import open_writer
+from resnet_cli.results.formats import numbered_page
+from resnet_cli.results.options import Write
 from resnet_cli.results.short_names import names_for
 from resnet_cli.run.manifest import Record
 from resnet_cli.run.tally import Tally
@@ -58,7 +60,7 @@ def compare_checkpoints(
     comparison = run_comparison(classifiers, datasets, files, settings)
     figures = comparison.record()
     for path in files.outputs:
-        write_text(path, evaluation_json(figures))
+        write_text_file(path, evaluation_json(figures))
     if settings.stdout_format == "json":
         print_lines([evaluation_json(figures).rstrip("\n")])
     else:

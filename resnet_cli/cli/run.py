@@ -13,8 +13,9 @@ from resnet_cli.cli.signals import unbroken
 from resnet_cli.cli.terminal import above_the_bar, print_note, print_on_stderr, progress_bar
 from resnet_cli.errors import ImageError, UserError
 from resnet_cli.records import Prediction
-from resnet_cli.results import RESUMABLE
-from resnet_cli.results.files.outputs import Output, keep_manifests, read_resumed
+from resnet_cli.results.files.manifest import Output, keep_manifests
+from resnet_cli.results.files.resume import read_resumed
+from resnet_cli.results.formats import format_of
 from resnet_cli.run.manifest import Fingerprint, Record
 from resnet_cli.run.plan import Plan
 from resnet_cli.run.tally import Tally
@@ -180,7 +181,7 @@ def saying_what_is_held(outputs: Sequence[Output]) -> Iterator[None]:
 
 def way_on(paths: Sequence[Path], *, overwrite: bool) -> str:
     """Say how to go on with files that a signal has cut short."""
-    others = [path.name for path in paths if path.suffix.lower() not in RESUMABLE]
+    others = [path.name for path in paths if not format_of(path).resumable]
     if len(others) == len(paths):
         return ""
     instead = " in place of --overwrite" if overwrite else ""

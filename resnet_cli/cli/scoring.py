@@ -24,8 +24,10 @@ from resnet_cli.evaluate.dataset import Dataset, by_folder, by_table
 from resnet_cli.evaluate.formats import evaluation_json, mistakes_writer
 from resnet_cli.evaluate.text import audit_lines, audit_verdict, evaluation_lines, shares_line
 from resnet_cli.evaluate.trials import list_trials
+from resnet_cli.files import naming_output
 from resnet_cli.records import Prediction
-from resnet_cli.results import Write, WriterOptions, naming_output, open_writer
+from resnet_cli.results import open_writer
+from resnet_cli.results.options import Write, WriterOptions
 from resnet_cli.results.short_names import names_for
 from resnet_cli.run.manifest import Record
 from resnet_cli.run.tally import Tally
@@ -196,10 +198,12 @@ def lay_out(
     names: Sequence[str], files: Files, settings: EvaluationSettings, caption: str
 ) -> WriterOptions:
     """How reports and grids are laid out."""
+    rows, columns = settings.grid_size
     return WriterOptions(
-        min(settings.topk, len(names)),
-        *settings.grid_size,
-        caption,
+        topk=min(settings.topk, len(names)),
+        grid_rows=rows,
+        grid_columns=columns,
+        caption=caption,
         overwrite=files.overwrite,
         report_limit=settings.report_limit,
     )

@@ -10,8 +10,8 @@ from unicodedata import east_asian_width
 
 from resnet_cli.evaluate import Evaluation, describe_mistake
 from resnet_cli.records import Prediction
-from resnet_cli.results.csv import csv_text, disarm_cell, disarm_row
-from resnet_cli.results.dialect import COMMA, Dialect, Table
+from resnet_cli.results.csv import Table, csv_text, disarm_cell, disarm_row
+from resnet_cli.results.options import COMMA, Dialect
 from resnet_cli.text import escape_unprintable
 
 

@@ -17,8 +17,8 @@ from resnet_cli.pipeline import map_ordered
 from resnet_cli.pipeline.loader import THUMBNAIL_SIDE
 from resnet_cli.pipeline.memory_budget import Budget, Turn
 from resnet_cli.records import Prediction
-from resnet_cli.results.files.manifest import manifest_path
-from resnet_cli.results.readers import read_results
+from resnet_cli.results import read_results
+from resnet_cli.results.formats import manifest_path
 from resnet_cli.sources.truth import read_labels
 
 Truth = Callable[[Path], int | None]

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from resnet_cli.results.columns import SavedRows
+from resnet_cli.results.files.resume import SavedRows
 from resnet_cli.sources import Inputs
 from resnet_cli.sources.lists import PAUSE
 
