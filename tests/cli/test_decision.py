@@ -251,7 +251,7 @@ def test_a_table_of_other_columns_is_refused(predict: Run, photos: Path) -> None
     beside.write_text(json.dumps(record))
     result = predict(photos, "-o", "x.csv", "--resume")
     assert result.exit_code == 1
-    assert "columns 1 part there, status now" in result.stderr
+    assert "column part there, not now" in result.stderr
 
 
 # another threshold needs no new run

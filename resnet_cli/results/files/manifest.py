@@ -215,7 +215,7 @@ def columns_that_differ(old: Collection[str], new: Collection[str]) -> str:
     """Describe the columns that one of two files lacks, or their order."""
     missing, extra = ([n for n in one if n not in other] for one, other in ((new, old), (old, new)))
     parts = [f"no column {', '.join(missing)} there"] * bool(missing)
-    parts += [f"column {', '.join(extra)} only there"] * bool(extra)
+    parts += [f"column {', '.join(extra)} there, not now"] * bool(extra)
     return ", ".join(parts) or "columns in another order there"
 
 
