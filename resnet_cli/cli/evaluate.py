@@ -26,6 +26,7 @@ from resnet_cli.cli.options import (
     workers_option,
 )
 from resnet_cli.cli.sections import Command
+from resnet_cli.results.formats import READABLE
 
 
 @click.command(cls=Command)
@@ -45,7 +46,7 @@ from resnet_cli.cli.sections import Command
     "--predictions",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Score rows saved by 'predict -o FILE' (.csv .jsonl .json .parquet). No network runs; "
+    help=f"Score rows saved by 'predict -o FILE' ({' '.join(READABLE)}). No network runs; "
     "metrics that the rows do not allow are left out, and a report reads the images again.  "
     "[default: none]",
 )
@@ -188,7 +189,7 @@ def evaluate_command(
     from resnet_cli.cli.terminal import showing_notes_of_images
     from resnet_cli.evaluate import EvaluateOptions
     from resnet_cli.evaluate.outputs import RowFiles
-    from resnet_cli.results import Dialect
+    from resnet_cli.results.options import Dialect
 
     request = Request(
         folder=folder,
@@ -199,7 +200,7 @@ def evaluate_command(
         rows=RowFiles(
             mistakes=mistakes, report=report, grids=grids, show=show, overwrite=overwrite,
             report_limit=report_limit, grid_size=grid_size,
-            dialect=Dialect(csv_separator, csv_bom),
+            dialect=Dialect(separator=csv_separator, bom=csv_bom),
         ),
         metrics=outputs, confusion=confusion, calibration=calibration,
         audit_images=audit_images if audit else 0,

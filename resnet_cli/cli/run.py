@@ -19,7 +19,7 @@ from resnet_cli.cli.terminal import (
     progress_bar,
 )
 from resnet_cli.errors import ImageError
-from resnet_cli.results import RESUMABLE
+from resnet_cli.results.formats import format_of
 from resnet_cli.run import Run
 from resnet_cli.run.destinations import Destinations
 from resnet_cli.run.forecast import Forecast, forecast_run
@@ -109,8 +109,9 @@ def report_errors(run: Run, stdout: StandardOutput) -> None:
 
 def where_errors_are(destinations: Destinations, stdout: StandardOutput) -> str:
     """Say where the images that could not be read are listed."""
-    tables = [path for path in destinations.files if path.suffix.lower() in RESUMABLE]
-    pages = [path for path in destinations.files if path.suffix.lower() == ".html"]
+    formats = {path: format_of(path) for path in destinations.files}
+    tables = [path for path, each in formats.items() if not each.thumbnails]
+    pages = [path for path, each in formats.items() if each.thumbnails and not each.grid]
     if tables:
         return f"see the rows with status error in {tables[0]}"
     if pages:
@@ -131,7 +132,7 @@ def saying_what_is_held(run: Run) -> Iterator[None]:
 
 def way_to_continue(paths: Sequence[Path], *, overwrite: bool) -> str:
     """Say how to continue files that a signal has cut short."""
-    others = [path.name for path in paths if path.suffix.lower() not in RESUMABLE]
+    others = [path.name for path in paths if not format_of(path).resumable]
     if len(others) == len(paths):
         return ""
     instead = " in place of --overwrite" if overwrite else ""

@@ -31,7 +31,7 @@ from resnet_cli.evaluate.text import (
     comparison_lines,
     evaluation_lines,
 )
-from resnet_cli.results import naming_output
+from resnet_cli.files import naming_output
 from resnet_cli.run.verify import verify_first
 
 

@@ -25,22 +25,20 @@ from resnet_cli.evaluate.outputs import (
     METRICS,
     RowFiles,
     check_files,
-    check_suffix,
     evaluation_csv,
     evaluation_json,
     open_rows,
     save_drawing,
     with_shares,
-    write_text,
+    write_new_text,
 )
 from resnet_cli.evaluate.scorecard import TOP, Evaluation, Scorecard
+from resnet_cli.files import check_suffix
 from resnet_cli.records import Prediction, Progress
-from resnet_cli.results import WriterOptions
-from resnet_cli.results.dialect import COMMA, Dialect
+from resnet_cli.results.options import COMMA, Dialect, WriterOptions
 from resnet_cli.results.short_names import names_for
 from resnet_cli.run.manifest import Record, pin_inputs
 from resnet_cli.run.tally import Tally, note_interruption
-from resnet_cli.system import available_cores
 
 log = logging.getLogger("resnet_cli")
 
@@ -133,7 +131,7 @@ class EvaluationResult:
         text = (
             evaluation_json(self.record()) if is_json else evaluation_csv(self.evaluation, dialect)
         )
-        write_text(path, text, overwrite=overwrite)
+        write_new_text(path, text, overwrite=overwrite)
 
     def save_confusion(
         self, path: str | Path, *, overwrite: bool = False, dialect: Dialect = COMMA
