@@ -34,7 +34,7 @@ def rehearse_run(
         How many images of the sample could not be read.
     """
     threads = workers or available_cores()
-    tallies = [Tally(threads, on_cpu=classifier.backend.device.type == "cpu") for _ in range(2)]
+    tallies = [Tally(threads, on_cpu=classifier.runtime.on_workers_cores) for _ in range(2)]
     record = Record(classifier, tallies[0], destinations.options.topk, settings["threshold"])
     plan, left = plan_run(found, destinations, record)
     sample = sample_inputs(left)

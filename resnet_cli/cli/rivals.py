@@ -165,7 +165,7 @@ class Report:
     ) -> Self:
         """Begin a report."""
         names = classifier.class_names
-        on_cpu = classifier.backend.device.type == "cpu"
+        on_cpu = classifier.runtime.on_workers_cores
         tally = Tally(settings.workers or available_cores(), on_cpu=on_cpu)
         record = Record(classifier, tally, settings.topk, settings.threshold)
         options = replace(

@@ -19,7 +19,6 @@ from resnet_cli.run.manifest import Fingerprint, Record
 from resnet_cli.run.plan import Plan
 from resnet_cli.run.tally import Tally
 from resnet_cli.run.verify import verify_classifier
-from resnet_cli.runtimes import device_name
 from resnet_cli.sources import Inputs, find_inputs
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.system import available_cores
@@ -66,7 +65,7 @@ def run_prediction(
     """
     classifier.checkpoint.release()
     threads = workers or available_cores()
-    tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
+    tally = Tally(threads, on_cpu=classifier.runtime.on_workers_cores)
     record = Record(classifier, tally, destinations.options.topk, settings["threshold"])
     found = pin_inputs(found, record.inputs)
     plan, left = plan_run(found, destinations, record)
@@ -266,7 +265,7 @@ def suggest_names(classifier: Classifier, found: Inputs) -> None:
 
 def report_run(classifier: Classifier, tally: Tally, seconds: float) -> None:
     """Say how long it took and what limited it."""
-    device = device_name(classifier.backend.device)
+    device = classifier.runtime.description
     print_on_stderr(
         f"{device}, {classifier.precision}, {amount(tally.workers, 'worker')}: "
         f"{amount(tally.images, 'image')}, {amount(tally.errors, 'error')} in {seconds:.2f} s: "

@@ -148,7 +148,7 @@ def score_images(
     classifier.checkpoint.release()
     names = classifier.class_names
     threads = settings.workers or available_cores()
-    tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
+    tally = Tally(threads, on_cpu=classifier.runtime.on_workers_cores)
     record = Record(classifier, tally, settings.topk, settings.threshold)
     scorecard = Scorecard(
         names,

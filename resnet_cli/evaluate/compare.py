@@ -8,13 +8,13 @@ from pathlib import Path
 from threading import local
 from typing import Any
 
-import torch
+import numpy as np
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ImageError
 from resnet_cli.evaluate import TOP, Evaluation, Scorecard
 from resnet_cli.evaluate.confusion import Share, mcnemar_test, wilson_share
-from resnet_cli.images.decode import Decoder, type_of_pixels
+from resnet_cli.images.decode import Decoded, Decoder
 from resnet_cli.images.files import Room
 from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline.loader import Loader
@@ -156,7 +156,7 @@ class Memory:
         self.decode = decode
         self.last = local()
 
-    def __call__(self, path: Path, room: Room) -> type_of_pixels:
+    def __call__(self, path: Path, room: Room) -> Decoded:
         """Decode a file, unless this thread has just done so."""
         if getattr(self.last, "path", None) != path:
             self.last.path, self.last.error = path, None
@@ -166,7 +166,7 @@ class Memory:
                 self.last.pixels, self.last.error = None, error
         if self.last.error is not None:
             raise ImageError(str(self.last.error))
-        pixels: type_of_pixels = self.last.pixels
+        pixels: Decoded = self.last.pixels
         return pixels
 
 
@@ -212,9 +212,7 @@ def join_batches(batches: Sequence[Batch]) -> Batch:
     """One batch of several."""
     return Batch(
         tuple(sample for batch in batches for sample in batch.samples),
-        torch.cat([batch.pixels for batch in batches]).contiguous(
-            memory_format=torch.channels_last
-        ),
+        np.concatenate([batch.pixels for batch in batches]),
         batches[0].warm_up,
     )
 
@@ -243,11 +241,10 @@ def predict_all(
         ]
         return lambda: list(zip(*(wait() for wait in waits), strict=True))
 
-    device = first.backend.device
     size = batch_size or first.default_batch_size(inputs.total, threads)
     with place_loader(
         SharedLoader(classifiers, thumbnails=thumbnails),
-        device=device,
+        runtime=first.runtime,
         workers=threads,
         size=size,
         total=inputs.total,
@@ -257,5 +254,5 @@ def predict_all(
             load,
             launch,
             workers=threads,
-            on_cpu=device.type == "cpu",
+            on_workers_cores=first.runtime.on_workers_cores,
         )

@@ -15,7 +15,7 @@ from resnet_cli.evaluate.dataset import class_index_of, find_labelled_image, mat
 from resnet_cli.images.decode import Decoder, thumbnail
 from resnet_cli.pipeline import map_ordered
 from resnet_cli.pipeline.loader import THUMBNAIL_SIDE
-from resnet_cli.pipeline.memory_budget import Budget, Turn
+from resnet_cli.pipeline.memory_budget import MemoryBudget, Reservation
 from resnet_cli.records import Prediction
 from resnet_cli.results.files.manifest import manifest_path
 from resnet_cli.results.readers import read_results
@@ -157,15 +157,15 @@ def illustrate_rows(
         where: tells where the image of a row is.
         workers: threads that decode.
     """
-    decode, budget = Decoder(), Budget()
+    decode, budget = Decoder(), MemoryBudget()
 
     def shown(row: Prediction) -> Prediction:
         if row.error is not None:
             return row
-        with closing(Turn(budget)) as turn:
+        with closing(Reservation(budget)) as reserved:
             try:
                 return replace(
-                    row, thumbnail=thumbnail(decode(where(row.path), turn), THUMBNAIL_SIDE)
+                    row, thumbnail=thumbnail(decode(where(row.path), reserved), THUMBNAIL_SIDE)
                 )
             except ImageError:
                 return row

@@ -3,23 +3,19 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
-import torch
+import numpy as np
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
-from torchvision import io
-from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from resnet_cli.errors import ImageError, SettingError
 from resnet_cli.images import tiff_strips
 from resnet_cli.images.colors import (
     BACK,
     TURNS,
-    Levels,
     convert_image,
     describe_unused_bands,
     in_full,
@@ -44,19 +40,13 @@ from resnet_cli.images.guards import check_scans, without_texts
 from resnet_cli.images.identify import HEAD, identify_file
 from resnet_cli.images.native_warnings import output_during
 from resnet_cli.images.tiff import Tiff, raw_photograph, read_tiff
-from resnet_cli.records import InMemory
+from resnet_cli.records import InMemory, Pixels
 from resnet_cli.text import amount
 
 Result = TypeVar("Result")
 
-type_of_pixels = Tensor | Image.Image
-
-fast_jpeg = getattr(io, "decode_jpeg", None)
-"""Gives the very pixels that Pillow gives, only sooner; Pillow has a try where it fails.
-
-Deprecated since torchvision 0.29: once a release has it no more, Pillow does all the work. The PNG
-decoder beside it is not used: it crashes the process on files with a few wrong bits.
-"""
+Decoded = Pixels | Image.Image
+"""Pixels [H, W, C] from the fast decoder and of other than one or three bands; else an image."""
 
 MOST_PIXELS = 178_956_970  # of a picture: where Pillow, too, takes it for a bomb
 
@@ -81,18 +71,19 @@ class Decoder:
     assumed: bool = False  # nobody chose the bands: an image that has more of them is reported
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be, and let Pillow open what is allowed here."""
+        """Check the values.
+
+        Raises:
+            SettingError: names the value that is not possible.
+        """
         if self.max_pixels < 1:
             raise SettingError(f"cannot use max_pixels={self.max_pixels}: 1 or more")
         if self.bands is not None and (not self.bands or min(self.bands) < 1):
             raise SettingError(f"cannot use bands {self.bands}: numbers from 1, such as 4,3,2")
         if self.background is not None:
             parse_color(self.background)
-        pillows = Image.MAX_IMAGE_PIXELS  # it is one for the process; twice as many are refused
-        if pillows is not None and self.max_pixels > 2 * pillows:
-            Image.MAX_IMAGE_PIXELS = self.max_pixels
 
-    def __call__(self, source: Path | InMemory, room: Room = ENDLESS) -> type_of_pixels:
+    def __call__(self, source: Path | InMemory, room: Room = ENDLESS) -> Decoded:
         """Decode the first frame of a file.
 
         Args:
@@ -101,8 +92,8 @@ class Decoder:
                 bytes that decoding and resizing will take at most; it hears what is odd.
 
         Returns:
-            A uint8 tensor [3, H, W] from the fast decoder, a tensor [bands, H, W] where the bands
-            are neither one nor three, or else an image of ``mode``.
+            uint8 [H, W, 3] from the fast decoder, [H, W, bands] where the bands are neither one
+            nor three, or else an image of ``mode``.
 
         Raises:
             ImageError: the file cannot be read or decoded, for whatever reason.
@@ -126,7 +117,7 @@ class Decoder:
         except Exception as error:
             raise ImageError(describe_failure(error)) from error
 
-    def read(self, stored: BinaryIO, size: int, room: Room) -> type_of_pixels:
+    def read(self, stored: BinaryIO, size: int, room: Room) -> Decoded:
         """Decode an open file of ``size`` bytes by what reads it right."""
         tags = read_tiff(stored)
         if tags is not None:
@@ -150,7 +141,7 @@ class Decoder:
         decode = partial(self.decode, BytesIO(encoded), room)
         return heard(room, decode) if header.format == "TIFF" else decode()
 
-    def read_values(self, file: BinaryIO, tags: Tiff, size: int, room: Room) -> type_of_pixels:
+    def read_values(self, file: BinaryIO, tags: Tiff, size: int, room: Room) -> Decoded:
         """Read a TIFF that Pillow does not read right, or some of its bands.
 
         Raises:
@@ -204,9 +195,9 @@ class Decoder:
         """Return True if torchvision.io gives the pixels: RGB, with no profile or XMP to obey."""
         odd = "xmp" in header.info or (self.srgb and "icc_profile" in header.info)
         plain = self.mode == "RGB" and not (self.exact or self.bands or odd)
-        return fast_jpeg is not None and header.format == "JPEG" and plain
+        return header.format == "JPEG" and plain and find_fast_jpeg() is not None
 
-    def fast(self, file: BinaryIO, header: Image.Image, size: int, room: Room) -> Tensor | None:
+    def fast(self, file: BinaryIO, header: Image.Image, size: int, room: Room) -> Pixels | None:
         """Decode by torchvision.io, or return None where Pillow must have a try."""
         if not self.is_fast(header):
             return None
@@ -216,17 +207,16 @@ class Decoder:
         file.seek(0)
         encoded = bytearray(file.read(size))  # less than its size if it is cut off meanwhile
         check_scans(encoded)
-        data = torch.frombuffer(encoded, dtype=torch.uint8)
-        return heard(room, partial(by_torchvision, data, turned=turned))
+        return heard(room, partial(decode_by_torchvision, encoded, turned=turned))
 
-    def decode(self, file: BinaryIO, room: Room) -> type_of_pixels:
+    def decode(self, file: BinaryIO, room: Room) -> Decoded:
         """Decode by Pillow."""
         with open_image(file) as image:
             by_pillow = read_orientation(image) if image.format == "TIFF" else 1
             image.load()  # which turns a TIFF upright
             return self.finished(in_full(image), room, by_pillow)
 
-    def finished(self, image: Image.Image, room: Room, by_pillow: int = 1) -> type_of_pixels:
+    def finished(self, image: Image.Image, room: Room, by_pillow: int = 1) -> Decoded:
         """Turn a loaded picture upright, and take the channels that the network wants.
 
         Args:
@@ -241,7 +231,7 @@ class Decoder:
         bands = take_bands(values, self.chosen(values.shape[2], room) or ())
         return join_bands([turn_image(band, method) for band in bands])
 
-    def from_memory(self, image: Image.Image | Levels | str, room: Room) -> type_of_pixels:
+    def from_memory(self, image: Image.Image | Pixels | str, room: Room) -> Decoded:
         """Take the pixels of an image that was decoded by others, or say why it has none."""
         if isinstance(image, str):
             raise ImageError(image)
@@ -250,7 +240,7 @@ class Decoder:
         self.check(image)
         pixels = self.finished(image, room)
         if isinstance(pixels, Image.Image) and self.is_fast(image):
-            return pil_to_tensor(pixels)  # which is resized as that of its file
+            return np.array(pixels)  # which is resized as that of its file
         return pixels
 
     def converted(self, image: Image.Image) -> Image.Image:
@@ -266,14 +256,32 @@ def heard(room: Room, work: Callable[[], Result]) -> Result:
     return result
 
 
-def by_torchvision(data: Tensor, *, turned: bool) -> Tensor | None:
-    """Decode a JPEG; None where that fails."""
-    if fast_jpeg is None:
+@cache
+def find_fast_jpeg() -> Callable[..., Any] | None:
+    """Find torchvision's JPEG decoder, which gives the pixels that Pillow gives, only sooner.
+
+    It is deprecated since torchvision 0.29: in a release without it, Pillow does all the work. The
+    PNG decoder beside it is not used: it crashes the process on files with a few wrong bits.
+    """
+    from torchvision import io
+
+    return getattr(io, "decode_jpeg", None)
+
+
+def decode_by_torchvision(encoded: bytearray, *, turned: bool) -> Pixels | None:
+    """Decode a JPEG to uint8 [H, W, 3]; None where that fails."""
+    import torch
+    from torchvision import io
+
+    decode = find_fast_jpeg()
+    if decode is None:
         return None
+    data = torch.frombuffer(encoded, dtype=torch.uint8)
     try:
-        pixels: Tensor = fast_jpeg(data, mode=io.ImageReadMode.RGB, apply_exif_orientation=turned)
+        image = decode(data, mode=io.ImageReadMode.RGB, apply_exif_orientation=turned)
     except (RuntimeError, DeprecationWarning):  # the second where warnings are errors
         return None
+    pixels: Pixels = image.permute(1, 2, 0).numpy()
     return pixels
 
 
@@ -309,13 +317,12 @@ def need(header: Image.Image) -> int:
     return each * header.width * header.height
 
 
-def thumbnail(pixels: type_of_pixels, side: int) -> Image.Image:
+def thumbnail(pixels: Decoded, side: int) -> Image.Image:
     """Shrink a decoded image so that neither side is longer than ``side`` pixels."""
-    if isinstance(pixels, Tensor):  # of more bands the first three, or the first
-        shown = pixels[:3] if len(pixels) >= 3 else pixels[:1]
-        small = to_pil_image(shown)
-    else:
+    if isinstance(pixels, Image.Image):
         small = pixels.copy()
+    else:  # of more bands the first three, or the first
+        small = Image.fromarray(pixels[:, :, :3] if pixels.shape[2] >= 3 else pixels[:, :, 0])
     small.thumbnail((side, side), Image.Resampling.BILINEAR)
     plain = small.convert("RGB")
     plain.info = {}  # which may hold what cannot be handed to another process

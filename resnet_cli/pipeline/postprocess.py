@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import repeat
 from math import isfinite
 
-import torch
+import numpy as np
 
 from resnet_cli.errors import SettingError
 from resnet_cli.records import Batch, Distribution, Prediction, Score, decide_label
-from resnet_cli.runtimes.torch_backend import Top
+from resnet_cli.runtimes import Top
 
 Answer = tuple[tuple[Score, ...], Distribution | None, float | None, int | None]
 """Scores, probabilities of all classes, milliseconds and batch size of one image."""
@@ -88,8 +88,9 @@ class Answers:
 
 
 def in_class_order(top: Top) -> Distribution:
-    """Probabilities float32 [N, classes] by index, out of a pass that kept all of them."""
-    probs: Distribution = torch.empty_like(top.probs).scatter_(1, top.indices, top.probs).numpy()
+    """Return the probabilities [N, classes] by index, of a pass that kept all classes."""
+    probs = np.empty_like(top.probs)
+    np.put_along_axis(probs, top.indices, top.probs, axis=1)
     return probs
 
 

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from io import BytesIO
-from itertools import pairwise
+from math import prod
 from mmap import mmap
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -14,11 +14,12 @@ from threading import Lock, Thread
 from time import sleep
 from typing import Any, Generic, Protocol, TypeVar, overload
 
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+import numpy as np
 
 from resnet_cli.images.native_warnings import listen_alone, pass_on
+from resnet_cli.pipeline.loader import Allocate
+from resnet_cli.records import Pixels
+from resnet_cli.system import use_one_thread
 
 Loaded = TypeVar("Loaded")
 Loads = TypeVar("Loads", covariant=True)
@@ -51,16 +52,16 @@ class Load(Protocol[Loads]):
 class Child(Generic[Loaded]):
     """A process that loads one chunk at a time, and what it shares with this one."""
 
-    def __init__(self, load: Load[Loaded], nbytes: int, *, pinned: bool) -> None:
+    def __init__(self, load: Load[Loaded], nbytes: int, allocate: Allocate) -> None:
         """Start it.
 
         Args:
             load: what it does with a chunk.
             nbytes: of the pixels of a chunk.
-            pinned: return pixels in pinned memory.
+            allocate: memory for the pixels that are returned.
         """
         context = get_context("fork")
-        self.pinned = pinned
+        self.allocate = allocate
         self.memory = memoryview(mmap(-1, max(1, nbytes)))
         self.place = memoryview(mmap(-1, 8)).cast("q")  # where in its chunk it is
         self.place[0] = NONE
@@ -85,9 +86,8 @@ class Child(Generic[Loaded]):
             OSError: likewise.
         """
         self.connection.send(paths)
-        data, ends = self.connection.recv()
-        buffers = [self.memory[start:end] for start, end in pairwise(ends)]
-        loaded: Loaded = pickle.loads(data, buffers=buffers)
+        data = self.connection.recv()
+        loaded: Loaded = Unpacker(data, self.memory, self.allocate).load()
         return loaded
 
     def hang_up(self) -> None:
@@ -109,15 +109,15 @@ class Child(Generic[Loaded]):
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        torch.set_num_threads(1)
+        use_one_thread()
         listen_alone()
         with suppress(EOFError, ConnectionError):
             while (paths := connection.recv()) is not None:
-                packed = Packer(self.memory, pinned=self.pinned)
+                packed = Packer(self.memory)
                 packed.dump(load(Watched(paths, self.place)))
                 self.place[0] = NONE
                 pass_on()
-                connection.send((packed.data.getvalue(), packed.ends))
+                connection.send(packed.data.getvalue())
 
 
 def end_with(parent: int) -> None:
@@ -156,39 +156,46 @@ class Watched(Sequence[str]):
 
 
 class Packer(pickle.Pickler):
-    """Pickles what was loaded, with its pixels in the shared memory instead.
+    """Pickles what was loaded, with its pixels in shared memory instead.
 
     Attributes:
         data: the pickle.
-        ends: where the tensors begin in the memory, and where the last one ends.
     """
 
-    def __init__(self, memory: memoryview, *, pinned: bool) -> None:
+    def __init__(self, memory: memoryview) -> None:
         self.data = BytesIO()
-        self.ends = [0]
         self.memory = memory
-        self.pinned = pinned
-        super().__init__(self.data, protocol=5, buffer_callback=self.lay)
+        self.end = 0  # of the pixels so far
+        super().__init__(self.data, protocol=5)
 
-    def lay(self, buffer: pickle.PickleBuffer) -> None:
-        """Put the bytes of an array behind those of the last."""
-        bytes_ = buffer.raw()
-        start = self.ends[-1]
-        self.ends.append(start + bytes_.nbytes)
-        self.memory[start : self.ends[-1]] = bytes_
-
-    def reducer_override(self, thing: Any) -> Any:
-        """Let NumPy, which knows how, take a tensor apart."""
-        if isinstance(thing, Tensor):
-            return copy_out, (thing.permute(0, 2, 3, 1).numpy(), self.pinned)
-        return NotImplemented
+    def persistent_id(self, thing: Any) -> tuple[int, tuple[int, ...]] | None:
+        """Copy pixels behind those before; in the pickle stand their place and shape."""
+        if not isinstance(thing, np.ndarray) or thing.dtype != np.uint8:
+            return None
+        start, end = self.end, self.end + thing.nbytes
+        if end > len(self.memory):  # not of the batch: it stays in the pickle
+            return None
+        self.end = end
+        view_pixels(self.memory, start, thing.shape)[:] = thing
+        return start, thing.shape
 
 
-def copy_out(pixels: NDArray[Any], pinned: bool) -> Tensor:
-    """Copy pixels [N, H, W, C] out of the shared memory, whose next pixels may come.
+class Unpacker(pickle.Unpickler):
+    """Reads what a ``Packer`` wrote."""
 
-    Returns:
-        The same as [N, C, H, W], channels last.
-    """
-    shared = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    return shared.pin_memory() if pinned else shared.clone()
+    def __init__(self, data: bytes, memory: memoryview, allocate: Allocate) -> None:
+        super().__init__(BytesIO(data))
+        self.memory = memory
+        self.allocate = allocate
+
+    def persistent_load(self, pid: Any) -> Pixels:
+        """Copy pixels out of the shared memory, whose next pixels may come."""
+        start, shape = pid
+        pixels = self.allocate(shape)
+        pixels[:] = view_pixels(self.memory, start, shape)
+        return pixels
+
+
+def view_pixels(memory: memoryview, start: int, shape: tuple[int, ...]) -> Pixels:
+    """View pixels in memory from a place on."""
+    return np.frombuffer(memory, np.uint8, prod(shape), start).reshape(shape)

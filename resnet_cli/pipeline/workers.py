@@ -16,10 +16,10 @@ from multiprocessing import current_process
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-import torch
-
 from resnet_cli.errors import ProcessError
+from resnet_cli.pipeline.loader import Allocate, allocate_pixels
 from resnet_cli.pipeline.worker_process import NONE, Child, Load
+from resnet_cli.runtimes import Runtime
 
 log = logging.getLogger("resnet_cli")
 
@@ -34,23 +34,22 @@ CRASHES = frozenset({"SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGKIL
 
 @contextmanager
 def place_loader(
-    load: Load[Loaded], *, device: torch.device, workers: int, size: int, total: int | None
+    load: Load[Loaded], *, runtime: Runtime, workers: int, size: int, total: int | None
 ) -> Iterator[Callable[[Sequence[str]], Loaded]]:
     """Load in processes where that is the faster.
 
     Args:
         load: chunk of paths -> a batch.
-        device: where the network runs.
+        runtime: runs the network.
         workers: threads that will load at a time.
         size: most images in a chunk.
         total: images of the run, if that is known.
     """
     processes = None
-    if pay_off(device, workers=workers, total=total):
+    if pay_off(runtime, workers=workers, total=total):
         try:
-            pinned = device.type == "cuda"
             most = size if total is None else min(size, total)
-            processes = Processes(load, workers=workers, size=most, pinned=pinned)
+            processes = Processes(load, workers=workers, size=most, allocate=runtime.allocate)
         except (OSError, OverflowError) as error:
             log.warning("decoding in threads, which is slower: no process can start: %s", error)
     if processes is None:
@@ -60,14 +59,14 @@ def place_loader(
             yield processes
 
 
-def pay_off(device: torch.device, *, workers: int, total: int | None) -> bool:
+def pay_off(runtime: Runtime, *, workers: int, total: int | None) -> bool:
     """Whether processes are possible and worth their start.
 
     On macOS a copy of a process that has used the system's libraries is not safe, and Windows
     knows none.
     """
     return (
-        device.type == "cuda"
+        runtime.wants_processes
         and sys.platform == "linux"
         and workers > FEW_WORKERS
         and (total is None or total > FEW_IMAGES)
@@ -78,14 +77,21 @@ def pay_off(device: torch.device, *, workers: int, total: int | None) -> bool:
 class Processes(Generic[Loaded]):
     """Hands the chunks of several threads to as many processes."""
 
-    def __init__(self, load: Load[Loaded], *, workers: int, size: int, pinned: bool) -> None:
+    def __init__(
+        self,
+        load: Load[Loaded],
+        *,
+        workers: int,
+        size: int,
+        allocate: Allocate = allocate_pixels,
+    ) -> None:
         """Start them.
 
         Args:
             load: chunk of paths -> a batch.
             workers: processes.
             size: most images in a chunk.
-            pinned: return pixels in memory that a GPU copies from by itself.
+            allocate: memory for the pixels that are returned.
 
         Raises:
             OSError: the system allows no more processes, or not so much memory.
@@ -93,7 +99,7 @@ class Processes(Generic[Loaded]):
         """
         self.load = load.shared(workers)
         self.size = size
-        self.pinned = pinned
+        self.allocate = allocate
         self.children: list[Child[Loaded]] = []
         self.idle: SimpleQueue[Child[Loaded]] = SimpleQueue()
         try:
@@ -121,7 +127,7 @@ class Processes(Generic[Loaded]):
 
     def bear(self) -> "Child[Loaded]":
         """Start a process."""
-        child = Child(self.load, self.load.nbytes(self.size), pinned=self.pinned)
+        child = Child(self.load, self.load.nbytes(self.size), self.allocate)
         self.children.append(child)
         return child
 

@@ -8,7 +8,7 @@ import torch
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ImageError
-from resnet_cli.runtimes.torch_backend import to_probabilities
+from resnet_cli.runtimes.torch_runtime import to_probabilities
 from resnet_cli.sources import Inputs
 
 
@@ -33,13 +33,14 @@ def verify_classifier(classifier: Classifier, paths: Sequence[str]) -> Verificat
     everything = len(classifier.class_names)
     for row in classifier.predict(Inputs(paths, len(paths), 0), topk=everything):
         try:
-            pixels = preprocess(decoder(row.path)).unsqueeze(0)
+            pixels = preprocess(decoder(row.path))[None]
         except ImageError:
             continue
         if row.error is not None:
             continue
         with torch.inference_mode():
-            logits = network(preprocess.normalise(pixels))
+            images = torch.from_numpy(preprocess.normalise(pixels)).permute(0, 3, 1, 2)
+            logits = network(images)
             plain = to_probabilities(logits, classifier.checkpoint.activation)[0].tolist()
         count += 1
         largest = max(largest, *(abs(plain[score.index] - score.prob) for score in row.scores))

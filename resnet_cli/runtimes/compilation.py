@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Lock
 from time import perf_counter
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,14 +16,6 @@ from resnet_cli.errors import DeviceError, describe
 
 log = logging.getLogger("resnet_cli")
 
-HOW: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "cpu": {"options": {"freezing": True}},  # weights become constants, packed once
-        "cuda": {"mode": "reduce-overhead"},  # CUDA graphs: one launch a pass
-    }
-)
-"""Arguments of ``torch.compile``, by type of device."""
-
 KEPT = ThreadPoolExecutor(1)
 """A thread that compiles for the CPU and does not end.
 
@@ -32,9 +23,11 @@ Once the thread that compiled first has ended, torch 2.11 crashes as the next on
 """
 
 
-def compile_whole(network: nn.Module, device: str) -> Callable[[Tensor], Tensor]:
-    """A network that ``torch.compile`` takes as a whole, for a type of device."""
-    run: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False, **HOW.get(device, {}))
+def compile_whole(
+    network: Callable[[Tensor], Tensor], options: Mapping[str, Any]
+) -> Callable[[Tensor], Tensor]:
+    """Compile a network as a whole in its first pass, with the options of its runtime."""
+    run: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False, **options)
     return run
 
 

@@ -6,16 +6,15 @@ on the CPU. Where a release lacks them, or they compute something else, the netw
 """
 
 import copy
-from functools import cache
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from resnet_cli.runtimes.winograd import FusedConv, Traced, WinogradConv, can_trace, suits_winograd
+from resnet_cli.runtimes.private import FusedConv, Traced, can_trace, has_fused_operators
+from resnet_cli.runtimes.winograd import WinogradConv, suits_winograd
 
 BLOCKS = (BasicBlock, Bottleneck)
 
@@ -129,24 +128,3 @@ def is_torchvision_part(module: nn.Module) -> bool:
     if isinstance(module, nn.Conv2d):
         return module.padding_mode == "zeros" and not isinstance(module.padding, str)
     return not isinstance(module, ResNet) or type(module.relu) is nn.ReLU
-
-
-@cache
-def has_fused_operators(dtype: torch.dtype) -> bool:
-    """Whether this torch has the fused operators, and they compute what they stand for."""
-    conv = nn.utils.skip_init(nn.Conv2d, 8, 8, 3, padding=1)
-    for weights in conv.parameters():
-        weights.data = torch.linspace(-0.1, 0.1, weights.numel()).view_as(weights)
-    conv = conv.to(dtype, memory_format=torch.channels_last)
-    images = torch.linspace(-1, 1, 8 * 36).view(1, 8, 6, 6)
-    images = images.to(dtype, memory_format=torch.channels_last)
-    try:
-        with torch.inference_mode():
-            alone = functional.relu(conv(images))
-            added = functional.relu(conv(alone) + images)
-            fused = FusedConv(conv, relu=True)
-            first = fused(images)
-            pairs = ((first, alone), (fused(alone, images), added))
-            return all(torch.allclose(a, b, rtol=0.02, atol=0.02) for a, b in pairs)
-    except (AttributeError, RuntimeError, TypeError):  # gone, or called otherwise now
-        return False

@@ -19,7 +19,7 @@ from threading import Lock
 import torch
 from torch import Tensor, nn
 
-from resnet_cli.runtimes.convolution import FusedConv, Traced, can_trace
+from resnet_cli.runtimes.private import FusedConv, Traced
 from resnet_cli.system import cpu_instructions
 
 RESULTS = 4  # of a tile, in each direction
@@ -267,6 +267,3 @@ def saves_time(dtype: torch.dtype, *, compiled: bool) -> bool:
     if dtype == torch.bfloat16:
         return IS_X86 and compiled and "amx_bf16" not in cpu_instructions()
     return IS_X86 and dtype == torch.float32
-
-
-__all__ = ["FusedConv", "Traced", "WinogradConv", "can_trace", "saves_time", "suits_winograd"]

@@ -233,7 +233,7 @@ def outcome(path: Path, decoder: Decoder) -> str:
     except ImageError as error:
         ended = "refused" if str(error).isprintable() else f"says {str(error)!r}"
     else:
-        ended = "read" if pixels.dtype == torch.uint8 else f"gave {pixels.dtype}"
+        ended = "read" if pixels.dtype == np.uint8 else f"gave {pixels.dtype}"
     seconds = process_time() - begun
     return ended if seconds < SLOW else f"took long: {seconds:.1f} s"
 

@@ -92,7 +92,7 @@ def test_decoder_processes_listen_too(folder: Path) -> None:
     load = Loader(Decoder(), Preprocess(48, 40), channels=3)
     paths = [str(path) for path in sorted(folder.iterdir())]
     with overheard.listen_to_libraries():
-        processes = Processes(load, workers=2, size=20, pinned=False)
+        processes = Processes(load, workers=2, size=20)
         try:
             samples = processes(paths).samples
         finally:
