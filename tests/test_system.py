@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from resnet_cli import system
 from resnet_cli.pipeline.memory_budget import default_total
+from resnet_cli.runtimes import find_runtime
 from resnet_cli.system import available_cores, free_memory
 
-CPU = torch.device("cpu")
+CPU = find_runtime("cpu")
 MIB = 1 << 20
 
 
