@@ -1,4 +1,4 @@
-"""Classify pictures with a ResNet checkpoint.
+"""Classify images with a ResNet checkpoint.
 
     from resnet_cli import Classifier
 
@@ -14,19 +14,36 @@ TYPE_CHECKING = False  # as of typing
 if TYPE_CHECKING:
     from typing import Any
 
-    from resnet_cli.classifier import Classifier
+    from resnet_cli.classifier import Classifier, PredictOptions
     from resnet_cli.errors import UserError
     from resnet_cli.preprocess import Preprocess
-    from resnet_cli.records import Prediction, Score
+    from resnet_cli.records import Item, Prediction, Score
+    from resnet_cli.run import OutputOptions, RunResult, predict_to_files
 
-__all__ = ["Classifier", "Prediction", "Preprocess", "Score", "UserError"]
+__all__ = [
+    "Classifier",
+    "Item",
+    "OutputOptions",
+    "PredictOptions",
+    "Prediction",
+    "Preprocess",
+    "RunResult",
+    "Score",
+    "UserError",
+    "predict_to_files",
+]
 
 _HOMES = {
     "Classifier": "resnet_cli.classifier",
+    "Item": "resnet_cli.records",
+    "OutputOptions": "resnet_cli.run",
+    "PredictOptions": "resnet_cli.classifier",
     "Prediction": "resnet_cli.records",
     "Preprocess": "resnet_cli.preprocess",
+    "RunResult": "resnet_cli.run",
     "Score": "resnet_cli.records",
     "UserError": "resnet_cli.errors",
+    "predict_to_files": "resnet_cli.run",
 }
 
 

@@ -101,12 +101,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from resnet_cli.records import Prediction, Score
+from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.results import open_writer
 from resnet_cli.results.options import WriterOptions
 
 small = Image.new("RGB", (40, 30), "orange")
-row = Prediction(Path("a.jpg"), (Score("ant", 0, 0.75),), 1.0, 1.0, 1.0, 1, thumbnail=small)
+row = Prediction(Item("a.jpg"), (Score("ant", 0, 0.75),), 1.0, 1.0, 1.0, 1, thumbnail=small)
 for name in sys.argv[1:]:
     with open_writer(Path(name), WriterOptions(topk=1)) as write:
         write(row)

@@ -73,7 +73,7 @@ def time_end_to_end(
     Raises:
         InputError: no picture is left that can be read.
     """
-    endless = Inputs(photographs.endless(), None, 0)
+    endless = Inputs(photographs.endless(), None)
     rows = classifier.predict(endless, batch_size=batch, workers=workers)
     beside = count_streams(classifier.runtime, workers)
     passes: list[list[Prediction]] = []
@@ -99,7 +99,7 @@ def whole_ones(members: Iterable[Prediction], photographs: Photographs) -> list[
         if row.error is None:
             whole.append(row)
         else:
-            photographs.leave_out(str(row.path), row.error)
+            photographs.leave_out(row.item, row.error)
     return whole
 
 

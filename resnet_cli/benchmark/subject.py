@@ -5,6 +5,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from resnet_cli.checkpoint.network.architectures import (
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images.decode import Decoder
 from resnet_cli.preprocess import PRESETS
+from resnet_cli.records import Item
 from resnet_cli.runtimes import Runtime
 from resnet_cli.sources import find_inputs
 from resnet_cli.sources.folders import Sieve
@@ -83,7 +85,7 @@ class Photographs:
 
     Attributes:
         source: the folder, or one file.
-        paths: all of them.
+        items: all of them.
         unreadable: those that are left out.
     """
 
@@ -101,14 +103,14 @@ class Photographs:
         found = find_inputs([str(source)], sieve)
         for sentence in found.notes:
             log.info(sentence)
-        self.paths = [str(Path(path)) for path in found.paths]
-        self.unreadable: set[str] = set()
+        self.items = [replace(item, path=str(Path(item.path))) for item in found.known]
+        self.unreadable: set[tuple[str, str]] = set()
         decode = Decoder("RGB", upright=True, exact=False)
-        for path in self.paths:
+        for item in self.items:
             try:
-                decode(Path(path))
+                decode(item.source)
             except ImageError as error:
-                self.leave_out(path, str(error))
+                self.leave_out(item, str(error))
             else:
                 return
         raise InputError(
@@ -116,15 +118,15 @@ class Photographs:
             f"({len(self.unreadable)} tried)"
         )
 
-    def leave_out(self, path: str, reason: str) -> None:
-        """Take a picture no more, and say so once."""
-        if path not in self.unreadable:
-            self.unreadable.add(path)
-            log.warning("left out of what is measured: %s: %s", path, reason)
+    def leave_out(self, item: Item, reason: str) -> None:
+        """Leave an image out from now on, and say so once."""
+        if item.identity not in self.unreadable:
+            self.unreadable.add(item.identity)
+            log.warning("left out of what is measured: %s: %s", item.path, reason)
 
-    def endless(self) -> Iterator[str]:
-        """Yield paths, again from the first after the last, for as long as any can be read."""
-        while readable := [path for path in self.paths if path not in self.unreadable]:
+    def endless(self) -> Iterator[Item]:
+        """Yield items, again from the first after the last, for as long as any can be read."""
+        while readable := [item for item in self.items if item.identity not in self.unreadable]:
             yield from readable
 
 

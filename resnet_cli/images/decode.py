@@ -40,7 +40,7 @@ from resnet_cli.images.guards import check_scans, without_texts
 from resnet_cli.images.identify import HEAD, identify_file
 from resnet_cli.images.native_warnings import output_during
 from resnet_cli.images.tiff import Tiff, raw_photograph, read_tiff
-from resnet_cli.records import InMemory, Pixels
+from resnet_cli.records import Content, Pixels
 from resnet_cli.text import amount
 
 Result = TypeVar("Result")
@@ -83,7 +83,7 @@ class Decoder:
         if self.background is not None:
             parse_color(self.background)
 
-    def __call__(self, source: Path | InMemory, room: Room = ENDLESS) -> Decoded:
+    def __call__(self, source: Path | Content, room: Room = ENDLESS) -> Decoded:
         """Decode the first frame of a file.
 
         Args:
@@ -99,10 +99,9 @@ class Decoder:
             ImageError: the file cannot be read or decoded, for whatever reason.
         """
         try:
-            given = source.content if isinstance(source, InMemory) else source
-            if not isinstance(given, Path | bytes):
-                return self.from_memory(given, room)
-            with open_source(given) as (file, size):
+            if not isinstance(source, Path | bytes):
+                return self.from_memory(source, room)
+            with open_source(source) as (file, size):
                 room.enter(size)
                 return self.read(file, size, room)
         except ImageError:

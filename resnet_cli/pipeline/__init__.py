@@ -1,6 +1,6 @@
-"""The stream: paths -> batches -> results, in order, with bounded memory.
+"""The stream: items -> batches -> results, in order, with bounded memory.
 
-Where a runtime works on the workers' cores, a worker takes a chunk of paths and does all of it, the
+Where a runtime works on the workers' cores, a worker takes a chunk of items and does all of it, the
 network included, on one intra-op thread: no pool of threads waits for another. In front of another
 device the workers decode, and one thread keeps the device a batch ahead of the results. Both give
 the same results in the same order.
@@ -13,24 +13,24 @@ from contextlib import closing
 from itertools import islice
 from typing import TypeVar
 
-from resnet_cli.sources.lists import PAUSE
+from resnet_cli.records import Item, Pause
 from resnet_cli.system import one_thread_each, use_one_thread
 
-Item = TypeVar("Item")
+Task = TypeVar("Task")
 Loaded = TypeVar("Loaded")  # a batch of images, or one for each of several networks
 Result = TypeVar("Result")
 Wait = Callable[[], list[Result]]
 
 
 def stream_results(
-    chunks: Iterable[Item],
-    load: Callable[[Item], Loaded],
+    chunks: Iterable[Task],
+    load: Callable[[Task], Loaded],
     launch: Callable[[Loaded], Wait[Result]],
     *,
     workers: int,
     on_workers_cores: bool,
 ) -> Generator[Result]:
-    """Run chunks of paths through the network.
+    """Run chunks of items through the network.
 
     Args:
         chunks: taken one at a time as room appears, so that an endless source works.
@@ -43,7 +43,7 @@ def stream_results(
         The results of each chunk, in the order of the chunks.
     """
 
-    def whole(chunk: Item) -> list[Result]:
+    def whole(chunk: Task) -> list[Result]:
         return launch(load(chunk))()
 
     with one_thread_each:
@@ -71,7 +71,7 @@ def one_behind(
 
 
 def map_ordered(
-    items: Iterable[Item], work: Callable[[Item], Result], *, workers: int
+    items: Iterable[Task], work: Callable[[Task], Result], *, workers: int
 ) -> Generator[Result]:
     """Map ``work`` over ``items`` on threads, in order, two items a worker in flight at most."""
     remaining = iter(items)
@@ -94,16 +94,19 @@ def map_ordered(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def cut_chunks(paths: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
+def cut_chunks(items: Iterable[Item | Pause], size: int) -> Iterator[tuple[Item, ...]]:
     """Cut a stream into neighbours of ``size``; fewer at its end, or none when it pauses."""
     chunk: list[Item] = []
-    for path in paths:
-        if path != PAUSE:
-            chunk.append(path)
-        if len(chunk) == size or (path == PAUSE and chunk):
+    for item in items:
+        if isinstance(item, Pause):
+            if chunk:
+                yield tuple(chunk)
+            yield ()
+            chunk = []
+            continue
+        chunk.append(item)
+        if len(chunk) == size:
             yield tuple(chunk)
             chunk = []
-        if path == PAUSE:
-            yield ()
     if chunk:
         yield tuple(chunk)

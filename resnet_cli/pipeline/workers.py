@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 from resnet_cli.errors import ProcessError
 from resnet_cli.pipeline.loader import Allocate, allocate_pixels
 from resnet_cli.pipeline.worker_process import NONE, Child, Load
+from resnet_cli.records import Item
 from resnet_cli.runtimes import Runtime
 
 log = logging.getLogger("resnet_cli")
@@ -35,11 +36,11 @@ CRASHES = frozenset({"SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGKIL
 @contextmanager
 def place_loader(
     load: Load[Loaded], *, runtime: Runtime, workers: int, size: int, total: int | None
-) -> Iterator[Callable[[Sequence[str]], Loaded]]:
+) -> Iterator[Callable[[Sequence[Item]], Loaded]]:
     """Load in processes where that is the faster.
 
     Args:
-        load: chunk of paths -> a batch.
+        load: chunk of items -> a batch.
         runtime: runs the network.
         workers: threads that will load at a time.
         size: most images in a chunk.
@@ -88,7 +89,7 @@ class Processes(Generic[Loaded]):
         """Start them.
 
         Args:
-            load: chunk of paths -> a batch.
+            load: chunk of items -> a batch.
             workers: processes.
             size: most images in a chunk.
             allocate: memory for the pixels that are returned.
@@ -109,7 +110,7 @@ class Processes(Generic[Loaded]):
             self.close()
             raise
 
-    def __call__(self, paths: Sequence[str]) -> Loaded:
+    def __call__(self, items: Sequence[Item]) -> Loaded:
         """Load a chunk in a process that has nothing to do.
 
         Raises:
@@ -119,9 +120,9 @@ class Processes(Generic[Loaded]):
         try:
             while True:
                 try:
-                    return child.load(paths)
+                    return child.load(items)
                 except (EOFError, OSError):
-                    child = self.replace(child, paths)
+                    child = self.replace(child, items)
         finally:
             self.idle.put(child)  # a dead one, too: whoever gets it must not wait for ever
 
@@ -131,7 +132,7 @@ class Processes(Generic[Loaded]):
         self.children.append(child)
         return child
 
-    def replace(self, dead: "Child[Loaded]", paths: Sequence[str]) -> "Child[Loaded]":
+    def replace(self, dead: "Child[Loaded]", items: Sequence[Item]) -> "Child[Loaded]":
         """Start a process in place of one that ended, and spare it the picture that it was at.
 
         Raises:
@@ -142,7 +143,7 @@ class Processes(Generic[Loaded]):
         if cause not in CRASHES or dead.at == NONE:
             raise ProcessError(f"a process that decodes images was ended by {cause}")
         why = ", as when memory runs out" if cause == "SIGKILL" else ""
-        self.load.refuse(paths[dead.at], f"its decoder was killed by {cause}{why}")
+        self.load.refuse(items[dead.at], f"its decoder was killed by {cause}{why}")
         successor = self.bear()
         self.children.remove(dead)
         return successor

@@ -1,4 +1,4 @@
-"""INPUT... as typed -> the paths of the images, in natural order."""
+"""INPUT... as typed -> the items to classify, in natural order."""
 
 import glob
 import os
@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from typing import Self
 
 from resnet_cli.errors import InputError
+from resnet_cli.records import Item, Pause
 from resnet_cli.sources.folders import Sieve, natural_key, path_parts, walk_folder
-from resnet_cli.sources.lists import PAUSE, is_stream, read_lines
+from resnet_cli.sources.lists import is_stream, read_lines
 from resnet_cli.text import amount
 
 # fmt: off
@@ -20,72 +22,87 @@ SUFFIXES = frozenset({
     ".sgi", ".tga", ".tif", ".tiff", ".webp",
 })
 # fmt: on
-"""Suffixes that make a file in a folder a picture; a file named outright is always tried."""
+"""Suffixes by which a file in a folder is an image; a file named outright is always tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The images of a run."""
+    """The items of a run."""
 
-    paths: Iterable[str]  # of streams, with a PAUSE where one is
+    items: Iterable[Item | Pause]  # only a stream pauses
     total: int | None  # unknown while stdin or a pipe is still being read
-    passed_over: int  # files in folders whose suffix is no image suffix
-    sieve: Sieve = field(default_factory=Sieve)  # counts what else was passed over
-    listed: bool = False  # by lists, of which the next run may have others
+    passed_over: int = 0  # files in folders without an image suffix
+    sieve: Sieve = field(default_factory=Sieve)  # counts what else was skipped
+    listed: bool = False  # by a list, which may be another one in the next run
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> Self:
+        """Take items that are known."""
+        return cls(items, len(items))
 
     @property
     def odd(self) -> Mapping[str, int]:
-        """Count what is neither file nor folder, by its kind."""
+        """Return how many entries are neither file nor folder, by kind."""
         return self.sieve.odd
 
     @property
     def notes(self) -> list[str]:
-        """Say what was passed over; of a stream, so far."""
+        """Say what was skipped; of a stream, so far."""
         return [*skipped_words(self.passed_over, self.sieve), *excluded_words(self.sieve)]
 
-    def peek(self, count: int) -> tuple[list[str], "Inputs"]:
-        """The first ``count`` paths, and all of them again."""
-        remaining = iter(self.paths)
-        first = list(islice(filter(None, remaining), count))
-        return first, replace(self, paths=chain(first, remaining))
+    @property
+    def known(self) -> Sequence[Item]:
+        """Return the items that are known before the run; none of a stream."""
+        return () if self.total is None else list(without_pauses(self.items))
+
+    def peek(self, count: int) -> tuple[list[Item], "Inputs"]:
+        """Return the first ``count`` items, and all of them again."""
+        remaining = iter(self.items)
+        first = list(islice(without_pauses(remaining), count))
+        return first, replace(self, items=chain(first, remaining))
 
     def without(self, outputs: Sequence[str]) -> "Inputs":
-        """The same, after making sure that no output is among them.
+        """Return a copy that is checked to hold no output file.
 
         Args:
             outputs: files that will be written, alone or as numbered pages.
 
         Raises:
-            InputError: one is, now or when a stream comes to it.
+            InputError: it holds one, now or when a stream comes to it.
         """
         names = {os.path.basename(real): real for real in map(os.path.realpath, outputs)}
 
-        def checked() -> Iterator[str]:
-            for path in self.paths:
-                name = os.path.basename(path)
+        def check(item: Item | Pause) -> Item | Pause:
+            if isinstance(item, Item):
+                name = os.path.basename(item.path)
                 output = names.get(name) or names.get(PAGE.sub(r"\1", name))
-                if output is not None and same_folder(path, output):
+                if output is not None and same_folder(item.path, output):
                     raise InputError(
-                        f"cannot write {output}: {path} is one of the images to classify: give "
-                        "the output another name or folder"
+                        f"cannot write {output}: {item.path} is one of the images to classify: "
+                        "give the output another name or folder"
                     )
-                yield path
+            return item
 
-        paths = checked()
-        return replace(self, paths=paths if self.total is None else list(paths))
+        checked = map(check, self.items)
+        return replace(self, items=checked if self.total is None else list(checked))
+
+
+def without_pauses(items: Iterable[Item | Pause]) -> Iterator[Item]:
+    """Yield the items of a stream as they come."""
+    return (item for item in items if isinstance(item, Item))
 
 
 PAGE = re.compile(r"-\d+(\.png)$", re.IGNORECASE)
-"""The number of a page, before the suffix: a grid that is a picture itself may have several."""
+"""The number of a page before the suffix: a grid may have several pages."""
 
 
 def same_folder(path: str, other: str) -> bool:
-    """Whether two files are in one folder, whatever links lead there."""
+    """Return True if two files are in the same folder, links resolved."""
     return os.path.realpath(os.path.dirname(path)) == os.path.realpath(os.path.dirname(other))
 
 
 def skipped_words(passed_over: int, sieve: Sieve) -> Iterator[str]:
-    """Say what a search passed over by its own rules."""
+    """Say what a search skipped by its own rules."""
     if passed_over:
         yield f"skipped {amount(passed_over, 'file')} without an image extension"
     if sieve.skipped:
@@ -96,7 +113,7 @@ def skipped_words(passed_over: int, sieve: Sieve) -> Iterator[str]:
 
 
 def excluded_words(sieve: Sieve) -> Iterator[str]:
-    """Say what the patterns of the user left out."""
+    """Say what the patterns of the user excluded."""
     if +sieve.excluded:
         yield f"excluded {counted_kinds(+sieve.excluded)} (--exclude)"
     for pattern in sieve.unused:
@@ -104,7 +121,7 @@ def excluded_words(sieve: Sieve) -> Iterator[str]:
 
 
 def counted_kinds(kinds: Mapping[str, int]) -> str:
-    """Numbers of files and folders in words."""
+    """Say how many files and folders there are."""
     return " and ".join(amount(count, kind) for kind, count in kinds.items())
 
 
@@ -116,16 +133,16 @@ def find_inputs(inputs: Sequence[str], sieve: Sieve | None = None) -> Inputs:
     All are listed at once, but for stdin and lists that are pipes, which are read as the run goes.
 
     Args:
-        inputs: what a person types.
-        sieve: says what folders, globs and lists are to pass over, and counts it.
+        inputs: as typed.
+        sieve: says what to skip in folders, globs and lists, and counts it.
 
     Raises:
-        InputError: an input that is not there, or no image at all.
+        InputError: an input is missing, or there is no image at all.
         OSError: a folder or list that cannot be read.
     """
     sieve = sieve or Sieve()
-    listings: list[list[str]] = []
-    streams: list[Iterable[str]] = []
+    listings: list[list[Item]] = []
+    streams: list[Iterable[Item | Pause]] = []
     passed_over = 0
     if inputs.count("-") > 1:
         raise InputError("cannot read stdin twice: name - once")
@@ -134,13 +151,11 @@ def find_inputs(inputs: Sequence[str], sieve: Sieve | None = None) -> Inputs:
             streams.append(left_by(sieve, read_lines(given)))
             continue
         if given.startswith("@"):
-            images, others = (
-                [path for path in left_by(sieve, read_lines(given)) if path != PAUSE],
-                0,
-            )
+            images = list(without_pauses(left_by(sieve, read_lines(given))))
         else:
-            images, others = list_images(given, sieve)
-        passed_over += others
+            paths, others = list_images(given, sieve)
+            images = list(map(Item, paths))
+            passed_over += others
         listings.append(images)
         streams.append(images)
     if len(streams) > len(listings):
@@ -149,22 +164,32 @@ def find_inputs(inputs: Sequence[str], sieve: Sieve | None = None) -> Inputs:
     total = sum(map(len, listings))
     if total == 0:
         raise no_images_error(inputs, passed_over, sieve)
-    paths = listings[0] if len(listings) == 1 else list(chain.from_iterable(listings))
+    items = listings[0] if len(listings) == 1 else list(chain.from_iterable(listings))
     listed = any(given.startswith("@") for given in inputs)
-    return Inputs(paths, total, passed_over, sieve, listed)
+    return Inputs(items, total, passed_over, sieve, listed)
 
 
-def left_by(sieve: Sieve, paths: Iterator[str]) -> Iterator[str]:
-    """Yield the paths of a list that no pattern leaves out."""
-    return (path for path in paths if path == PAUSE or not sieve.drops_line(path))
+def left_by(sieve: Sieve, lines: Iterator[str | Pause]) -> Iterator[Item | Pause]:
+    """Yield the items of a list that no pattern excludes."""
+    for line in lines:
+        if isinstance(line, Pause):
+            yield line
+        elif not sieve.drops_line(line):
+            yield Item(line)
 
 
-def require_some(paths: Iterable[str], inputs: Sequence[str], sieve: Sieve) -> Iterator[str]:
-    """Yield ``paths``, of which there must be one at least."""
+def require_some(
+    items: Iterable[Item | Pause], inputs: Sequence[str], sieve: Sieve
+) -> Iterator[Item | Pause]:
+    """Yield ``items``, and refuse to end without one.
+
+    Raises:
+        InputError: there was none.
+    """
     empty = True
-    for path in paths:
-        empty = empty and path == PAUSE
-        yield path
+    for item in items:
+        empty = empty and isinstance(item, Pause)
+        yield item
     if empty:
         raise no_images_error(inputs, 0, sieve)
 
@@ -180,10 +205,7 @@ def no_images_error(inputs: Sequence[str], passed_over: int, sieve: Sieve) -> In
 
 
 def expand_input(given: str, sieve: Sieve) -> tuple[list[str], str]:
-    """Turn one argument into the files and folders it names.
-
-    Returns:
-        They, and the place below which the search begins.
+    """Return the files and folders that one argument names, and where their search begins.
 
     Raises:
         InputError: it names nothing.
@@ -201,7 +223,7 @@ def expand_input(given: str, sieve: Sieve) -> tuple[list[str], str]:
 
 
 def fixed_part(pattern: str) -> str:
-    """The folder where a glob begins to be one."""
+    """Return the folder before the first wildcard of a glob."""
     while glob.has_magic(pattern):
         pattern = os.path.dirname(pattern)
     return pattern

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from conftest import SAMPLES
+from items import paths_of
 from measuring import CPU
 from resnet_cli import Classifier
 from resnet_cli.benchmark.modes import time_end_to_end
@@ -28,7 +29,7 @@ from resnet_cli.benchmark.peak import (
 from resnet_cli.benchmark.subject import Photographs
 from resnet_cli.benchmark.timing import Effort, Stages, Timing, time_streams
 from resnet_cli.errors import InputError
-from resnet_cli.records import Prediction, Score
+from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.sources import Inputs
 from resnet_cli.system import CLEAR
 
@@ -125,14 +126,14 @@ class Camera:
         self.runtime = CPU
 
     def predict(self, inputs: Inputs, **_: object) -> Iterator[Prediction]:
-        for number, path in enumerate(inputs.paths):
+        for number, path in enumerate(paths_of(inputs)):
             time.sleep(0.1 if number < self.slow else 0.005)
             if Path(path).name in self.broken:
-                yield Prediction(Path(path), error="the file is empty")
+                yield Prediction(Item(path), error="the file is empty")
                 continue
             scores = (Score("ant", 0, 0.9),)
             decode = 2 + 10 * (number % 2)  # large photographs among small ones
-            yield Prediction(Path(path), scores, decode_ms=decode, preprocess_ms=1, forward_ms=4)
+            yield Prediction(Item(path), scores, decode_ms=decode, preprocess_ms=1, forward_ms=4)
 
 
 def filmed(camera: Camera, *, batch: int, effort: Effort, workers: int = 1) -> Timing:

@@ -191,20 +191,21 @@ def stream_of(task: Task, infer: Callable[[Any], Any]) -> Label:
     from resnet_cli.pipeline import cut_chunks, map_ordered
     from resnet_cli.pipeline.loader import Loader
     from resnet_cli.preprocess import Preprocess
+    from resnet_cli.records import Item
     from resnet_cli.system import one_thread_each
 
     preprocess = Preprocess()
     load = Loader(Decoder(), preprocess, channels=3)
 
-    def work(paths: Sequence[str]) -> list[int]:
-        pixels = load(paths).pixels
+    def work(items: Sequence[Item]) -> list[int]:
+        pixels = load(items).pixels
         images = preprocess.normalise(pixels).transpose(0, 3, 1, 2)
         logits = infer(np.ascontiguousarray(images))
         return [int(index) for index in logits.argmax(axis=1)]
 
     def run(paths: Sequence[str]) -> list[int]:
         with one_thread_each:
-            chunks = map_ordered(cut_chunks(paths, 8), work, workers=task.workers)
+            chunks = map_ordered(cut_chunks(map(Item, paths), 8), work, workers=task.workers)
             return [label for labels in chunks for label in labels]
 
     return run
@@ -268,13 +269,14 @@ def decoder_alone(task: Task) -> Label:
     from resnet_cli.pipeline import cut_chunks, map_ordered
     from resnet_cli.pipeline.loader import Loader
     from resnet_cli.preprocess import Preprocess
+    from resnet_cli.records import Item
     from resnet_cli.system import one_thread_each
 
     load = Loader(Decoder(), Preprocess(), channels=3)
 
     def run(paths: Sequence[str]) -> list[int]:
         with one_thread_each:
-            batches = map_ordered(cut_chunks(paths, 8), load, workers=task.workers)
+            batches = map_ordered(cut_chunks(map(Item, paths), 8), load, workers=task.workers)
             return [0 for batch in batches for _ in batch.samples]
 
     return run
@@ -285,15 +287,15 @@ def forward_alone(infer_of: Callable[[Task], Callable[[Any], Any]]) -> Callable[
 
     def prepare(task: Task) -> Label:
         from resnet_cli.pipeline import cut_chunks, map_ordered
+        from resnet_cli.records import Item
         from resnet_cli.system import one_thread_each
 
         infer = infer_of(task)
 
         def run(paths: Sequence[str]) -> list[int]:
             with one_thread_each:
-                passes = map_ordered(
-                    cut_chunks(paths, 8), lambda _: infer(None), workers=task.workers
-                )
+                chunks = cut_chunks(map(Item, paths), 8)
+                passes = map_ordered(chunks, lambda _: infer(None), workers=task.workers)
                 return [0 for _ in passes for _ in range(8)][: len(paths)]
 
         return run
@@ -434,7 +436,7 @@ def main(
     from resnet_cli.sources import find_inputs
 
     with TemporaryDirectory() as folder, others(busy):
-        everything = islice(cycle(list(find_inputs([str(photos)]).paths)), many)
+        everything = islice(cycle([item.path for item in find_inputs([str(photos)]).known]), many)
         for number, path in enumerate(everything):
             (Path(folder) / f"{number:06}.jpg").symlink_to(Path(path).resolve())
         task = Task(Path(folder), checkpoint.resolve(), model, workers)
