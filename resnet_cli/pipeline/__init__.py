@@ -59,7 +59,7 @@ def stream_results(
 def one_behind(
     batches: Iterable[Loaded], launch: Callable[[Loaded], Wait[Result]]
 ) -> Generator[Result]:
-    """Start each batch before waiting for the one before it."""
+    """Start each batch before waiting for the one before it, and yield the results in order."""
     previous: Wait[Result] | None = None
     for batch in batches:
         following = launch(batch)
@@ -73,7 +73,7 @@ def one_behind(
 def map_ordered(
     items: Iterable[Task], work: Callable[[Task], Result], *, workers: int
 ) -> Generator[Result]:
-    """Map ``work`` over ``items`` on threads, in order, two items a worker in flight at most."""
+    """Map ``work`` over ``items`` on threads, in order, at most two items a worker ahead."""
     remaining = iter(items)
     in_flight: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(workers, initializer=use_one_thread)
@@ -83,7 +83,7 @@ def map_ordered(
             wanted = 1
             for item in islice(remaining, room):
                 in_flight.append(pool.submit(work, item))
-                if item == ():  # the source pauses: nothing is to wait for more
+                if item == ():  # the source pauses: yield all that came before
                     wanted = len(in_flight)
                     break
             if not in_flight:
@@ -95,7 +95,10 @@ def map_ordered(
 
 
 def cut_chunks(items: Iterable[Item | Pause], size: int) -> Iterator[tuple[Item, ...]]:
-    """Cut a stream into neighbours of ``size``; fewer at its end, or none when it pauses."""
+    """Cut a stream into chunks of ``size``, shorter at its end and before a pause.
+
+    A pause itself becomes an empty chunk.
+    """
     chunk: list[Item] = []
     for item in items:
         if isinstance(item, Pause):

@@ -49,7 +49,7 @@ class Loader:
         allocate: Allocate = allocate_pixels,
         thumbnails: bool = False,
     ) -> None:
-        """Say how images are loaded.
+        """Set how images are loaded.
 
         Args:
             decode: file -> pixels.
@@ -65,25 +65,28 @@ class Loader:
         self.thumbnails = thumbnails
         self.budget: Budget = MemoryBudget()
         self.seen = local()  # whether this thread has loaded a chunk before
-        self.refused: dict[tuple[str, str], str] = {}  # items that are not to be opened, and why
+        self.refused: dict[tuple[str, str], str] = {}  # items that must not be opened, and why
 
     def nbytes(self, count: int) -> int:
-        """Bytes of the pixels of so many images."""
+        """Return the bytes of the pixels of ``count`` images."""
         return count * self.channels * self.preprocess.crop_size**2
 
     def shared(self, workers: int) -> "Loader":
-        """The same for so many processes that load at a time, none of which may use the GPU."""
+        """Return a copy that shares the memory budget among ``workers`` processes.
+
+        They are forked, and must not use the GPU.
+        """
         same = copy(self)
         same.budget = ProcessBudget(default_total() // workers)
         same.allocate = allocate_pixels
         return same
 
     def refuse(self, item: Item, reason: str) -> None:
-        """Make a row of the reason instead of opening this item."""
+        """Give this item an error row from now on, without opening it."""
         self.refused[item.identity] = reason
 
     def __call__(self, items: Sequence[Item]) -> Batch:
-        """Load neighbours into one uint8 batch; those that fail leave no gap in it."""
+        """Load items into one uint8 batch; those that fail leave no gap in it."""
         side = self.preprocess.crop_size
         pixels = self.allocate((len(items), side, side, self.channels))
         samples = []
@@ -99,7 +102,7 @@ class Loader:
     def sample(self, item: Item, room: Pixels) -> Sample:
         """Decode and preprocess one image into ``room`` [H, W, C], and time both.
 
-        Waiting until there is memory for it counts for neither.
+        Waiting for memory counts as neither.
         """
         kept = item.without_content()
         if item.identity in self.refused:
