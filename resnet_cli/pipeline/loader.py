@@ -1,4 +1,4 @@
-"""Chunks of paths -> uint8 batches, on whichever thread asks."""
+"""Chunks of items -> uint8 batches, on the thread that asks."""
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
