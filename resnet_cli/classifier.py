@@ -11,7 +11,7 @@ from typing import Any
 
 from resnet_cli.checkpoint import Checkpoint, load_checkpoint, locate_checkpoint, sha256_of_files
 from resnet_cli.errors import ImageError, OptionError, SettingError
-from resnet_cli.images.decode import MOST_PIXELS, Decoder
+from resnet_cli.images import MOST_PIXELS, Decoder
 from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline.in_memory import Source, inputs_of_source
 from resnet_cli.pipeline.loader import Loader

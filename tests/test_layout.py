@@ -82,7 +82,7 @@ def step(done):
 
 ROOMS = (
     "records", "system", "sources", "sources.folders", "sources.lists", "display", "preprocess",
-    "images", "images.decode", "runtimes", "pipeline", "results",
+    "images", "images.files", "runtimes", "pipeline", "results",
 )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def test_help_needs_no_torch() -> None:
 DECODE = """
 from pathlib import Path
 
-from resnet_cli.images.decode import Decoder
+from resnet_cli.images import Decoder
 from resnet_cli.preprocess import Preprocess
 
 for name in sys.argv[1:]:

@@ -14,7 +14,7 @@ from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ImageError
 from resnet_cli.evaluate import TOP, Evaluation, Scorecard
 from resnet_cli.evaluate.confusion import Share, mcnemar_test, wilson_share
-from resnet_cli.images.decode import Decoded, Decoder
+from resnet_cli.images import Decoded, Decoder
 from resnet_cli.images.files import Room
 from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline.loader import Loader

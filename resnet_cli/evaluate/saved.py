@@ -12,7 +12,7 @@ import numpy as np
 
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.evaluate.dataset import class_index_of, find_labelled_image, match_labels
-from resnet_cli.images.decode import Decoder, thumbnail
+from resnet_cli.images import Decoder, thumbnail
 from resnet_cli.pipeline import map_ordered
 from resnet_cli.pipeline.loader import THUMBNAIL_SIDE
 from resnet_cli.pipeline.memory_budget import MemoryBudget, Reservation

@@ -10,7 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from resnet_cli.errors import ImageError
-from resnet_cli.images.decode import Decoded, Decoder, thumbnail
+from resnet_cli.images import Decoded, Decoder, thumbnail
 from resnet_cli.images.files import Room
 from resnet_cli.pipeline.memory_budget import (
     Budget,

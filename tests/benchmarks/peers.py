@@ -187,7 +187,7 @@ def stream_of(task: Task, infer: Callable[[Any], Any]) -> Label:
     """Feed another runtime by our decoder, one stream a core, batches of 8."""
     import numpy as np
 
-    from resnet_cli.images.decode import Decoder
+    from resnet_cli.images import Decoder
     from resnet_cli.pipeline import cut_chunks, map_ordered
     from resnet_cli.pipeline.loader import Loader
     from resnet_cli.preprocess import Preprocess
@@ -265,7 +265,7 @@ def openvino_session(task: Task, precision: str) -> Callable[[Any], Any]:
 
 def decoder_alone(task: Task) -> Label:
     """Our decoder and resize, and nothing else."""
-    from resnet_cli.images.decode import Decoder
+    from resnet_cli.images import Decoder
     from resnet_cli.pipeline import cut_chunks, map_ordered
     from resnet_cli.pipeline.loader import Loader
     from resnet_cli.preprocess import Preprocess

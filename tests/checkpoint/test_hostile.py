@@ -16,7 +16,7 @@ from PIL import Image
 from conftest import Run, picture
 from resnet_cli import Classifier, Prediction
 from resnet_cli.errors import ImageError, SettingError
-from resnet_cli.images.decode import MOST_PIXELS, Decoder
+from resnet_cli.images import MOST_PIXELS, Decoder
 from resnet_cli.system import allow_pixels
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
@@ -197,7 +197,7 @@ def test_heic_is_read_with_its_extra(tmp_path: Path, *, exact: bool) -> None:
 
 
 def test_the_library_for_heic_is_loaded_only_for_heic(tmp_path: Path) -> None:
-    program = "import sys; from pathlib import Path; from resnet_cli.images.decode import Decoder; "
+    program = "import sys; from pathlib import Path; from resnet_cli.images import Decoder; "
     program += "Decoder()(Path(sys.argv[1])); print('pillow_heif' in sys.modules)"
     path = picture(tmp_path / "a.png")
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True)

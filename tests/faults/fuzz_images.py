@@ -33,7 +33,7 @@ from PIL import Image, ImageCms
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from resnet_cli.errors import ImageError
-from resnet_cli.images.decode import Decoder
+from resnet_cli.images import Decoder
 from resnet_cli.preprocess import Preprocess
 
 SILENCE = 20  # seconds until a process is ended

@@ -22,8 +22,8 @@ from profiles import (
     srgb_of_xyz,
 )
 from resnet_cli.errors import SettingError
+from resnet_cli.images import Decoder
 from resnet_cli.images.colors import convert_image
-from resnet_cli.images.decode import Decoder
 
 Pixels = npt.NDArray[np.uint8]
 BOTH = pytest.mark.parametrize("exact", [False, True])

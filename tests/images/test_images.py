@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from conftest import picture
 from resnet_cli.errors import ImageError
-from resnet_cli.images.decode import Decoded, Decoder, thumbnail
+from resnet_cli.images import Decoded, Decoder, thumbnail
 from resnet_cli.preprocess import Preprocess
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # of odd metadata, which it reads past
@@ -456,7 +456,7 @@ def test_a_png_that_crashes_libpng_is_an_error(tmp_path: Path) -> None:
     parts = part(b"IHDR", header) + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
     (tmp_path / "crafted.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
 
-    program = "import sys; from pathlib import Path; from resnet_cli.images.decode import Decoder; "
+    program = "import sys; from pathlib import Path; from resnet_cli.images import Decoder; "
     program += "Decoder()(Path(sys.argv[1]))"
     # in a process of its own: torchvision's decoder ends the process on this file
     result = subprocess.run(

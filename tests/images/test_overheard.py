@@ -16,8 +16,8 @@ from torchvision import io
 
 from conftest import Run, picture
 from items import items_of
+from resnet_cli.images import Decoder
 from resnet_cli.images import native_warnings as overheard
-from resnet_cli.images.decode import Decoder
 from resnet_cli.pipeline.loader import Loader
 from resnet_cli.pipeline.workers import Processes
 from resnet_cli.preprocess import Preprocess

@@ -9,7 +9,7 @@ from PIL import Image
 
 from conftest import picture
 from resnet_cli.errors import ImageError
-from resnet_cli.images.decode import Decoded, Decoder
+from resnet_cli.images import Decoded, Decoder
 from resnet_cli.images.guards import MOST_SCANS, has_one_scan
 
 BOTH = pytest.mark.parametrize("exact", [False, True])

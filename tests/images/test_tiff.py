@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from resnet_cli.errors import ImageError
-from resnet_cli.images.decode import Decoder
+from resnet_cli.images import Decoder
 from resnet_cli.images.files import Room
 from resnet_cli.images.tiff import read_tiff
 from resnet_cli.images.tiff_strips import plane_of

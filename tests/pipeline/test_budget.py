@@ -13,7 +13,7 @@ from PIL import Image
 from conftest import picture
 from items import items_of
 from resnet_cli.errors import ImageError
-from resnet_cli.images.decode import Decoder
+from resnet_cli.images import Decoder
 from resnet_cli.images.files import Room
 from resnet_cli.pipeline import memory_budget as budget
 from resnet_cli.pipeline.loader import Loader

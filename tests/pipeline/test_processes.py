@@ -23,7 +23,7 @@ from items import items_of
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ProcessError
 from resnet_cli.evaluate.compare import SharedLoader, predict_all
-from resnet_cli.images.decode import Decoded, Decoder
+from resnet_cli.images import Decoded, Decoder
 from resnet_cli.images.files import ENDLESS, Room
 from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline import workers as processes
@@ -254,7 +254,7 @@ def test_signals_to_the_terminal_leave_it_to_the_run(paths: list[str], number: i
 def test_processes_end_with_a_run_that_is_killed(photos: Path) -> None:
     script = f"""
 import multiprocessing, threading, time
-from resnet_cli.images.decode import Decoder
+from resnet_cli.images import Decoder
 from resnet_cli.pipeline.loader import Decode, Loader, allocate_pixels
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.pipeline.workers import Processes
