@@ -146,6 +146,7 @@ from resnet_cli.cli.sections import Command
 @progress_option
 @debug_option
 def evaluate_command(
+    *,
     load: LoadAll,
     folder: str | None,
     labels: Path | None,
@@ -182,12 +183,13 @@ def evaluate_command(
     (-c A -c B) are compared on the same images. Class names in the wrong order are detected;
     --audit detects preprocessing that differs from training.
     """
+    from resnet_cli.cli.process import muted
     from resnet_cli.cli.scoring import Request, evaluate_checkpoints, evaluate_saved
-    from resnet_cli.cli.stdio import muted
     from resnet_cli.cli.terminal import showing_notes_of_images
     from resnet_cli.evaluate import EvaluateOptions
     from resnet_cli.evaluate.outputs import RowFiles
     from resnet_cli.results import Dialect
+    from resnet_cli.run import OutputOptions
 
     request = Request(
         folder=folder,
@@ -196,9 +198,11 @@ def evaluate_command(
             batch_size=batch_size, workers=workers, on_error=on_error,
         ),
         rows=RowFiles(
-            mistakes=mistakes, report=report, grids=grids, show=show, overwrite=overwrite,
-            report_limit=report_limit, grid_size=grid_size,
-            dialect=Dialect(csv_separator, csv_bom),
+            mistakes=mistakes, report=report, grids=grids, show=show,
+            output=OutputOptions(
+                overwrite=overwrite, grid_size=grid_size, report_limit=report_limit,
+                csv_dialect=Dialect(csv_separator, csv_bom),
+            ),
         ),
         metrics=outputs, confusion=confusion, calibration=calibration,
         audit_images=audit_images if audit else 0,

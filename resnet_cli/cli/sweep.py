@@ -19,7 +19,7 @@ from resnet_cli.benchmark.subject import describe_environment
 from resnet_cli.benchmark.sweep import measure_sweep
 from resnet_cli.benchmark.verdict import Choices, state_verdict
 from resnet_cli.checkpoint import Checkpoint
-from resnet_cli.cli.stdio import echo
+from resnet_cli.cli.process import echo
 from resnet_cli.cli.terminal import above_the_bar, print_note, progress_bar, say_left_out
 from resnet_cli.errors import OutputError, OutputNameError
 from resnet_cli.results import check_new, naming_output

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.classifier import Classifier, check_settings
+from resnet_cli.classifier import Classifier, PredictOptions
 from resnet_cli.evaluate.audit import Finding
 from resnet_cli.evaluate.dataset import Dataset, open_dataset, true_class
 from resnet_cli.evaluate.metrics import ClassRow
@@ -39,8 +39,7 @@ from resnet_cli.results import WriterOptions
 from resnet_cli.results.dialect import COMMA, Dialect
 from resnet_cli.results.short_names import names_for
 from resnet_cli.run.manifest import Record, pin_inputs
-from resnet_cli.run.tally import Tally, note_interruption
-from resnet_cli.system import available_cores
+from resnet_cli.run.tally import Tally
 
 log = logging.getLogger("resnet_cli")
 
@@ -53,29 +52,20 @@ MOST_REPORTED = 10  # unreadable images logged one by one; all are counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateOptions:
-    """Options of an evaluation.
+class EvaluateOptions(PredictOptions):
+    """Options of an evaluation: which images, and how they are classified.
+
+    An image whose top probability is below ``threshold`` is not kept. The evaluation itself sets
+    ``thumbnails`` and ``distribution``.
 
     Raises:
         OptionError: a value that is not possible.
     """
 
+    topk: int = 5  # classes shown for an image in reports
     labels: str | Path | None = None  # table of labels; None takes the names of the folders
     exclude: tuple[str, ...] = ()  # globs of files and folders to leave out
     hidden: bool = False  # include hidden and system files
-    topk: int = 5  # classes shown for an image in reports
-    threshold: float | None = None  # top probability, 0 to 1, that an image must reach to be kept
-    batch_size: int | None = None  # images in one pass; None chooses for the device
-    workers: int | None = None  # CPU threads; None takes all cores
-    on_error: str = "skip"  # at an unreadable image: skip or fail
-
-    def __post_init__(self) -> None:
-        check_settings(self.topk, self.threshold, self.batch_size, self.workers, self.on_error)
-
-    @property
-    def threads(self) -> int:
-        """CPU threads of a run."""
-        return self.workers or available_cores()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,20 +214,18 @@ def score_images(
     layout = lay_out(classifier, dataset, options, files, with_shares(record, scorecard))
     predictions = predict_labelled(classifier, dataset, options, files, record)
     tally, total = record.tally, len(dataset.items)
-    kept = f": {files.mistakes[0]} has the mistakes among them" if files.mistakes else ""
     with (
-        note_interruption(tally, total, rest=kept),
         open_rows(files, classifier.class_names, layout) as rows,
         closing(predictions),
     ):
         for prediction in predictions:
             truth = true_class(prediction.item)
             tally.add(prediction)
+            if progress is not None:
+                progress(tally.images, total)
             report_unreadable(prediction, tally)
             scorecard.add(prediction, truth)
             rows.add(prediction, truth)
-            if progress is not None:
-                progress(tally.images, total)
         record.finish()
     return finish_result(scorecard.evaluation(), layout.caption, record)
 
@@ -250,21 +238,18 @@ def predict_labelled(
     record: Record,
 ) -> Generator[Prediction]:
     """Classify the images of a dataset with the probabilities of every class."""
-    return classifier.predict(
-        pin_inputs(dataset.inputs, record.inputs),
+    predict = replace(
+        options,
         topk=max(options.topk, TOP),
-        threshold=options.threshold,
-        batch_size=options.batch_size,
-        workers=options.threads,
-        on_error=options.on_error,
         thumbnails=files.want_thumbnails,
         distribution=True,
     )
+    return classifier.classify(pin_inputs(dataset.inputs, record.inputs), predict)
 
 
 def start_record(classifier: Classifier, options: EvaluateOptions) -> Record:
     """Return the manifest of a run that begins now."""
-    tally = Tally(options.threads, on_cpu=classifier.backend.device.type == "cpu")
+    tally = Tally.of(classifier, options.threads)
     return Record(classifier, tally, options.topk, options.threshold)
 
 

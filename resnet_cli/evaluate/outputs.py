@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from resnet_cli.results import (
 )
 from resnet_cli.results.csv import csv_text, disarm_cell, disarm_row
 from resnet_cli.results.dialect import COMMA, Dialect, Table
+from resnet_cli.run import OutputOptions
 
 METRICS = (".json", ".csv")  # suffixes of files of metrics
 DRAWINGS = (".png", ".pdf", ".svg", ".csv")  # of drawings, or of their numbers
@@ -39,10 +40,7 @@ class RowFiles:
     report: Path | None = None  # .html; of several checkpoints one each, numbered
     grids: Sequence[Path] = ()  # .png, .pdf or .svg
     show: bool = False  # open a window for each page of the grid
-    overwrite: bool = False  # replace existing files
-    report_limit: int = 10_000  # images in a report; of more it holds a sample
-    grid_size: tuple[int, int] = (4, 4)  # rows and columns of a page
-    dialect: Dialect = COMMA  # of .csv
+    output: OutputOptions = field(default_factory=OutputOptions)
 
     @property
     def illustrated(self) -> list[Path]:
@@ -56,13 +54,13 @@ class RowFiles:
 
     def layout(self, topk: int) -> WriterOptions:
         """Return the layout of reports and grids that show ``topk`` classes for an image."""
-        rows, columns = self.grid_size
+        rows, columns = self.output.grid_size
         return WriterOptions(
             topk=topk,
             grid_rows=rows,
             grid_columns=columns,
-            overwrite=self.overwrite,
-            report_limit=self.report_limit,
+            overwrite=self.output.overwrite,
+            report_limit=self.output.report_limit,
         )
 
 
@@ -74,6 +72,8 @@ def check_files(
     Raises:
         OutputError: an unknown suffix, a missing folder, an existing file, or one named twice.
     """
+    if rows.output.resume:
+        raise OutputNameError("an evaluation cannot be resumed: leave resume out")
     wanted = [
         *((path, METRICS) for path in metrics),
         *((path, DRAWINGS) for path in drawings),
@@ -87,8 +87,8 @@ def check_files(
         if path.resolve() in taken:
             raise OutputNameError(f"cannot write {path} twice: name each output once")
         taken.add(path.resolve())
-        check_new(path, overwrite=rows.overwrite)
-    check_outputs((), grids=rows.grids, overwrite=rows.overwrite)
+        check_new(path, overwrite=rows.output.overwrite)
+    check_outputs((), grids=rows.grids, overwrite=rows.output.overwrite)
     if rows.show:
         from resnet_cli.results.grid import check_display
 
@@ -156,10 +156,10 @@ def open_rows(files: RowFiles, names: Sequence[str], layout: WriterOptions) -> I
 @contextmanager
 def open_mistakes(path: Path, names: Sequence[str], files: RowFiles) -> Iterator[WriteLabelled]:
     """Open a .csv file with a row for each wrong image, in input order."""
-    mode = "w" if files.overwrite else "x"
+    mode = "w" if files.output.overwrite else "x"
     with path.open(mode, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        table = Table(files.dialect)
-        file.write(files.dialect.mark + table.line(MISTAKE_COLUMNS))
+        table = Table(files.output.csv_dialect)
+        file.write(files.output.csv_dialect.mark + table.line(MISTAKE_COLUMNS))
 
         def write(prediction: Prediction, truth: int) -> None:
             if prediction.error is not None or prediction.index == truth:

@@ -164,7 +164,7 @@ def join_row(row: Row, scores: list[Score], text: Callable[[str], str] = str) ->
     """
     failed = is_error(row["status"], classes=len(scores))
     return Prediction(
-        item=Item(row["path"]),
+        item=Item(tidy_path(row["path"])),
         scores=tuple(scores),
         decode_ms=read_number(row, "decode_ms"),
         preprocess_ms=read_number(row, "preprocess_ms"),

@@ -411,7 +411,7 @@ def test_peek_of_more_than_there_is_gives_all() -> None:
     touch("d/1.jpg", "d/2.jpg", "d/x.txt")
     first, again = find_inputs(["d"]).peek(9)
 
-    assert first == again.items == items_of(["d/1.jpg", "d/2.jpg"])
+    assert first == list(again.items) == items_of(["d/1.jpg", "d/2.jpg"])
     assert (again.total, again.passed_over) == (2, 1)
 
 

@@ -1,4 +1,4 @@
-"""Which pictures are left, where earlier runs have written rows of some of them."""
+"""Which items are left, where earlier runs have written rows of some of them."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,16 +10,16 @@ from resnet_cli.sources import Inputs
 
 
 class Plan:
-    """Which pictures are left, and which of several files want each of them."""
+    """Which items are left, and which of several files lack a row for each of them."""
 
     def __init__(self, saved: Sequence[SavedRows]) -> None:
-        """Say what each file holds."""
+        """Begin with the rows that each file holds."""
         self.saved = saved
-        self.wanted: deque[tuple[bool, ...]] = deque()  # of the pictures on their way
+        self.wanted: deque[tuple[bool, ...]] = deque()  # of the items on their way
         self.kinds: dict[tuple[bool, ...], tuple[bool, ...]] = {}  # there are few of them
 
     def remaining(self, inputs: Inputs) -> Inputs:
-        """The inputs without those that every file has a row for."""
+        """Return the inputs without those that every file has a row for."""
         items = self.without_saved(inputs.items)
         if not self.saved:
             return inputs
@@ -40,10 +40,10 @@ class Plan:
                 yield item
 
     def next(self, files: int) -> tuple[bool, ...]:
-        """Which of so many files want the next picture; new ones want each."""
+        """Return, for each file, whether it lacks a row for the next item; a new one lacks all."""
         return self.wanted.popleft() if self.saved else (True,) * files
 
     @property
     def vanished(self) -> int:
-        """Rows whose pictures are no longer among the inputs."""
+        """Return how many rows are of items that are no longer among the inputs."""
         return max((saved.untaken for saved in self.saved), default=0)
