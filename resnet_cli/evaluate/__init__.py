@@ -82,7 +82,7 @@ class EvaluationResult:
     @property
     def accuracy(self) -> float | None:
         """Top-1 accuracy, 0 to 1; None without images."""
-        return self.evaluation.top1.value
+        return self.evaluation.accuracy
 
     @property
     def loss(self) -> float | None:

@@ -18,6 +18,7 @@ from docs_blocks import run_blocks
 from resnet_cli import (
     Classifier,
     EvaluateOptions,
+    OutputOptions,
     Preprocess,
     RowFiles,
     UserError,
@@ -203,6 +204,8 @@ def test_what_cannot_be_done_is_refused_before_any_image_is_read(
         evaluate_classifier(classifier, photos, files=bad)
     with pytest.raises(UserError, match="the suffix must be one of"):
         evaluate_predictions("p.csv", photos, files=bad)
+    with pytest.raises(UserError, match="cannot be resumed"):
+        evaluate_classifier(classifier, photos, files=RowFiles(output=OutputOptions(resume=True)))
     with pytest.raises(UserError, match="at least 2 classifiers, got 1"):
         compare_classifiers([classifier], photos)
     with pytest.raises(UserError, match="only reports"):
