@@ -12,7 +12,7 @@ from resnet_cli.benchmark.modes import count_streams, time_end_to_end, time_forw
 from resnet_cli.benchmark.peak import peak_gflops
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.checkpoint import Checkpoint
-from resnet_cli.classifier import Classifier
+from resnet_cli.classifier import Classifier, RuntimeOptions
 from resnet_cli.errors import DeviceError
 from resnet_cli.runtimes import PRECISIONS, Runtime, Session
 from resnet_cli.runtimes.torch_runtime import DTYPES
@@ -132,9 +132,11 @@ class Sweep:
         return Classifier.of(
             self.checkpoint,
             reason="to be measured",
-            runtime=self.settings.runtime,
-            precision=precision,
-            compile=self.settings.compiled,
+            compute=RuntimeOptions(
+                device=self.settings.runtime.device,
+                precision=precision,
+                compile=self.settings.compiled,
+            ),
             preprocess=lambda recorded: replace(
                 recorded, crop_size=side, resize_size=max(side, recorded.resize_size)
             ),
