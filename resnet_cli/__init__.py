@@ -16,33 +16,50 @@ if TYPE_CHECKING:
 
     from resnet_cli.classifier import Classifier, PredictOptions
     from resnet_cli.errors import UserError
+    from resnet_cli.evaluate import EvaluateOptions, evaluate_classifier
+    from resnet_cli.evaluate.audit import audit_preprocessing
+    from resnet_cli.evaluate.compare import compare_classifiers
+    from resnet_cli.evaluate.outputs import RowFiles
+    from resnet_cli.evaluate.saved import evaluate_predictions
     from resnet_cli.preprocess import Preprocess
     from resnet_cli.records import Item, Prediction, Score
     from resnet_cli.run import OutputOptions, RunResult, predict_to_files
 
 __all__ = [
     "Classifier",
+    "EvaluateOptions",
     "Item",
     "OutputOptions",
     "PredictOptions",
     "Prediction",
     "Preprocess",
+    "RowFiles",
     "RunResult",
     "Score",
     "UserError",
+    "audit_preprocessing",
+    "compare_classifiers",
+    "evaluate_classifier",
+    "evaluate_predictions",
     "predict_to_files",
 ]
 
 _HOMES = {
     "Classifier": "resnet_cli.classifier",
+    "EvaluateOptions": "resnet_cli.evaluate",
     "Item": "resnet_cli.records",
     "OutputOptions": "resnet_cli.run",
     "PredictOptions": "resnet_cli.classifier",
     "Prediction": "resnet_cli.records",
     "Preprocess": "resnet_cli.preprocess",
+    "RowFiles": "resnet_cli.evaluate.outputs",
     "RunResult": "resnet_cli.run",
     "Score": "resnet_cli.records",
     "UserError": "resnet_cli.errors",
+    "audit_preprocessing": "resnet_cli.evaluate.audit",
+    "compare_classifiers": "resnet_cli.evaluate.compare",
+    "evaluate_classifier": "resnet_cli.evaluate",
+    "evaluate_predictions": "resnet_cli.evaluate.saved",
     "predict_to_files": "resnet_cli.run",
 }
 

@@ -160,6 +160,7 @@ def as_shown(text: str) -> float:
 @progress_option
 @debug_option
 def benchmark_command(
+    *,
     subject: str,
     device: str,
     batch_sizes: tuple[int, ...],

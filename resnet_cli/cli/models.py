@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from resnet_cli.cli.options import debug_option
+from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
-from resnet_cli.cli.stdio import echo
 
 if TYPE_CHECKING:
     from resnet_cli.summary.catalogue import Model
@@ -29,7 +29,7 @@ LEFT = frozenset({"model", "weights", "preset", ""})  # columns of words; number
     help="How the list is laid out.",
 )
 @debug_option
-def models_command(everything: bool, text_format: str) -> None:
+def models_command(*, everything: bool, text_format: str) -> None:
     """List the models known by name, with their published weights.
 
     Parameters, multiply-adds (GMACs), accuracies on ImageNet's validation set in percent, the

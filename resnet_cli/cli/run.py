@@ -1,16 +1,17 @@
 """What a person reads of a run: what it found and took, how far it came, what limited it."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from resnet_cli.classifier import IMAGENET_COLOURS, Classifier
 from resnet_cli.cli.loading import Load
 from resnet_cli.cli.misplaced import refuse_checkpoints
-from resnet_cli.cli.stdio import echo
+from resnet_cli.cli.process import echo
 from resnet_cli.cli.stdout import StandardOutput
 from resnet_cli.cli.terminal import (
+    BarProgress,
     above_the_bar,
     bar_wanted,
     print_note,
@@ -18,7 +19,7 @@ from resnet_cli.cli.terminal import (
     progress_bar,
 )
 from resnet_cli.errors import ImageError, UserError
-from resnet_cli.results import RESUMABLE
+from resnet_cli.results.formats import format_of
 from resnet_cli.run import Run
 from resnet_cli.run.destinations import Destinations
 from resnet_cli.run.forecast import Forecast, forecast_run
@@ -79,7 +80,7 @@ def report_rows(run: Run, stdout: StandardOutput, *, progress: str) -> int:
     total, destinations = run.inputs.total, run.destinations
     on = way_to_continue(destinations.paths, overwrite=destinations.options.overwrite)
     with (
-        saying_how_far(run.tally, total, earlier=run.earlier, on=on),
+        saying_how_far(lambda: run.tally.images, total, earlier=run.earlier, on=on),
         saying_what_is_held(run),
         progress_bar(total, progress, initial=run.earlier) as bar,
         closing(run.rows()) as rows,
@@ -107,8 +108,9 @@ def report_errors(run: Run, stdout: StandardOutput) -> None:
 
 def where_errors_are(destinations: Destinations, stdout: StandardOutput) -> str:
     """Say where the images that could not be read are listed."""
-    tables = [path for path in destinations.files if path.suffix.lower() in RESUMABLE]
-    pages = [path for path in destinations.files if path.suffix.lower() == ".html"]
+    formats = {path: format_of(path) for path in destinations.files}
+    tables = [path for path, each in formats.items() if not each.thumbnails]
+    pages = [path for path, each in formats.items() if each.thumbnails and not each.grid]
     if tables:
         return f"see the rows with status error in {tables[0]}"
     if pages:
@@ -118,12 +120,12 @@ def where_errors_are(destinations: Destinations, stdout: StandardOutput) -> str:
 
 @contextmanager
 def saying_how_far(
-    tally: Tally, total: int | None, *, earlier: int = 0, on: str = ""
+    done: Callable[[], int], total: int | None, *, earlier: int = 0, on: str = ""
 ) -> Iterator[None]:
     """Say how far a run has come that a signal ends.
 
     Args:
-        tally: of this run.
+        done: returns the number of images of this run so far.
         total: of all images; None while it is unknown.
         earlier: images that have rows of earlier runs.
         on: how to continue, or what there is.
@@ -132,7 +134,7 @@ def saying_how_far(
         yield
     except (KeyboardInterrupt, SystemExit):
         images = "images" if total is None else f"of {total:,} images"
-        print_note(f"stopped after {earlier + tally.images:,} {images}{on}")
+        print_note(f"stopped after {earlier + done():,} {images}{on}")
         raise
 
 
@@ -149,7 +151,7 @@ def saying_what_is_held(run: Run) -> Iterator[None]:
 
 def way_to_continue(paths: Sequence[Path], *, overwrite: bool) -> str:
     """Say how to continue files that a signal has cut short."""
-    others = [path.name for path in paths if path.suffix.lower() not in RESUMABLE]
+    others = [path.name for path in paths if not format_of(path).resumable]
     if len(others) == len(paths):
         return ""
     instead = " in place of --overwrite" if overwrite else ""
@@ -252,12 +254,7 @@ def report_forecast(run: Run, stdout: StandardOutput, *, progress: str) -> int:
         The images of the sample that could not be read.
     """
     explain_resume(run)
-    with progress_bar(None, progress) as bar:
-
-        def show(done: int, total: int | None) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with BarProgress(None, progress) as show:
         forecast = forecast_run(run, progress=show)
     for line in (
         *describe_forecast(forecast),

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from resnet_cli.cli.options import OUTPUT, POSITIVE, debug_option, height_and_width
+from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
-from resnet_cli.cli.stdio import echo
 
 WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 
@@ -68,6 +68,7 @@ WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 @click.option("--overwrite", is_flag=True, help="Write over existing files.")
 @debug_option
 def summary_command(
+    *,
     subject: str,
     view: str,
     depth: int | None,
@@ -88,7 +89,7 @@ def summary_command(
     Caffe. Without either it is resnet18.
     """
     from resnet_cli.cli.terminal import say_left_out
-    from resnet_cli.results import check_new
+    from resnet_cli.files import check_new, write_text_file
     from resnet_cli.summary import Changes, find_subject, summarise_network
     from resnet_cli.summary.formats import FORMATS, choose_format, columns_left_out, summary_table
 
@@ -108,7 +109,7 @@ def summary_command(
             plot,
         )
     if output is not None:
-        output.write_text(FORMATS[wanted](result), encoding="utf-8")
+        write_text_file(output, FORMATS[wanted](result))
     elif wanted == "table":
         width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
         echo(summary_table(result, width), nl=False)

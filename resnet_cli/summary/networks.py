@@ -123,9 +123,9 @@ def take_channels(network: nn.Module, in_channels: int) -> None:
 def of_checkpoint(path: Path, changes: Changes) -> Subject:
     """The network that a checkpoint is of, with its own head and channels."""
     # here, as a name needs neither this nor what it imports in turn: a third of the waiting
-    from resnet_cli.checkpoint import Location, load_checkpoint
+    from resnet_cli.checkpoint import LoadOptions, Location, load_checkpoint
 
-    checkpoint = load_checkpoint(Location(path, "given"), headless=True)
+    checkpoint = load_checkpoint(Location(path, "given"), LoadOptions(headless=True))
     num_classes = changes.num_classes or checkpoint.num_classes
     in_channels = changes.in_channels or checkpoint.in_channels
     variant = checkpoint.variant

@@ -20,7 +20,7 @@ from resnet_cli.benchmark import Row
 from resnet_cli.benchmark.compare import compare_settings
 from resnet_cli.benchmark.formats import peak_text
 from resnet_cli.benchmark.sweep import mark_doubtful
-from resnet_cli.cli.environment import EXISTING, keep_compiled, usable_environment
+from resnet_cli.cli.process import EXISTING, keep_compiled, usable_environment
 from resnet_cli.run.tally import Tally
 from resnet_cli.summary.catalogue import list_models
 from resnet_cli.text import duration_words

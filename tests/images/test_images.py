@@ -175,7 +175,8 @@ def test_the_fast_decoder_takes_what_it_can(tmp_path: Path) -> None:
     fast, exact, grey = Decoder()(path), Decoder(exact=True)(path), Decoder("L")(path)
 
     assert isinstance(fast, np.ndarray)
-    assert (fast.dtype, fast.shape) == (np.uint8, (32, 48, 3))
+    assert fast.dtype == np.uint8
+    assert fast.shape == (32, 48, 3)
     assert fast.flags.c_contiguous  # channels-last without a copy
     assert isinstance(exact, Image.Image)
     assert isinstance(grey, Image.Image)
