@@ -18,6 +18,7 @@ from resnet_cli.benchmark.panels import (
     throughput_bars,
     throughput_curves,
 )
+from resnet_cli.files import whole_file
 from resnet_cli.text import amount
 
 WIDTH, HEIGHT, HEIGHT_OF_A_BAR = 10.0, 3.0, 0.45  # inches; heights of the panels alone
@@ -66,7 +67,8 @@ def plot_benchmark(benchmark: Benchmark, path: Path) -> None:
             throughput_curves(left, series)
             latency_curves(right, series)
             draw_legend(figure, left)
-        figure.savefig(path, format="png")  # whatever it is called while it is written
+        with whole_file(path) as file:
+            figure.savefig(file, format="png")
 
 
 def draw_legend(figure: Figure, axes: Axes) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 from resnet_cli.checkpoint import Checkpoint
 from resnet_cli.checkpoint.recorded import MARK, as_metadata, record_of
 from resnet_cli.checkpoint.tensors import describe_unsound
-from resnet_cli.errors import CheckpointError, OutputError, OutputNameError, describe
+from resnet_cli.errors import CheckpointError, OutputError, describe
+from resnet_cli.files import check_suffix, whole_path
 
 Save = Callable[[Mapping[str, Tensor], Mapping[str, Any], Path], None]
 
@@ -35,18 +36,12 @@ def write_checkpoint(checkpoint: Checkpoint, output: Path, *, half: bool = False
     if half:
         state = halve_weights(state)
         require_fp16(state, checkpoint.path)
-    unfinished = output.with_name(f".{output.name}.unfinished")
     try:
-        unfinished.touch()
-        mode = unfinished.stat().st_mode  # safetensors would let nobody else read it
-        save(state, describe_metadata(checkpoint), unfinished)
-        checkpoint.require_untouched()  # what was written is still mapped from its file
-        unfinished.chmod(mode)
-        unfinished.replace(output)
+        with whole_path(output) as new:
+            save(state, describe_metadata(checkpoint), new)
+            checkpoint.require_untouched()  # what was written is still mapped from its file
     except (OSError, RuntimeError, SafetensorError) as error:
         raise OutputError(f"cannot write {output}: {describe(error)}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def choose_saver(output: Path) -> Save:
@@ -55,12 +50,8 @@ def choose_saver(output: Path) -> Save:
     Raises:
         OutputError: nothing does.
     """
-    save = SAVERS.get(output.suffix.lower())
-    if save is None:
-        raise OutputNameError(
-            f"cannot write {output}: the suffix must be one of {', '.join(SAVERS)}"
-        )
-    return save
+    check_suffix(output, SAVERS)
+    return SAVERS[output.suffix.lower()]
 
 
 def copy_shared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

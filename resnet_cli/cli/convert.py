@@ -58,8 +58,8 @@ def convert_command(
     from resnet_cli.checkpoint import LoadOptions, Location, load_checkpoint
     from resnet_cli.checkpoint.convert import choose_saver, write_checkpoint
     from resnet_cli.cli.terminal import print_note, showing_notes
+    from resnet_cli.files import check_new
     from resnet_cli.preprocess import adjust_preprocess
-    from resnet_cli.results import check_new
 
     choose_saver(output)
     check_new(output, overwrite=overwrite)

@@ -26,6 +26,7 @@ from resnet_cli.cli.options import (
     workers_option,
 )
 from resnet_cli.cli.sections import Command
+from resnet_cli.results.formats import READABLE
 
 
 @click.command(cls=Command)
@@ -45,7 +46,7 @@ from resnet_cli.cli.sections import Command
     "--predictions",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Score rows saved by 'predict -o FILE' (.csv .jsonl .json .parquet). No network runs; "
+    help=f"Score rows saved by 'predict -o FILE' ({' '.join(READABLE)}). No network runs; "
     "metrics that the rows do not allow are left out, and a report reads the images again.  "
     "[default: none]",
 )
@@ -188,7 +189,7 @@ def evaluate_command(
     from resnet_cli.cli.terminal import showing_notes_of_images
     from resnet_cli.evaluate import EvaluateOptions
     from resnet_cli.evaluate.outputs import RowFiles
-    from resnet_cli.results import Dialect
+    from resnet_cli.results.options import Dialect
     from resnet_cli.run import OutputOptions
 
     request = Request(
@@ -201,7 +202,7 @@ def evaluate_command(
             mistakes=mistakes, report=report, grids=grids, show=show,
             output=OutputOptions(
                 overwrite=overwrite, grid_size=grid_size, report_limit=report_limit,
-                csv_dialect=Dialect(csv_separator, csv_bom),
+                csv_dialect=Dialect(separator=csv_separator, bom=csv_bom),
             ),
         ),
         metrics=outputs, confusion=confusion, calibration=calibration,

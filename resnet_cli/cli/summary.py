@@ -89,7 +89,7 @@ def summary_command(
     Caffe. Without either it is resnet18.
     """
     from resnet_cli.cli.terminal import say_left_out
-    from resnet_cli.results import check_new
+    from resnet_cli.files import check_new, write_text_file
     from resnet_cli.summary import Changes, find_subject, summarise_network
     from resnet_cli.summary.formats import FORMATS, choose_format, columns_left_out, summary_table
 
@@ -109,7 +109,7 @@ def summary_command(
             plot,
         )
     if output is not None:
-        output.write_text(FORMATS[wanted](result), encoding="utf-8")
+        write_text_file(output, FORMATS[wanted](result))
     elif wanted == "table":
         width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
         echo(summary_table(result, width), nl=False)

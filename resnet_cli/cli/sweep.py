@@ -1,6 +1,5 @@
 """One run of ``benchmark``: each row as soon as there is one, then the files and what it means."""
 
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,8 +20,8 @@ from resnet_cli.benchmark.verdict import Choices, state_verdict
 from resnet_cli.checkpoint import Checkpoint
 from resnet_cli.cli.process import echo
 from resnet_cli.cli.terminal import above_the_bar, print_note, progress_bar, say_left_out
-from resnet_cli.errors import OutputError, OutputNameError
-from resnet_cli.results import check_new, naming_output
+from resnet_cli.errors import OutputError
+from resnet_cli.files import check_new_files, naming_output, write_text_file
 from resnet_cli.runtimes import PRECISIONS, has_units
 from resnet_cli.runtimes.fusion import has_fused_operators
 from resnet_cli.runtimes.winograd import saves_time
@@ -34,12 +33,12 @@ WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
 
 def write_json(result: Benchmark, path: Path) -> None:
     """Write everything."""
-    path.write_text(benchmark_json(result), encoding="utf-8")
+    write_text_file(path, benchmark_json(result))
 
 
 def write_csv(result: Benchmark, path: Path) -> None:
     """Write the rows."""
-    path.write_text(benchmark_csv(result), encoding="utf-8")
+    write_text_file(path, benchmark_csv(result))
 
 
 def write_png(result: Benchmark, path: Path) -> None:
@@ -62,16 +61,7 @@ def check_benchmark_outputs(outputs: Sequence[Path], *, overwrite: bool) -> None
     Raises:
         OutputError: an unknown suffix, no folder, a file that is there, or one named twice.
     """
-    taken: set[Path] = set()
-    for path in outputs:
-        if path.suffix.lower() not in FILES:
-            raise OutputNameError(
-                f"cannot write {path}: the suffix must be one of {', '.join(FILES)}"
-            )
-        if path.resolve() in taken:
-            raise OutputNameError(f"cannot write {path} twice: name each output once")
-        taken.add(path.resolve())
-        check_new(path, overwrite=overwrite)
+    check_new_files(((path, FILES) for path in outputs), overwrite=overwrite)
 
 
 def run_benchmark(
@@ -181,15 +171,9 @@ def write_benchmark(result: Benchmark, outputs: Sequence[Path]) -> None:
 
 def write_or_complain(result: Benchmark, path: Path) -> OutputError | None:
     """Write one file, whole or not at all, and return why it could not be."""
-    place = path.resolve()  # a link stays one
-    new = place.with_name(f".resnet-cli-{os.getpid()}.new")
     try:
         with naming_output(path):
-            try:
-                FILES[path.suffix.lower()](result, new)
-                new.replace(place)
-            finally:
-                new.unlink(missing_ok=True)
+            FILES[path.suffix.lower()](result, path)
     except OutputError as error:
         return error
     return None

@@ -25,21 +25,20 @@ from resnet_cli.evaluate.outputs import (
     METRICS,
     RowFiles,
     check_files,
-    check_suffix,
     evaluation_csv,
     evaluation_json,
     open_rows,
     save_drawing,
     with_shares,
-    write_text,
+    write_new_text,
 )
 from resnet_cli.evaluate.scorecard import TOP, Evaluation, Scorecard
+from resnet_cli.files import check_suffix
 from resnet_cli.records import Prediction, Progress
-from resnet_cli.results import WriterOptions
-from resnet_cli.results.dialect import COMMA, Dialect
+from resnet_cli.results.options import COMMA, Dialect, WriterOptions
 from resnet_cli.results.short_names import names_for
 from resnet_cli.run.manifest import Record, pin_inputs
-from resnet_cli.run.tally import Tally
+from resnet_cli.run.tally import Tally, note_interruption
 
 log = logging.getLogger("resnet_cli")
 
@@ -111,7 +110,7 @@ class EvaluationResult:
         text = (
             evaluation_json(self.record()) if is_json else evaluation_csv(self.evaluation, dialect)
         )
-        write_text(path, text, overwrite=overwrite)
+        write_new_text(path, text, overwrite=overwrite)
 
     def save_confusion(
         self, path: str | Path, *, overwrite: bool = False, dialect: Dialect = COMMA
@@ -214,18 +213,20 @@ def score_images(
     layout = lay_out(classifier, dataset, options, files, with_shares(record, scorecard))
     predictions = predict_labelled(classifier, dataset, options, files, record)
     tally, total = record.tally, len(dataset.items)
+    kept = f": {files.mistakes[0]} has the mistakes among them" if files.mistakes else ""
     with (
+        note_interruption(tally, total, rest=kept),
         open_rows(files, classifier.class_names, layout) as rows,
         closing(predictions),
     ):
         for prediction in predictions:
             truth = true_class(prediction.item)
             tally.add(prediction)
-            if progress is not None:
-                progress(tally.images, total)
             report_unreadable(prediction, tally)
             scorecard.add(prediction, truth)
             rows.add(prediction, truth)
+            if progress is not None:
+                progress(tally.images, total)
         record.finish()
     return finish_result(scorecard.evaluation(), layout.caption, record)
 

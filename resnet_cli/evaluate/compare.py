@@ -16,16 +16,17 @@ from resnet_cli.evaluate.metrics import Share, mcnemar_test, wilson_share
 from resnet_cli.evaluate.outputs import (
     RowFiles,
     check_files,
-    check_suffix,
     evaluation_json,
     with_shares,
-    write_text,
+    write_new_text,
 )
 from resnet_cli.evaluate.scorecard import TOP, Evaluation, Scorecard
 from resnet_cli.evaluate.shared_decoding import predict_all
+from resnet_cli.files import check_new, check_suffix
 from resnet_cli.records import Prediction, Progress
-from resnet_cli.results import Write, check_new, open_writer
-from resnet_cli.results.grid import numbered_page
+from resnet_cli.results import open_writer
+from resnet_cli.results.formats import numbered_page
+from resnet_cli.results.options import Write
 from resnet_cli.run.manifest import Record
 from resnet_cli.sources.truth import Lookup, UnmatchedError
 
@@ -71,7 +72,7 @@ class Comparison:
             OutputError: another suffix, an existing file, or one that cannot be written.
         """
         check_suffix(Path(path), (".json",))
-        write_text(Path(path), evaluation_json(self.record()), overwrite=overwrite)
+        write_new_text(Path(path), evaluation_json(self.record()), overwrite=overwrite)
 
 
 class Ledger:

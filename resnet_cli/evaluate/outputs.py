@@ -9,18 +9,18 @@ from typing import Any
 
 from resnet_cli.errors import OutputNameError
 from resnet_cli.evaluate.scorecard import Evaluation, Scorecard, describe_mistake
-from resnet_cli.records import Prediction
-from resnet_cli.results import (
-    GRIDS,
-    Write,
-    WriterOptions,
+from resnet_cli.files import (
     check_new,
-    check_outputs,
+    check_new_files,
+    check_suffix,
     naming_output,
-    open_writer,
+    write_text_file,
 )
-from resnet_cli.results.csv import csv_text, disarm_cell, disarm_row
-from resnet_cli.results.dialect import COMMA, Dialect, Table
+from resnet_cli.records import Prediction
+from resnet_cli.results import check_outputs, open_writer
+from resnet_cli.results.csv import Table, csv_text, disarm_cell, disarm_row
+from resnet_cli.results.formats import GRIDS
+from resnet_cli.results.options import COMMA, Dialect, Write, WriterOptions
 from resnet_cli.run import OutputOptions
 
 METRICS = (".json", ".csv")  # suffixes of files of metrics
@@ -81,30 +81,12 @@ def check_files(
         *((path, (".html",)) for path in [rows.report] if path is not None),
         *((path, GRIDS) for path in rows.grids),
     ]
-    taken: set[Path] = set()
-    for path, suffixes in wanted:
-        check_suffix(path, suffixes)
-        if path.resolve() in taken:
-            raise OutputNameError(f"cannot write {path} twice: name each output once")
-        taken.add(path.resolve())
-        check_new(path, overwrite=rows.output.overwrite)
+    check_new_files(wanted, overwrite=rows.output.overwrite)
     check_outputs((), grids=rows.grids, overwrite=rows.output.overwrite)
     if rows.show:
         from resnet_cli.results.grid import check_display
 
         check_display()
-
-
-def check_suffix(path: Path, suffixes: Sequence[str]) -> None:
-    """Refuse a file whose suffix names none of some formats.
-
-    Raises:
-        OutputNameError: lists them.
-    """
-    if path.suffix.lower() not in suffixes:
-        raise OutputNameError(
-            f"cannot write {path}: the suffix must be one of {', '.join(suffixes)}"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +221,7 @@ def save_drawing(
     """
     check_suffix(path, DRAWINGS)
     if path.suffix.lower() == ".csv":
-        write_text(path, DRAWING_TABLES[name](evaluation, dialect), overwrite=overwrite)
+        write_new_text(path, DRAWING_TABLES[name](evaluation, dialect), overwrite=overwrite)
         return
     from resnet_cli.evaluate.plots import PLOTS, save_figure
 
@@ -248,12 +230,11 @@ def save_drawing(
         save_figure(PLOTS[name](evaluation, caption), path)
 
 
-def write_text(path: Path, text: str, *, overwrite: bool) -> None:
+def write_new_text(path: Path, text: str, *, overwrite: bool) -> None:
     """Write a text file.
 
     Raises:
         OutputError: it exists, or cannot be written.
     """
     check_new(path, overwrite=overwrite)
-    with naming_output(path):
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    write_text_file(path, text)

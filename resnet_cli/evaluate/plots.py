@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from resnet_cli.display.fonts import with_letters
 from resnet_cli.evaluate.metrics import Bin
 from resnet_cli.evaluate.scorecard import Evaluation
+from resnet_cli.files import whole_file
 from resnet_cli.text import cut_middle, escape_unprintable
 
 INK, QUIET, LINES = "#1f2328", "#6e7781", "#d9dee3"
@@ -42,7 +43,8 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a drawing in the format of its suffix."""
     with warnings.catch_warnings():  # about characters missing from all fonts
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
-        figure.savefig(path, dpi=DOTS_PER_INCH)
+        with whole_file(path) as file:
+            figure.savefig(file, format=path.suffix[1:].lower(), dpi=DOTS_PER_INCH)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ from resnet_cli.pipeline import map_ordered
 from resnet_cli.pipeline.loader import THUMBNAIL_SIDE
 from resnet_cli.pipeline.memory_budget import Budget, Turn
 from resnet_cli.records import Distribution, Item, Prediction, Progress
-from resnet_cli.results import WriterOptions
-from resnet_cli.results.files.manifest import manifest_path
-from resnet_cli.results.readers import read_results
+from resnet_cli.results import read_results
+from resnet_cli.results.formats import manifest_path
+from resnet_cli.results.options import WriterOptions
 from resnet_cli.sources.truth import match_labels, read_labels
 from resnet_cli.text import amount, first_few
 
