@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from resnet_cli import system
-from resnet_cli.benchmark.peak import available_memory
+from resnet_cli.benchmark.machine import available_memory
 from resnet_cli.pipeline.memory_budget import default_total
 from resnet_cli.system import available_cores, free_memory
 

@@ -30,7 +30,6 @@ from resnet_cli import runtimes as devices
 from resnet_cli.benchmark import sweep as sweeping
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.cli import cli
-from resnet_cli.cli import sweep as running
 from resnet_cli.runtimes.torch_backend import Backend, Top
 
 pytestmark = pytest.mark.usefixtures("known_peak")
@@ -526,8 +525,8 @@ def test_compile_is_advised_where_it_has_something_to_add(
     fused: bool,
     advised: bool,
 ) -> None:
-    monkeypatch.setattr(running, "has_fused_operators", lambda _: fused)
-    monkeypatch.setattr(running, "saves_time", lambda *_, **__: saved)
+    monkeypatch.setattr(sweeping, "has_fused_operators", lambda _: fused)
+    monkeypatch.setattr(sweeping, "saves_time", lambda *_, **__: saved)
     monkeypatch.setattr("resnet_cli.benchmark.sweep.has_units", lambda *_: True)
     fix(steady)
     assert ("--compile" in run(*SMALL, "-b", 1, "--precision", precision).stdout) is advised

@@ -11,7 +11,7 @@ import torchvision
 from conftest import DEMO, SAMPLES, Run
 from measuring import TOO_MANY
 from resnet_cli.benchmark import sweep as sweeping
-from resnet_cli.benchmark.peak import peak_gflops
+from resnet_cli.benchmark.machine import peak_gflops
 
 
 @pytest.mark.cuda
