@@ -29,8 +29,8 @@ from resnet_cli.runtimes.fusion import has_fused_operators
 from resnet_cli.runtimes.torch_backend import Backend
 from resnet_cli.runtimes.winograd import saves_time
 from resnet_cli.sources.folders import Sieve
-from resnet_cli.summary import Totals, summarise_network
-from resnet_cli.summary.networks import Subject
+from resnet_cli.summary import Totals, summarize_network
+from resnet_cli.summary.networks import Subject, SummaryOptions
 from resnet_cli.system import available_cores
 from resnet_cli.text import amount
 
@@ -330,4 +330,4 @@ def cost_of_an_image(checkpoint: Checkpoint, side: int) -> Totals:
         checkpoint.num_classes,
         is_resnet=True,
     )
-    return summarise_network(subject, img_size=(side, side)).totals
+    return summarize_network(subject, SummaryOptions(img_size=(side, side))).totals

@@ -36,18 +36,21 @@ def pad_cell(text: str, width: int, align: Align) -> str:
     return text + space if align == "left" else space + text
 
 
-def align_rows(rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:
+def align_rows(
+    rows: Iterable[Sequence[str]], left: Sequence[int] = (0,), *, gap: str = GAP
+) -> Iterator[str]:
     """Yield rows of plain texts, titles included, as lines whose columns are aligned.
 
     Args:
-        rows: of one length each; control characters in them are spelled out.
-        left: positions of the columns that are aligned to the left.
+        rows: all of one length; control characters in them are spelled out.
+        left: positions of the columns that are aligned to the left, the others to the right.
+        gap: between two columns.
     """
     cells = [[escape_unprintable(cell) for cell in row] for row in rows]
     widths = [max(map(cell_width, column)) for column in zip(*cells, strict=True)]
     sides: list[Align] = ["left" if place in left else "right" for place in range(len(widths))]
     for row in cells:
-        yield GAP.join(map(pad_cell, row, widths, sides)).rstrip()
+        yield gap.join(map(pad_cell, row, widths, sides)).rstrip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from resnet_cli.summary import Summary
-from resnet_cli.summary.views import Row
+from resnet_cli.summary.trace import SummaryRow
 
 WIDTH, HEIGHT = 14.0, 6.0  # of the page, which grows wider where its labels need it
 MARGIN = 0.35
@@ -160,16 +160,16 @@ def all_columns(stages: Summary, blocks: Summary, scale: DrawingScale) -> Iterat
         )
 
 
-def blocks_by_stage(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def blocks_by_stage(rows: Sequence[SummaryRow]) -> dict[str, list[SummaryRow]]:
     """Residual blocks by the paper's name of their stage: layer1 is conv2_x."""
-    stages: dict[str, list[Row]] = {}
+    stages: dict[str, list[SummaryRow]] = {}
     for row in rows:
         number = int(row["name"].partition(".")[0].removeprefix("layer"))
         stages.setdefault(f"conv{number + 1}_x", []).append(row)
     return stages
 
 
-def stage_boxes(rows: Sequence[Row], scale: DrawingScale) -> list[Box]:
+def stage_boxes(rows: Sequence[SummaryRow], scale: DrawingScale) -> list[Box]:
     """The blocks of a stage; in a long one, those that are like their neighbours are thin."""
     boxes = []
     for number, row in enumerate(rows):

@@ -4,6 +4,7 @@ All lengths are inches on the page, whose coordinates start in its lower left co
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from matplotlib.patches import FancyArrowPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 
 from resnet_cli.errors import OutputNameError
-from resnet_cli.summary import Summary
+from resnet_cli.summary import Summary, summarize_network
 from resnet_cli.summary.columns import (
     BRACKET,
     CELL_STYLE,
@@ -41,6 +42,7 @@ from resnet_cli.summary.columns import (
     size_words,
     used_width,
 )
+from resnet_cli.summary.networks import Subject, SummaryOptions
 
 SUFFIXES: dict[str, dict[str, Any]] = {
     ".png": {},
@@ -81,6 +83,19 @@ SHORTCUTS: dict[str, dict[str, Any]] = {
 """The two kinds of arc: they differ in line as well as in colour."""
 
 Colour = tuple[float, float, float]
+
+
+def plot_subject(subject: Subject, options: SummaryOptions, path: Path) -> None:
+    """Draw the stages of a network into a file, whatever view the options name.
+
+    Raises:
+        OutputNameError: another suffix than those in ``SUFFIXES``.
+        SettingError: the network is not a ResNet, or the images are too small for it.
+    """
+    stages, blocks = (
+        summarize_network(subject, replace(options, view=view)) for view in ("stages", "blocks")
+    )
+    plot_network(stages, blocks, path)
 
 
 def plot_network(stages: Summary, blocks: Summary, path: Path) -> None:

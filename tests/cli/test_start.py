@@ -21,7 +21,7 @@ from resnet_cli.benchmark.report import compare_settings, peak_cell
 from resnet_cli.benchmark.sweep import mark_doubtful
 from resnet_cli.cli.environment import EXISTING, keep_compiled, usable_environment
 from resnet_cli.run.tally import Tally
-from resnet_cli.summary.catalogue import list_models
+from resnet_cli.summary import list_models
 from resnet_cli.text import duration_words
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
