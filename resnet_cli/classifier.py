@@ -32,9 +32,42 @@ log = logging.getLogger("resnet_cli")
 IMAGENET_COLOURS = (Preprocess().mean, Preprocess().std)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictOptions:
+    """How images are classified, and what is kept of each.
+
+    Raises:
+        OptionError: names a value that cannot be, and what would be right.
+    """
+
+    topk: int | None = None  # classes of an image; None keeps 1, or 5 of more than 10
+    threshold: float | None = None  # a best probability under it is ``uncertain``
+    batch_size: int | None = None  # images in one pass; None chooses for the device
+    workers: int | None = None  # CPU threads; None takes all cores
+    on_error: str = "skip"  # yields an error row, or ``fail``, which raises after that row
+    thumbnails: bool = False  # make a small image for each prediction
+    distribution: bool = False  # keep the probabilities of all classes
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        for name in ("topk", "batch_size", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(f"cannot use {name}={value}: 1 or more")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise OptionError(f"threshold must be a probability, 0 to 1, got {self.threshold}")
+        if self.on_error not in ("skip", "fail"):
+            raise OptionError(f"cannot use on_error={self.on_error!r}: skip or fail")
+
+    @property
+    def threads(self) -> int:
+        """Return how many workers there are."""
+        return self.workers or available_cores()
+
+
 @dataclass(frozen=True)
 class Classifier:
-    """A network that is loaded and ready to classify pictures."""
+    """A network that is loaded and ready to classify images."""
 
     checkpoint: Checkpoint
     reason: str  # why this checkpoint, in words
@@ -253,14 +286,28 @@ class Classifier:
             SettingError: a value that does not fit, or an array of another type or shape.
             ImageError: an unreadable image, with ``on_error="fail"``.
         """
-        check_settings(topk, threshold, batch_size, workers, on_error)
-        inputs = inputs_of_source(source, self.decoder.bands)
-        threads = workers or available_cores()
-        size = batch_size or self.default_batch_size(inputs.total, threads)
-        wanted = Wanted(self.topk(topk), threshold, distribution)
-        loader = self.loader(thumbnails=thumbnails)
-        rows = self.rows(inputs, loader, wanted, size=size, workers=threads)
-        return stop_at_error(rows) if on_error == "fail" else rows
+        options = PredictOptions(
+            topk=topk,
+            threshold=threshold,
+            batch_size=batch_size,
+            workers=workers,
+            on_error=on_error,
+            thumbnails=thumbnails,
+            distribution=distribution,
+        )
+        return self.classify(inputs_of_source(source, self.decoder.bands), options)
+
+    def classify(self, inputs: Inputs, options: PredictOptions) -> Generator[Prediction]:
+        """Classify items as a stream, in their order; what ``predict`` does.
+
+        Raises:
+            ImageError: an unreadable image, with ``on_error="fail"``.
+        """
+        size = options.batch_size or self.default_batch_size(inputs.total, options.threads)
+        wanted = Wanted(self.topk(options.topk), options.threshold, options.distribution)
+        loader = self.loader(thumbnails=options.thumbnails)
+        rows = self.rows(inputs, loader, wanted, size=size, workers=options.threads)
+        return stop_at_error(rows) if options.on_error == "fail" else rows
 
     def rows(
         self, inputs: Inputs, loader: Loader, wanted: Wanted, *, size: int, workers: int
@@ -273,7 +320,7 @@ class Classifier:
             ) as load,
             closing(
                 stream_results(
-                    cut_chunks(inputs.paths, size),
+                    cut_chunks(inputs.items, size),
                     load,
                     partial(self.launch, wanted=wanted),
                     workers=workers,
@@ -359,28 +406,6 @@ def bands_for(in_channels: int, bands: Sequence[int] | None) -> tuple[int, ...] 
             f"({', '.join(map(str, bands))}): name as many bands as the network has input channels"
         )
     return tuple(bands)
-
-
-def check_settings(
-    topk: int | None,
-    threshold: float | None,
-    batch_size: int | None,
-    workers: int | None,
-    on_error: str,
-) -> None:
-    """Refuse what ``predict`` cannot do.
-
-    Raises:
-        OptionError: names the value and what would be right.
-    """
-    counts = {"topk": topk, "batch_size": batch_size, "workers": workers}
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise OptionError(f"cannot use {name}={value}: 1 or more")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise OptionError(f"threshold must be a probability, 0 to 1, got {threshold}")
-    if on_error not in ("skip", "fail"):
-        raise OptionError(f"cannot use on_error={on_error!r}: skip or fail")
 
 
 def outcome_names(checkpoint: Checkpoint) -> tuple[str, ...]:

@@ -20,25 +20,40 @@ Distribution = NDArray[np.float32]
 """Probabilities, 0 to 1, one a class."""
 
 
-class InMemory(str):
-    """The name of an image that comes without a file; its content travels with it.
+Content = Image | NDArray[np.uint8] | bytes | str
+"""An image without a file: loaded, as bands uint8 [H, W, bands] or as the bytes of a file; or, as
+text, the reason why it has no pixels."""
 
-    Attributes:
-        content: a loaded image, bands uint8 [H, W, bands], the bytes of a file, or, as text, the
-            reason why there are no pixels.
-    """
 
-    content: Image | NDArray[np.uint8] | bytes | str
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What a row is about: a whole image, or a part of one."""
 
-    def __new__(cls, name: str, content: Image | NDArray[np.uint8] | bytes | str) -> "InMemory":
-        """Name an image."""
-        named = super().__new__(cls, name)
-        named.content = content
-        return named
+    path: str  # opens from the folder where the run was started; the name of an image in memory
+    part: str = ""  # what inside it, as a W3C media fragment; empty for a whole image
+    truth: int | None = None  # index of its class, where that is known
+    content: Content | None = field(default=None, compare=False, repr=False)  # instead of a file
 
-    def __getnewargs__(self) -> tuple[str, Image | NDArray[np.uint8] | bytes | str]:  # type: ignore[override]
-        """Say what a copy in another process is made of."""
-        return str(self), self.content
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Return what tells it from the other items of a run."""
+        return self.path, self.part
+
+    @property
+    def source(self) -> Path | Content:
+        """Return what a decoder reads."""
+        return Path(self.path) if self.content is None else self.content
+
+    def without_content(self) -> "Item":
+        """Return the item as its row keeps it, which must not hold pixels in memory."""
+        return self if self.content is None else replace(self, content=None)
+
+
+class Pause:
+    """What a stream yields while no item comes, so that those before it need not wait for more."""
+
+
+PAUSE = Pause()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +67,9 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One input after decoding: the times it took, or why it could not be read."""
+    """One item after decoding: the times it took, or why it could not be read."""
 
-    path: Path
+    item: Item
     decode_ms: float | None = None
     preprocess_ms: float | None = None
     error: str | None = None
@@ -73,9 +88,9 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The row of one input."""
+    """The row of one item."""
 
-    path: Path  # opens from the folder where the run was started
+    item: Item
     scores: tuple[Score, ...] = ()  # best first; none for an image that could not be read
     decode_ms: float | None = None  # measured for this image
     preprocess_ms: float | None = None  # measured for this image
@@ -88,6 +103,16 @@ class Prediction:
     thumbnail: Image | None = None  # only when asked for
     # [classes] by index, only when asked for
     distribution: Distribution | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def path(self) -> Path:
+        """Path of the image, which opens from the folder where the run was started."""
+        return Path(self.item.path)
+
+    @property
+    def part(self) -> str:
+        """What inside the image the row is about; empty for a whole image."""
+        return self.item.part
 
     @property
     def status(self) -> str:

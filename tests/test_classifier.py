@@ -18,6 +18,7 @@ from torchvision.models import ResNet
 import plain
 import resnet_cli
 from conftest import picture, trained
+from items import items_of
 from resnet_cli import Classifier, Prediction, Preprocess
 from resnet_cli.errors import ImageError, InputError, SettingError
 from resnet_cli.run.verify import verify_classifier
@@ -370,7 +371,7 @@ def test_without_being_asked_there_are_no_thumbnails(
 
 
 def test_verify_finds_the_same_labels(classifier: Classifier, with_broken: list[Path]) -> None:
-    found = verify_classifier(classifier, [str(path) for path in with_broken])
+    found = verify_classifier(classifier, items_of(with_broken))
     assert found.images == len(SIZES)  # broken ones are left out
     assert found.flips == ()
     assert 0 < found.largest_difference < 1e-2
@@ -381,7 +382,7 @@ def test_verify_finds_flips_when_the_network_is_spoiled(file: Path, pictures: li
     head = cast(ResNet, cast(FromPixels, spoiled.backend.network).network).fc
     head.weight.data.neg_()
     head.bias.data.neg_()
-    found = verify_classifier(spoiled, [str(path) for path in pictures[:4]])
+    found = verify_classifier(spoiled, items_of(pictures[:4]))
 
     assert found.images == 4
     assert found.flips == tuple(pictures[:4])  # the best class has become the worst

@@ -244,7 +244,7 @@ def time_end_to_end(
     Raises:
         InputError: none of the images can be read any more.
     """
-    endless = Inputs(images.cycle(), None, 0)
+    endless = Inputs(images.cycle(), None)
     rows = classifier.predict(endless, batch_size=batch, workers=workers)
     beside = count_streams(classifier.backend.device, workers)
     passes: list[list[Prediction]] = []
@@ -270,7 +270,7 @@ def drop_unreadable(members: Iterable[Prediction], images: EndlessImages) -> lis
         if row.error is None:
             whole.append(row)
         else:
-            images.exclude(str(row.path), row.error)
+            images.exclude(row.item, row.error)
     return whole
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from resnet_cli.checkpoint.network.architectures import (
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images.decode import Decoder
 from resnet_cli.preprocess import PRESETS
+from resnet_cli.records import Item
 from resnet_cli.sources import find_inputs
 from resnet_cli.sources.folders import Sieve
 
@@ -76,8 +78,8 @@ class EndlessImages:
 
     Attributes:
         source: the folder, or a single file.
-        paths: of all files.
-        unreadable: paths that are excluded.
+        items: all of them.
+        unreadable: identities of those that are excluded.
     """
 
     def __init__(self, source: Path, sieve: Sieve | None = None) -> None:
@@ -94,14 +96,14 @@ class EndlessImages:
         found = find_inputs([str(source)], sieve)
         for sentence in found.notes:
             log.info(sentence)
-        self.paths = [str(Path(path)) for path in found.paths]
-        self.unreadable: set[str] = set()
+        self.items = [replace(item, path=str(Path(item.path))) for item in found.known]
+        self.unreadable: set[tuple[str, str]] = set()
         decode = Decoder("RGB", upright=True, exact=False)
-        for path in self.paths:
+        for item in self.items:
             try:
-                decode(Path(path))
+                decode(item.source)
             except ImageError as error:
-                self.exclude(path, str(error))
+                self.exclude(item, str(error))
             else:
                 return
         raise InputError(
@@ -109,13 +111,13 @@ class EndlessImages:
             f"({len(self.unreadable)} tried)"
         )
 
-    def exclude(self, path: str, reason: str) -> None:
-        """Skip a file from now on, and log that once."""
-        if path not in self.unreadable:
-            self.unreadable.add(path)
-            log.warning("left out of what is measured: %s: %s", path, reason)
+    def exclude(self, item: Item, reason: str) -> None:
+        """Skip an image from now on, and log that once."""
+        if item.identity not in self.unreadable:
+            self.unreadable.add(item.identity)
+            log.warning("left out of what is measured: %s: %s", item.path, reason)
 
-    def cycle(self) -> Iterator[str]:
-        """Yield the paths again and again, for as long as any can be read."""
-        while readable := [path for path in self.paths if path not in self.unreadable]:
+    def cycle(self) -> Iterator[Item]:
+        """Yield the images again and again, for as long as any can be read."""
+        while readable := [item for item in self.items if item.identity not in self.unreadable]:
             yield from readable

@@ -130,54 +130,49 @@ def predict_command(
     (one path a line), or - for paths on stdin. Every input appears exactly once in the results,
     in input order; a file that cannot be read has an error row, and the exit status is then 3.
     """
-    from resnet_cli.cli.destinations import Destinations
-    from resnet_cli.cli.misplaced import refuse_checkpoints
-    from resnet_cli.cli.rehearsal import rehearse_run
-    from resnet_cli.cli.run import (
-        describe_classifier,
-        find_images,
-        run_prediction,
-        suggest_names,
-        verify_first,
-    )
-    from resnet_cli.cli.terminal import bar_wanted, showing_notes_of_images
-    from resnet_cli.results import Dialect, WriterOptions, check_outputs
-    from resnet_cli.sources.truth import folder_truth
+    from resnet_cli.classifier import PredictOptions
+    from resnet_cli.cli.run import load_and_find, report_forecast, report_rows
+    from resnet_cli.cli.signals import unbroken
+    from resnet_cli.cli.stdout import StandardOutput
+    from resnet_cli.cli.terminal import showing_notes_of_images
+    from resnet_cli.results import Dialect, check_outputs
+    from resnet_cli.run import OutputOptions, Run, lay_out_results
+    from resnet_cli.run.destinations import Destinations
+    from resnet_cli.sources.folders import Sieve
 
     check_usage(
         resume=resume, overwrite=overwrite, outputs=outputs, silent=quiet and not (grids or show)
     )
+    predict = PredictOptions(
+        topk=topk, threshold=threshold, batch_size=batch_size, workers=workers, on_error=on_error
+    )
+    output = OutputOptions(
+        resume=resume,
+        overwrite=overwrite,
+        grid_size=grid_size,
+        report_limit=report_limit,
+        csv_dialect=Dialect(csv_separator, csv_bom),
+    )
     check_outputs(outputs, grids=grids, overwrite=overwrite, resume=resume)
     check_window(show=show)
     with showing_notes_of_images():
-        refuse_checkpoints(inputs)
-        found = find_images(inputs, [*outputs, *grids], hidden=hidden, exclude=exclude)
-        classifier = load(progress=bar_wanted(progress))
-        describe_classifier(classifier)
-        suggest_names(classifier, found)
-        if verify:
-            found = verify_first(classifier, found, verify)
-        caption = f"{classifier.checkpoint.path.name}  ·  {classifier.checkpoint.model}"
-        options = WriterOptions(
-            classifier.topk(topk),
-            *grid_size,
-            caption,
-            overwrite,
-            decides=threshold is not None,
-            dialect=Dialect(csv_separator, csv_bom),
-            truth=folder_truth(classifier.class_names),
-            report_limit=report_limit,
-        )
-        errors = (rehearse_run if dry_run else run_prediction)(
-            classifier,
-            found,
-            Destinations(outputs, grids, show, stdout_format, options, resume, quiet),
-            workers=workers,
+        classifier, found = load_and_find(
+            load,
+            inputs,
+            [*outputs, *grids],
+            sieve=Sieve(hidden, exclude),
+            verify=verify,
             progress=progress,
-            threshold=threshold,
-            batch_size=batch_size,
-            on_error=on_error,
         )
+        options = lay_out_results(classifier, predict, output)
+        destinations = Destinations(
+            options=options, files=outputs, grids=grids, show=show, resume=resume
+        )
+        run = Run(classifier, found, destinations, predict, hold=unbroken)
+        stdout = StandardOutput(
+            format=stdout_format, options=options, quiet=quiet, ends_run=not destinations.paths
+        )
+        errors = (report_forecast if dry_run else report_rows)(run, stdout, progress=progress)
     if errors:
         raise click.exceptions.Exit(SOME_UNREADABLE)
 

@@ -101,7 +101,7 @@ def score_rows(
             for write in mistakes:
                 write(row, index)
             for write in drawings:
-                write(replace(row, path=saved.from_here(row.path)), index)
+                write(replace(row, item=saved.from_here(row.item)), index)
     if unseen and files.want_thumbnails:
         print_note(f"{amount(unseen, 'image')} not shown: missing by now, or unreadable", "Warning")
     return scorecard.evaluation(), unknown

@@ -1,150 +1,120 @@
-"""One run of ``predict``: results to stdout and files, a report of it to stderr."""
+"""What a person reads of a run: what it found and took, how far it came, what limited it."""
 
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from resnet_cli.classifier import IMAGENET_COLOURS, Classifier
-from resnet_cli.cli.destinations import Destinations
-from resnet_cli.cli.signals import unbroken
-from resnet_cli.cli.terminal import above_the_bar, print_note, print_on_stderr, progress_bar
+from resnet_cli.cli.loading import Load
+from resnet_cli.cli.misplaced import refuse_checkpoints
+from resnet_cli.cli.stdio import echo
+from resnet_cli.cli.stdout import StandardOutput
+from resnet_cli.cli.terminal import (
+    above_the_bar,
+    bar_wanted,
+    print_note,
+    print_on_stderr,
+    progress_bar,
+)
 from resnet_cli.errors import ImageError, UserError
-from resnet_cli.records import Prediction
 from resnet_cli.results import RESUMABLE
-from resnet_cli.results.files.outputs import Output, keep_manifests, read_resumed
-from resnet_cli.run.manifest import Fingerprint, Record
-from resnet_cli.run.plan import Plan
+from resnet_cli.run import Run
+from resnet_cli.run.destinations import Destinations
+from resnet_cli.run.forecast import Forecast, forecast_run
 from resnet_cli.run.tally import Tally
-from resnet_cli.run.verify import verify_classifier
+from resnet_cli.run.verify import folder_class_names, verify_classifier
 from resnet_cli.runtimes import device_name
 from resnet_cli.sources import Inputs, find_inputs
 from resnet_cli.sources.folders import Sieve
-from resnet_cli.system import available_cores
-from resnet_cli.text import amount, first_few
-
-MOST_SUGGESTED = 20  # class names
+from resnet_cli.text import amount, duration_words, escape_unprintable, first_few
 
 
-def find_images(
-    inputs: Sequence[str], files: Sequence[Path], *, hidden: bool, exclude: Sequence[str]
-) -> Inputs:
-    """Find the images of a run that writes ``files``, and say what was passed over.
+def load_and_find(
+    load: Load,
+    inputs: Sequence[str],
+    files: Sequence[Path],
+    *,
+    sieve: Sieve,
+    verify: int,
+    progress: str,
+) -> tuple[Classifier, Inputs]:
+    """Find the images of a run and load its classifier, and report on both.
+
+    Args:
+        load: loads the classifier.
+        inputs: as typed.
+        files: that will be written.
+        sieve: says what is skipped, and counts it.
+        verify: images to compare against plain fp32 on the CPU first.
+        progress: ``auto``, ``on`` or ``off``.
 
     Raises:
         InputError: nothing was found, or one of the files.
+        UserError: a label differs from that of plain fp32.
     """
-    found = find_inputs(inputs, Sieve(hidden, exclude))
+    refuse_checkpoints(inputs)
+    found = find_inputs(inputs, sieve)
     for sentence in found.notes if found.total is not None else ():
         print_note(sentence)
-    return found.without([str(file) for file in files]) if files else found
+    if files:
+        found = found.without(list(map(str, files)))
+    classifier = load(progress=bar_wanted(progress))
+    describe_classifier(classifier)
+    suggest_names(classifier, found)
+    return classifier, verify_first(classifier, found, verify) if verify else found
 
 
-def run_prediction(
-    classifier: Classifier,
-    found: Inputs,
-    destinations: Destinations,
-    *,
-    workers: int | None,
-    progress: str,
-    **settings: Any,
-) -> int:
-    """Classify the images that were found, and report on it.
+def report_rows(run: Run, stdout: StandardOutput, *, progress: str) -> int:
+    """Do a run, with its rows on stdout and a report of it on stderr.
 
     Args:
-        classifier: loaded and ready.
-        found: the images.
-        destinations: where the results go.
-        workers: threads; None takes all cores.
+        run: planned.
+        stdout: what goes there.
         progress: ``auto``, ``on`` or ``off``.
-        settings: further arguments of ``Classifier.predict``.
 
     Returns:
-        How many rows, also of earlier runs, are of pictures that could not be read.
+        The error rows, also of earlier runs in the files.
     """
-    classifier.checkpoint.release()
-    threads = workers or available_cores()
-    tally = Tally(threads, on_cpu=classifier.backend.device.type == "cpu")
-    record = Record(classifier, tally, destinations.options.topk, settings["threshold"])
-    found = pin_inputs(found, record.inputs)
-    plan, left = plan_run(found, destinations, record)
-    predictions = classifier.predict(
-        left,
-        topk=destinations.topk,
-        workers=threads,
-        thumbnails=destinations.want_thumbnails,
-        **settings,
-    )
-    earlier = 0 if found.total is None or left.total is None else found.total - left.total
-    on = way_on(destinations.paths, overwrite=destinations.options.overwrite)
-    opened: list[Output] = []
+    explain_resume(run)
+    total, destinations = run.inputs.total, run.destinations
+    on = way_to_continue(destinations.paths, overwrite=destinations.options.overwrite)
     with (
-        saying_how_far(tally, found.total, earlier=earlier, on=on),
-        saying_what_is_held(opened),
-        keep_manifests(record, record.stop) as begin,
-        destinations.telling(record, found.paths).open(plan.saved) as (outputs, drawings),
-        progress_bar(found.total, progress, initial=earlier) as bar,
-        closing(predictions),
+        saying_how_far(run.tally, total, earlier=run.earlier, on=on),
+        saying_what_is_held(run),
+        progress_bar(total, progress, initial=run.earlier) as bar,
+        closing(run.rows()) as rows,
     ):
-        opened += outputs
-        begin(outputs)
-        writes = [*drawings, destinations.to_stdout(earlier, found.total)]
-        for prediction in predictions:
-            keep_row(prediction, tally, outputs, plan)
+        write = stdout.writer(run.earlier, total)
+        for prediction in rows:
             with above_the_bar():
-                for write in writes:
-                    write(prediction)
+                write(prediction)
             bar.update()
-        record.finish()
-    if found.total is None:
-        say_of_stream(found, plan)
-    report_run(classifier, tally, record.seconds)
-    return say_errors(tally.errors + errors_before(outputs, tally.errors), destinations)
+    if total is None:
+        report_stream(run)
+    report_run(run.classifier, run.tally, run.record.seconds)
+    report_errors(run, stdout)
+    return run.errors
 
 
-def say_errors(errors: int, destinations: Destinations) -> int:
-    """Say where the error rows are listed, and return how many there are."""
-    if errors:
-        print_note(f"{amount(errors, 'error')}: {destinations.errors_listed}")
-    return errors
-
-
-def plan_run(found: Inputs, destinations: Destinations, record: Record) -> tuple[Plan, Inputs]:
-    """Find out what is left to do where files are resumed, and say it.
-
-    Raises:
-        UserError: a file cannot be resumed.
-    """
-    plan = Plan(read_resumed(destinations.resumed, record.decisive))
-    left = plan.remaining(found)
-    if destinations.resume:
-        explain_resume(destinations.files, plan, left)
-    return plan, left
-
-
-def pin_inputs(found: Inputs, fingerprint: Fingerprint) -> Inputs:
-    """Take the fingerprint of the inputs: at once, or of a stream as they come."""
-    paths = fingerprint.through(found.paths)
-    return replace(found, paths=paths if found.total is None else list(paths))
-
-
-def keep_row(prediction: Prediction, tally: Tally, outputs: Sequence[Output], plan: Plan) -> None:
-    """Count a row and write it to each file that has not got it, all of it before a signal ends."""
-    with unbroken():
-        tally.add(prediction)
-        for output, wanted in zip(outputs, plan.next(len(outputs)), strict=True):
-            if wanted:
-                output.add(prediction)
-
-
-def errors_before(outputs: Sequence[Output], errors: int) -> int:
-    """Count the error rows of earlier runs, and say that they are there."""
-    before = max([errors, *(output.all_errors for output in outputs)]) - errors
+def report_errors(run: Run, stdout: StandardOutput) -> None:
+    """Say how many rows are errors, and where they are listed."""
+    before = run.errors - run.tally.errors
     if before:
         print_note(f"{amount(before, 'error row')} of earlier runs in the files")
-    return before
+    if run.errors:
+        print_note(f"{amount(run.errors, 'error')}: {where_errors_are(run.destinations, stdout)}")
+
+
+def where_errors_are(destinations: Destinations, stdout: StandardOutput) -> str:
+    """Say where the images that could not be read are listed."""
+    tables = [path for path in destinations.files if path.suffix.lower() in RESUMABLE]
+    pages = [path for path in destinations.files if path.suffix.lower() == ".html"]
+    if tables:
+        return f"see the rows with status error in {tables[0]}"
+    if pages:
+        return f"see {pages[0]}"
+    return stdout.error_words
 
 
 @contextmanager
@@ -155,9 +125,9 @@ def saying_how_far(
 
     Args:
         tally: of this run.
-        total: of all pictures; None while nobody knows.
-        earlier: pictures that have rows of earlier runs.
-        on: how to go on, or what there is.
+        total: of all images; None while it is unknown.
+        earlier: images that have rows of earlier runs.
+        on: how to continue, or what there is.
     """
     try:
         yield
@@ -168,18 +138,18 @@ def saying_how_far(
 
 
 @contextmanager
-def saying_what_is_held(outputs: Sequence[Output]) -> Iterator[None]:
+def saying_what_is_held(run: Run) -> Iterator[None]:
     """Say how many rows each file has when a signal or an unreadable image ends a run."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, ImageError):
-        for output in outputs:
-            print_note(f"{output.path} holds {amount(output.saved.rows + output.rows, 'row')}")
+        for output in run.outputs:
+            print_note(f"{output.path} holds {amount(output.all_rows, 'row')}")
         raise
 
 
-def way_on(paths: Sequence[Path], *, overwrite: bool) -> str:
-    """Say how to go on with files that a signal has cut short."""
+def way_to_continue(paths: Sequence[Path], *, overwrite: bool) -> str:
+    """Say how to continue files that a signal has cut short."""
     others = [path.name for path in paths if path.suffix.lower() not in RESUMABLE]
     if len(others) == len(paths):
         return ""
@@ -188,53 +158,32 @@ def way_on(paths: Sequence[Path], *, overwrite: bool) -> str:
     return f": to continue, run the same command with --resume{instead}{without}"
 
 
-def explain_resume(files: Sequence[Path], plan: Plan, left: Inputs) -> None:
-    """Say what each file holds, and how much is left.
-
-    Raises:
-        UserError: names every file that has nothing to do with the inputs.
-    """
-    if left.total is not None and not left.listed:
-        refuse_foreign(files, plan)
-    for file, saved in zip(files, plan.saved, strict=True):
+def explain_resume(run: Run) -> None:
+    """Say what each file that is resumed holds, and how much is left."""
+    if not run.destinations.resume:
+        return
+    for file, saved in zip(run.destinations.files, run.plan.saved, strict=True):
         errors = f", {amount(saved.errors, 'error')} among them" if saved.errors else ""
         print_note(f"{file} holds {amount(saved.rows, 'row')}{errors}")
         if saved.damage:
             print_note(f"the end of {file} was incomplete and will be redone: {saved.damage}")
-    if left.total is not None:
-        print_note("no images left" if not left.total else f"{amount(left.total, 'image')} left")
-        say_vanished(plan)
+    left = run.left.total
+    if left is not None:
+        print_note("no images left" if not left else f"{amount(left, 'image')} left")
+        report_vanished(run)
 
 
-def refuse_foreign(files: Sequence[Path], plan: Plan) -> None:
-    """Refuse files without a row of these inputs.
-
-    Raises:
-        UserError: names them.
-    """
-    foreign = [
-        f"{file}: none of its {saved.rows:,} rows is of these inputs"
-        for file, saved in zip(files, plan.saved, strict=True)
-        if saved.rows and saved.untaken == saved.rows
-    ]
-    if foreign:
-        raise UserError(
-            f"cannot resume {'; '.join(foreign)}: run it in the same folder with the same INPUT, "
-            "or replace it with --overwrite"
-        )
-
-
-def say_of_stream(found: Inputs, plan: Plan) -> None:
+def report_stream(run: Run) -> None:
     """Say what is known of a stream only once it has ended."""
-    say_vanished(plan)
-    for sentence in found.notes:
+    report_vanished(run)
+    for sentence in run.inputs.notes:
         print_note(sentence)
 
 
-def say_vanished(plan: Plan) -> None:
-    """Say how many rows are of pictures that are gone."""
-    if plan.vanished:
-        rows, images = (amount(plan.vanished, noun) for noun in ("row", "image"))
+def report_vanished(run: Run) -> None:
+    """Say how many rows are of images that are missing now."""
+    if run.plan.vanished:
+        rows, images = (amount(run.plan.vanished, noun) for noun in ("row", "image"))
         print_note(f"kept {rows} of earlier runs: {images} no longer among the inputs")
 
 
@@ -255,12 +204,9 @@ def describe_classifier(classifier: Classifier) -> None:
 
 def suggest_names(classifier: Classifier, found: Inputs) -> None:
     """Suggest the names of the images' folders as class names, where there are no others."""
-    classes = classifier.checkpoint.classes
-    if not classes.made_up or found.total is None:
-        return
-    folders = {Path(path).absolute().parent.name for path in found.paths}
-    if len(folders) == len(classes.names) <= MOST_SUGGESTED and not any("," in n for n in folders):
-        names = shlex.quote(",".join(sorted(folders)))
+    folders = folder_class_names(classifier, found)
+    if folders:
+        names = shlex.quote(",".join(folders))
         print_note(f"--classes {names} may fit (the names of the folders; check the order)")
 
 
@@ -298,3 +244,53 @@ def verify_first(classifier: Classifier, found: Inputs, count: int) -> Inputs:
             "try --exact, or --precision fp32"
         )
     return everything
+
+
+def report_forecast(run: Run, stdout: StandardOutput, *, progress: str) -> int:
+    """Try a sample of a run, and report on the whole of it.
+
+    Returns:
+        The images of the sample that could not be read.
+    """
+    explain_resume(run)
+    with progress_bar(None, progress) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        forecast = forecast_run(run, progress=show)
+    for line in (
+        *describe_forecast(forecast),
+        *describe_places(run, stdout),
+        "dry run: nothing was written",
+    ):
+        echo(line)
+    return forecast.errors
+
+
+def describe_forecast(forecast: Forecast) -> Iterator[str]:
+    """Say how many images there are, and how long they would take."""
+    yield f"images: {'as many as come' if forecast.images is None else f'{forecast.images:,}'}"
+    if forecast.tried:
+        yield f"tried: {amount(forecast.tried, 'image')}, {amount(forecast.errors, 'error')}"
+    if forecast.seconds:
+        rate = f"{1 / forecast.seconds:.1f} images/s"
+        total = ""
+        if forecast.images is not None:
+            total = f"about {duration_words(forecast.seconds * forecast.images)}, at "
+        yield f"time: {total}{rate} with {amount(forecast.workers, 'worker')}"
+
+
+def describe_places(run: Run, stdout: StandardOutput) -> Iterator[str]:
+    """Say where the run would write, and what would become of the files that exist."""
+    for number, path in enumerate(run.destinations.paths):
+        if not path.exists():
+            becomes = "new"
+        elif run.destinations.resume:
+            becomes = f"continued after {amount(run.plan.saved[number].rows, 'row')}"
+        else:
+            becomes = "replaced"
+        yield escape_unprintable(f"writes: {path} ({becomes})")
+    if not stdout.quiet:
+        yield f"writes: stdout ({stdout.format})"

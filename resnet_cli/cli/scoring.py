@@ -12,7 +12,6 @@ from resnet_cli.classifier import Classifier
 from resnet_cli.cli.figures import Files, print_lines
 from resnet_cli.cli.run import (
     describe_classifier,
-    pin_inputs,
     report_run,
     saying_how_far,
     verify_first,
@@ -27,6 +26,7 @@ from resnet_cli.evaluate.trials import list_trials
 from resnet_cli.records import Prediction
 from resnet_cli.results import Write, WriterOptions, naming_output, open_writer
 from resnet_cli.results.short_names import names_for
+from resnet_cli.run import pin_inputs
 from resnet_cli.run.manifest import Record
 from resnet_cli.run.tally import Tally
 from resnet_cli.sources.folders import Sieve

@@ -93,14 +93,13 @@ class TextTable(Generic[Row]):
             gap: between two columns.
         """
         widths = {column.title: column_width(column, rows) for column in columns}
-        left_out: list[str] = []
         for title in dropped:
             if width is None or sum(widths.values()) + len(gap) * (len(widths) - 1) <= width:
                 break
             del widths[title]
-            left_out.append(title)
         kept = tuple(column for column in columns if column.title in widths)
-        return cls(kept, tuple(widths.values()), tuple(left_out), gap)
+        left_out = tuple(column.title for column in columns if column.title not in widths)
+        return cls(kept, tuple(widths.values()), left_out, gap)
 
     @property
     def header(self) -> str:

@@ -22,6 +22,7 @@ from resnet_cli.evaluate.calibration import SMALLEST
 from resnet_cli.evaluate.confusion import Share, mcnemar_test, wilson_share
 from resnet_cli.evaluate.order import deal_halves, find_order
 from resnet_cli.evaluate.trials import Trial, list_trials
+from resnet_cli.records import Item
 from resnet_cli.sources import Inputs
 
 log = logging.getLogger("resnet_cli")
@@ -163,7 +164,7 @@ class Race:
     def answers_to(self, classifier: Classifier, part: Sequence[int]) -> AuditAnswers:
         """Classify one part of the sample."""
         rows = classifier.predict(
-            Inputs([self.paths[place] for place in part], len(part), 0),
+            Inputs.of([Item(self.paths[place], truth=self.truths[place]) for place in part]),
             topk=1, batch_size=self.batch_size, workers=self.workers, distribution=True,
         )  # fmt: skip
         found = []

@@ -20,7 +20,7 @@ from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline.loader import Loader
 from resnet_cli.pipeline.postprocess import Wanted
 from resnet_cli.pipeline.workers import place_loader
-from resnet_cli.records import Batch, Prediction
+from resnet_cli.records import Batch, Content, Item, Prediction
 from resnet_cli.sources import Inputs
 from resnet_cli.sources.truth import Lookup
 from resnet_cli.system import available_cores
@@ -156,12 +156,12 @@ class Memory:
         self.decode = decode
         self.last = local()
 
-    def __call__(self, path: Path, room: Room) -> type_of_pixels:
+    def __call__(self, source: Path | Content, room: Room) -> type_of_pixels:
         """Decode a file, unless this thread has just done so."""
-        if getattr(self.last, "path", None) != path:
-            self.last.path, self.last.error = path, None
+        if getattr(self.last, "source", None) != source:
+            self.last.source, self.last.error = source, None
             try:
-                self.last.pixels = self.decode(path, room)
+                self.last.pixels = self.decode(source, room)
             except ImageError as error:
                 self.last.pixels, self.last.error = None, error
         if self.last.error is not None:
@@ -187,9 +187,9 @@ class SharedLoader:
             loader.decode = memories[classifier.decoder]
             self.loaders.append(loader)
 
-    def __call__(self, paths: Sequence[str]) -> tuple[Batch, ...]:
+    def __call__(self, items: Sequence[Item]) -> tuple[Batch, ...]:
         """A batch of the same images for each network, held decoded one at a time."""
-        singles = [[loader([path]) for loader in self.loaders] for path in paths]
+        singles = [[loader([item]) for loader in self.loaders] for item in items]
         return tuple(map(join_batches, zip(*singles, strict=True)))
 
     def nbytes(self, count: int) -> int:
@@ -202,10 +202,10 @@ class SharedLoader:
         same.loaders = [loader.shared(workers) for loader in self.loaders]
         return same
 
-    def refuse(self, path: str, reason: str) -> None:
+    def refuse(self, item: Item, reason: str) -> None:
         """Make a row of the reason instead of opening this file."""
         for loader in self.loaders:
-            loader.refuse(path, reason)
+            loader.refuse(item, reason)
 
 
 def join_batches(batches: Sequence[Batch]) -> Batch:
@@ -253,7 +253,7 @@ def predict_all(
         total=inputs.total,
     ) as load:
         yield from stream_results(
-            cut_chunks(inputs.paths, size),
+            cut_chunks(inputs.items, size),
             load,
             launch,
             workers=threads,

@@ -7,6 +7,7 @@ from pathlib import Path
 from resnet_cli import imagenet
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.splits import instead_of_splits
+from resnet_cli.records import Item
 from resnet_cli.sources import Inputs, excluded_words, list_images, skipped_words
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.lists import as_found
@@ -31,7 +32,9 @@ class Dataset:
     @property
     def inputs(self) -> Inputs:
         """The images, as a classifier takes them."""
-        return Inputs(self.paths, len(self.paths), 0)
+        return Inputs.of(
+            [Item(path, truth=truth) for path, truth in zip(self.paths, self.truths, strict=True)]
+        )
 
     @property
     def present(self) -> list[int]:

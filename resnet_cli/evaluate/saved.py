@@ -16,7 +16,7 @@ from resnet_cli.images.decode import Decoder, thumbnail
 from resnet_cli.pipeline import map_ordered
 from resnet_cli.pipeline.loader import THUMBNAIL_SIDE
 from resnet_cli.pipeline.memory_budget import Budget, Turn
-from resnet_cli.records import Prediction
+from resnet_cli.records import Item, Prediction
 from resnet_cli.results.files.manifest import manifest_path
 from resnet_cli.results.readers import read_results
 from resnet_cli.sources.truth import read_labels
@@ -63,11 +63,12 @@ class SavedResults:
         seen = self.base / path
         return seen.parent.resolve() / seen.name
 
-    def from_here(self, path: Path) -> Path:
-        """The path of a row as it opens from the current folder."""
+    def from_here(self, item: Item) -> Item:
+        """Return the item of a row with the path by which it opens from the current folder."""
+        path = Path(item.path)
         if path.is_absolute() or self.base.resolve() == Path.cwd():
-            return path
-        return Path(os.path.relpath(self.absolute(path)))
+            return item
+        return replace(item, path=os.path.relpath(self.absolute(path)))
 
     def present(self, truth: "Truth") -> set[int]:
         """The classes that have images."""

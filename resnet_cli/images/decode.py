@@ -44,7 +44,7 @@ from resnet_cli.images.guards import check_scans, without_texts
 from resnet_cli.images.identify import HEAD, identify_file
 from resnet_cli.images.native_warnings import output_during
 from resnet_cli.images.tiff import Tiff, raw_photograph, read_tiff
-from resnet_cli.records import InMemory
+from resnet_cli.records import Content
 from resnet_cli.text import amount
 
 Result = TypeVar("Result")
@@ -92,7 +92,7 @@ class Decoder:
         if pillows is not None and self.max_pixels > 2 * pillows:
             Image.MAX_IMAGE_PIXELS = self.max_pixels
 
-    def __call__(self, source: Path | InMemory, room: Room = ENDLESS) -> type_of_pixels:
+    def __call__(self, source: Path | Content, room: Room = ENDLESS) -> type_of_pixels:
         """Decode the first frame of a file.
 
         Args:
@@ -108,10 +108,9 @@ class Decoder:
             ImageError: the file cannot be read or decoded, for whatever reason.
         """
         try:
-            given = source.content if isinstance(source, InMemory) else source
-            if not isinstance(given, Path | bytes):
-                return self.from_memory(given, room)
-            with open_source(given) as (file, size):
+            if not isinstance(source, Path | bytes):
+                return self.from_memory(source, room)
+            with open_source(source) as (file, size):
                 room.enter(size)
                 return self.read(file, size, room)
         except ImageError:

@@ -1,6 +1,6 @@
-"""The stream: paths -> batches -> results, in order, with bounded memory.
+"""The stream: items -> batches -> results, in order, with bounded memory.
 
-On the CPU a worker takes a chunk of paths and does all of it, the network included, on one
+On the CPU a worker takes a chunk of items and does all of it, the network included, on one
 intra-op thread: no pool of threads waits for another. In front of another device the workers
 decode, and one thread keeps the device a batch ahead of the results. Which of the two is the
 secret of this module: both give the same results in the same order.
@@ -16,9 +16,9 @@ from typing import TypeVar
 
 import torch
 
-from resnet_cli.sources.lists import PAUSE
+from resnet_cli.records import Item, Pause
 
-Item = TypeVar("Item")
+Task = TypeVar("Task")
 Loaded = TypeVar("Loaded")  # a batch of pictures, or one for each of several networks
 Result = TypeVar("Result")
 Wait = Callable[[], list[Result]]
@@ -53,14 +53,14 @@ one_thread_each = OneThreadEach()
 
 
 def stream_results(
-    chunks: Iterable[Item],
-    load: Callable[[Item], Loaded],
+    chunks: Iterable[Task],
+    load: Callable[[Task], Loaded],
     launch: Callable[[Loaded], Wait[Result]],
     *,
     workers: int,
     on_cpu: bool,
 ) -> Generator[Result]:
-    """Run chunks of paths through the network.
+    """Run chunks of items through the network.
 
     Args:
         chunks: taken one at a time as room appears, so that an endless source works.
@@ -73,7 +73,7 @@ def stream_results(
         The results of each chunk, in the order of the chunks.
     """
 
-    def whole(chunk: Item) -> list[Result]:
+    def whole(chunk: Task) -> list[Result]:
         return launch(load(chunk))()
 
     with one_thread_each:
@@ -101,7 +101,7 @@ def one_behind(
 
 
 def map_ordered(
-    items: Iterable[Item], work: Callable[[Item], Result], *, workers: int
+    items: Iterable[Task], work: Callable[[Task], Result], *, workers: int
 ) -> Generator[Result]:
     """Map ``work`` over ``items`` on threads, in order, two items a worker in flight at most."""
     remaining = iter(items)
@@ -124,16 +124,19 @@ def map_ordered(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def cut_chunks(paths: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
+def cut_chunks(items: Iterable[Item | Pause], size: int) -> Iterator[tuple[Item, ...]]:
     """Cut a stream into neighbours of ``size``; fewer at its end, or none when it pauses."""
     chunk: list[Item] = []
-    for path in paths:
-        if path != PAUSE:
-            chunk.append(path)
-        if len(chunk) == size or (path == PAUSE and chunk):
+    for item in items:
+        if isinstance(item, Pause):
+            if chunk:
+                yield tuple(chunk)
+            yield ()
+            chunk = []
+            continue
+        chunk.append(item)
+        if len(chunk) == size:
             yield tuple(chunk)
             chunk = []
-        if path == PAUSE:
-            yield ()
     if chunk:
         yield tuple(chunk)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from resnet_cli.errors import SettingError
 from resnet_cli.images.files import describe_failure
-from resnet_cli.records import InMemory
+from resnet_cli.records import Item, Pause
 from resnet_cli.sources import Inputs, find_inputs
 
 Pixels = NDArray[np.uint8]
@@ -49,23 +49,23 @@ def inputs_of_source(source: Source, bands: Sequence[int] | None) -> Inputs:
     is_one = isinstance(source, PATHS + CONTENTS) or not isinstance(source, Iterable)
     several: Any = [source] if is_one else source
     if not isinstance(several, Sequence):
-        return Inputs(name_images(iter(several), bands), None, 0)
+        return Inputs(name_images(iter(several), bands), None)
     paths = [str(one) for one in several if isinstance(one, PATHS)]
     if len(paths) == len(several):
         return find_inputs(paths)
     for one in several:
         check_image(one, bands)
-    return Inputs(name_images(several, bands), None if paths else len(several), 0)
+    return Inputs(name_images(several, bands), None if paths else len(several))
 
 
 def name_images(
     source: Iterable[str | Path | Content], bands: Sequence[int] | None
-) -> Iterator[str]:
-    """Yield the paths that are found, and the images in memory with names by their places."""
+) -> Iterator[Item | Pause]:
+    """Yield the items that are found, and the images in memory with names by their places."""
     for place, one in enumerate(source):
         check_image(one, bands)
         if isinstance(one, str | Path):
-            yield from find_inputs([str(one)]).paths
+            yield from find_inputs([str(one)]).items
         else:
             yield in_memory(f"image-{place}", one)
 
@@ -92,17 +92,17 @@ def check_image(one: object, bands: Sequence[int] | None) -> None:
             )
 
 
-def in_memory(name: str, content: Content) -> InMemory:
+def in_memory(name: str, content: Content) -> Item:
     """Name an image, and take what is needed of it now: its owner may close or change it."""
     if isinstance(content, np.ndarray):
-        return InMemory(name, from_array(content.copy()))
+        return Item(name, content=from_array(content.copy()))
     if not isinstance(content, Image.Image):
-        return InMemory(name, bytes(content))
+        return Item(name, content=bytes(content))
     try:
         content.load()
     except Exception as error:  # noqa: BLE001 - whatever Pillow raises, this image has no pixels
-        return InMemory(name, describe_failure(error))
-    return InMemory(name, content)
+        return Item(name, content=describe_failure(error))
+    return Item(name, content=content)
 
 
 def from_array(pixels: Pixels) -> Image.Image | Pixels:

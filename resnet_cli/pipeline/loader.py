@@ -15,10 +15,10 @@ from resnet_cli.images.decode import Decoder, thumbnail, type_of_pixels
 from resnet_cli.images.files import Room
 from resnet_cli.pipeline.memory_budget import Allowance, Bound, Budget, Turn, default_total
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.records import Batch, InMemory, Sample
+from resnet_cli.records import Batch, Content, Item, Sample
 
-Decode = Callable[[Path, Room], type_of_pixels]
-"""File -> pixels, once there is room for them in memory."""
+Decode = Callable[[Path | Content, Room], type_of_pixels]
+"""File or image in memory -> pixels, once there is room for them in memory."""
 
 THUMBNAIL_SIDE = 256  # pixels; what a tile of the grid shows at most
 
@@ -45,14 +45,13 @@ class Loader:
             thumbnails: make a small picture of each image as well.
         """
         self.decode: Decode = decode
-        self.take = decode  # images that come without a file
         self.preprocess = preprocess
         self.channels = channels
         self.pinned = pinned
         self.thumbnails = thumbnails
         self.budget: Bound = Budget()  # large pictures take turns
         self.seen = local()  # whether this thread has loaded a chunk before
-        self.refused: dict[Path, str] = {}  # files that are not to be opened, and why
+        self.refused: dict[tuple[str, str], str] = {}  # items that are not to be opened, and why
 
     def nbytes(self, count: int) -> int:
         """Bytes of the pixels of so many images."""
@@ -65,53 +64,50 @@ class Loader:
         same.pinned = False
         return same
 
-    def refuse(self, path: str, reason: str) -> None:
-        """Make a row of the reason instead of opening this file."""
-        self.refused[Path(path)] = reason
+    def refuse(self, item: Item, reason: str) -> None:
+        """Make a row of the reason instead of opening this item."""
+        self.refused[item.identity] = reason
 
-    def __call__(self, paths: Sequence[str]) -> Batch:
+    def __call__(self, items: Sequence[Item]) -> Batch:
         """Load neighbours into one uint8 batch; those that fail leave no gap in it."""
         side = self.preprocess.crop_size
         pixels = torch.empty(
-            (len(paths), self.channels, side, side),
+            (len(items), self.channels, side, side),
             dtype=torch.uint8,
             pin_memory=self.pinned,
             memory_format=torch.channels_last,
         )
         samples = []
         filled = 0
-        for path in paths:
-            sample = self.sample(path, pixels[filled])
+        for item in items:
+            sample = self.sample(item, pixels[filled])
             samples.append(sample)
             filled += sample.error is None
         warm_up = not getattr(self.seen, "before", False)
         self.seen.before = True
         return Batch(tuple(samples), pixels[:filled], warm_up)
 
-    def sample(self, source: str, room: Tensor) -> Sample:
+    def sample(self, item: Item, room: Tensor) -> Sample:
         """Decode and preprocess one image into ``room`` [C, H, W], and time both.
 
         Waiting until there is memory for it counts for neither.
         """
-        path = Path(source)
-        if path in self.refused:
-            return Sample(path, error=self.refused[path])
+        kept = item.without_content()
+        if item.identity in self.refused:
+            return Sample(kept, error=self.refused[item.identity])
         begun = perf_counter()
         with closing(Turn(self.budget)) as turn:
             try:
-                if isinstance(source, InMemory):
-                    image = self.take(source, turn)
-                else:
-                    image = self.decode(path, turn)
+                image = self.decode(item.source, turn)
             except ImageError as error:
-                return Sample(path, error=str(error))
+                return Sample(kept, error=str(error))
             decoded = perf_counter()
             room.copy_(self.preprocess(image))
             done = perf_counter()
             small = thumbnail(image, THUMBNAIL_SIDE) if self.thumbnails else None
             del image  # before others take its memory
         return Sample(
-            path,
+            kept,
             decode_ms=1000 * (decoded - begun - turn.waited),
             preprocess_ms=1000 * (done - decoded),
             thumbnail=small,

@@ -50,7 +50,7 @@ class Answers:
             )
             rows.append(
                 Prediction(
-                    path=sample.path,
+                    item=sample.item,
                     scores=scores,
                     decode_ms=sample.decode_ms,
                     preprocess_ms=sample.preprocess_ms,

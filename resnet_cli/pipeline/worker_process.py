@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnet_cli.images.native_warnings import listen_alone, pass_on
+from resnet_cli.records import Item
 
 Loaded = TypeVar("Loaded")
 Loads = TypeVar("Loads", covariant=True)
@@ -33,9 +34,9 @@ nobody has that end is how this process learns that the child is gone."""
 
 
 class Load(Protocol[Loads]):
-    """What turns a chunk of paths into a batch, or into several."""
+    """What turns a chunk of items into a batch, or into several."""
 
-    def __call__(self, paths: Sequence[str], /) -> Loads:
+    def __call__(self, items: Sequence[Item], /) -> Loads:
         """Load a chunk, its pictures in order."""
 
     def nbytes(self, count: int) -> int:
@@ -44,8 +45,8 @@ class Load(Protocol[Loads]):
     def shared(self, workers: int) -> "Load[Loads]":
         """The same for so many processes that load at a time."""
 
-    def refuse(self, path: str, reason: str) -> None:
-        """Make a row of the reason instead of opening this file."""
+    def refuse(self, item: Item, reason: str) -> None:
+        """Make a row of the reason instead of opening this item."""
 
 
 class Child(Generic[Loaded]):
@@ -77,14 +78,14 @@ class Child(Generic[Loaded]):
         """The place of the picture that it is at, or ``NONE``."""
         return self.place[0]
 
-    def load(self, paths: Sequence[str]) -> Loaded:
+    def load(self, items: Sequence[Item]) -> Loaded:
         """Have it load a chunk, and wait.
 
         Raises:
             EOFError: it ended.
             OSError: likewise.
         """
-        self.connection.send(paths)
+        self.connection.send(items)
         data, ends = self.connection.recv()
         buffers = [self.memory[start:end] for start, end in pairwise(ends)]
         loaded: Loaded = pickle.loads(data, buffers=buffers)
@@ -112,9 +113,9 @@ class Child(Generic[Loaded]):
         torch.set_num_threads(1)
         listen_alone()
         with suppress(EOFError, ConnectionError):
-            while (paths := connection.recv()) is not None:
+            while (items := connection.recv()) is not None:
                 packed = Packer(self.memory, pinned=self.pinned)
-                packed.dump(load(Watched(paths, self.place)))
+                packed.dump(load(Watched(items, self.place)))
                 self.place[0] = NONE
                 pass_on()
                 connection.send((packed.data.getvalue(), packed.ends))
@@ -130,29 +131,29 @@ def end_with(parent: int) -> None:
     os._exit(1)
 
 
-class Watched(Sequence[str]):
+class Watched(Sequence[Item]):
     """A chunk that notes in shared memory which picture is being loaded."""
 
-    def __init__(self, paths: Sequence[str], place: memoryview) -> None:
-        self.paths = paths
+    def __init__(self, items: Sequence[Item], place: memoryview) -> None:
+        self.items = items
         self.place = place
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.items)
 
     @overload
-    def __getitem__(self, index: int) -> str: ...
+    def __getitem__(self, index: int) -> Item: ...
 
     @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
 
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
-        return self.paths[index]
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        return self.items[index]
 
-    def __iter__(self) -> Generator[str]:
-        for place, path in enumerate(self.paths):
+    def __iter__(self) -> Generator[Item]:
+        for place, item in enumerate(self.items):
             self.place[0] = place
-            yield path
+            yield item
 
 
 class Packer(pickle.Pickler):

@@ -20,6 +20,7 @@ import torch
 
 from resnet_cli.errors import ProcessError
 from resnet_cli.pipeline.worker_process import NONE, Child, Load
+from resnet_cli.records import Item
 
 log = logging.getLogger("resnet_cli")
 
@@ -35,11 +36,11 @@ CRASHES = frozenset({"SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGKIL
 @contextmanager
 def place_loader(
     load: Load[Loaded], *, device: torch.device, workers: int, size: int, total: int | None
-) -> Iterator[Callable[[Sequence[str]], Loaded]]:
+) -> Iterator[Callable[[Sequence[Item]], Loaded]]:
     """Load in processes where that is the faster.
 
     Args:
-        load: chunk of paths -> a batch.
+        load: chunk of items -> a batch.
         device: where the network runs.
         workers: threads that will load at a time.
         size: most images in a chunk.
@@ -82,7 +83,7 @@ class Processes(Generic[Loaded]):
         """Start them.
 
         Args:
-            load: chunk of paths -> a batch.
+            load: chunk of items -> a batch.
             workers: processes.
             size: most images in a chunk.
             pinned: return pixels in memory that a GPU copies from by itself.
@@ -103,7 +104,7 @@ class Processes(Generic[Loaded]):
             self.close()
             raise
 
-    def __call__(self, paths: Sequence[str]) -> Loaded:
+    def __call__(self, items: Sequence[Item]) -> Loaded:
         """Load a chunk in a process that has nothing to do.
 
         Raises:
@@ -113,9 +114,9 @@ class Processes(Generic[Loaded]):
         try:
             while True:
                 try:
-                    return child.load(paths)
+                    return child.load(items)
                 except (EOFError, OSError):
-                    child = self.replace(child, paths)
+                    child = self.replace(child, items)
         finally:
             self.idle.put(child)  # a dead one, too: whoever gets it must not wait for ever
 
@@ -125,7 +126,7 @@ class Processes(Generic[Loaded]):
         self.children.append(child)
         return child
 
-    def replace(self, dead: "Child[Loaded]", paths: Sequence[str]) -> "Child[Loaded]":
+    def replace(self, dead: "Child[Loaded]", items: Sequence[Item]) -> "Child[Loaded]":
         """Start a process in place of one that ended, and spare it the picture that it was at.
 
         Raises:
@@ -136,7 +137,7 @@ class Processes(Generic[Loaded]):
         if cause not in CRASHES or dead.at == NONE:
             raise ProcessError(f"a process that decodes images was ended by {cause}")
         why = ", as when memory runs out" if cause == "SIGKILL" else ""
-        self.load.refuse(paths[dead.at], f"its decoder was killed by {cause}{why}")
+        self.load.refuse(items[dead.at], f"its decoder was killed by {cause}{why}")
         successor = self.bear()
         self.children.remove(dead)
         return successor

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from resnet_cli.records import UNCERTAIN, WARNING, Prediction, Score
+from resnet_cli.records import UNCERTAIN, WARNING, Item, Prediction, Score
 from resnet_cli.results.dialect import Dialect
 
 Row = dict[str, Any]
@@ -164,7 +164,7 @@ def join_row(row: Row, scores: list[Score], text: Callable[[str], str] = str) ->
     """
     failed = is_error(row["status"], classes=len(scores))
     return Prediction(
-        path=Path(row["path"]),
+        item=Item(tidy_path(row["path"])),
         scores=tuple(scores),
         decode_ms=read_number(row, "decode_ms"),
         preprocess_ms=read_number(row, "preprocess_ms"),

@@ -3,7 +3,7 @@
 ``cam1/IMG_0000.JPEG`` where each camera has a file of that name, else ``IMG_0000.JPEG``.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path, PurePath
 from string import ascii_letters, digits
@@ -18,9 +18,9 @@ def end_of_path(path: Path, most: int) -> str:
     return cut_start(escape_unprintable(str(path)), most)
 
 
-def names_for(paths: Iterable[str]) -> Callable[[Path, int], str]:
+def names_for(paths: Sequence[str] | None) -> Callable[[Path, int], str]:
     """Return what names the images of a run: short names, if all paths are known beforehand."""
-    return ShortNames(paths) if isinstance(paths, Sequence) else end_of_path
+    return end_of_path if paths is None else ShortNames(paths)
 
 
 class ShortNames:

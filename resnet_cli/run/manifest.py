@@ -15,15 +15,16 @@ from time import perf_counter
 from typing import Any
 
 from resnet_cli.classifier import Classifier
+from resnet_cli.records import Item, Pause
 from resnet_cli.run.tally import Tally
 
 
 class Fingerprint:
-    r"""A fold over paths, in input order, of constant size and with one ``stat`` each.
+    r"""A fold over items, in input order, of constant size and with one ``stat`` each.
 
-    The digest is the SHA-256 of one line per input: path, bytes and modification time in
-    nanoseconds, with a zero byte between them and a line feed at the end. Where there is no such
-    file, both numbers are ``-``.
+    The digest is the SHA-256 of one line per item: path, bytes and modification time in
+    nanoseconds, and the part where there is one, with a zero byte between them and a line feed at
+    the end. Where there is no such file, both numbers are ``-``.
     """
 
     def __init__(self) -> None:
@@ -32,25 +33,26 @@ class Fingerprint:
         self.digest = sha256()
         self.complete = False  # there are no more
 
-    def add(self, path: str) -> None:
+    def add(self, item: Item) -> None:
         """Count one input."""
         size, time = "-", "-"
         try:
-            state = os.stat(path)
+            state = os.stat(item.path)
         except (OSError, ValueError):  # its row says why it cannot be read
             pass
         else:
             self.bytes += state.st_size
             size, time = str(state.st_size), str(state.st_mtime_ns)
         self.inputs += 1
-        self.digest.update(os.fsencode(path) + f"\0{size}\0{time}\n".encode())
+        fields = [item.path, size, time, *[item.part] * bool(item.part)]
+        self.digest.update(os.fsencode("\0".join(fields)) + b"\n")
 
-    def through(self, paths: Iterable[str]) -> Iterator[str]:
-        """Yield paths as they come, and count those that are not empty."""
-        for path in paths:
-            if path:
-                self.add(path)
-            yield path
+    def through(self, items: Iterable[Item | Pause]) -> Iterator[Item | Pause]:
+        """Yield items as they come, and count them."""
+        for item in items:
+            if isinstance(item, Item):
+                self.add(item)
+            yield item
         self.complete = True
 
     def record(self) -> dict[str, Any] | None:

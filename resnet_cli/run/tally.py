@@ -1,8 +1,9 @@
 """Tally: counts and mean times of a run, and what limits it."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
+from resnet_cli.classifier import Classifier
 from resnet_cli.records import Prediction
 
 STAGES = ("decode", "preprocess", "forward")
@@ -41,6 +42,11 @@ class Tally:
     warnings: int = 0  # images that were read, and something is odd about them
     everything: StageMeans = field(default_factory=StageMeans)
     settled: StageMeans = field(default_factory=StageMeans)  # each worker's first pass left out
+
+    @classmethod
+    def of(cls, classifier: Classifier, workers: int) -> Self:
+        """Begin to count what a classifier does."""
+        return cls(workers, on_cpu=classifier.backend.device.type == "cpu")
 
     def add(self, prediction: Prediction) -> None:
         """Count one row."""

@@ -1,4 +1,4 @@
-"""Whether a run gives what plain fp32 gives: the slow way beside the quick one."""
+"""What a run may get wrong, found before it begins: other labels than plain fp32, other names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,8 +8,11 @@ import torch
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ImageError
+from resnet_cli.records import Item
 from resnet_cli.runtimes.torch_backend import to_probabilities
 from resnet_cli.sources import Inputs
+
+MOST_SUGGESTED = 20  # class names
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Verification:
     flips: tuple[Path, ...]  # images whose best class differs
 
 
-def verify_classifier(classifier: Classifier, paths: Sequence[str]) -> Verification:
+def verify_classifier(classifier: Classifier, items: Sequence[Item]) -> Verification:
     """Compare images against plain fp32 on the CPU: Pillow, torchvision's network, one by one.
 
     Images that cannot be read are left out.
@@ -31,9 +34,9 @@ def verify_classifier(classifier: Classifier, paths: Sequence[str]) -> Verificat
     preprocess = classifier.preprocess
     count, largest, flips = 0, 0.0, []
     everything = len(classifier.class_names)
-    for row in classifier.predict(Inputs(paths, len(paths), 0), topk=everything):
+    for row in classifier.predict(Inputs.of(items), topk=everything):
         try:
-            pixels = preprocess(decoder(row.path)).unsqueeze(0)
+            pixels = preprocess(decoder(row.item.source)).unsqueeze(0)
         except ImageError:
             continue
         if row.error is not None:
@@ -46,3 +49,17 @@ def verify_classifier(classifier: Classifier, paths: Sequence[str]) -> Verificat
         if plain[row.scores[0].index] < max(plain):
             flips.append(row.path)
     return Verification(count, largest, tuple(flips))
+
+
+def folder_class_names(classifier: Classifier, inputs: Inputs) -> list[str]:
+    """Return the folders of the images, sorted, where they may be the missing class names.
+
+    None are where the checkpoint has class names, or where the folders are not as many as its
+    classes.
+    """
+    classes = classifier.checkpoint.classes
+    if not classes.made_up:
+        return []
+    folders = {Path(item.path).absolute().parent.name for item in inputs.known}
+    fits = len(folders) == len(classes.names) <= MOST_SUGGESTED
+    return sorted(folders) if fits and not any("," in name for name in folders) else []

@@ -1,4 +1,4 @@
-"""INPUT... as typed -> the paths of the images, in natural order."""
+"""INPUT... as typed -> the items to classify, in natural order."""
 
 import glob
 import os
@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from typing import Self
 
 from resnet_cli.errors import InputError
+from resnet_cli.records import Item, Pause
 from resnet_cli.sources.folders import Sieve, natural_key, path_parts, walk_folder
-from resnet_cli.sources.lists import PAUSE, is_stream, read_lines
+from resnet_cli.sources.lists import is_stream, read_lines
 from resnet_cli.text import amount
 
 # fmt: off
@@ -25,13 +27,18 @@ SUFFIXES = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The images of a run."""
+    """The items of a run."""
 
-    paths: Iterable[str]  # of streams, with a PAUSE where one is
+    items: Iterable[Item | Pause]  # only a stream pauses
     total: int | None  # unknown while stdin or a pipe is still being read
-    passed_over: int  # files in folders whose suffix is no image suffix
+    passed_over: int = 0  # files in folders whose suffix is no image suffix
     sieve: Sieve = field(default_factory=Sieve)  # counts what else was passed over
     listed: bool = False  # by lists, of which the next run may have others
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> Self:
+        """Take items that are known."""
+        return cls(items, len(items))
 
     @property
     def odd(self) -> Mapping[str, int]:
@@ -43,11 +50,16 @@ class Inputs:
         """Say what was passed over; of a stream, so far."""
         return [*skipped_words(self.passed_over, self.sieve), *excluded_words(self.sieve)]
 
-    def peek(self, count: int) -> tuple[list[str], "Inputs"]:
-        """The first ``count`` paths, and all of them again."""
-        remaining = iter(self.paths)
-        first = list(islice(filter(None, remaining), count))
-        return first, replace(self, paths=chain(first, remaining))
+    @property
+    def known(self) -> Sequence[Item]:
+        """Return the items that are known before the run; none of a stream."""
+        return () if self.total is None else list(without_pauses(self.items))
+
+    def peek(self, count: int) -> tuple[list[Item], "Inputs"]:
+        """Return the first ``count`` items, and all of them again."""
+        remaining = iter(self.items)
+        first = list(islice(without_pauses(remaining), count))
+        return first, replace(self, items=chain(first, remaining))
 
     def without(self, outputs: Sequence[str]) -> "Inputs":
         """The same, after making sure that no output is among them.
@@ -60,19 +72,24 @@ class Inputs:
         """
         names = {os.path.basename(real): real for real in map(os.path.realpath, outputs)}
 
-        def checked() -> Iterator[str]:
-            for path in self.paths:
-                name = os.path.basename(path)
+        def check(item: Item | Pause) -> Item | Pause:
+            if isinstance(item, Item):
+                name = os.path.basename(item.path)
                 output = names.get(name) or names.get(PAGE.sub(r"\1", name))
-                if output is not None and same_folder(path, output):
+                if output is not None and same_folder(item.path, output):
                     raise InputError(
-                        f"cannot write {output}: {path} is one of the images to classify: give "
-                        "the output another name or folder"
+                        f"cannot write {output}: {item.path} is one of the images to classify: "
+                        "give the output another name or folder"
                     )
-                yield path
+            return item
 
-        paths = checked()
-        return replace(self, paths=paths if self.total is None else list(paths))
+        checked = map(check, self.items)
+        return replace(self, items=checked if self.total is None else list(checked))
+
+
+def without_pauses(items: Iterable[Item | Pause]) -> Iterator[Item]:
+    """Yield the items of a stream as they come."""
+    return (item for item in items if isinstance(item, Item))
 
 
 PAGE = re.compile(r"-\d+(\.png)$", re.IGNORECASE)
@@ -124,8 +141,8 @@ def find_inputs(inputs: Sequence[str], sieve: Sieve | None = None) -> Inputs:
         OSError: a folder or list that cannot be read.
     """
     sieve = sieve or Sieve()
-    listings: list[list[str]] = []
-    streams: list[Iterable[str]] = []
+    listings: list[list[Item]] = []
+    streams: list[Iterable[Item | Pause]] = []
     passed_over = 0
     if inputs.count("-") > 1:
         raise InputError("cannot read stdin twice: name - once")
@@ -134,13 +151,11 @@ def find_inputs(inputs: Sequence[str], sieve: Sieve | None = None) -> Inputs:
             streams.append(left_by(sieve, read_lines(given)))
             continue
         if given.startswith("@"):
-            images, others = (
-                [path for path in left_by(sieve, read_lines(given)) if path != PAUSE],
-                0,
-            )
+            images = list(without_pauses(left_by(sieve, read_lines(given))))
         else:
-            images, others = list_images(given, sieve)
-        passed_over += others
+            paths, others = list_images(given, sieve)
+            images = list(map(Item, paths))
+            passed_over += others
         listings.append(images)
         streams.append(images)
     if len(streams) > len(listings):
@@ -149,22 +164,28 @@ def find_inputs(inputs: Sequence[str], sieve: Sieve | None = None) -> Inputs:
     total = sum(map(len, listings))
     if total == 0:
         raise no_images_error(inputs, passed_over, sieve)
-    paths = listings[0] if len(listings) == 1 else list(chain.from_iterable(listings))
+    items = listings[0] if len(listings) == 1 else list(chain.from_iterable(listings))
     listed = any(given.startswith("@") for given in inputs)
-    return Inputs(paths, total, passed_over, sieve, listed)
+    return Inputs(items, total, passed_over, sieve, listed)
 
 
-def left_by(sieve: Sieve, paths: Iterator[str]) -> Iterator[str]:
-    """Yield the paths of a list that no pattern leaves out."""
-    return (path for path in paths if path == PAUSE or not sieve.drops_line(path))
+def left_by(sieve: Sieve, lines: Iterator[str | Pause]) -> Iterator[Item | Pause]:
+    """Yield the items of a list that no pattern leaves out."""
+    for line in lines:
+        if isinstance(line, Pause):
+            yield line
+        elif not sieve.drops_line(line):
+            yield Item(line)
 
 
-def require_some(paths: Iterable[str], inputs: Sequence[str], sieve: Sieve) -> Iterator[str]:
-    """Yield ``paths``, of which there must be one at least."""
+def require_some(
+    items: Iterable[Item | Pause], inputs: Sequence[str], sieve: Sieve
+) -> Iterator[Item | Pause]:
+    """Yield ``items``, of which there must be one at least."""
     empty = True
-    for path in paths:
-        empty = empty and path == PAUSE
-        yield path
+    for item in items:
+        empty = empty and isinstance(item, Pause)
+        yield item
     if empty:
         raise no_images_error(inputs, 0, sieve)
 

@@ -12,11 +12,9 @@ from select import select
 from typing import BinaryIO, TextIO
 
 from resnet_cli.errors import InputError
+from resnet_cli.records import PAUSE, Pause
 
 log = logging.getLogger("resnet_cli")
-
-PAUSE = ""
-"""What a source yields while no path comes, so that those before it need not wait for more."""
 
 PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")
 """What no list begins with."""
@@ -33,7 +31,7 @@ def is_stream(given: str) -> bool:
     return given == "-" or (given.startswith("@") and not Path(given[1:]).is_file())
 
 
-def read_lines(given: str) -> Iterator[str]:
+def read_lines(given: str) -> Iterator[str | Pause]:
     """Read paths from ``@list.txt`` or, for ``-``, from stdin.
 
     A list is opened here and now, so that a missing one is said before the network is loaded.
@@ -54,10 +52,13 @@ def read_lines(given: str) -> Iterator[str]:
     return existing_spellings(arriving_lines(listing.open("rb")), given)
 
 
-def existing_spellings(paths: Iterable[str], source: str) -> Iterator[str]:
+def existing_spellings(paths: Iterable[str | Pause], source: str) -> Iterator[str | Pause]:
     """Yield paths in the spelling that exists; warn at the end of those that are of Windows."""
     foreign: list[str] = []
     for path in paths:
+        if isinstance(path, Pause):
+            yield path
+            continue
         if is_windows(path):
             foreign.append(path)
         yield as_found(path)
@@ -65,7 +66,7 @@ def existing_spellings(paths: Iterable[str], source: str) -> Iterator[str]:
         log.warning(NOT_HERE, source, len(foreign), foreign[0])
 
 
-def standard_input() -> Iterator[str]:
+def standard_input() -> Iterator[str | Pause]:
     """Read paths from stdin.
 
     Raises:
@@ -78,7 +79,7 @@ def standard_input() -> Iterator[str]:
     )
 
 
-def strip_lines(file: TextIO) -> Iterator[str]:
+def strip_lines(file: TextIO) -> Iterator[str | Pause]:
     """Yield the lines of a text stream that are not blank, without their ends."""
     for line in file:
         path = line.rstrip("\r\n")
@@ -86,7 +87,7 @@ def strip_lines(file: TextIO) -> Iterator[str]:
             yield path
 
 
-def arriving_lines(file: BinaryIO) -> Iterator[str]:
+def arriving_lines(file: BinaryIO) -> Iterator[str | Pause]:
     """Yield the lines of a file as they come, with a PAUSE whenever none does, and close it.
 
     Raises:

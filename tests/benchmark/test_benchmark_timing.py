@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from conftest import SAMPLES
+from items import paths_of
 from measuring import CPU
 from resnet_cli import Classifier
 from resnet_cli.benchmark.machine import (
@@ -31,7 +32,7 @@ from resnet_cli.benchmark.machine import (
 from resnet_cli.benchmark.timing import Effort, Stages, Timing, time_end_to_end, time_streams
 from resnet_cli.benchmark.workload import EndlessImages
 from resnet_cli.errors import InputError
-from resnet_cli.records import Prediction, Score
+from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.sources import Inputs
 
 
@@ -127,14 +128,14 @@ class Camera:
         self.backend = SimpleNamespace(device=CPU)
 
     def predict(self, inputs: Inputs, **_: object) -> Iterator[Prediction]:
-        for number, path in enumerate(inputs.paths):
+        for number, path in enumerate(paths_of(inputs)):
             time.sleep(0.1 if number < self.slow else 0.005)
             if Path(path).name in self.broken:
-                yield Prediction(Path(path), error="the file is empty")
+                yield Prediction(Item(path), error="the file is empty")
                 continue
             scores = (Score("ant", 0, 0.9),)
             decode = 2 + 10 * (number % 2)  # large photographs among small ones
-            yield Prediction(Path(path), scores, decode_ms=decode, preprocess_ms=1, forward_ms=4)
+            yield Prediction(Item(path), scores, decode_ms=decode, preprocess_ms=1, forward_ms=4)
 
 
 def filmed(camera: Camera, *, batch: int, effort: Effort, workers: int = 1) -> Timing:

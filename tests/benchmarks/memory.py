@@ -21,6 +21,7 @@ import click
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from items import paths_of
 from resnet_cli import Classifier
 from resnet_cli.sources import find_inputs
 
@@ -58,7 +59,7 @@ def main(photos: Path, checkpoint: Path, images: int, side: int, workers: int) -
 
 def link(folder: Path, photos: Path, images: int) -> None:
     """Fill a folder with links to photographs, each of them many times."""
-    targets = cycle(Path(path).resolve() for path in find_inputs([str(photos)]).paths)
+    targets = cycle(Path(path).resolve() for path in paths_of(find_inputs([str(photos)])))
     for number, target in enumerate(islice(targets, images)):
         place = folder / str(number // FILES_IN_FOLDER)
         place.mkdir(exist_ok=True)

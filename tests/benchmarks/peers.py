@@ -189,18 +189,19 @@ def stream_of(task: Task, infer: Callable[[Any], Any]) -> Label:
     from resnet_cli.pipeline import cut_chunks, map_ordered, one_thread_each
     from resnet_cli.pipeline.loader import Loader
     from resnet_cli.preprocess import Preprocess
+    from resnet_cli.records import Item
 
     preprocess = Preprocess()
     load = Loader(Decoder(), preprocess, channels=3)
 
-    def work(paths: Sequence[str]) -> list[int]:
-        pixels = load(paths).pixels
+    def work(items: Sequence[Item]) -> list[int]:
+        pixels = load(items).pixels
         logits = infer(preprocess.normalise(pixels).contiguous().numpy())
         return [int(index) for index in logits.argmax(axis=1)]
 
     def run(paths: Sequence[str]) -> list[int]:
         with one_thread_each:
-            chunks = map_ordered(cut_chunks(paths, 8), work, workers=task.workers)
+            chunks = map_ordered(cut_chunks(map(Item, paths), 8), work, workers=task.workers)
             return [label for labels in chunks for label in labels]
 
     return run
@@ -264,12 +265,13 @@ def decoder_alone(task: Task) -> Label:
     from resnet_cli.pipeline import cut_chunks, map_ordered, one_thread_each
     from resnet_cli.pipeline.loader import Loader
     from resnet_cli.preprocess import Preprocess
+    from resnet_cli.records import Item
 
     load = Loader(Decoder(), Preprocess(), channels=3)
 
     def run(paths: Sequence[str]) -> list[int]:
         with one_thread_each:
-            batches = map_ordered(cut_chunks(paths, 8), load, workers=task.workers)
+            batches = map_ordered(cut_chunks(map(Item, paths), 8), load, workers=task.workers)
             return [0 for batch in batches for _ in batch.samples]
 
     return run
@@ -280,14 +282,14 @@ def forward_alone(infer_of: Callable[[Task], Callable[[Any], Any]]) -> Callable[
 
     def prepare(task: Task) -> Label:
         from resnet_cli.pipeline import cut_chunks, map_ordered, one_thread_each
+        from resnet_cli.records import Item
 
         infer = infer_of(task)
 
         def run(paths: Sequence[str]) -> list[int]:
             with one_thread_each:
-                passes = map_ordered(
-                    cut_chunks(paths, 8), lambda _: infer(None), workers=task.workers
-                )
+                chunks = cut_chunks(map(Item, paths), 8)
+                passes = map_ordered(chunks, lambda _: infer(None), workers=task.workers)
                 return [0 for _ in passes for _ in range(8)][: len(paths)]
 
         return run
@@ -429,7 +431,7 @@ def main(
     from resnet_cli.sources import find_inputs
 
     with TemporaryDirectory() as folder, others(busy):
-        everything = islice(cycle(list(find_inputs([str(photos)]).paths)), many)
+        everything = islice(cycle([item.path for item in find_inputs([str(photos)]).known]), many)
         for number, path in enumerate(everything):
             (Path(folder) / f"{number:06}.jpg").symlink_to(Path(path).resolve())
         task = Task(Path(folder), checkpoint.resolve(), model, workers)

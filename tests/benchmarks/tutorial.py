@@ -21,6 +21,7 @@ import click
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import plain
+from items import paths_of
 from resnet_cli import Classifier
 from resnet_cli.sources import find_inputs
 
@@ -33,7 +34,7 @@ from resnet_cli.sources import find_inputs
 @click.option("--precision", default="fp32", help="Of predict; the loop is fp32.")
 def main(photos: Path, checkpoint: Path, images: int, rounds: int, precision: str) -> None:
     """Print images per second of both, and their ratio."""
-    paths = [Path(path) for path in islice(cycle(find_inputs([str(photos)]).paths), images)]
+    paths = [Path(path) for path in islice(cycle(paths_of(find_inputs([str(photos)]))), images)]
     network = plain.load_resnet18(checkpoint)
     classifier = Classifier.load(checkpoint, device="cpu", precision=precision)
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 
 from conftest import Run
-from resnet_cli.records import Prediction, Score, decide_label
+from resnet_cli.records import Item, Prediction, Score, decide_label
 from resnet_cli.results import WriterOptions, open_writer
 from resnet_cli.results.readers import read_results
 
@@ -126,10 +126,10 @@ def test_a_probability_that_reaches_the_threshold_decides(
 
 
 ODD = [
-    Prediction(Path("a.jpg"), (Score("=ants", 0, 0.9), Score("b", 1, 0.1)), decision="=ants"),
-    Prediction(Path("b.jpg"), (Score("", 0, 0.9), Score("b", 1, 0.1)), decision=""),
-    Prediction(Path("c.jpg"), (Score("b", 1, 0.5), Score("", 0, 0.5)), decision="uncertain"),
-    Prediction(Path("d.jpg"), error="torn"),
+    Prediction(Item("a.jpg"), (Score("=ants", 0, 0.9), Score("b", 1, 0.1)), decision="=ants"),
+    Prediction(Item("b.jpg"), (Score("", 0, 0.9), Score("b", 1, 0.1)), decision=""),
+    Prediction(Item("c.jpg"), (Score("b", 1, 0.5), Score("", 0, 0.5)), decision="uncertain"),
+    Prediction(Item("d.jpg"), error="torn"),
 ]
 
 
@@ -219,8 +219,8 @@ def test_an_earlier_run_without_a_threshold_is_resumed(predict: Run, photos: Pat
 @pytest.mark.parametrize("name", NAMES)
 def test_earlier_rows_are_read_as_uncertain(name: str) -> None:
     rows = [
-        Prediction(Path("a.jpg"), (Score("uncertain", 1, 0.4),)),
-        Prediction(Path("b.jpg"), (Score("bees", 1, 0.9),)),
+        Prediction(Item("a.jpg"), (Score("uncertain", 1, 0.4),)),
+        Prediction(Item("b.jpg"), (Score("bees", 1, 0.9),)),
     ]
     with open_writer(Path(name), WriterOptions(1)) as write:
         for row in rows:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 
 from conftest import Run
-from resnet_cli.records import Prediction, Score
+from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.results import Dialect, WriterOptions, open_writer
 from resnet_cli.results.readers import read_results
 
@@ -19,12 +19,12 @@ SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 BOM = b"\xef\xbb\xbf"
 
 ROWS = [
-    Prediction(Path(name), (Score(label, 0, 0.75), Score("x;y", 1, 0.25)))
+    Prediction(Item(name), (Score(label, 0, 0.75), Score("x;y", 1, 0.25)))
     for name, label in [
         ("a;b,c\td|e.jpg", "=1+1"), ("=a;.jpg", "a;=1+1"), ('q";uote.jpg', "'"),
         ("n\new;.jpg", "-1"), ("cr\r;.jpg", "\t=1"), (" s ", ";"),
     ]
-] + [Prediction(Path("b.jpg"), error="=torn; at 3,5")]  # fmt: skip
+] + [Prediction(Item("b.jpg"), error="=torn; at 3,5")]  # fmt: skip
 
 
 @pytest.fixture

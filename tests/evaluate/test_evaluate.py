@@ -4,7 +4,6 @@ import csv
 import warnings
 from collections.abc import Sequence
 from io import StringIO
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +29,7 @@ from resnet_cli.evaluate import calibration as calibration_module
 from resnet_cli.evaluate.confusion import mcnemar_test, wilson_share
 from resnet_cli.evaluate.formats import evaluation_csv, matrix_csv
 from resnet_cli.evaluate.plots import MOST_CONFUSED, classes_shown, matrix_title
-from resnet_cli.records import Prediction, Score
+from resnet_cli.records import Item, Prediction, Score
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -56,7 +55,7 @@ def predictions_of(
     for number, row in enumerate(probs):
         best = np.argsort(-row, kind="stable")[:topk]
         scores = tuple(Score(names[i], int(i), float(f"{row[i]:.8g}")) for i in best)
-        rows.append(Prediction(Path(f"{number}.jpg"), scores, distribution=row if whole else None))
+        rows.append(Prediction(Item(f"{number}.jpg"), scores, distribution=row if whole else None))
     return rows
 
 
@@ -255,7 +254,7 @@ def test_an_impossible_truth_costs_much_but_not_everything() -> None:
 
 def test_unreadable_images_are_counted_apart() -> None:
     scorecard = Scorecard(["a", "b"])
-    scorecard.add(Prediction(Path("x.jpg"), error="the file is empty"), 0)
+    scorecard.add(Prediction(Item("x.jpg"), error="the file is empty"), 0)
     nothing = scorecard.evaluation()
     assert (nothing.images, nothing.errors) == (0, 1)
     unknown = [nothing.top1.value, nothing.loss, nothing.ece, nothing.means, nothing.temperature]

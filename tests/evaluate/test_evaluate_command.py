@@ -18,6 +18,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 import plain
 from conftest import DEMO, SAMPLES, Run, picture, trained
+from items import items_of
 from resnet_cli import Classifier
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate import Scorecard
@@ -27,7 +28,7 @@ from resnet_cli.evaluate.compare import Ledger, common_numbers, predict_all
 from resnet_cli.evaluate.dataset import by_folder, by_table
 from resnet_cli.evaluate.trials import list_trials
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.records import Prediction, Score
+from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.sources import Inputs
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")  # quick: a few pixels do
@@ -693,7 +694,7 @@ def test_each_image_is_decoded_once_for_all(
 
     monkeypatch.setattr(type(classifiers[0].decoder), "__call__", counted)
     paths = sorted(map(str, photos.rglob("*.*")))
-    found = list(predict_all(classifiers, Inputs(paths, len(paths), 0), workers=2, batch_size=3))
+    found = list(predict_all(classifiers, Inputs.of(items_of(paths)), workers=2, batch_size=3))
     assert sorted(map(str, decoded)) == paths
     for place, classifier in enumerate(classifiers):
         for row, alone in zip(found, classifier.predict(paths), strict=True):
@@ -708,13 +709,13 @@ def test_who_is_right_alone_is_counted(checkpoint: Path) -> None:
     ledger = Ledger([classifier, other])
 
     def says(index: int) -> Prediction:
-        return Prediction(Path("x.jpg"), (Score("", index, 0.9),))
+        return Prediction(Item("x.jpg"), (Score("", index, 0.9),))
 
     #        a is the truth, index 0 of the first list and 2 of the second
     for first, second, times in ((0, 2, 7), (0, 1, 3), (1, 2, 2), (1, 1, 4), (2, 0, 1), (2, 1, 1)):
         for _ in range(times):
             ledger.add([says(first), says(second)], [0, 2])
-    ledger.add([Prediction(Path("x.jpg"), error="broken")] * 2, [0, 2])
+    ledger.add([Prediction(Item("x.jpg"), error="broken")] * 2, [0, 2])
     [pair] = ledger.comparison().pairs
     assert (pair.agree.right, pair.agree.images) == (7 + 4 + 1, 18)
     assert (pair.only_first, pair.only_second) == (3, 2)

@@ -17,7 +17,7 @@ from conftest import Run, picture, trained
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate import Scorecard
 from resnet_cli.evaluate.dataset import Dataset, by_folder, by_table
-from resnet_cli.records import Prediction, Score
+from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.sources.truth import Lookup, folder_truth
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
@@ -127,7 +127,7 @@ def scored(logits: Tensor, truths: Sequence[int], *, kept: int, whole: bool) -> 
         distribution = row.numpy().astype(np.float32) if whole else None
         card.add(
             Prediction(
-                Path("x"), tuple(Score(str(i), i, p) for i, p in scores), distribution=distribution
+                Item("x"), tuple(Score(str(i), i, p) for i, p in scores), distribution=distribution
             ),
             truth,
         )

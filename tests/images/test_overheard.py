@@ -15,6 +15,7 @@ from PIL import Image
 from torchvision import io
 
 from conftest import Run, picture
+from items import items_of
 from resnet_cli.images import native_warnings as overheard
 from resnet_cli.images.decode import Decoder
 from resnet_cli.pipeline.loader import Loader
@@ -90,15 +91,15 @@ def test_a_run_without_warnings_says_nothing_of_them(
 
 def test_decoder_processes_listen_too(folder: Path) -> None:
     load = Loader(Decoder(), Preprocess(48, 40), channels=3)
-    paths = [str(path) for path in sorted(folder.iterdir())]
+    items = items_of(sorted(folder.iterdir()))
     with overheard.listen_to_libraries():
         processes = Processes(load, workers=2, size=20, pinned=False)
         try:
-            samples = processes(paths).samples
+            samples = processes(items).samples
         finally:
             processes.close()
 
-    named = {sample.path.name for sample in samples if sample.warning}
+    named = {Path(sample.item.path).name for sample in samples if sample.warning}
     assert named == {f"good{n}_corrupt.jpg" for n in (3, 7, 11)}
 
 

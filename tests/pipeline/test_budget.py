@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from conftest import picture
+from items import items_of
 from resnet_cli.errors import ImageError
 from resnet_cli.images.decode import Decoder
 from resnet_cli.images.files import Room
@@ -115,14 +116,14 @@ def test_pictures_over_the_budget_are_decoded_one_at_a_time_and_the_same(
     paths = [str(picture(tmp_path / f"{n}.png", (90 + n, 70), seed=n)) for n in range(12)]
     (tmp_path / "bad.png").write_bytes(b"no image")
     paths.insert(5, str(tmp_path / "bad.png"))
-    expected = loader(1 << 40)(paths)
+    expected = loader(1 << 40)(items_of(paths))
 
     tight = loader(1)
     with ThreadPoolExecutor(4) as pool:
-        batches = list(pool.map(tight, [paths] * 8))
+        batches = list(pool.map(tight, [items_of(paths)] * 8))
     for batch in batches:
         assert torch.equal(batch.pixels, expected.pixels)
-        assert [sample.path for sample in batch.samples] == [Path(path) for path in paths]
+        assert [sample.item.path for sample in batch.samples] == paths
         assert [sample.error is None for sample in batch.samples] == [n != 5 for n in range(13)]
     assert isinstance(tight.budget, Budget)
     assert tight.budget.held == 0
@@ -130,10 +131,10 @@ def test_pictures_over_the_budget_are_decoded_one_at_a_time_and_the_same(
 
 def test_waiting_for_memory_is_not_counted_as_decoding(tmp_path: Path) -> None:
     load, path = loader(1), picture(tmp_path / "one.png")
-    load([str(path)])
+    load(items_of([path]))
     with ThreadPoolExecutor(1) as pool:
         with load.budget.claim(1):
-            loading = pool.submit(load, [str(path)])
+            loading = pool.submit(load, items_of([path]))
             time.sleep(0.5)
         (sample,) = loading.result().samples
 
@@ -225,7 +226,7 @@ def test_a_large_file_that_is_refused_gives_the_door_back(
     (tmp_path / "bad.png").write_bytes(b"no image")
     paths = [str(tmp_path / "bad.png"), str(picture(tmp_path / "good.png"))]
 
-    assert [sample.error is None for sample in loader(1)(paths).samples] == [False, True]
+    assert [sample.error is None for sample in loader(1)(items_of(paths)).samples] == [False, True]
 
 
 def test_waiting_at_the_door_is_not_counted_as_decoding(
@@ -233,10 +234,10 @@ def test_waiting_at_the_door_is_not_counted_as_decoding(
 ) -> None:
     monkeypatch.setattr(budget, "LARGE_FILE", 0)
     load, path = loader(1), picture(tmp_path / "one.png")
-    load([str(path)])
+    load(items_of([path]))
     with ThreadPoolExecutor(1) as pool:
         with load.budget.door:
-            loading = pool.submit(load, [str(path)])
+            loading = pool.submit(load, items_of([path]))
             time.sleep(0.5)
         (sample,) = loading.result().samples
 

@@ -13,7 +13,7 @@ from conftest import picture, trained
 from resnet_cli import Classifier, Prediction, Preprocess
 from resnet_cli.errors import ImageError, InputError, SettingError
 from resnet_cli.pipeline.workers import Processes
-from resnet_cli.records import InMemory
+from resnet_cli.records import Item
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +142,8 @@ def test_an_array_may_change_once_it_was_taken(classifier: Classifier) -> None:
 
 
 def test_images_in_memory_go_to_processes(classifier: Classifier, files: list[Path]) -> None:
-    given = [InMemory(f"image-{n}", path.read_bytes()) for n, path in enumerate(files)]
-    given.append(InMemory("image-4", Image.open(files[0]).copy()))
+    given = [Item(f"image-{n}", content=path.read_bytes()) for n, path in enumerate(files)]
+    given.append(Item("image-4", content=Image.open(files[0]).copy()))
     expected = classifier.loader()(given)
     with_processes = Processes(classifier.loader(), workers=1, size=5, pinned=False)
     try:
@@ -152,7 +152,8 @@ def test_images_in_memory_go_to_processes(classifier: Classifier, files: list[Pa
         with_processes.close()
 
     assert torch.equal(batch.pixels, expected.pixels)
-    assert [str(sample.path) for sample in batch.samples] == list(given)
+    assert [sample.item for sample in batch.samples] == given
+    assert not any(sample.item.content for sample in batch.samples)
 
 
 def test_bands_of_arrays_feed_a_network_of_as_many(tmp_path: Path) -> None:

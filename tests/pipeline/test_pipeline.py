@@ -1,14 +1,13 @@
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import count, islice
-from pathlib import Path
 
 import pytest
 import torch
 
+from items import items_of
 from resnet_cli.pipeline import cut_chunks, stream_results
-from resnet_cli.records import Batch, Sample
-from resnet_cli.sources.lists import PAUSE
+from resnet_cli.records import PAUSE, Batch, Item, Pause, Sample
 
 PATIENCE = 30  # seconds until a test that hangs fails
 
@@ -19,12 +18,12 @@ Launch = Callable[[Batch], Callable[[], list[int]]]
 
 def load(number: int) -> Batch:
     """A batch of one sample, whose only pixel is its number."""
-    sample = Sample(Path(str(number)))
+    sample = Sample(Item(str(number)))
     return Batch((sample,), torch.full((1, 1, 1, 1), number % 256, dtype=torch.uint8), False)
 
 
 def launch(batch: Batch) -> Callable[[], list[int]]:
-    number = int(batch.samples[0].path.name)
+    number = int(batch.samples[0].item.path)
     return lambda: [number]
 
 
@@ -77,7 +76,7 @@ def test_a_slow_chunk_keeps_its_place(*, on_cpu: bool) -> None:
 @placements
 def test_every_result_of_a_chunk_is_given(*, on_cpu: bool) -> None:
     def twice_or_never(batch: Batch) -> Callable[[], list[int]]:
-        number = int(batch.samples[0].path.name)
+        number = int(batch.samples[0].item.path)
         return lambda: [number] * (number % 3)
 
     assert list(run(range(6), launch=twice_or_never, on_cpu=on_cpu)) == [1, 2, 2, 4, 5, 5]
@@ -136,7 +135,7 @@ def test_the_device_has_the_next_batch_before_the_last_is_waited_for() -> None:
     events: list[str] = []
 
     def launch_and_tell(batch: Batch) -> Callable[[], list[int]]:
-        number = int(batch.samples[0].path.name)
+        number = int(batch.samples[0].item.path)
         events.append(f"start {number}")
 
         def wait() -> list[int]:
@@ -180,7 +179,7 @@ def failing_load(number: int) -> Batch:
 
 
 def failing_launch(batch: Batch) -> Callable[[], list[int]]:
-    if batch.samples[0].path.name == "3":
+    if batch.samples[0].item.path == "3":
         raise OwnError
     return launch(batch)
 
@@ -189,7 +188,7 @@ def failing_wait(batch: Batch) -> Callable[[], list[int]]:
     def wait() -> list[int]:
         raise OwnError
 
-    return wait if batch.samples[0].path.name == "3" else launch(batch)
+    return wait if batch.samples[0].item.path == "3" else launch(batch)
 
 
 FAULTS: dict[str, Callable[[bool], Generator[int]]] = {
@@ -280,18 +279,21 @@ def test_a_worker_has_one_intra_op_thread(*, on_cpu: bool) -> None:
 def test_chunks_are_neighbours_and_the_last_may_be_fewer(
     total: int, size: int, sizes: list[int]
 ) -> None:
-    chunks = list(cut_chunks(range(total), size))
+    chunks = list(cut_chunks(items_of(range(total)), size))
     assert [len(chunk) for chunk in chunks] == sizes
-    assert [number for chunk in chunks for number in chunk] == list(range(total))
+    assert [int(item.path) for chunk in chunks for item in chunk] == list(range(total))
 
 
 def test_chunks_are_cut_from_an_endless_source() -> None:
-    assert list(islice(cut_chunks(count(), 2), 2)) == [(0, 1), (2, 3)]
+    endless = (Item(str(number)) for number in count())
+    first, second = islice(cut_chunks(endless, 2), 2)
+    assert [item.path for item in (*first, *second)] == ["0", "1", "2", "3"]
 
 
 def test_a_pause_cuts_a_chunk() -> None:
-    paths = ["a", "b", "c", PAUSE, PAUSE, "d", "e", PAUSE]
-    assert list(cut_chunks(paths, 2)) == [("a", "b"), ("c",), (), (), ("d", "e"), ()]
+    a, b, c, d, e = items_of("abcde")
+    items: list[Item | Pause] = [a, b, c, PAUSE, PAUSE, d, e, PAUSE]
+    assert list(cut_chunks(items, 2)) == [(a, b), (c,), (), (), (d, e), ()]
 
 
 @placements
@@ -304,10 +306,10 @@ def test_what_came_before_a_pause_is_out_before_the_source_goes_on(*, on_cpu: bo
         yield ("d",)
 
     def load(chunk: tuple[str, ...]) -> Batch:
-        return Batch(tuple(Sample(Path(path)) for path in chunk), torch.empty(0), False)
+        return Batch(tuple(Sample(Item(path)) for path in chunk), torch.empty(0), False)
 
     def launch(batch: Batch) -> Callable[[], list[str]]:
-        return lambda: [str(sample.path) for sample in batch.samples]
+        return lambda: [sample.item.path for sample in batch.samples]
 
     for path in stream_results(slow(), load, launch, workers=4, on_cpu=on_cpu):
         out.append(path)  # one by one, as the source looks at it meanwhile

@@ -16,6 +16,7 @@ from PIL import Image
 from torchvision.models import resnet18
 
 from conftest import picture
+from items import items_of
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ProcessError
 from resnet_cli.evaluate.compare import SharedLoader, predict_all
@@ -27,7 +28,7 @@ from resnet_cli.pipeline.loader import Decode, Loader
 from resnet_cli.pipeline.memory_budget import Allowance, Budget
 from resnet_cli.pipeline.workers import Processes, pay_off, place_loader
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.records import Batch, Prediction
+from resnet_cli.records import Batch, Content, Item, Prediction
 from resnet_cli.sources import Inputs, find_inputs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such copies")
@@ -67,13 +68,13 @@ class Deadly:
         self.names = names
         self.number = number
 
-    def __call__(self, path: Path, room: Room = ENDLESS) -> type_of_pixels:
-        if path.name in self.names:
+    def __call__(self, source: Path | Content, room: Room = ENDLESS) -> type_of_pixels:
+        if isinstance(source, Path) and source.name in self.names:
             assert os.getpid() != self.parent
             faulthandler.disable()  # whose traces of all threads would fill the report
             os.kill(os.getpid(), self.number)
             time.sleep(PATIENCE)
-        return Decoder()(path, room)
+        return Decoder()(source, room)
 
 
 def loader(decode: Decode | None = None, *, thumbnails: bool = False) -> Loader:
@@ -87,10 +88,10 @@ def apart(load: Loader, workers: int = 2, size: int = 20) -> closing[Processes[B
     return closing(Processes(load, workers=workers, size=size, pinned=False))
 
 
-def facts(batch: Batch) -> list[tuple[Path, str | None, bytes | None]]:
+def facts(batch: Batch) -> list[tuple[Item, str | None, bytes | None]]:
     """What is not a time."""
     return [
-        (sample.path, sample.error, sample.thumbnail.tobytes() if sample.thumbnail else None)
+        (sample.item, sample.error, sample.thumbnail.tobytes() if sample.thumbnail else None)
         for sample in batch.samples
     ]
 
@@ -103,7 +104,8 @@ def rows(predictions: Sequence[Prediction]) -> list[tuple[object, ...]]:
 def test_a_batch_from_a_process_is_the_batch_of_a_thread(
     paths: list[str], *, thumbnails: bool
 ) -> None:
-    chunks = [paths, paths[::-1], paths[3:], paths[:7]]
+    items = items_of(paths)
+    chunks = [items, items[::-1], items[3:], items[:7]]
     expected = [loader(thumbnails=thumbnails)(chunk) for chunk in chunks]
     assert [sum(one.error is not None for one in each.samples) for each in expected] == [2, 2, 2, 1]
 
@@ -121,7 +123,7 @@ def test_a_batch_from_a_process_is_the_batch_of_a_thread(
 def test_chunks_without_pictures_are_batches_too(tmp_path: Path) -> None:
     with apart(loader()) as load:
         assert load(()).samples == ()
-        (sample,) = load([str(tmp_path / "none.jpg")]).samples
+        (sample,) = load(items_of([tmp_path / "none.jpg"])).samples
     assert sample.error == "there is no such file"
 
 
@@ -130,7 +132,7 @@ def test_one_channel_stays_one_channel(paths: list[str]) -> None:
         return Loader(Decoder("L"), Preprocess(48, 40, mean=(0.4,), std=(0.2,)), channels=1)
 
     with apart(grey()) as load:
-        assert torch.equal(load(paths).pixels, grey()(paths).pixels)
+        assert torch.equal(load(items_of(paths)).pixels, grey()(items_of(paths)).pixels)
 
 
 def test_the_stream_gives_the_same_rows(
@@ -164,12 +166,12 @@ def test_what_holds_for_a_loader_holds_for_that_of_each_network(
 ) -> None:
     before = SharedLoader([tiny, tiny])
     both = before.shared(2)
-    both.refuse(paths[1], "it is deadly")
+    both.refuse(Item(paths[1]), "it is deadly")
 
     assert both.nbytes(3) == 2 * tiny.loader().nbytes(3)
     assert all(isinstance(load.budget, Allowance) and not load.pinned for load in both.loaders)
     assert all(isinstance(load.budget, Budget) for load in before.loaders)
-    for batch in both(paths[:3]):
+    for batch in both(items_of(paths[:3])):
         assert [sample.error for sample in batch.samples] == [None, "it is deadly", None]
 
 
@@ -184,62 +186,62 @@ def test_a_picture_that_kills_its_decoder_is_a_row(
     paths: list[str], number: int, words: str
 ) -> None:
     deadly = [paths[1], paths[2], paths[9]]
-    expected = loader()(paths)
+    expected = loader()(items_of(paths))
     with apart(loader(Deadly([Path(path).name for path in deadly], number))) as load:
         results = list(
             stream_results(
-                cut_chunks(paths, 4),
+                cut_chunks(items_of(paths), 4),
                 load,
                 lambda batch: lambda: list(batch.samples),
                 workers=2,
                 on_cpu=False,
             )
         )
-        assert [result.path for result in results] == [Path(path) for path in paths]
-        died = [str(result.path) for result in results if result.error == words]
+        assert [result.item.path for result in results] == paths
+        died = [result.item.path for result in results if result.error == words]
         assert died == deadly
-        others = [str(sample.path) for sample in expected.samples if sample.error is None]
-        fine = [str(result.path) for result in results if result.error is None]
+        others = [sample.item.path for sample in expected.samples if sample.error is None]
+        fine = [result.item.path for result in results if result.error is None]
         assert fine == [path for path in others if path not in deadly]
-        pixels = load([path for path in paths if path not in deadly]).pixels
-    assert torch.equal(pixels, loader()([p for p in paths if p not in deadly]).pixels)
+        pixels = load(items_of(path for path in paths if path not in deadly)).pixels
+    assert torch.equal(pixels, loader()(items_of(p for p in paths if p not in deadly)).pixels)
 
 
 def test_a_bug_ends_the_run(paths: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    def broken(path: Path, room: Room = ENDLESS) -> type_of_pixels:
-        raise ZeroDivisionError(path.name)
+    def broken(source: Path | Content, room: Room = ENDLESS) -> type_of_pixels:
+        raise ZeroDivisionError(source)
 
     with apart(loader(broken)) as load, ThreadPoolExecutor(2) as pool:
-        for job in [pool.submit(load, paths[:2]) for _ in range(4)]:
+        for job in [pool.submit(load, items_of(paths[:2])) for _ in range(4)]:
             with pytest.raises(ProcessError, match="ended by status 1"):
                 job.result(PATIENCE)
-    assert f"ZeroDivisionError: {Path(paths[0]).name}" in capfd.readouterr().err
+    assert f"ZeroDivisionError: {paths[0]}" in capfd.readouterr().err
 
 
 def test_a_process_killed_between_two_chunks_is_no_fault_of_a_picture(paths: list[str]) -> None:
     with apart(loader(), workers=1) as load:
-        load(paths)
+        load(items_of(paths))
         (child,) = multiprocessing.active_children()
         child.kill()
         child.join()
         with pytest.raises(ProcessError, match="ended by SIGKILL"):
-            load(paths)
+            load(items_of(paths))
 
 
 def test_a_process_that_is_told_to_end_is_no_fault_of_a_picture(paths: list[str]) -> None:
     names = [Path(paths[1]).name]
     ended = pytest.raises(ProcessError, match="ended by SIGTERM")
     with apart(loader(Deadly(names, signal.SIGTERM))) as load, ended:
-        load(paths)
+        load(items_of(paths))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_signals_to_the_terminal_leave_it_to_the_run(paths: list[str], number: int) -> None:
     with apart(loader(), workers=1) as load:
-        load(paths)
+        load(items_of(paths))
         (child,) = multiprocessing.active_children()
         os.kill(child.pid or 0, number)
-        assert len(load(paths).samples) == len(paths)
+        assert len(load(items_of(paths)).samples) == len(paths)
 
 
 def test_processes_end_with_a_run_that_is_killed(photos: Path) -> None:
@@ -249,10 +251,11 @@ from resnet_cli.images.decode import Decoder
 from resnet_cli.pipeline.loader import Decode, Loader
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.pipeline.workers import Processes
+from resnet_cli.records import Item
 loader = Loader(Decoder(), Preprocess(), channels=3)
 loader.decode = lambda path, room: time.sleep({2 * PATIENCE})
 load = Processes(loader, workers=3, size=4, pinned=False)
-threading.Thread(target=load, args=(["busy.jpg"],), daemon=True).start()
+threading.Thread(target=load, args=([Item("busy.jpg")],), daemon=True).start()
 time.sleep(0.2)
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
 time.sleep({PATIENCE})
@@ -319,7 +322,7 @@ def test_batches_may_be_larger_than_any_memory(
     assert len(readable) == 10
     expected = [row.label for row in tiny.predict(readable, workers=2)]
     monkeypatch.setattr(processes, "pay_off", lambda *_, **__: True)
-    inputs = Inputs(iter(readable), total, 0)
+    inputs = Inputs(iter(items_of(readable)), total)
     predictions = list(tiny.predict(inputs, batch_size=10**16, workers=2))
     assert [row.label for row in predictions] == expected
 
@@ -345,7 +348,7 @@ def test_large_pictures_are_taken_one_at_a_time_by_all_processes(
     names = [str(picture(tmp_path / f"{n}.png", (300, 300), seed=n)) for n in range(4)]
     diary = tmp_path / "diary"
 
-    def slowly(path: Path, room: Room = ENDLESS) -> type_of_pixels:
+    def slowly(source: Path | Content, room: Room = ENDLESS) -> type_of_pixels:
         room.claim(1000)
         for word in ("in", "out"):
             with diary.open("a") as file:  # a short line is written at once
@@ -357,7 +360,7 @@ def test_large_pictures_are_taken_one_at_a_time_by_all_processes(
         monkeypatch.setattr("resnet_cli.pipeline.loader.default_total", lambda: 4 * each)
         diary.write_text("")
         with apart(loader(slowly), workers=4) as load, ThreadPoolExecutor(4) as pool:
-            list(pool.map(load, [[name] for name in names]))
+            list(pool.map(load, [items_of([name]) for name in names]))
         return diary.read_text().split()
 
     assert together(999) == ["in", "out"] * 4
@@ -369,13 +372,13 @@ def test_the_turn_of_a_process_that_dies_is_the_next_ones(tmp_path: Path) -> Non
 
     deadly = Deadly(["0.png"], signal.SIGKILL)
 
-    def claims_and_dies(path: Path, room: Room = ENDLESS) -> type_of_pixels:
+    def claims_and_dies(source: Path | Content, room: Room = ENDLESS) -> type_of_pixels:
         room.enter(1 << 30)
         room.claim(1 << 60)
         time.sleep(0.2)  # the other waits meanwhile
-        return deadly(path)
+        return deadly(source)
 
     with apart(loader(claims_and_dies)) as load, ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(load, [name]) for name in names]
+        jobs = [pool.submit(load, items_of([name])) for name in names]
         errors = [job.result(PATIENCE).samples[0].error for job in jobs]
     assert errors == ["its decoder was killed by SIGKILL, as when memory runs out", None]

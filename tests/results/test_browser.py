@@ -23,7 +23,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from conftest import DEMO, SAMPLES, Run
-from resnet_cli.records import UNCERTAIN, Prediction, Score
+from resnet_cli.records import UNCERTAIN, Item, Prediction, Score
 from resnet_cli.results import WriterOptions, open_writer
 
 FLAGS = (
@@ -139,14 +139,14 @@ def row(path: str, index: int = 0, *probs: float, ms: float = 10.0, **changes: A
         "scores": scores, "decode_ms": 1.0, "preprocess_ms": 1.0, "forward_ms": ms,
         "batch_size": 1, "thumbnail": Image.new("RGB", (96, 64), (60 + 40 * index, 120, 90)),
     }  # fmt: skip
-    return Prediction(Path(path), **(values | changes))
+    return Prediction(Item(path), **(values | changes))
 
 
 MIXED = [
     row("ants/img2.jpg", 0, 0.9, 0.05, 0.05, ms=3),
     row("ants/img10.jpg", 1, 0.5, 0.45, 0.05, ms=9),
     row("bees/img1.jpg", 1, 0.97, 0.02, 0.01, ms=1),
-    Prediction(Path("bees/broken.jpg"), error="truncated JPEG"),
+    Prediction(Item("bees/broken.jpg"), error="truncated JPEG"),
     row(
         "bees/img3.jpg",
         2,
@@ -490,7 +490,7 @@ HOSTILE = [
 
 def test_hostile_names_are_shown_and_do_nothing(opened: Open) -> None:
     rows = [row(f"x/{text}", scores=(Score(text, n, 0.9),)) for n, text in enumerate(HOSTILE)]
-    rows += [Prediction(Path(text), error=text) for text in HOSTILE]
+    rows += [Prediction(Item(text), error=text) for text in HOSTILE]
     report = opened(rows, truth=lambda path: path.name)
     assert report.count == "14 images"
     shown = report.js("[...document.querySelectorAll('.tile .label')].map((e) => e.textContent)")

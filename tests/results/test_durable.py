@@ -14,12 +14,12 @@ from click.testing import CliRunner
 from conftest import picture, room_for
 from resnet_cli.cli import cli
 from resnet_cli.errors import OutputError
-from resnet_cli.records import Prediction
+from resnet_cli.records import Item, Prediction
 from resnet_cli.results import WriterOptions, open_writer
 from resnet_cli.results.files import append as growing
 from resnet_cli.results.files.manifest import write_manifest
 
-ROW = Prediction(Path("a.jpg"), error="none")
+ROW = Prediction(Item("a.jpg"), error="none")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from PIL import Image
 
 from conftest import Run
 from resnet_cli.errors import OutputError
-from resnet_cli.records import UNCERTAIN, Prediction, Score
+from resnet_cli.records import UNCERTAIN, Item, Prediction, Score
 from resnet_cli.results import WriterOptions, open_writer
 
 NAMES = ("ants", "bees", "wasps")
@@ -76,7 +76,7 @@ def ok(path: str = "a.jpg", *probs: float, first: int = 0, **changes: Any) -> Pr
         "scores": scores, "decode_ms": 1.25, "preprocess_ms": 0.5, "forward_ms": 12.3456,
         "batch_size": 16,
     }  # fmt: skip
-    return Prediction(Path(path), **(row | changes))
+    return Prediction(Item(path), **(row | changes))
 
 
 def doubtful(path: str, index: int = 1) -> Prediction:
@@ -85,7 +85,7 @@ def doubtful(path: str, index: int = 1) -> Prediction:
 
 
 def broken(path: str = "b.jpg", error: str = "truncated JPEG") -> Prediction:
-    return Prediction(Path(path), error=error)
+    return Prediction(Item(path), error=error)
 
 
 def report(*predictions: Prediction, **options: Any) -> Page:

@@ -15,7 +15,7 @@ from click.testing import Result
 
 from conftest import REPOSITORY, Run, picture
 from resnet_cli.errors import OutputError
-from resnet_cli.records import Prediction
+from resnet_cli.records import Item, Prediction
 from resnet_cli.results import WriterOptions, open_writer
 from resnet_cli.results.files.scan import saved_rows
 from resnet_cli.run.tally import Tally
@@ -371,7 +371,7 @@ def test_a_file_that_another_run_wrote_meanwhile_is_left_alone(predict: Run, pho
             pytest.raises(OutputError, match=f"cannot resume {name}: another run has written it"),
             open_writer(Path(name), WriterOptions(topk=1, saved=saved)) as write,
         ):
-            write(Prediction(Path("a.jpg"), error="none"))
+            write(Prediction(Item("a.jpg"), error="none"))
         assert Path(name).read_bytes() == before
 
 
@@ -380,7 +380,7 @@ def test_a_file_that_is_removed_while_the_run_goes_is_missed(name: str) -> None:
     journal = "x.parquet.part.jsonl" if name == "x.parquet" else name
     writer = open_writer(Path(name), WriterOptions(topk=1))
     write = writer.__enter__()
-    write(Prediction(Path("a.jpg"), error="none"))
+    write(Prediction(Item("a.jpg"), error="none"))
     Path(journal).unlink()
     with pytest.raises(OutputError, match=f"cannot write {name}: it was removed while the run"):
         writer.__exit__(None, None, None)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from resnet_cli.errors import InputError
-from resnet_cli.records import Prediction, Score
+from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.results import WriterOptions, open_writer
 from resnet_cli.results.readers import read_results
 
@@ -24,14 +24,14 @@ NAMES = [
 
 
 def row(path: str, *scores: Score) -> Prediction:
-    return Prediction(Path(path), scores, 1.25, 0.5, 12.345, 16)
+    return Prediction(Item(path), scores, 1.25, 0.5, 12.345, 16)
 
 
 ROWS = [
     *(row(name, Score("ants", 2, 0.75), Score("-1", 0, 1e-9)) for name in NAMES),
     row("labels", Score("=cmd()", 0, 1.0), Score("it's", 1, 0.1 + 0.2)),
     row("one class of two", Score("", 0, 1 / 3)),
-    Prediction(Path("b.jpg"), error="=cannot\nopen"),
+    Prediction(Item("b.jpg"), error="=cannot\nopen"),
 ]
 
 
@@ -59,8 +59,8 @@ PLAIN: list[dict[str, Any]] = [
      "error": "torn"},
 ]  # fmt: skip
 EXPECTED = [
-    Prediction(Path("a.jpg"), (Score("ants", 0, 0.5),)),
-    Prediction(Path("b\n.jpg"), error="torn"),
+    Prediction(Item("a.jpg"), (Score("ants", 0, 0.5),)),
+    Prediction(Item("b\n.jpg"), error="torn"),
 ]
 
 

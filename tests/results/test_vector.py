@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_cli.records import Prediction, Score
+from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.results import WriterOptions, open_writer
 
 MOST = 50_000  # bytes of a file, and of memory, that an image adds
@@ -34,7 +34,7 @@ def photograph(number: int, size: tuple[int, int] = (256, 192)) -> Image.Image:
 
 
 def row(number: int, thumbnail: Image.Image | None) -> Prediction:
-    return Prediction(Path(f"{number}.jpg"), (Score("ants", 0, 0.9),), thumbnail=thumbnail)
+    return Prediction(Item(f"{number}.jpg"), (Score("ants", 0, 0.9),), thumbnail=thumbnail)
 
 
 def written(suffix: str, *thumbnails: Image.Image | None) -> bytes:

@@ -18,7 +18,7 @@ from PIL import Image
 from conftest import Run, room_for
 from resnet_cli.display.fonts import font_families
 from resnet_cli.errors import OutputError
-from resnet_cli.records import Prediction, Score
+from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.results import WRITERS, WriterOptions, check_outputs, open_writer
 from resnet_cli.results.files.manifest import write_manifest
 from resnet_cli.results.grid import check_display, window_writer
@@ -47,11 +47,11 @@ def ok(path: str = "photos/a.jpg", classes: int = 1, **changes: Any) -> Predicti
         "scores": scores, "decode_ms": 1.25, "preprocess_ms": 0.5, "forward_ms": 12.345,
         "batch_size": 16,
     }  # fmt: skip
-    return Prediction(Path(path), **(values | changes))
+    return Prediction(Item(path), **(values | changes))
 
 
 def broken(path: str = "photos/b.jpg", error: str = "truncated JPEG") -> Prediction:
-    return Prediction(Path(path), error=error)
+    return Prediction(Item(path), error=error)
 
 
 def labelled(label: str, path: str = "a.jpg") -> Prediction:

@@ -1,14 +1,12 @@
-from pathlib import Path
-
 import pytest
 
-from resnet_cli.records import Prediction, Score
+from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.run.tally import Tally
 
 
 def ok(decode: float, preprocess: float, forward: float, *, warm_up: bool = False) -> Prediction:
     return Prediction(
-        Path("a.jpg"),
+        Item("a.jpg"),
         (Score("ant", 0, 0.9),),
         decode_ms=decode,
         preprocess_ms=preprocess,
@@ -19,7 +17,7 @@ def ok(decode: float, preprocess: float, forward: float, *, warm_up: bool = Fals
 
 
 def broken(*, warm_up: bool = False) -> Prediction:
-    return Prediction(Path("b.jpg"), error="the file is empty", warm_up=warm_up)
+    return Prediction(Item("b.jpg"), error="the file is empty", warm_up=warm_up)
 
 
 def tally(*predictions: Prediction, workers: int = 2, on_cpu: bool = True) -> Tally:

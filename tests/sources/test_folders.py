@@ -6,6 +6,7 @@ import pytest
 from click.testing import Result
 
 from conftest import Run, picture
+from items import paths_of
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.dataset import by_folder, by_table
 from resnet_cli.sources import Inputs, find_inputs
@@ -30,7 +31,7 @@ def touch(*names: str) -> None:
 
 
 def found(*inputs: str, hidden: bool = False, exclude: tuple[str, ...] = ()) -> list[str]:
-    return list(search(*inputs, hidden=hidden, exclude=exclude).paths)
+    return list(paths_of(search(*inputs, hidden=hidden, exclude=exclude)))
 
 
 def search(*inputs: str, hidden: bool = False, exclude: tuple[str, ...] = ()) -> Inputs:
@@ -41,7 +42,7 @@ def search(*inputs: str, hidden: bool = False, exclude: tuple[str, ...] = ()) ->
 def test_what_a_system_leaves_behind_is_skipped_and_counted(name: str) -> None:
     touch("1.jpg", "a/2.jpg", name)
     inputs = search()
-    assert list(inputs.paths) == ["d/1.jpg", "d/a/2.jpg"]
+    assert list(paths_of(inputs)) == ["d/1.jpg", "d/a/2.jpg"]
     assert inputs.notes == ["skipped 1 hidden or system file (--hidden to include them)"]
 
 
@@ -58,7 +59,7 @@ def test_all_of_them_are_taken_if_asked() -> None:
 def test_names_that_only_look_alike_are_taken(name: str) -> None:
     touch(name)
     inputs = search()
-    assert (list(inputs.paths), inputs.notes) == ([f"d/{name}"], [])
+    assert (list(paths_of(inputs)), inputs.notes) == ([f"d/{name}"], [])
 
 
 @pytest.mark.parametrize("place", [".git", "@eaDir", "._1.jpg", "__MACOSX/._1.jpg"])
@@ -71,7 +72,7 @@ def test_what_is_named_outright_is_tried(place: str) -> None:
 def test_a_pattern_skips_them_below_its_fixed_part_alone() -> None:
     touch("a/1.jpg", "@eaDir/2.jpg", "@eaDir/3.txt", "__MACOSX/4.jpg")
     inputs = search("d/**/*.jpg")
-    assert list(inputs.paths) == ["d/a/1.jpg"]
+    assert list(paths_of(inputs)) == ["d/a/1.jpg"]
     assert inputs.notes[0].startswith("skipped 3 hidden or system files")
     assert found("d/@eaDir/*.jpg") == ["d/@eaDir/2.jpg"]
     assert found("d/**") == found("d/*") == ["d/a/1.jpg"]
@@ -113,7 +114,7 @@ TREE = ("1.jpg", "1.png", "old/1.jpg", "old/b/2.jpg", "new/old.jpg", "new/b/2.jp
 def test_a_pattern_leaves_files_and_folders_out(pattern: str, gone: list[str], words: str) -> None:
     touch(*TREE)
     inputs = search(exclude=(pattern,))
-    assert sorted(inputs.paths) == sorted(f"d/{name}" for name in TREE if name not in gone)
+    assert sorted(paths_of(inputs)) == sorted(f"d/{name}" for name in TREE if name not in gone)
     if not gone:
         assert inputs.notes == [f"--exclude {pattern!r} matched no file or folder below an INPUT"]
     else:
@@ -135,7 +136,7 @@ def test_patterns_apply_to_globs_and_lists_as_to_folders(monkeypatch: pytest.Mon
     assert found("d/**/*.jpg", exclude=("b", "1.*")) == ["d/new/old.jpg"]
     assert found("d/*", exclude=("new/b", "1.*")) == ["d/new/old.jpg", "d/old/b/2.jpg"]
     inputs = search("@l.txt", exclude=("b", "d/1.*"))
-    assert list(inputs.paths) == ["d/old/1.jpg", "d/new/old.jpg"]
+    assert list(paths_of(inputs)) == ["d/old/1.jpg", "d/new/old.jpg"]
     assert inputs.notes == ["excluded 5 files (--exclude)"]
 
 

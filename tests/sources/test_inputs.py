@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from items import arrivals_of, items_of, paths_of
 from resnet_cli.errors import InputError
+from resnet_cli.records import PAUSE, Item
 from resnet_cli.sources import SUFFIXES, Inputs, find_inputs
 from resnet_cli.sources.folders import natural_key
-from resnet_cli.sources.lists import PAUSE
 
 
 def touch(*names: str) -> None:
@@ -25,7 +26,7 @@ def touch(*names: str) -> None:
 
 
 def found(*inputs: str) -> list[str]:
-    return list(find_inputs(inputs).paths)
+    return list(paths_of(find_inputs(inputs)))
 
 
 def feed(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
@@ -94,7 +95,7 @@ def test_files_with_other_suffixes_are_passed_over_and_counted() -> None:
     touch("d/1.jpg", "d/notes.txt", "d/a/labels.csv", "d/a/2.PNG", "d/README", "d/.DS_Store")
     inputs = find_inputs(["d"])
 
-    assert list(inputs.paths) == ["d/1.jpg", "d/a/2.PNG"]
+    assert list(paths_of(inputs)) == ["d/1.jpg", "d/a/2.PNG"]
     assert inputs.total == 2
     assert inputs.passed_over == 3
     assert inputs.sieve.skipped == 1
@@ -125,7 +126,7 @@ def test_a_file_named_outright_is_always_tried(name: str) -> None:
     touch(name)
     inputs = find_inputs([name])
 
-    assert list(inputs.paths) == [name]
+    assert list(paths_of(inputs)) == [name]
     assert inputs.passed_over == 0
 
 
@@ -177,7 +178,7 @@ def test_a_list_holds_a_path_a_line(data: bytes) -> None:
     Path("list.txt").write_bytes(data)
     inputs = find_inputs(["@list.txt"])
 
-    assert list(inputs.paths) == ["a.jpg", "b c.jpg"]
+    assert list(paths_of(inputs)) == ["a.jpg", "b c.jpg"]
     assert inputs.total == 2
 
 
@@ -186,7 +187,7 @@ def test_a_list_that_is_a_pipe_is_read_as_the_run_goes() -> None:
     with os.fdopen(writer, "wb", 0) as producer:
         inputs = find_inputs([f"@/dev/fd/{reader}"])
         os.close(reader)
-        paths = iter(inputs.paths)
+        paths = arrivals_of(inputs)
         producer.write(b"a.jpg\n")
         assert (next(paths), next(paths), inputs.total) == ("a.jpg", PAUSE, None)
 
@@ -212,7 +213,7 @@ def test_a_name_that_a_zero_byte_ends_may_end_with_a_return(
 def test_zero_bytes_may_come_late() -> None:
     reader, writer = os.pipe()
     with os.fdopen(writer, "wb", 0) as producer:
-        paths = iter(find_inputs([f"@/dev/fd/{reader}"]).paths)
+        paths = arrivals_of(find_inputs([f"@/dev/fd/{reader}"]))
         os.close(reader)
         producer.write(b"a.jpg")
         assert next(paths) == PAUSE
@@ -247,7 +248,7 @@ def test_stdin_is_not_read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_pattern_matches_is_not_passed_over() -> None:
     touch("d/1.jpg", "d/notes.txt", "d/e/notes.txt")
     inputs = find_inputs(["d/*"])
-    assert (list(inputs.paths), inputs.passed_over) == (["d/1.jpg", "d/notes.txt"], 1)
+    assert (list(paths_of(inputs)), inputs.passed_over) == (["d/1.jpg", "d/notes.txt"], 1)
     assert find_inputs(["d/**"]).passed_over == 0
 
 
@@ -267,7 +268,7 @@ def test_paths_come_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = find_inputs(["-"])
 
     assert inputs.total is None
-    assert list(inputs.paths) == ["a.jpg", "d/b.jpg"]
+    assert list(paths_of(inputs)) == ["a.jpg", "d/b.jpg"]
 
 
 def test_stdin_may_be_any_text_stream(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,35 +383,35 @@ def test_an_endless_stdin_is_read_as_the_run_goes(monkeypatch: pytest.MonkeyPatc
     inputs = find_inputs(["-"])
 
     assert source.read_so_far == 0
-    assert inputs.peek(3)[0] == ["picture.jpg"] * 3
+    assert inputs.peek(3)[0] == items_of(["picture.jpg"] * 3)
     assert source.read_so_far < 100_000
 
 
-def numbered() -> Iterator[str]:
-    return (f"{number}.jpg" for number in count())
+def numbered() -> Iterator[Item]:
+    return (Item(f"{number}.jpg") for number in count())
 
 
 def test_peek_gives_the_first_paths_and_then_all_of_them_again() -> None:
     first, again = Inputs(numbered(), None, 7).peek(3)
-    remaining = iter(again.paths)
+    remaining = paths_of(again)
 
-    assert first == ["0.jpg", "1.jpg", "2.jpg"]
+    assert first == items_of(["0.jpg", "1.jpg", "2.jpg"])
     assert [next(remaining) for _ in range(5)] == [f"{number}.jpg" for number in range(5)]
     assert (again.total, again.passed_over) == (None, 7)
 
 
 def test_peek_takes_no_more_than_it_shows() -> None:
     source = numbered()
-    Inputs(source, None, 0).peek(2)
+    Inputs(source, None).peek(2)
 
-    assert next(source) == "2.jpg"
+    assert next(source) == Item("2.jpg")
 
 
 def test_peek_of_more_than_there_is_gives_all() -> None:
     touch("d/1.jpg", "d/2.jpg", "d/x.txt")
     first, again = find_inputs(["d"]).peek(9)
 
-    assert first == list(again.paths) == ["d/1.jpg", "d/2.jpg"]
+    assert first == list(again.items) == items_of(["d/1.jpg", "d/2.jpg"])
     assert (again.total, again.passed_over) == (2, 1)
 
 
@@ -419,7 +420,7 @@ def test_a_link_that_leads_nowhere_is_owed_a_row(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "gone.jpg").symlink_to("nowhere.jpg")
 
-    assert list(find_inputs([str(folder)]).paths) == [str(folder / "gone.jpg")]
+    assert list(paths_of(find_inputs([str(folder)]))) == [str(folder / "gone.jpg")]
 
 
 def test_links_to_folders_and_pipes_are_passed_over_and_counted() -> None:
@@ -429,7 +430,7 @@ def test_links_to_folders_and_pipes_are_passed_over_and_counted() -> None:
     os.mkfifo("d/pipe.jpg")
     inputs = find_inputs(["d"])
 
-    assert list(inputs.paths) == ["d/1.jpg", "d/loop.jpg"]
+    assert list(paths_of(inputs)) == ["d/1.jpg", "d/loop.jpg"]
     assert inputs.odd == {"links to folders": 1, "pipes and devices": 1}
 
 
@@ -443,7 +444,7 @@ def test_knots_of_links_and_devices_end_no_run() -> None:
     Path("d/null.jpg").symlink_to("/dev/null")
     inputs = find_inputs(["d"])
 
-    assert list(inputs.paths) == ["d/1.jpg", "d/one.jpg", "d/two.jpg"]
+    assert list(paths_of(inputs)) == ["d/1.jpg", "d/one.jpg", "d/two.jpg"]
     assert inputs.passed_over == 1  # the loop without a suffix
     assert inputs.odd == {"links to folders": 2, "pipes and devices": 1}
 
@@ -467,7 +468,7 @@ def test_a_slow_stdin_gives_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None
     reader, writer = os.pipe()
     with os.fdopen(reader, encoding="utf-8") as stdin, os.fdopen(writer, "wb", 0) as producer:
         monkeypatch.setattr(sys, "stdin", stdin)
-        paths = iter(find_inputs(["-"]).paths)
+        paths = arrivals_of(find_inputs(["-"]))
         producer.write(b"a.jpg\nb.j")
         assert [next(paths), next(paths)] == ["a.jpg", PAUSE]
         producer.write(b"pg\n\nc.jpg")
@@ -499,7 +500,7 @@ def test_natural_order_is_that_of_text_and_numbers_in_turn() -> None:
 def test_a_stream_that_comes_to_an_output_stops(monkeypatch: pytest.MonkeyPatch) -> None:
     touch("d/grid.png")
     feed(monkeypatch, b"a.jpg\nd/../d/grid-12.png\n")
-    paths = iter(find_inputs(["-"]).without(["d/grid.png"]).paths)
+    paths = paths_of(find_inputs(["-"]).without(["d/grid.png"]))
 
     assert next(paths) == "a.jpg"
     with pytest.raises(InputError, match=r"grid-12\.png is one of the images"):

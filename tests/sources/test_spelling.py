@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from items import paths_of
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.dataset import by_table
 from resnet_cli.sources import find_inputs
@@ -101,7 +102,7 @@ def test_lines_of_a_list_are_found(
     touch(name)
     Path("l.txt").write_text(f"{line}\n")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{line}\n".encode())))
-    (path,) = find_inputs([given]).paths
+    (path,) = paths_of(find_inputs([given]))
     assert Path(path) == Path(name)
 
 
@@ -109,7 +110,7 @@ def test_lines_of_a_list_are_found(
 def test_a_file_of_the_very_name_comes_first(name: str) -> None:
     touch("a.jpg", "sub/a.jpg", name)
     Path("l.txt").write_text(f"{name}\n")
-    assert list(find_inputs(["@l.txt"]).paths) == [name]
+    assert list(paths_of(find_inputs(["@l.txt"]))) == [name]
 
 
 @pytest.mark.parametrize("line", [' "gone.jpg" ', "no\\where.jpg", '"', "''", " x", "\\"])
@@ -120,13 +121,15 @@ def test_what_exists_in_no_spelling_stays_as_it_is(line: str) -> None:
 def test_a_list_of_western_windows_finds_its_files() -> None:
     touch("Käfer/grün.jpg")
     Path("l.txt").write_bytes("Käfer\\grün.jpg\r\n".encode("cp1252"))
-    assert [Path(path).as_posix() for path in find_inputs(["@l.txt"]).paths] == ["Käfer/grün.jpg"]
+    assert [Path(path).as_posix() for path in paths_of(find_inputs(["@l.txt"]))] == [
+        "Käfer/grün.jpg"
+    ]
 
 
 def test_a_list_warns_once_of_paths_that_lead_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     touch("a.jpg")
     Path("l.txt").write_text('D:\\1.jpg\na.jpg\n"\\\\server\\share\\2.jpg"\n')
-    assert len(list(find_inputs(["@l.txt"]).paths)) == 3
+    assert len(list(paths_of(find_inputs(["@l.txt"])))) == 3
     assert [record.getMessage() for record in caplog.records] == [
         "@l.txt: absolute paths of Windows lead nowhere here: 2, such as D:\\1.jpg"
     ]
