@@ -11,7 +11,13 @@ from typing import Any
 
 import torch
 
-from resnet_cli.checkpoint import Checkpoint, load_checkpoint, locate_checkpoint, sha256_of_files
+from resnet_cli.checkpoint import (
+    Checkpoint,
+    LoadOptions,
+    load_checkpoint,
+    locate_checkpoint,
+    sha256_of_files,
+)
 from resnet_cli.errors import ImageError, OptionError, SettingError
 from resnet_cli.images.decode import MOST_PIXELS, Decoder
 from resnet_cli.pipeline import cut_chunks, stream_results
@@ -134,8 +140,7 @@ class Classifier:
             DeviceError: no such device here.
         """
         location = locate_checkpoint(checkpoint, model=model, weights=weights, progress=progress)
-        loaded = load_checkpoint(
-            location,
+        options = LoadOptions(
             classes=classes,
             model=None if location.published else model,
             state_key=state_key,
@@ -144,7 +149,7 @@ class Classifier:
             trusted=trusted,
         )
         return cls.of(
-            loaded,
+            load_checkpoint(location, options),
             reason=location.reason,
             preprocess=preprocess,
             device=find_device(device),

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 SHOWN = 4  # of a long list
+LISTED = 5  # names, before the number of the others
 
 MINUTE, HOUR = 60, 3600  # seconds
 
@@ -24,6 +25,12 @@ def escape_unprintable(text: str) -> str:
 def first_few(names: Sequence[str]) -> str:
     """The beginning of a list of names, and whether there are more."""
     return ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
+
+
+def list_few(names: Sequence[str]) -> str:
+    """List the first names, and how many more there are."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def duration_words(seconds: float) -> str:

@@ -10,7 +10,7 @@ import torch
 from torchvision.models import get_model
 
 from resnet_cli.checkpoint import Checkpoint, Location, load_checkpoint
-from resnet_cli.checkpoint.metadata.classes import ClassNames
+from resnet_cli.checkpoint.metadata import ClassNames
 from resnet_cli.checkpoint.network.architectures import (
     ARCHITECTURES,
     PLAIN,

@@ -1,49 +1,62 @@
-"""Any checkpoint file -> Checkpoint: network, class names, preprocessing, and where from."""
+"""Any checkpoint file -> Checkpoint: network, class names and preprocessing, and their sources."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.models import ResNet
 
-from resnet_cli.checkpoint.examine import Examination, examine_contents, without_head
-from resnet_cli.checkpoint.folders import weights_in
+from resnet_cli.checkpoint.examine import (
+    Examination,
+    LoadOptions,
+    describe_headless,
+    examine_contents,
+)
 from resnet_cli.checkpoint.formats import read_contents
-from resnet_cli.checkpoint.locate import Location, locate_checkpoint, preprocess_of, sha256_of_files
-from resnet_cli.checkpoint.metadata.classes import ClassNames, find_classes
-from resnet_cli.checkpoint.metadata.statistics import find_statistics
-from resnet_cli.checkpoint.metadata.transforms import find_transforms
+from resnet_cli.checkpoint.formats.trusted import read_or_trust, read_trusted
+from resnet_cli.checkpoint.locate import (
+    Location,
+    find_weights_file,
+    locate_checkpoint,
+    sha256_of_files,
+)
+from resnet_cli.checkpoint.metadata import ClassNames, find_classes, find_preprocess
 from resnet_cli.checkpoint.network import Found
 from resnet_cli.checkpoint.network.architectures import Head, Variant
-from resnet_cli.checkpoint.network.normalisation import apply_normalisation
-from resnet_cli.checkpoint.network.validate import require_finite
-from resnet_cli.checkpoint.pickle.trusted import read_or_trust, read_trusted
-from resnet_cli.errors import CheckpointError, SettingError
-from resnet_cli.preprocess import CAFFE, MSRA, PRESETS, Preprocess
+from resnet_cli.checkpoint.tensors import require_finite
+from resnet_cli.checkpoint.tree import Contents
+from resnet_cli.errors import CheckpointError
+from resnet_cli.preprocess import Preprocess
 
-__all__ = ["Checkpoint", "Location", "load_checkpoint", "locate_checkpoint", "sha256_of_files"]
+__all__ = [
+    "Checkpoint",
+    "LoadOptions",
+    "Location",
+    "load_checkpoint",
+    "locate_checkpoint",
+    "sha256_of_files",
+]
 
+
+DEFAULTS = LoadOptions()
 
 OWNED = ("fc.", "avgpool.")
-"""Tensors that a network has in memory of its own: nothing copies them later."""
+"""Tensors that a network gets in memory of its own, as nothing copies them later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A network that is known, with its weights, before it runs anywhere."""
+    """Weights, class names and preprocessing of a network, before it runs anywhere."""
 
-    path: Path  # of the weights; an index where they are in several files
-    files: tuple[Path, ...]  # all that were read
+    path: Path  # of the weights, or of the index of several files
+    files: tuple[Path, ...]  # every file that was read
     format: str  # pickle-zip, safetensors …
-    layout: str  # whose naming of tensors
-    state_key: str  # where in the file the weights were, "" at its top
-    stripped_prefix: str  # what was taken off their names, such as "module."
+    layout: str  # naming of the tensors: torchvision, timm, caffe …
+    state_key: str  # path of keys to the weights in the file, "" at its top
+    stripped_prefix: str  # removed from their names, such as "module."
     model: str  # torchvision's name of the architecture
     num_classes: int  # outputs of the head
     in_channels: int  # of conv1
@@ -53,11 +66,11 @@ class Checkpoint:
     classes: ClassNames
     preprocess: Preprocess
     preprocess_source: str  # in words
-    notes: tuple[str, ...]  # what was taken for granted, in words
-    activation: str  # what makes probabilities of the outputs: one of ACTIVATIONS in backend
-    # under torchvision's names, still mapped from the file
+    notes: tuple[str, ...]  # assumptions, in words
+    activation: str  # turns outputs into probabilities: softmax or sigmoid
+    # under torchvision's names, mapped from the file
     state: dict[str, Tensor] = field(repr=False)
-    blanks: Iterator[ResNet] = field(repr=False)  # each a new one, on the meta device
+    blanks: Iterator[ResNet] = field(repr=False)  # a new network each time, on the meta device
 
     # sizes and times of the files when they were read
     stamps: tuple[tuple[int, int], ...] = field(default=(), repr=False)
@@ -69,34 +82,35 @@ class Checkpoint:
 
     @property
     def whereabouts(self) -> list[str]:
-        """Where in the file the weights were, in words; nothing when they were its all."""
-        found = [f"named as by {self.layout}"] if self.layout != "torchvision" else []
+        """Where in the file the weights were, in words; empty for a plain state dict."""
+        found = [f"layout of {self.layout}"] if self.layout != "torchvision" else []
         found += [f"weights under {self.state_key}"] if self.state_key else []
         if self.stripped_prefix:
-            found.append(f"prefix {self.stripped_prefix} taken off")
+            found.append(f"prefix {self.stripped_prefix} removed")
         return found
 
     def require_untouched(self) -> None:
-        """Refuse to go on with a file that was written to since it was read.
+        """Refuse a file that was written to since it was read.
 
         Raises:
-            CheckpointError: it was.
+            CheckpointError: the file has changed.
         """
         if file_stamps(self.files) != self.stamps:
             raise CheckpointError(f"cannot use {self.path}: it was written to while it was read")
 
     def release(self) -> None:
-        """Let go of the weights, once every network that is wanted has been made.
+        """Free the weights once every network that is needed exists.
 
-        Those keep what they copied; no other can be made. What is saved is the size of the weights.
+        Those networks keep what they copied; no other can be made. This saves the size of the
+        weights.
         """
         self.state.clear()
 
     def network(self) -> ResNet:
-        """Torchvision's network with these weights, in evaluation mode, on the CPU, in fp32.
+        """Make torchvision's network with these weights, in evaluation mode, on the CPU, in fp32.
 
-        The head is in memory of its own, all else is still mapped from the file: who uses the
-        network for long copies it, as folding its batch norms does.
+        The head has memory of its own; all other tensors are still mapped from the file. Code that
+        keeps the network copies them, as folding its batch norms does.
 
         Raises:
             CheckpointError: the file was written to since it was read.
@@ -114,67 +128,36 @@ class Checkpoint:
 
 
 def file_stamps(files: Sequence[Path]) -> tuple[tuple[int, int], ...]:
-    """Bytes, and nanoseconds of the last change, of each file."""
+    """Return size in bytes and modification time in nanoseconds of each file."""
     found = [file.stat() for file in files]
     return tuple((one.st_size, one.st_mtime_ns) for one in found)
 
 
-def load_checkpoint(
-    location: Location,
-    *,
-    classes: Sequence[str] | str | Path | None = None,
-    model: str | None = None,
-    state_key: str | None = None,
-    ema: bool = True,
-    dilated: bool = False,
-    trusted: bool = False,
-    headless: bool = False,
-) -> Checkpoint:
-    """Load a checkpoint and find out what it is.
+def load_checkpoint(location: Location, options: LoadOptions = DEFAULTS) -> Checkpoint:
+    """Load a checkpoint: read its file, match a network to its tensors, name its classes.
 
     Args:
-        location: which file, or a folder with one.
-        classes: class names, or where they are; None to look for them.
-        model: architecture that it has to be; None takes whatever is there.
-        state_key: which weights of a file that holds several.
-        ema: prefer averaged weights.
-        dilated: its layer3 and layer4 dilate instead of striding, which tensors do not show.
-        trusted: run what the file says where nothing else opens it.
-        headless: take a backbone alone as well, which has no classes.
+        location: a file, or a folder with one.
+        options: what is wanted of it.
 
     Raises:
-        CheckpointError: unreadable, no ResNet, not ``model``, or weights that are not numbers.
-        SettingError: ``classes`` do not fit.
+        CheckpointError: unreadable, not a ResNet, not ``options.model``, or weights that are not
+            finite.
+        SettingError: ``options.classes`` do not fit.
     """
-    path = weights_in(location.path) if location.path.is_dir() else location.path
-    contents = read_or_trust(path) if trusted else read_contents(path)
-    look = partial(examine_contents, path=path, state_key=state_key, ema=ema, dilated=dilated)
-    before = file_stamps(contents.files or (path,))
-    try:
-        examined = look(contents)
-    except CheckpointError:
-        if not trusted:
-            raise
-        contents = read_trusted(path, contents)
-        examined = look(contents)
+    path = find_weights_file(location.path) if location.path.is_dir() else location.path
+    contents = read_or_trust(path) if options.trusted else read_contents(path)
+    files = contents.files or (path,)
+    stamps = file_stamps(files)
+    contents, examined = examine_or_trust(contents, path, options)
     found = examined.found
-    require_model(found, model, path)
+    require_model(found, options.model, path)
     require_finite(found.state, path)
-    if headless and not found.head and classes is None:
-        names = ClassNames((), "it has no head", made_up=True)
-    else:
-        told = classes is not None or state_key is not None
-        if not found.head:
-            raise CheckpointError(
-                f"cannot load {path}: {without_head(found, contents.tree)}: it cannot tell classes "
-                "apart"
-            )
-        require_labels(found, path, told=told)
-        names = find_classes(classes, contents, path, found.num_classes)
+    names = name_outputs(examined, contents, path, options)
     preprocess, preprocess_source = find_preprocess(examined, contents.tree, location)
     return Checkpoint(
         path=path,
-        files=contents.files or (path,),
+        files=files,
         format=contents.format,
         layout=examined.layout,
         state_key=examined.weights.state_key,
@@ -192,15 +175,52 @@ def load_checkpoint(
         activation=examined.activation,
         state=found.state,
         blanks=chain([found.blank], iter(found.build, None)),
-        stamps=before,
+        stamps=stamps,
     )
 
 
-def require_model(found: Found, model: str | None, path: Path) -> None:
-    """Refuse another architecture than the user names.
+def examine_or_trust(
+    contents: Contents, path: Path, options: LoadOptions
+) -> tuple[Contents, Examination]:
+    """Find the network in a file; unpickle the file where that fails and the user trusts it.
 
     Raises:
-        CheckpointError: it is another.
+        CheckpointError: there is no ResNet in it.
+    """
+    try:
+        return contents, examine_contents(contents, path, options)
+    except CheckpointError:
+        if not options.trusted:
+            raise
+    contents = read_trusted(path, contents)
+    return contents, examine_contents(contents, path, options)
+
+
+def name_outputs(
+    examined: Examination, contents: Contents, path: Path, options: LoadOptions
+) -> ClassNames:
+    """Find a name for each output of the network; none for a backbone alone, where that is wanted.
+
+    Raises:
+        CheckpointError: the network has no head, or one that does not classify.
+        SettingError: ``options.classes`` do not fit.
+    """
+    found = examined.found
+    if not found.head:
+        if options.headless and options.classes is None:
+            return ClassNames((), "it has no head", made_up=True)
+        what = describe_headless(found, contents.tree)
+        raise CheckpointError(f"cannot load {path}: {what}: it cannot tell classes apart")
+    if options.classes is None and options.state_key is None:
+        require_labels(found, path)
+    return find_classes(options.classes, contents, path, found.num_classes)
+
+
+def require_model(found: Found, model: str | None, path: Path) -> None:
+    """Refuse another architecture than the user asked for.
+
+    Raises:
+        CheckpointError: the architecture differs.
     """
     if model is not None and model != found.architecture.name:
         raise CheckpointError(
@@ -209,88 +229,18 @@ def require_model(found: Found, model: str | None, path: Path) -> None:
         )
 
 
-def require_labels(found: Found, path: Path, *, told: bool) -> None:
-    """Refuse a head of a network that learned without labels.
+def require_labels(found: Found, path: Path) -> None:
+    """Refuse the head of a network that was trained without labels.
 
-    Args:
-        found: in the file.
-        path: of the file.
-        told: the user named the weights or the classes, and so must know what the head is for.
+    Naming the weights or the classes overrides this: the user then knows what the head is for.
 
     Raises:
-        CheckpointError: it is one.
+        CheckpointError: the head is for such training.
     """
-    if not told and (found.pretext or found.projects):
+    if found.pretext or found.projects:
         sign = found.pretext or "two layers onto a few numbers"
         raise CheckpointError(
             f"cannot load {path}: {found.architecture.name} is in it, but no head that tells "
             f"classes apart: its own is for learning without labels ({sign}): name the classes if "
             "it is not"
         )
-
-
-def find_preprocess(examined: Examination, tree: Any, location: Location) -> tuple[Preprocess, str]:
-    """What the checkpoint or the published weights record, else ``imagenet-v1``.
-
-    The mean and deviation of a network that normalises by itself go before all others: what it
-    was fed is not normalised.
-
-    Args:
-        examined: what is in the file.
-        tree: all that is in it.
-        location: of the file.
-
-    Returns:
-        The settings, and where they are from, in words.
-    """
-    inside = examined.found.applied.normalisation
-    base, source = around_network(examined, tree, location)
-    if inside is None:
-        return base, source
-    transforms, _ = find_transforms(tree, examined.found.in_channels) or (None, "")
-    return apply_normalisation(
-        base, source, inside.after(transforms) if transforms == base else inside
-    )
-
-
-def around_network(examined: Examination, tree: Any, location: Location) -> tuple[Preprocess, str]:
-    """The same, but for what the network does by itself.
-
-    Args:
-        examined: what is in the file.
-        tree: all that is in it.
-        location: of the file.
-
-    Returns:
-        The settings, and where they are from, in words.
-    """
-    record, config = examined.record.get("preprocess"), examined.config
-    if isinstance(record, Mapping):
-        return Preprocess.from_record(record), "recorded in the checkpoint"
-    if location.published is not None:
-        return preprocess_of(location.published), f"of {location.published}"
-    if config.preprocess is not None:
-        return config.preprocess, config.source
-    if examined.weights.layout.name == "caffe":
-        return CAFFE, "of Caffe's ResNets"
-    if examined.weights.layout.name == "msra":
-        return MSRA, "of Detectron's ResNets"
-    default, channels = PRESETS["imagenet-v1"], examined.found.in_channels
-    transforms, reason = find_transforms(tree, channels) or (None, "")
-    if transforms is not None:
-        return transforms, reason
-    unless = f"; {reason}" if reason else ""
-    kept = find_statistics(tree, channels)
-    if kept is not None:
-        found, where = kept
-        source = f"imagenet-v1 with the mean and std in the checkpoint, under {where}{unless}"
-        return with_kept_statistics(default, found), source
-    grey = default.with_channels(1) if channels == 1 else default
-    return grey, f"imagenet-v1{unless}" if unless else "imagenet-v1, as none is recorded"
-
-
-def with_kept_statistics(default: Preprocess, kept: Mapping[str, Any]) -> Preprocess:
-    """Settings with a mean and deviation, and with what stands beside them if it is of use."""
-    with suppress(SettingError, TypeError):
-        return replace(default, **kept)
-    return replace(default, mean=kept["mean"], std=kept["std"])

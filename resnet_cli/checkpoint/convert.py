@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from resnet_cli.checkpoint import Checkpoint
-from resnet_cli.checkpoint.network.validate import describe_unsound
 from resnet_cli.checkpoint.recorded import MARK, as_metadata, record_of
+from resnet_cli.checkpoint.tensors import describe_unsound
 from resnet_cli.errors import CheckpointError, OutputError, OutputNameError, describe
 
 Save = Callable[[Mapping[str, Tensor], Mapping[str, Any], Path], None]

@@ -1,92 +1,85 @@
-"""A file of any kind -> what is in it: the network, and what stands around it."""
+"""The contents of a file -> Examination: its network, and what is stated about it."""
 
-import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from resnet_cli.checkpoint.formats import Contents
-from resnet_cli.checkpoint.identify import identify_network
-from resnet_cli.checkpoint.metadata.configs import Config, find_config
+from resnet_cli.checkpoint.formats.trusted import describe_unrun, holds_tensors
 from resnet_cli.checkpoint.network import Found, find_network
-from resnet_cli.checkpoint.network.architectures import PLAIN, Variant
-from resnet_cli.checkpoint.network.beside import name_unused
-from resnet_cli.checkpoint.network.kinds import TEMPERATURE
-from resnet_cli.checkpoint.network.modules import with_modules
-from resnet_cli.checkpoint.network.naming import Role, role_of
-from resnet_cli.checkpoint.network.weights import FEWEST, Weights, find_weights, with_siblings
-from resnet_cli.checkpoint.pickle.stand_ins import OTHER_NAMES
-from resnet_cli.checkpoint.pickle.subclasses import name_unreadable
-from resnet_cli.checkpoint.recorded import parts_from, read_record, require_recorded, variant_from
-from resnet_cli.checkpoint.tree import Foreign, as_container, items_of, tensors_in, walk_containers
+from resnet_cli.checkpoint.network.architectures import Head, Variant
+from resnet_cli.checkpoint.network.identify import identify_other
+from resnet_cli.checkpoint.network.weights import Weights
+from resnet_cli.checkpoint.recorded import EPS, Recorded, read_recorded
+from resnet_cli.checkpoint.tensors import name_unreadable
+from resnet_cli.checkpoint.tree import Contents
 from resnet_cli.errors import CheckpointError, SettingError
-
-SHOWN = 5  # of many names
-
-OTHER_POOLS = re.compile(r"(?:.*/)?(resnet(?:aa|blur)\w*)(?:\.\w+)?")
-"""Networks of timm whose tensors are torchvision's, and whose strides are not."""
+from resnet_cli.text import amount, first_few
 
 UNSAID_STRIDES = {"detectron2": "3x3, as torchvision's", "msra": "1x1, as MSRA's"}
-"""Layouts of networks that stride either way, and which way is more likely."""
-
-HARMLESS = frozenset(
-    {"argparse", "collections", "copyreg", "datetime", "decimal", "enum", "fractions", "pathlib",
-     "types", "uuid"}
-)  # fmt: skip
-"""Modules of the standard library whose objects people keep in checkpoints."""
+"""Layouts whose networks stride in either convolution, and which one is assumed."""
 
 MULTI_LABEL = "multi-label: each probability is the output's own sigmoid; they do not sum to 1"
 
-CAFFE_STYLE = re.compile(r"""\bstyle\W{1,5}caffe\b""")
-"""In the configuration that OpenMMLab's libraries keep in a checkpoint."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """How a checkpoint is loaded; the defaults take it as it is."""
+
+    model: str | None = None  # architecture that it must have, by torchvision's name
+    classes: Sequence[str] | str | Path | None = None  # names or a file; None searches
+    state_key: str | None = None  # which weights of a file that holds several
+    ema: bool = True  # prefer averaged weights
+    dilated: bool = False  # layer3 and layer4 dilate instead of striding, which tensors do not show
+    trusted: bool = False  # unpickle the file, which may run code, where nothing else opens it
+    headless: bool = False  # load a backbone without a head too; it has no classes
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What is in a file."""
+    """The network in a file, and what is stated about it."""
 
     weights: Weights
     found: Found
-    config: Config
-    record: Mapping[str, Any]  # what the file says of itself
-    told: bool  # whether anything but tensors says where the network strides
+    recorded: Recorded
 
     @property
     def layout(self) -> str:
-        """Whose naming of tensors it is."""
+        """Name of the layout, or of the library that uses the layout in this form."""
         name, prefix = self.weights.layout.name, self.weights.prefix
         if name == "sequential" and self.found.variant.concat_pool:
             return "fastai"
         if name == "torchvision" and prefix.endswith("backbone.") and self.has_mm_head:
             return "mmpretrain"
-        if name == "torchvision" and self.config.library == "timm":
+        if name == "torchvision" and self.recorded.config.library == "timm":
             return "timm"
         return name
 
     @property
     def has_mm_head(self) -> bool:
-        """Whether the head is where OpenMMLab has it."""
+        """Whether the head is where OpenMMLab puts it."""
         start = self.weights.prefix.removesuffix("backbone.")
         return f"{start}head.fc.weight" in self.weights.tensors
 
     @property
     def activation(self) -> str:
-        """What makes probabilities of the outputs: ``softmax``, or ``sigmoid`` for each alone."""
-        said = (self.record.get("activation"), self.found.end, self.config.activation)
+        """What turns outputs into probabilities: ``softmax``, or ``sigmoid`` for each output."""
+        said = (
+            self.recorded.record.get("activation"),
+            self.found.end,
+            self.recorded.config.activation,
+        )
         return "sigmoid" if "sigmoid" in said or self.found.num_classes == 1 else "softmax"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was taken for granted, in words."""
+        """Assumptions, and deviations from torchvision's network, in words."""
         variant, found = self.found.variant, list(self.weights.notes)
         if self.found.assumed:
             found.append("the activations of the head are not in the file: taken for ReLU")
         bottlenecks = self.found.architecture.block == "Bottleneck"
-        if self.layout in UNSAID_STRIDES and bottlenecks and not self.told:
+        if self.layout in UNSAID_STRIDES and bottlenecks and self.recorded.variant is None:
             found.append(
                 "whether bottlenecks stride in the 1x1 or the 3x3 convolution is not in the file: "
                 f"taken for the {UNSAID_STRIDES[self.layout]}"
@@ -106,7 +99,7 @@ class Examination:
 
 
 def beside_notes(found: Found, prefix: str) -> Iterator[str]:
-    """Yield what became of the tensors beside a network, in words."""
+    """Yield what was done with the tensors beside a network, in words."""
     applied = found.applied
     if applied.exponent is not None:
         name, exponent = applied.exponent
@@ -120,195 +113,109 @@ def beside_notes(found: Found, prefix: str) -> Iterator[str]:
 
 
 def dilated_layers(variant: Variant) -> str:
-    """Numbers of the layers that dilate."""
+    """List the numbers of the layers that dilate."""
     return ", ".join(str(n) for n, on in zip((2, 3, 4), variant.dilated, strict=True) if on)
 
 
-def examine_contents(
-    contents: Contents, path: Path, *, state_key: str | None, ema: bool, dilated: bool
-) -> Examination:
+def name_unused(unused: Iterable[str], prefix: str) -> str:
+    """List unused tensors: a single one by its name, several of one module by the module's."""
+    groups: dict[str, list[str]] = {}
+    for name in unused:
+        groups.setdefault(outermost_module(name, prefix), []).append(name)
+    return first_few(
+        [
+            names[0] if len(names) == 1 else f"{group} ({amount(len(names), 'tensor')})"
+            for group, names in groups.items()
+        ]
+    )
+
+
+def outermost_module(name: str, prefix: str) -> str:
+    """Return the outermost module of a name that does not contain the backbone too."""
+    words, ours = name.split("."), prefix.split(".")
+    shared = sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(words, ours, strict=False))
+    )
+    return ".".join(words[: shared + 1])
+
+
+def examine_contents(contents: Contents, path: Path, options: LoadOptions) -> Examination:
     """Find the network in a file.
 
     Args:
         contents: of the file.
         path: of the file, for the settings beside it.
-        state_key: which weights of several.
-        ema: prefer averaged weights.
-        dilated: layer3 and layer4 dilate, says the user.
+        options: which weights to take.
 
     Raises:
         CheckpointError: there is none; the message says what there is instead.
     """
     try:
-        weights = find_weights(contents.tree, state_key=state_key, ema=ema)
-        weights = with_modules(weights, contents.tree)
-        record = read_record(contents)
-        if record.get("head") is not None:
-            weights = replace(weights, parts=parts_from(record["head"]))
-        config = find_config(path)
-        refuse_other_pools(contents.tree)
-        default = (
-            variant_from(record.get("variant")) or config.variant or variant_of_style(contents.tree)
+        recorded = read_recorded(contents, path)
+        weights, found = find_network(
+            contents.tree,
+            state_key=options.state_key,
+            ema=options.ema,
+            parts=recorded.parts,
+            default=recorded.variant,
+            dilated=options.dilated,
         )
-        weights = with_temperature(with_nameless(weights, contents.tree), contents.tree)
-        weights, found = with_head(weights, contents.tree, default=default, dilated=dilated)
-        require_recorded(record, found.architecture.name, found.head)
-        refuse_other_strides(weights, found)
+        require_recorded(recorded.record, found.architecture.name, found.head)
     except CheckpointError as error:
-        clause = what_else(contents.tree) if state_key is None else name_unreadable(contents.tree)
-        reason = f"it is {clause}" if clause else str(error)
-        if contents.imports and not clause:
-            reason += (
-                f" ({describe_unrun(contents.imports, hidden=not holds_tensors(contents.tree))})"
-            )
+        reason = explain_error(error, contents, options)
         raise CheckpointError(f"cannot load {path}: {reason}") from error
-    except SettingError as error:  # a variant that its network has not
+    except SettingError as error:  # a variant that this network cannot have
         raise CheckpointError(f"cannot load {path}: {error}") from error
-    return Examination(weights, found, config, record, default is not None)
+    return Examination(weights, found, recorded)
 
 
-def with_temperature(weights: Weights, tree: Any) -> Weights:
-    """The weights with a temperature that stands beside their dict, in the dict around it.
-
-    A calibration may keep it as a plain float; an integer is rather a setting of a training.
-    """
-    around, _, key = weights.state_key.rpartition(".")
-    if not key:
-        return weights
-    parent = dict(walk_containers(tree)).get(around)
-    floats = {name: torch.tensor(one) for name, one in items_of(parent) if type(one) is float}
-    found = {**floats, **tensors_in(parent)}
-    near = {name: one for name, one in found.items() if TEMPERATURE.holds(name, one)}
-    return replace(weights, tensors={**weights.tensors, **near})
+def explain_error(error: CheckpointError, contents: Contents, options: LoadOptions) -> str:
+    """Say what a file is in place of a network; the error itself where that is unknown."""
+    tree = contents.tree
+    clause = identify_other(tree) if options.state_key is None else name_unreadable(tree)
+    if clause:
+        return f"it is {clause}"
+    if contents.imports:
+        return f"{error} ({describe_unrun(contents.imports, hidden=not holds_tensors(tree))})"
+    return str(error)
 
 
-def with_nameless(weights: Weights, tree: Any) -> Weights:
-    """The weights with a note of averaged ones that have no names, as torch_ema keeps them."""
-    lists = (
-        path
-        for path, container in walk_containers(tree)
-        if isinstance(container, list | tuple) and role_of(path) == Role.AVERAGE
-        if len(tensors_in(dict(items_of(container)))) > FEWEST
-    )
-    notes = (f"unused: {path}, averaged weights without names" for path in lists)
-    return replace(weights, notes=(*weights.notes, *notes))
-
-
-def with_head(
-    weights: Weights, tree: Any, *, default: Variant | None, dilated: bool
-) -> tuple[Weights, Found]:
-    """The network of weights; with the head beside them where they have none in themselves.
-
-    Raises:
-        CheckpointError: it is no ResNet, or there are several heads.
-    """
-    found = find_network(weights, default=default, dilated=dilated)
-    wider = None if found.head else with_siblings(weights, tree)
-    if wider is not None:
-        whole = find_network(wider, default=default, dilated=dilated)
-        if whole.head:
-            return wider, whole
-    return weights, found
-
-
-def holds_tensors(tree: Any) -> bool:
-    """Whether tensors of a network can be read: then running the file shows no others."""
-    return any(len(tensors_in(container)) > 1 for _, container in walk_containers(tree))
-
-
-def describe_unrun(imports: Sequence[str], *, hidden: bool) -> str:
-    """Say what was not run, and how to run it where that may open the file.
-
-    What only a program would name, such as ``os.system``, is no hindrance to be taken away.
+def require_recorded(record: Mapping[str, Any], model: str, head: Head) -> None:
+    """Refuse a network that is not the one that the file records.
 
     Args:
-        imports: what unpickling would import.
-        hidden: no tensors can be read without.
-    """
-    said = f"it would import {list_few(imports)}: nothing of it was run"
-    strange = [name for name in imports if name not in OTHER_NAMES]
-    modules = {name.partition(".")[0] for name in strange}
-    if not hidden or not strange or modules & (sys.stdlib_module_names - HARMLESS):
-        return said
-    return f"{said}; if you trust who made it, predict and convert do with --trust-checkpoint"
-
-
-def refuse_other_pools(tree: Any) -> None:
-    """Refuse a checkpoint that says it is a network which its tensors do not tell from ours.
+        record: what the file states about itself.
+        model: architecture read off the tensors.
+        head: layers read off the tensors.
 
     Raises:
-        CheckpointError: names it.
+        CheckpointError: they differ, or the record is not one of this program.
     """
-    if not isinstance(tree, Mapping):
+    if "head" not in record:  # written by another program
         return
-    arguments = as_container(tree.get("args"))
-    named = arguments.get("model") if isinstance(arguments, Mapping) else None
-    for name in (tree.get("arch"), named):
-        match = OTHER_POOLS.fullmatch(name) if isinstance(name, str) else None
-        if match:
-            raise CheckpointError(
-                f"it is timm's {match[1]}, which is another network than torchvision's"
-            )
-
-
-def refuse_other_strides(weights: Weights, found: Found) -> None:
-    """Refuse Detectron's ResNeXts, which were not trained as MSRA's networks beside them were.
-
-    Raises:
-        CheckpointError: it is one.
-    """
-    if weights.layout.name == "msra" and found.architecture.groups > 1:
+    if record["activation"] not in (None, "softmax", "sigmoid"):
+        raise CheckpointError(f"its recorded activation is not supported: {record['activation']}")
+    if record["model"] not in (None, model):
         raise CheckpointError(
-            f"it is Detectron's {found.architecture.name}, which strides and scales pixels "
-            "otherwise than its ResNets"
+            f"its record says {record['model']}, its tensors are of a {model}: was it edited?"
+        )
+    if record["head"] is None:
+        return
+    said = [(layer["kind"], layer.get("eps", EPS)) for layer in record["head"]]
+    there = [(layer.kind, layer.eps) for layer in head]
+    if said != there:
+        raise CheckpointError(
+            f"its recorded head is {list_kinds(said)}, its tensors are of {list_kinds(there)}: was "
+            "it edited?"
         )
 
 
-def variant_of_style(tree: Any) -> Variant | None:
-    """The variant of OpenMMLab's ``style="caffe"``, or of torchvision's files in detectron2.
-
-    None where the file says neither.
-    """
-    if not isinstance(tree, Mapping):
-        return None
-    if tree.get("__author__") == "torchvision":
-        return PLAIN
-    meta = tree.get("meta")
-    for key, value in items_of(meta):
-        if key in ("config", "cfg") and isinstance(value, str) and CAFFE_STYLE.search(value):
-            return Variant(stride_in_1x1=True)
-    return None
+def list_kinds(layers: Sequence[tuple[str, float]]) -> str:
+    """List the kinds of layers."""
+    return ", ".join(kind for kind, _ in layers) or "none"
 
 
-def list_few(names: Sequence[str]) -> str:
-    """The first of many names."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
-def without_head(found: Found, tree: Any) -> str:
-    """Say what a file is whose backbone has no head: a detector, or a backbone alone."""
-    clause = what_else(tree)
+def describe_headless(found: Found, tree: Any) -> str:
+    """Say what a file holds that has a backbone and no head: a detector, or a backbone alone."""
+    clause = identify_other(tree)
     return f"it is {clause}" if clause else f"{found.architecture.name} is in it, but no head"
-
-
-def what_else(tree: Any) -> str | None:
-    """A clause that names what a file holds in place of a ResNet; None when that is unknown."""
-    fullest: dict[str, tuple[int, ...]] = {}
-    kinds = set()
-    for _, container in walk_containers(tree):
-        try:
-            tensors = tensors_in(container)
-        except CheckpointError:  # of tensors that are not whole
-            return None
-        if len(tensors) > len(fullest):
-            fullest = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        kinds |= {value.path for _, value in items_of(container) if isinstance(value, Foreign)}
-    if isinstance(tree, Foreign):
-        kinds.add(tree.path)
-    if "torch._utils._rebuild_qtensor" in kinds:
-        return "quantised: save the float weights that it was made from"
-    if clause := name_unreadable(tree):
-        return clause
-    keys = [key for key, _ in items_of(tree)] if isinstance(tree, Mapping) else []
-    return identify_network(fullest, kinds, keys)

@@ -8,17 +8,22 @@ from typing import Any
 
 from torch import Tensor
 
-from resnet_cli.checkpoint import find_preprocess
-from resnet_cli.checkpoint.examine import Examination, examine_contents, list_few, without_head
-from resnet_cli.checkpoint.folders import weights_in
-from resnet_cli.checkpoint.formats import Contents, UnreadableError, read_contents
-from resnet_cli.checkpoint.locate import Location, sha256_of_files
-from resnet_cli.checkpoint.metadata.classes import ClassNames, find_classes
+from resnet_cli.checkpoint.examine import (
+    Examination,
+    LoadOptions,
+    describe_headless,
+    examine_contents,
+)
+from resnet_cli.checkpoint.formats import UnreadableError, read_contents
+from resnet_cli.checkpoint.locate import Location, find_weights_file, sha256_of_files
+from resnet_cli.checkpoint.metadata import ClassNames, find_classes, find_preprocess
 from resnet_cli.checkpoint.network import Found
-from resnet_cli.checkpoint.network.validate import describe_unsound
 from resnet_cli.checkpoint.network.weights import find_candidates
+from resnet_cli.checkpoint.tensors import describe_unsound
+from resnet_cli.checkpoint.tree import Contents
 from resnet_cli.errors import CheckpointError, SettingError
 from resnet_cli.preprocess import Preprocess
+from resnet_cli.text import list_few
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ def inspect_checkpoint(
         OSError: it cannot be opened.
     """
     try:
-        path = weights_in(given) if given.is_dir() else given
+        path = find_weights_file(given) if given.is_dir() else given
     except CheckpointError as error:
         return Inspection(str(given), error=str(error))
     facts: dict[str, Any] = {"path": str(path)}
@@ -77,7 +82,7 @@ def inspect_checkpoint(
     facts |= measure_files(contents.files or (path,))
     facts |= {"format": contents.format, "unsafe_globals": contents.imports}
     try:
-        examined = examine_contents(contents, path, state_key=state_key, ema=ema, dilated=False)
+        examined = examine_contents(contents, path, LoadOptions(state_key=state_key, ema=ema))
     except CheckpointError as error:
         return Inspection(**facts, error=str(error))
     return Inspection(**facts, **describe_network(examined, contents, path))
@@ -102,7 +107,7 @@ def describe_network(examined: Examination, contents: Contents, path: Path) -> d
         with as_warnings(warnings):
             names = find_classes(None, contents, path, found.num_classes)
     else:
-        error = f"cannot load {path}: {without_head(found, contents.tree)}: only a backbone"
+        error = f"cannot load {path}: {describe_headless(found, contents.tree)}: only a backbone"
     return {
         "layout": examined.layout,
         "state_key": examined.weights.state_key,

@@ -1,18 +1,40 @@
-"""What a file holds: tensors in plain containers, and stand-ins for objects of any other class."""
+"""Contents of a file: tensors in plain containers, and stand-ins for objects of other classes."""
 
+import json
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-DEEPEST = 64  # levels of modules in modules; torchvision's networks have four
-LONGEST = 1000  # characters of a path of keys, further than any honest file nests
-MOST_SLOTS = 100  # attributes of an object that keeps them in two places
-MOST_INSIDE = 300_000  # things in objects, which may have them in common; 20,000 in a ResNet-152
-PART = 40  # things in a module
-MOST_LISTED = 16  # of a list among the settings of a module: a number a channel
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a file holds, before it is interpreted."""
+
+    format: str
+    tree: Any  # tensors in dicts and lists, as saved
+    metadata: Mapping[str, str] = field(default_factory=dict)  # of a safetensors file
+    imports: tuple[str, ...] = ()  # names that unpickling would import, apart from tensors
+    files: tuple[Path, ...] = ()  # where there are several, such as an index and its shards
+
+    def metadata_json(self, key: str) -> Any:
+        """Decode one JSON value of the metadata; None where it is missing."""
+        text = self.metadata.get(key)
+        try:
+            return None if text is None else json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+
+
+DEEPEST = 64  # levels of modules; torchvision's networks have four
+LONGEST = 1000  # characters of a path of keys; regular files nest less
+MOST_SLOTS = 100  # attributes of an object that has both __dict__ and __slots__
+MOST_INSIDE = 300_000  # items in objects, which may share them; 20,000 in a ResNet-152
+PART = 40  # items counted for a module
+MOST_LISTED = 16  # elements of a list among the settings of a module: one per channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +46,7 @@ class Part:
 
 
 class StateDict(dict[str, Tensor]):
-    """Tensors by name, of a file that also says what the parts of the network are."""
+    """Tensors by name, of a file that also describes the parts of the network."""
 
     def __init__(
         self,
@@ -32,30 +54,32 @@ class StateDict(dict[str, Tensor]):
         parts: Mapping[str, Part],
         extras: Mapping[str, Any] | None = None,
     ) -> None:
-        """Keep what stands around the tensors.
+        """Add what the file describes besides the tensors.
 
         Args:
             tensors: by name.
             parts: modules by name.
-            extras: what else was set on a module, by the name of the module and its own.
+            extras: other attributes of modules, by the name of the module and their own.
         """
         super().__init__(tensors)
         self.parts, self.extras = parts, extras or {}
 
 
 class Foreign:
-    """Stands in for an object of a class that is never imported: keeps all, does nothing."""
+    """Stands in for an object of a class that is never imported: stores its state, runs nothing."""
 
     path: ClassVar[str] = "?"  # module.Class
-    settings: ClassVar[Mapping[str, Any]] = {}  # of all objects of this class, as TorchScript's
+    settings: ClassVar[
+        Mapping[str, Any]
+    ] = {}  # of all objects of the class, from TorchScript's code
 
-    args: tuple[Any, ...]  # what the class would have been called with
-    state: Any  # what __setstate__ would have been given
+    args: tuple[Any, ...]  # arguments of the class
+    state: Any  # argument of __setstate__
     elements: list[Any]  # of a list
     entries: dict[Any, Any]  # of a dict
 
     def __new__(cls, *args: Any, **_: Any) -> "Foreign":
-        """Keep the arguments."""
+        """Store the arguments."""
         made = super().__new__(cls)
         made.args, made.state, made.elements, made.entries = args, None, [], {}
         return made
@@ -69,23 +93,23 @@ class Foreign:
         self.entries[key] = value
 
     def append(self, element: Any) -> None:
-        """Keep an element."""
+        """Store an element."""
         self.elements.append(element)
 
     def extend(self, elements: Any) -> None:
-        """Keep elements."""
+        """Store elements."""
         self.elements.extend(elements)
 
     def add(self, element: Any) -> None:
-        """Keep an element."""
+        """Store an element."""
         self.elements.append(element)
 
     def __call__(self, *args: Any) -> "Foreign":
-        """What a function that the file made by calls would have returned."""
+        """Return a stand-in for what a function made by calls would have returned."""
         return Foreign(*args)
 
     def tensor(self) -> Tensor | None:
-        """The numbers that this stands for, if it does."""
+        """Return the tensor that this stands for, or None."""
         return None
 
     @property
@@ -95,7 +119,7 @@ class Foreign:
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """What would have been set on the object."""
+        """The attributes that the object would have had."""
         state = self.state
         if isinstance(state, tuple) and len(state) == 2:  # of __dict__ and of __slots__
             own, slots = map(as_mapping, state)
@@ -104,7 +128,7 @@ class Foreign:
         return as_mapping(state)
 
     def contents(self) -> Any:
-        """What is in the object, as a plain container."""
+        """Return what the object holds, as a plain container."""
         attributes = self.attributes
         if is_module(self):
             return state_dict(self)
@@ -119,12 +143,12 @@ class Foreign:
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
-    """A dict as it is, anything else as an empty one."""
+    """Return a dict as it is, anything else as an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def is_module(value: Any) -> bool:
-    """Whether an object was a ``torch.nn.Module``, or one of TorchScript."""
+    """Return whether an object was a ``torch.nn.Module``, or one of TorchScript."""
     if not isinstance(value, Foreign):
         return False
     attributes = value.attributes
@@ -132,7 +156,7 @@ def is_module(value: Any) -> bool:
 
 
 def state_dict(module: Foreign) -> StateDict:
-    """What ``state_dict()`` would have given, and the modules by their names."""
+    """Return what ``state_dict()`` would have returned, with the modules by name."""
     tensors: dict[str, Tensor] = {}
     parts: dict[str, Part] = {}
     extras: dict[str, Any] = {}
@@ -152,14 +176,14 @@ def state_dict(module: Foreign) -> StateDict:
 
 
 def attributes_of(module: Foreign) -> Iterator[tuple[str, Any]]:
-    """Yield what was set on a module that is none of its parts, such as class names."""
+    """Yield the attributes of a module that are not parts of it, such as class names."""
     for key, value in module.attributes.items():
         if key not in INTERNALS and isinstance(value, CONTAINERS) and not is_module(value):
             yield str(key), value
 
 
 def members_of(module: Foreign) -> tuple[list[tuple[str, Tensor]], list[tuple[str, Foreign]]]:
-    """Tensors and modules right inside a module."""
+    """Return the tensors and modules directly inside a module."""
     attributes = module.attributes
     if "_modules" in attributes:
         tables = [as_mapping(attributes.get(f"_{kind}")) for kind in ("parameters", "buffers")]
@@ -167,7 +191,7 @@ def members_of(module: Foreign) -> tuple[list[tuple[str, Tensor]], list[tuple[st
         inside = {key: value for table in tables for key, value in table.items()}
         inside = {key: value for key, value in inside.items() if key not in transient}
         inside |= as_mapping(attributes["_modules"])
-    else:  # TorchScript keeps all of them as attributes
+    else:  # TorchScript stores all of them as attributes
         inside = dict(attributes)
     return (
         list(tensors_in(inside).items()),
@@ -176,9 +200,10 @@ def members_of(module: Foreign) -> tuple[list[tuple[str, Tensor]], list[tuple[st
 
 
 def settings_of_module(module: Foreign) -> dict[str, Any]:
-    """Numbers, words, sizes and short lists among the attributes of a module.
+    """Return numbers, words, sizes and short lists among the attributes of a module.
 
-    Tensors too that are in no state dict: of its own ``__dict__``, and buffers that are not saved.
+    Tensors that no state dict has are included: those of its own ``__dict__``, and buffers that are
+    not saved.
     """
     attributes = module.attributes
     own = {
@@ -198,20 +223,20 @@ def settings_of_module(module: Foreign) -> dict[str, Any]:
 
 
 def transient_buffers(attributes: Mapping[str, Any]) -> Collection[Any]:
-    """The names of buffers of a module that no state dict has."""
+    """Return the names of a module's buffers that are not in its state dict."""
     names = attributes.get("_non_persistent_buffers_set")
     return names if isinstance(names, set | list | tuple) else ()
 
 
 INTERNALS = frozenset({"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"})
-"""Attributes in which a module of torch keeps its parts."""
+"""Attributes in which a module of torch stores its parts."""
 
 
 def walk_containers(tree: Any) -> Iterator[tuple[str, Any]]:
     """Yield a tree and every dict and list in it with its dotted path, outermost first.
 
-    Each is visited once, so that a file which nests a container in itself, or shares one a
-    thousandfold, ends. Objects are passed over once those before have held more than any file of
+    Each is visited once, so that the walk ends where a file nests a container in itself, or shares
+    one a thousand times. Objects are skipped once earlier ones have held more than any file of
     weights does.
     """
     waiting = deque([("", tree)])
@@ -237,21 +262,21 @@ CONTAINERS = (Mapping, list, tuple, Foreign)
 
 
 def measure_extent(value: Foreign, container: Any) -> int:
-    """How many things were looked at to find what is in an object."""
+    """Count the items that were read to find what is in an object."""
     parts = len(container.parts) if isinstance(container, StateDict) else 0
     sized = isinstance(container, Mapping | list | tuple)
     return measure_breadth(value) + (len(container) if sized else 1) + PART * parts
 
 
 def measure_breadth(value: Foreign) -> int:
-    """How many things are right inside an object and the dicts among its attributes."""
+    """Count the items directly inside an object and the dicts among its attributes."""
     inside = value.attributes.values()
     return 1 + len(inside) + sum(len(inner) for inner in inside if isinstance(inner, dict))
 
 
 def as_container(value: Any) -> Any:
-    """What stands for something else as the container that it holds."""
-    for _ in range(DEEPEST):  # OmegaConf's nodes hold nodes
+    """Return the container that a stand-in holds; other values unchanged."""
+    for _ in range(DEEPEST):  # nodes of OmegaConf hold nodes
         if not isinstance(value, Foreign):
             break
         value = value.contents()
@@ -259,7 +284,7 @@ def as_container(value: Any) -> Any:
 
 
 def items_of(container: Any) -> Iterator[tuple[str, Any]]:
-    """Keys, as text, and values of a dict or a list; nothing of anything else."""
+    """Yield keys, as text, and values of a dict or a list; nothing for other values."""
     if isinstance(container, Mapping):
         for key, value in container.items():
             yield key_text(key), value
@@ -269,22 +294,22 @@ def items_of(container: Any) -> Iterator[tuple[str, Any]]:
 
 
 def items_inside(container: Any) -> Iterator[tuple[str, Any]]:
-    """Keys and values of a container, and what was set on the modules of a network."""
+    """Yield keys and values of a container, and the attributes of the modules of a network."""
     yield from items_of(container)
     if isinstance(container, StateDict):
         yield from container.extras.items()
 
 
 def key_text(key: Any) -> str:
-    """A key as text."""
+    """Return a key as text."""
     if isinstance(key, str):
         return key
-    small = isinstance(key, int) and abs(key) < 1 << 63  # a large number takes long to spell
+    small = isinstance(key, int) and abs(key) < 1 << 63  # a large number takes long to convert
     return str(key) if small else type(key).__name__
 
 
 def tensors_in(container: Any) -> dict[str, Tensor]:
-    """The tensors, and arrays of numbers, right inside a dict under names."""
+    """Return the tensors, and arrays of numbers, directly inside a dict, by name."""
     if isinstance(container, StateDict):
         return container
     if not isinstance(container, Mapping):
@@ -295,3 +320,6 @@ def tensors_in(container: Any) -> dict[str, Tensor]:
         if isinstance(key, str) and isinstance(tensor, Tensor):
             found[key] = tensor
     return found
+
+
+OPTIMIZER_KEYS = frozenset({"optimizer", "optimizer_states", "optimizer_state_dict", "optim"})

@@ -54,7 +54,7 @@ def convert_command(
     """
     from dataclasses import replace
 
-    from resnet_cli.checkpoint import Location, load_checkpoint
+    from resnet_cli.checkpoint import LoadOptions, Location, load_checkpoint
     from resnet_cli.checkpoint.convert import choose_saver, write_checkpoint
     from resnet_cli.cli.terminal import print_note, showing_notes
     from resnet_cli.preprocess import adjust_preprocess
@@ -63,8 +63,7 @@ def convert_command(
     choose_saver(output)
     check_new(output, overwrite=overwrite)
     with showing_notes():
-        loaded = load_checkpoint(
-            Location(checkpoint, "given"),
+        options = LoadOptions(
             classes=classes,
             state_key=state_key,
             ema=ema,
@@ -72,6 +71,7 @@ def convert_command(
             trusted=trust_checkpoint,
             headless=True,
         )
+        loaded = load_checkpoint(Location(checkpoint, "given"), options)
     if preset is not None:
         loaded = replace(
             loaded, preprocess=adjust_preprocess(loaded.preprocess, preset=preset, given={})

@@ -22,12 +22,15 @@ def refuse_checkpoints(inputs: Sequence[str]) -> None:
     source = context.get_parameter_source("checkpoint")
     if source is click.core.ParameterSource.COMMANDLINE:
         return
-    from resnet_cli.checkpoint.locate import is_checkpoint, the_only_one
+    from resnet_cli.checkpoint.locate import find_only_checkpoint, is_checkpoint
 
     for given in inputs:
         if is_checkpoint(Path(given)):
             raise InputError(f"{given} is a checkpoint, not an image: use -c {shlex.quote(given)}")
-    if any(context.params[name] for name in ("checkpoint", "model", "weights")) or the_only_one():
+    if (
+        any(context.params[name] for name in ("checkpoint", "model", "weights"))
+        or find_only_checkpoint()
+    ):
         return
     found = [file for given in inputs for file in files_right_in(given) if is_checkpoint(file)]
     if found:

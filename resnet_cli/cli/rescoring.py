@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from resnet_cli.checkpoint.metadata.classes import read_given
+from resnet_cli.checkpoint.metadata import read_given
 from resnet_cli.cli.figures import Files
 from resnet_cli.cli.scoring import (
     ONE_OF_SEVERAL,

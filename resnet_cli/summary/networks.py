@@ -151,9 +151,9 @@ def take_channels(network: nn.Module, in_channels: int) -> None:
 def subject_of_checkpoint(path: Path, options: SummaryOptions) -> Subject:
     """Build the network of a checkpoint, with its own head and channels."""
     # a model by name does not need it, and importing it takes a third of the time
-    from resnet_cli.checkpoint import Location, load_checkpoint
+    from resnet_cli.checkpoint import LoadOptions, Location, load_checkpoint
 
-    checkpoint = load_checkpoint(Location(path, "given"), headless=True)
+    checkpoint = load_checkpoint(Location(path, "given"), LoadOptions(headless=True))
     num_classes = options.num_classes or checkpoint.num_classes
     in_channels = options.in_channels or checkpoint.in_channels
     variant = checkpoint.variant

@@ -33,11 +33,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 
 from benchmarks.victims import Victim, blank, damaged, victims
-from resnet_cli.checkpoint import Location, load_checkpoint
+from resnet_cli.checkpoint import LoadOptions, Location, load_checkpoint
 from resnet_cli.checkpoint.examine import examine_contents
 from resnet_cli.checkpoint.formats import read_contents
 from resnet_cli.checkpoint.inspect import inspect_checkpoint
-from resnet_cli.checkpoint.network.validate import require_finite
+from resnet_cli.checkpoint.tensors import require_finite
 from resnet_cli.errors import CheckpointError, SettingError
 
 SECONDS = 10  # of the processor, for one input
@@ -64,7 +64,7 @@ def read(path: Path, *, entirely: bool) -> str:
             inspect_checkpoint(path)
             load_checkpoint(Location(path, "fuzz"))
         contents = read_contents(path)
-        found = examine_contents(contents, path, state_key=None, ema=True, dilated=False).found
+        found = examine_contents(contents, path, LoadOptions()).found
         right = blank(found.architecture.name, found.in_channels).state_dict()
         for name, shape in ((name, tensor.shape) for name, tensor in right.items()):
             if not name.startswith("fc.") and not name.endswith("num_batches_tracked"):

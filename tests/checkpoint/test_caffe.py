@@ -25,8 +25,8 @@ from caffe_files import (
     varint,
 )
 from conftest import Run
-from resnet_cli.checkpoint.formats.caffe import is_caffemodel, read_caffemodel
-from resnet_cli.checkpoint.formats.prototxt import apply_prototxt, read_prototxt
+from resnet_cli.checkpoint.formats.caffe import apply_prototxt, is_caffemodel, read_caffemodel
+from resnet_cli.checkpoint.formats.prototxt import read_prototxt
 from resnet_cli.checkpoint.tree import Part, StateDict
 from resnet_cli.errors import CheckpointError, SettingError
 from resnet_cli.summary import find_subject, summarize, summarize_network
@@ -148,7 +148,7 @@ def test_all_ways_to_write_a_blob_give_the_same_tensors(thin: Files) -> None:
     )
 
 
-def test_a_row_of_numbers_is_one_whatever_its_shape() -> None:
+def test_a_row_of_numbers_has_one_axis_in_any_shape() -> None:
     column = np.arange(3, dtype=np.float32).reshape(1, 3, 1, 1)
     state = read(one_layer("Scale", encode_blob(column), encode_blob(column, legacy=True)))
 
@@ -237,7 +237,7 @@ def test_an_epsilon_is_the_decimal_that_was_meant() -> None:
     assert eps(bytes_field(139, varint(3 << 3 | 5) + np.float32(0.001).tobytes())) == 0.001
 
 
-def test_a_pool_whose_rounding_is_unclear_says_nothing_of_it() -> None:
+def test_a_pool_with_ambiguous_rounding_has_no_ceil_mode() -> None:
     # number 13 is ceil_mode to one Caffe and round_mode to another
     def pool(settings: bytes) -> Part:
         layer = string(1, "pool") + string(2, "Pooling") + bytes_field(121, settings)
@@ -355,7 +355,7 @@ MINUS = varint(-1)
         (one_layer("Scale", blob(1)) * 2, "two of its layers hold weights under only.weight"),
     ],
 )
-def test_a_file_that_lies_is_refused_in_one_line(data: bytes, complaint: str) -> None:
+def test_an_inconsistent_file_is_refused_in_one_line(data: bytes, complaint: str) -> None:
     with pytest.raises(CheckpointError, match=complaint) as caught:
         read(data)
 
@@ -417,11 +417,11 @@ def test_a_caffemodel_is_known_by_its_first_bytes(thin: Files) -> None:
         number_field(0, 0), b"\x0b" * 9,
     ],
 )  # fmt: skip
-def test_other_files_are_no_caffemodel(head: bytes) -> None:
+def test_other_files_are_not_a_caffemodel(head: bytes) -> None:
     assert not is_caffemodel(head)
 
 
-def test_no_prototxt_and_no_noise_is_a_caffemodel(thin: Files) -> None:
+def test_neither_a_prototxt_nor_noise_is_a_caffemodel(thin: Files) -> None:
     random = np.random.default_rng(0)
 
     assert not is_caffemodel(thin.text.encode()[:512])
@@ -459,7 +459,7 @@ def test_layers_for_training_alone_are_left_out() -> None:
     assert [layer.name for layer in read_prototxt(text).layers] == ["a", "b", "d", "g"]
 
 
-def test_a_prototxt_may_hold_what_is_not_known(thin: Files) -> None:
+def test_a_prototxt_may_have_unknown_fields(thin: Files) -> None:
     text = """
         # a comment
         name: 'net' force_backward: true state { phase: TEST }
@@ -645,7 +645,7 @@ def conv(settings: str = "num_output: 2 kernel_size: 1", bottom: str = "data") -
 IMAGES = DATA + "input_dim: [1, 3, 8, 8] "
 
 
-def test_an_input_layer_gives_the_pictures() -> None:
+def test_an_input_layer_gives_the_images() -> None:
     shape = "input_param { shape { dim: [1, 5, 8, 8] } }"
     network = described(layer("Input", settings=shape, top='top: "data"') + conv())
 
@@ -822,7 +822,7 @@ def test_the_first_block_alone_is_summarised(run: Run) -> None:
     assert refused.exit_code == 1
 
 
-def test_what_is_no_prototxt_is_refused_by_its_name(run: Run) -> None:
+def test_a_file_that_is_not_a_prototxt_is_refused_by_name(run: Run) -> None:
     Path("bad.prototxt").write_text("layer {")
     result = run("summary", "bad.prototxt")
 

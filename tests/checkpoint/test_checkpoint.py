@@ -20,6 +20,7 @@ from torchvision.models import ResNet, ResNet18_Weights, ResNet34_Weights, ResNe
 from conftest import DEMO, trained
 from resnet_cli.checkpoint import (
     Checkpoint,
+    LoadOptions,
     Location,
     load_checkpoint,
     locate_checkpoint,
@@ -67,7 +68,7 @@ def saved(content: Any, name: str = "model.pth") -> Path:
 
 def opened(path: Path, **options: Any) -> Checkpoint:
     return load_checkpoint(
-        locate_checkpoint(path, model=None, weights=None, progress=False), **options
+        locate_checkpoint(path, model=None, weights=None, progress=False), LoadOptions(**options)
     )
 
 
@@ -133,7 +134,7 @@ def test_weights_are_found_wherever_they_are(wrap: Change, key: str, prefix: str
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".pkl", ".ckpt", ".bin", ".tar", "", ".jpg"])
-def test_the_content_tells_the_format_and_not_the_suffix(suffix: str) -> None:
+def test_the_format_follows_the_content_not_the_suffix(suffix: str) -> None:
     assert opened(saved(tiny(), f"model{suffix}")).format == "pickle-zip"
 
 
@@ -270,7 +271,7 @@ TWINS: dict[str, Callable[[State, State], Any]] = {
 
 
 @pytest.mark.parametrize("form", TWINS)
-def test_averaged_weights_are_preferred_unless_told_otherwise(form: str) -> None:
+def test_averaged_weights_are_preferred_by_default(form: str) -> None:
     plain, average = tiny(seed=1), tiny(seed=2)
     path = saved(TWINS[form](plain, average))
 
@@ -288,12 +289,12 @@ def test_an_average_is_known_by_its_counter_alone(*, first: bool) -> None:
     assert holds(opened(path, ema=False), tiny())
 
 
-def test_the_only_weights_are_taken_whatever_is_preferred() -> None:
+def test_the_only_weights_are_taken_with_any_preference() -> None:
     assert holds(opened(saved({"ema": tiny()}), ema=False), tiny())
     assert holds(opened(saved({"model": tiny()}), ema=True), tiny())
 
 
-def test_the_letters_ema_inside_a_word_are_no_average() -> None:
+def test_the_letters_ema_inside_a_word_are_not_an_average() -> None:
     path = saved({"model": tiny(seed=1), "semantic": tiny(seed=2)})
 
     assert opened(path).state_key == "model"
@@ -325,7 +326,7 @@ def test_a_state_key_that_is_not_there_is_refused_with_those_that_are() -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_resnet_is_told_by_its_shapes(name: str) -> None:
+def test_every_resnet_is_detected_by_its_shapes(name: str) -> None:
     with torch.device("meta"):
         state = models.get_model(name, num_classes=17).state_dict()
     detected = detect_network(state)
@@ -422,7 +423,7 @@ def test_no_refusal_of_a_program_advises_to_switch_the_protection_off(form: str)
     (b"\x80", "it is not a readable torch checkpoint"),
     (b"PK\x03\x04", "the file is cut off"),
 ])  # fmt: skip
-def test_what_is_no_checkpoint_is_called_by_its_name(data: bytes, sentence: str) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_identified(data: bytes, sentence: str) -> None:
     Path("model.pth").write_bytes(data)
 
     assert sentence in refusal(Path("model.pth"))
@@ -501,14 +502,14 @@ def gap(state: State) -> State:
     (with_tensor("fc.weight", 3), r"fc\.weight and 1 more are left over"),
     (lambda state: {**state, "fc.weight": torch.zeros(3, 512)[:0]},
      r"fc\.weight and 1 more are left over"),
-    (without("layer2.0.bn1.weight"), r"it is not whole: layer2\.0\.bn1\.weight is missing from"),
+    (without("layer2.0.bn1.weight"), r"it is incomplete: layer2\.0\.bn1\.weight is missing from"),
     (without("bn1.running_mean"), r"bn1\.running_mean is missing from its resnet18$"),
     (without("layer3.1.conv1.weight"), r"layer3\.1\.conv1\.weight is missing from its resnet18$"),
     (without("layer4.0.conv1.weight"), r"layer4\.0\.conv1\.weight is missing from its resnet18$"),
-    (without("layer1.0.conv1.weight"), r"it is not whole: layer1\.0\.conv1\.weight is missing$"),
+    (without("layer1.0.conv1.weight"), r"it is incomplete: layer1\.0\.conv1\.weight is missing$"),
     (without("layer1.0.conv2.weight"), r"layer1\.0\.conv2\.weight is missing from its resnet18$"),
     (lambda state: prefixed(without("layer1.0.conv1.weight")(state), "x.module."),
-     r"it is not whole: x\.module\.layer1\.0\.conv1\.weight is missing$"),
+     r"it is incomplete: x\.module\.layer1\.0\.conv1\.weight is missing$"),
     (lambda state: {n: t for n, t in state.items() if "layer3.1" not in n},
      r"\(2, 2, 1, 2\) BasicBlocks with 1 group of width 64 is in it, .* the nearest is resnet18, "),
     (with_tensor("fc2.weight", 3, 512), r"its head does not end with fc: fc2\.weight is behind it"),
@@ -583,7 +584,7 @@ def test_a_model_that_the_checkpoint_is_not_is_refused(wrong: str) -> None:
     assert f"as {wrong}: it is a resnet18 of 3 classes" in message
 
 
-def test_the_architecture_is_told_among_look_alikes() -> None:
+def test_the_architecture_is_detected_among_similar_ones() -> None:
     """Of one depth and one set of names, only the widths differ."""
     alike = ("resnet50", "resnext50_32x4d", "wide_resnet50_2")
     states = [tiny(name) for name in alike]
@@ -621,7 +622,7 @@ def test_several_checkpoints_in_the_folder_are_an_error_that_names_them() -> Non
         located()
 
 
-def test_a_named_file_is_taken_whatever_is_in_the_folder() -> None:
+def test_a_given_file_is_taken_regardless_of_the_folder() -> None:
     put("a.pth", "b.pth")
     location = locate_checkpoint(
         "checkpoints/b.pth", model="resnet50", weights=None, progress=False

@@ -11,8 +11,8 @@ from torchvision.models import ResNet50_Weights
 
 from resnet_cli import Classifier
 from resnet_cli.checkpoint.formats import read_contents
-from resnet_cli.checkpoint.metadata.class_files import numbered_lines, read_file
-from resnet_cli.checkpoint.metadata.classes import ClassNames, find_classes
+from resnet_cli.checkpoint.metadata import ClassNames, find_classes
+from resnet_cli.checkpoint.metadata.class_names import numbered_lines, read_file
 from resnet_cli.errors import CheckpointError, SettingError, UserError
 
 NAMES = ("ants", "bees", "crickets")
@@ -166,13 +166,13 @@ def test_the_state_of_an_optimizer_is_not_searched(key: str) -> None:
 
 
 @pytest.mark.parametrize("value", [3, "ants,bees", [0, 1, 2], [], {}, {"a": 0.5}, torch.zeros(3)])
-def test_what_is_no_list_of_names_is_passed_over(value: Any) -> None:
+def test_values_that_are_not_names_are_ignored(value: Any) -> None:
     found = classes(saved({"classes": value, "z": {"labels": list(NAMES)}}))
 
     assert found.names == NAMES
 
 
-def test_what_numbers_nothing_is_not_said_to_misnumber() -> None:
+def test_values_without_numbers_are_not_reported_as_misnumbered() -> None:
     assert classes(saved({"labels": {"task": "x", "run": "y"}})).source.startswith("none found")
 
 
@@ -180,7 +180,7 @@ def test_what_numbers_nothing_is_not_said_to_misnumber() -> None:
     ("key", "value"),
     [("class_to_idx", {"ants": 1, "bees": 2, "crickets": 3}), ("id2label", {0: "ants", 2: "bees"})],
 )
-def test_names_with_other_numbers_are_said_to_be_passed_over(key: str, value: Any) -> None:
+def test_names_with_other_numbers_are_reported(key: str, value: Any) -> None:
     found = classes(saved({"meta": {key: value}}))
 
     assert found.made_up
@@ -328,7 +328,7 @@ def test_given_names_mend_those_of_the_wrong_length() -> None:
     assert classes(saved({"classes": ["ants", "bees"]}), NAMES).names == NAMES
 
 
-def test_names_beside_that_are_no_text_are_refused_in_a_sentence() -> None:
+def test_a_binary_file_of_names_is_refused_in_a_sentence() -> None:
     Path("labels.txt").write_bytes("Bär\nBiene\nKäfer\n".encode("latin-1"))
 
     with pytest.raises(UserError, match=r"labels\.txt"):
@@ -342,18 +342,18 @@ def test_a_single_output_takes_one_name_or_two(given: Any, names: tuple[str, ...
     assert classes(saved(), given, num_classes=1).names == names
 
 
-def test_a_single_output_takes_no_three_names() -> None:
+def test_a_single_output_does_not_take_three_names() -> None:
     with pytest.raises(
         SettingError, match=r"^3 class names .* for a network of 1 output: give one name, or two$"
     ):
         classes(saved(), NAMES, num_classes=1)
 
 
-def test_a_single_output_without_names_tells_two_classes_apart() -> None:
+def test_a_single_output_without_names_has_two_classes() -> None:
     assert classes(saved(), num_classes=1).names == ("class_0", "class_1")
 
 
-def test_two_outputs_take_no_single_name() -> None:
+def test_two_outputs_do_not_take_a_single_name() -> None:
     with pytest.raises(SettingError, match=r"^1 class name .* of 2 outputs"):
         classes(saved(), ["bee"], num_classes=2)
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from pickled import HEAD, PRIME, name_of, of_one_hash
-from resnet_cli.checkpoint.pickle import Reading, read_pickle
-from resnet_cli.checkpoint.pickle.nesting import MOST_CHOSEN
+from resnet_cli.checkpoint.pickle import MOST_CHOSEN, Reading, read_pickle
 from resnet_cli.checkpoint.tree import Foreign, walk_containers
 from resnet_cli.errors import CheckpointError
 
@@ -121,7 +120,7 @@ def test_the_hash_of_what_a_function_makes_cannot_be_chosen(name: str) -> None:
 
 
 @pytest.mark.parametrize("key", [b"(K\x01t", b"(K\x01\x91", b"".join(of_one_hash(1))])
-def test_a_function_hands_no_key_on(key: bytes) -> None:
+def test_a_function_passes_on_no_key(key: bytes) -> None:
     scalar = name_of("numpy.core.multiarray.scalar")
 
     assert isinstance(read(HEAD + scalar + b"N" + key + b"\x86R."), Foreign)
@@ -136,7 +135,7 @@ COPIED = {
 
 
 @pytest.mark.parametrize("name", COPIED)
-def test_what_is_copied_again_and_again_is_bounded(name: str) -> None:
+def test_repeated_copies_are_limited(name: str) -> None:
     data = HEAD + name_of(name) + b"\x940" + COPIED[name] + b"\x940]("
     data += 2000 * b"h\0h\x01\x85R" + b"e."
     copies = [made for made in read(data) if not isinstance(made, Foreign)]
@@ -154,7 +153,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_what_objects_have_in_common_is_not_read_for_each(state: str) -> None:
+def test_values_shared_by_objects_are_read_once(state: str) -> None:
     data = HEAD + name_of("a.B") + b"\x940" + STATES[state] + b"\x940]("
     data += 2000 * b"h\0)Rh\x01b" + b"e."
     seen = sum(len(one) for _, one in walk_containers(read(data)) if isinstance(one, dict))

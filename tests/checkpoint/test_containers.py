@@ -369,7 +369,7 @@ def test_tensors_of_a_tpu_open(container: str) -> None:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_checkpoint_that_was_packed_anew_opens(method: int) -> None:
+def test_a_repacked_checkpoint_opens(method: int) -> None:
     torch.save({"weights": numbers()}, "plain")
     with zipfile.ZipFile("plain") as plain, zipfile.ZipFile("model", "w", method) as packed:
         for entry in plain.infolist():

@@ -178,7 +178,7 @@ def close(one: Tensor, other: Tensor, limit: float = 1e-6) -> bool:
 # what is in the files
 
 
-def test_safetensors_tell_what_they_are_to_their_own_library(run: Run, checkpoint: Path) -> None:
+def test_safetensors_are_readable_by_their_own_library(run: Run, checkpoint: Path) -> None:
     Path("names.json").write_text(json.dumps(CLASSES))
     output = written(run, checkpoint, "out.safetensors", "--classes", "names.json")
     with safe_open(output, framework="pt") as file:
@@ -207,9 +207,7 @@ def test_a_pth_is_read_by_torch_without_trust(run: Run, checkpoint: Path) -> Non
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_names_that_nobody_gave_are_not_written_down(
-    run: Run, checkpoint: Path, suffix: str
-) -> None:
+def test_placeholder_names_are_not_written(run: Run, checkpoint: Path, suffix: str) -> None:
     output = written(run, checkpoint, f"out{suffix}")
 
     assert b"class_0" not in output.read_bytes()
@@ -322,9 +320,7 @@ def channels_last(state: State) -> State:
 
 
 @pytest.mark.parametrize("lay", [tied, overlapping, flat, channels_last])
-def test_however_tensors_lie_in_memory_they_are_written(
-    run: Run, lay: Callable[[State], State]
-) -> None:
+def test_tensors_of_any_memory_layout_are_written(run: Run, lay: Callable[[State], State]) -> None:
     state = lay(resnet().state_dict())
     source = saved(state)
 
@@ -389,9 +385,7 @@ def test_what_does_not_fit_fp16_is_refused(run: Run, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_an_existing_file_is_kept_unless_told_otherwise(
-    run: Run, checkpoint: Path, suffix: str
-) -> None:
+def test_an_existing_file_is_kept_by_default(run: Run, checkpoint: Path, suffix: str) -> None:
     output = Path(f"out{suffix}")
     output.write_bytes(b"precious")
     line = complaint(run, checkpoint, output)
@@ -406,7 +400,7 @@ def test_an_existing_file_is_kept_unless_told_otherwise(
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_file_may_be_converted_onto_itself_when_told_to(
+def test_a_file_may_be_converted_onto_itself_with_overwrite(
     run: Run, checkpoint: Path, suffix: str
 ) -> None:
     path = written(run, checkpoint, f"model{suffix}")
@@ -450,7 +444,7 @@ def test_a_wrong_list_in_the_file_is_put_right_by_another(run: Run, checkpoint: 
     assert torch.load(output, weights_only=True)["classes"] == ["x", "y", "z"]
 
 
-def test_weights_that_are_no_numbers_are_refused(run: Run) -> None:
+def test_weights_that_are_not_finite_are_refused(run: Run) -> None:
     state = resnet().state_dict()
     state["layer2.1.bn2.bias"][5] = float("nan")
 
@@ -721,7 +715,7 @@ def transformers_folder(**settings: Any) -> System:
     return Path("hub"), network
 
 
-def of_transformers() -> System:
+def read_transformers() -> System:
     return transformers_folder(
         layer_type="basic", depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512]
     )
@@ -734,7 +728,7 @@ def of_mmpretrain() -> System:
     return saved({"meta": meta, "state_dict": network.state_dict()}), network
 
 
-def of_detectron2() -> System:
+def read_detectron2() -> System:
     """What its tool makes of torchvision's file: arrays of NumPy under its names."""
     network = resnet()
     arrays = {to_detectron2(name): tensor.numpy() for name, tensor in network.state_dict().items()}
@@ -751,9 +745,9 @@ def of_d2l() -> System:
 
 
 SAME: dict[str, Callable[[], System]] = {
-    "transformers": of_transformers,
+    "transformers": read_transformers,
     "mmpretrain": of_mmpretrain,
-    "detectron2": of_detectron2,
+    "detectron2": read_detectron2,
     "d2l": of_d2l,
 }
 
@@ -776,7 +770,7 @@ def test_torchvision_computes_with_the_converted_file_what_the_system_does(
 
 
 @pytest.mark.parametrize("layout", ["mmpretrain", "detectron2"])
-def test_no_note_doubts_a_network_that_is_torchvisions(run: Run, layout: str) -> None:
+def test_a_plain_network_of_torchvision_has_no_notes(run: Run, layout: str) -> None:
     result = run("convert", SAME[layout]()[0], "out.pth")
 
     assert not re.search("stride|pool|dilate|torchvision|beside", result.stderr)

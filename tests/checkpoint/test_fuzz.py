@@ -5,7 +5,7 @@ from pathlib import Path
 from faults.fuzz_images import CLEAN, DECODERS, outcome, outcomes, pictures
 
 
-def test_damaged_pictures_have_pixels_or_a_reason() -> None:
+def test_damaged_images_have_pixels_or_a_reason() -> None:
     files = pictures()
     numbers = range(600)
     ended = dict(outcomes(7, numbers, files))
@@ -15,7 +15,7 @@ def test_damaged_pictures_have_pixels_or_a_reason() -> None:
     assert set(ended.values()) == set(CLEAN)
 
 
-def test_the_undamaged_pictures_are_read(tmp_path: Path) -> None:
+def test_the_undamaged_images_are_read(tmp_path: Path) -> None:
     files = pictures()
     for kind, data in files.items():
         (tmp_path / kind).write_bytes(data)

@@ -1,4 +1,4 @@
-"""What lies in folders beside pictures: each is owed one row, and no row of another's changes."""
+"""Files in folders beside images: each has one row, and no other row changes."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ def flat(size: tuple[int, int], claims: tuple[int, int]) -> bytes:
 @pytest.mark.parametrize(("limit", "sides"), [
     (MOST_PIXELS, (20_000, 20_000)), (MOST_PIXELS, (60_000, 60_000)), (1000, (40, 26)),
 ])  # fmt: skip
-def test_a_picture_over_the_limit_is_refused_by_its_header(
+def test_an_image_over_the_limit_is_refused_by_its_header(
     tmp_path: Path, limit: int, sides: tuple[int, int], *, exact: bool
 ) -> None:
     (tmp_path / "large.jpg").write_bytes(flat((40, 26), sides))
@@ -51,7 +51,7 @@ def test_a_picture_over_the_limit_is_refused_by_its_header(
     assert str(limit) in said
 
 
-def test_a_limit_of_exactly_its_pixels_lets_a_picture_through(tmp_path: Path) -> None:
+def test_a_limit_of_exactly_its_pixels_accepts_an_image(tmp_path: Path) -> None:
     path = picture(tmp_path / "a.jpg", (40, 26))
 
     assert Decoder(max_pixels=1040)(path) is not None
@@ -92,7 +92,7 @@ def elsewhere() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_what_another_user_may_not_read_says_so(elsewhere: Path) -> None:
+def test_a_file_of_another_user_is_reported_as_unreadable(elsewhere: Path) -> None:
     path = picture(elsewhere / "secret.jpg")
     path.chmod(0o600)
     picture(elsewhere / "open.jpg").chmod(0o644)
@@ -104,7 +104,7 @@ def test_what_another_user_may_not_read_says_so(elsewhere: Path) -> None:
         os.seteuid(0)
 
 
-def test_a_link_to_itself_says_so(tmp_path: Path) -> None:
+def test_a_link_to_itself_is_reported(tmp_path: Path) -> None:
     (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
 
     assert "symbolic links" in failure(tmp_path / "loop.jpg", Decoder())

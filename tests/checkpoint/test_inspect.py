@@ -66,7 +66,7 @@ def prefixed(state: Mapping[str, Tensor], prefix: str) -> State:
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
-def without_head(state: Mapping[str, Tensor]) -> State:
+def describe_headless(state: Mapping[str, Tensor]) -> State:
     return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
 
 
@@ -107,7 +107,7 @@ def sentence(result: Result) -> str:
 # every fact
 
 
-def test_all_that_is_known_of_a_checkpoint_is_told_as_json(run: Run) -> None:
+def test_the_json_has_all_that_is_known_of_a_checkpoint(run: Run) -> None:
     path = saved(tiny())
     found = inspected(run, path)
 
@@ -184,7 +184,7 @@ FORMATS: dict[str, Callable[[State], None]] = {
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.filterwarnings("ignore:.torch.jit")  # deprecated, and still in use
-def test_the_format_is_told(run: Run, kind: str) -> None:
+def test_the_format_is_reported(run: Run, kind: str) -> None:
     FORMATS[kind](tiny())
     found = inspected(run, Path("file"))
 
@@ -210,7 +210,7 @@ def test_arrays_of_numpy_are_not_looked_at_number_by_number(run: Run) -> None:
     (lambda s: {"model_state_dict": s}, "model_state_dict", ""),
     (lambda s: prefixed(s, "model."), "", "model."),
 ])  # fmt: skip
-def test_where_the_weights_were_is_told(
+def test_the_place_of_the_weights_is_reported(
     run: Run, wrap: Callable[[State], Any], key: str, prefix: str
 ) -> None:
     found = inspected(run, saved(wrap(tiny())))
@@ -235,21 +235,21 @@ def test_greys_are_normalised_as_one_channel(run: Run) -> None:
     assert (settings["mean"], settings["std"]) == ([0.449], [0.226])
 
 
-def test_no_normalisation_is_claimed_for_channels_that_pictures_do_not_have(run: Run) -> None:
+def test_no_normalisation_is_claimed_for_channels_that_images_do_not_have(run: Run) -> None:
     settings = inspected(run, saved(tiny(in_channels=4)))["preprocess"]
 
     assert settings is None or len(settings["mean"]) == 4
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_the_type_of_the_numbers_is_told(run: Run, dtype: torch.dtype) -> None:
+def test_the_dtype_is_reported(run: Run, dtype: torch.dtype) -> None:
     found = inspected(run, saved(tiny(dtype=dtype)))
 
     assert found["dtype"] == str(dtype).removeprefix("torch.")
     assert found["warnings"] == []
 
 
-def test_mixed_types_of_numbers_are_told(run: Run) -> None:
+def test_mixed_dtypes_are_reported(run: Run) -> None:
     state = tiny(dtype=torch.float16)
     found = inspected(run, saved({**state, "bn1.running_var": torch.ones(64)}))
 
@@ -290,7 +290,7 @@ def test_a_list_of_the_wrong_length_hides_nothing_else(run: Run) -> None:
     assert found["preprocess"] == inspected(run, saved(tiny(), "plain.pth"))["preprocess"]
 
 
-def test_what_a_file_says_of_itself_is_told(run: Run) -> None:
+def test_the_record_of_a_file_is_reported(run: Run) -> None:
     found = inspected(run, DEMO)
 
     assert (found["format"], found["model"]) == ("safetensors", "resnet18")
@@ -353,7 +353,7 @@ def test_unused_keys_are_warned_of(run: Run) -> None:
     assert warning == "unused: extra.weight"
 
 
-def test_optimizer_state_is_no_cause_for_a_warning(run: Run) -> None:
+def test_optimizer_state_causes_no_warning(run: Run) -> None:
     state = tiny()
     momenta = {i: {"momentum_buffer": tensor} for i, tensor in enumerate(state.values())}
     optimizer = {"state": momenta, "param_groups": [{"lr": 0.1, "params": [0, 1, 2]}]}
@@ -402,7 +402,7 @@ def test_a_state_key_that_is_not_there_is_refused_with_those_that_are(
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_of_a_backbone_all_else_is_shown(run: Run, name: str) -> None:
-    path = saved({"state_dict": prefixed(without_head(tiny(name)), "backbone.")})
+    path = saved({"state_dict": prefixed(describe_headless(tiny(name)), "backbone.")})
     found, complaint = refused(run, path)
     features = models.get_model(name).fc.in_features
 
@@ -454,7 +454,7 @@ NO_RESNET: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", NO_RESNET)
-def test_what_is_no_resnet_is_called_by_its_name(run: Run, kind: str) -> None:
+def test_a_file_without_a_resnet_is_identified(run: Run, kind: str) -> None:
     write, name = NO_RESNET[kind]
     path = Path("model.pth")
     write(path)
@@ -491,7 +491,7 @@ METADATA: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", METADATA)
-def test_metadata_that_make_no_sense_end_in_a_sentence(run: Run, kind: str) -> None:
+def test_invalid_metadata_is_reported_in_a_sentence(run: Run, kind: str) -> None:
     path = Path("model.safetensors")
     metadata = {key: json.dumps(value) for key, value in METADATA[kind].items()}
     metadata["written_by"] = "resnet-cli"
@@ -653,7 +653,7 @@ def hostile_name() -> Path:
 
 
 def several_warnings() -> Path:
-    state = without_head(tiny()) | {"fc.weight": torch.full((3, 512), float("nan"))}
+    state = describe_headless(tiny()) | {"fc.weight": torch.full((3, 512), float("nan"))}
     return saved({"classes": ["a"], "one": state, "two": prefixed(tiny(), "model." * 20)})
 
 
@@ -691,7 +691,7 @@ def test_a_hostile_name_breaks_no_json(run: Run) -> None:
     assert inspected(run, hostile_classes())["classes"] == [HOSTILE, "b\r\nc", "d"]
 
 
-def test_the_table_tells_what_the_json_tells(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_shows_what_the_json_has(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     path = saved({"state_dict": prefixed(tiny(), "module."), "classes": ["ant", "bee", "wasp"]})
     found = inspected(run, path)
@@ -709,7 +709,7 @@ def test_the_table_tells_what_the_json_tells(run: Run, monkeypatch: pytest.Monke
     assert lines == {}
 
 
-def test_every_warning_stands_in_the_table(run: Run) -> None:
+def test_every_warning_is_in_the_table(run: Run) -> None:
     path = several_warnings()
     shown = "".join(run("inspect", path).stdout.split())  # long words are broken, too
 

@@ -28,9 +28,8 @@ from conftest import Run, picture
 from resnet_cli import Classifier
 from resnet_cli import text as tables
 from resnet_cli.checkpoint import Location, load_checkpoint
-from resnet_cli.checkpoint.folders import weights_in
-from resnet_cli.checkpoint.locate import locate_checkpoint
-from resnet_cli.checkpoint.metadata.class_files import read_file
+from resnet_cli.checkpoint.locate import find_weights_file, locate_checkpoint
+from resnet_cli.checkpoint.metadata.class_names import read_file
 from resnet_cli.errors import CheckpointError, SettingError
 
 ImageNet = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -166,7 +165,7 @@ def test_transforms_that_are_damaged_are_unknown(make: Callable[[], transforms.C
 
 @pytest.mark.parametrize("act", [nn.Tanh(), nn.GELU(), nn.SiLU()], ids=str)
 @pytest.mark.parametrize("prefix", ["", "net."])
-def test_a_head_beside_the_weights_says_its_activations(act: nn.Module, prefix: str) -> None:
+def test_a_module_beside_the_weights_shows_its_activations(act: nn.Module, prefix: str) -> None:
     net = network()
     net.fc = nn.Sequential(nn.Linear(512, 9), act, nn.Dropout(), nn.Linear(9, 4))
     with torch.no_grad():
@@ -341,13 +340,13 @@ def unpacked(folder: Path) -> None:
     inner.rename(folder / "model")
 
 
-def of_mlflow(folder: Path) -> None:
+def find_mlflow(folder: Path) -> None:
     (folder / "model/data").mkdir(parents=True)
     (folder / "model/MLmodel").write_text("flavors:\n  pytorch:\n    model_data: data\n")
     torch.save(tiny(num_classes=2), folder / "model/data/model.pth")
 
 
-def of_deepspeed(folder: Path) -> None:
+def find_deepspeed(folder: Path) -> None:
     (folder / "model/step-3").mkdir(parents=True)
     (folder / "model/latest").write_text("step-3\n")
     torch.save({"module": tiny(num_classes=2)}, folder / "model/step-3/mp_rank_00_model_states.pt")
@@ -366,14 +365,14 @@ def of_trainer(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("make", [unpacked, of_mlflow, of_deepspeed])
+@pytest.mark.parametrize("make", [unpacked, find_mlflow, find_deepspeed])
 def test_folders_of_other_programs_open(make: Callable[[Path], None]) -> None:
     make(Path())
 
     assert opened(Path("model")).num_classes == 2
 
 
-def test_of_the_checkpoints_of_a_trainer_the_last_is_taken_and_said(
+def test_the_last_checkpoint_of_a_trainer_is_taken_and_reported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     of_trainer(Path())
@@ -384,7 +383,7 @@ def test_of_the_checkpoints_of_a_trainer_the_last_is_taken_and_said(
     assert "took the last, checkpoint-100; checkpoint-20 is recorded as the best" in caplog.text
 
 
-def test_a_part_of_an_unpacked_archive_is_none_of_another_folder() -> None:
+def test_a_part_of_an_unpacked_archive_must_be_in_its_folder() -> None:
     unpacked(Path())
     pickled = (
         Path("model/data.pkl")
@@ -409,13 +408,13 @@ def test_a_link_in_an_unpacked_archive_leads_nowhere_else() -> None:
 
 @pytest.mark.parametrize("named", ["..", "../elsewhere", "x/../..", ".", ""])
 def test_the_latest_of_deepspeed_is_in_its_folder(named: str) -> None:
-    of_deepspeed(Path())
+    find_deepspeed(Path())
     for path in (Path(), Path("elsewhere")):
         path.mkdir(exist_ok=True)
         (path / "mp_rank_00_model_states.pt").write_bytes(b"x")
     Path("model/latest").write_text(named)
 
-    assert weights_in(Path("model")) == Path("model/step-3/mp_rank_00_model_states.pt")
+    assert find_weights_file(Path("model")) == Path("model/step-3/mp_rank_00_model_states.pt")
 
 
 @pytest.mark.parametrize(("names", "said"), [
@@ -519,7 +518,7 @@ def lying(length: int | None = None, **changes: Any) -> bytes:
     (lying(dtype="F9"), "F9"),
     (struct.pack("<Q", 9) + b"{not JSON}", "JSON"), (b"\1\2\3", "3"),
 ], ids=["longer", "long", "offsets", "shape", "dtype", "json", "cut"])  # fmt: skip
-def test_a_safetensors_file_with_a_lying_header_is_named(data: bytes, said: str) -> None:
+def test_a_safetensors_file_with_a_false_header_is_named(data: bytes, said: str) -> None:
     Path("model.safetensors").write_bytes(data)
 
     with pytest.raises(CheckpointError, match=rf"a damaged safetensors file \(.*{said}"):

@@ -102,7 +102,7 @@ def saved(found: Blobs, *, under: str | None = "blobs") -> Path:
     ("head", "under", "statistics"),
     [("fc1000", None, False), ("pred", "blobs", True)],
 )
-def test_blobs_of_detectron_compute_what_they_do_there(
+def test_blobs_of_detectron_compute_the_same(
     head: str, under: str | None, *, statistics: bool
 ) -> None:
     found = blobs(head=head, statistics=statistics)
@@ -118,7 +118,7 @@ def test_blobs_of_detectron_compute_what_they_do_there(
         torch.testing.assert_close(ours, forward(found, images, head).softmax(1), rtol=0, atol=1e-5)
 
 
-def test_pictures_are_prepared_as_detectron_does() -> None:
+def test_images_are_prepared_as_detectron_does() -> None:
     settings = opened(saved(blobs())).preprocess
 
     assert settings.color == "bgr"

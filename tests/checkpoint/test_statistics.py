@@ -61,12 +61,12 @@ def test_numbers_of_other_things_are_left_alone(kind: str) -> None:
     assert preprocess_of(BARE[kind], in_channels=1).mean == (0.449,)
 
 
-def test_a_tensor_that_has_no_numbers_is_passed_over() -> None:
+def test_a_tensor_without_numbers_is_ignored() -> None:
     odd = torch.tensor([1, 2, 3], dtype=torch.uint8).view(torch.bits8)
     assert preprocess_of({"mean": odd, "std": torch.tensor(STD)}) == PRESETS["imagenet-v1"]
 
 
-def test_colours_may_be_said_to_be_reversed() -> None:
+def test_settings_may_reverse_the_colours() -> None:
     bgr = {"mean": [103.53, 116.28, 123.675], "std": [1.0, 1.0, 1.0], "to_rgb": False}
     found = preprocess_of({"img_norm_cfg": bgr})
     assert found.color == "bgr"
@@ -118,11 +118,11 @@ def test_other_fields_of_another_meaning_are_not(others: dict[str, Any]) -> None
     {"accuracy": {"mean": (0.7, 0.8, 0.9), "std": STD}},
     {"optimizer": {"param_groups": [{"mean": MEAN, "std": STD}]}},
 ], ids=str)  # fmt: skip
-def test_what_is_no_mean_and_deviation_of_pixels_is_passed_over(extras: dict[str, Any]) -> None:
+def test_other_means_and_deviations_are_ignored(extras: dict[str, Any]) -> None:
     assert preprocess_of(extras) == PRESETS["imagenet-v1"]
 
 
-def test_the_note_says_where_they_stood() -> None:
+def test_the_note_names_their_key() -> None:
     path = saved({"state_dict": tiny(), "args": Namespace(mean=MEAN, std=STD)})
     source = "imagenet-v1 with the mean and std in the checkpoint, under args.mean"
     assert opened(path).preprocess_source == source

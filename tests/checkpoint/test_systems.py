@@ -108,7 +108,9 @@ def test_the_stacked_head_of_mmpretrain() -> None:
     check(saved(mm_checkpoint(network)), network, num_classes=4)
 
 
-def test_mmengine_keeps_the_average_where_the_weights_were(plain: ResNet, other: ResNet) -> None:
+def test_mmengine_stores_the_average_under_the_key_of_the_weights(
+    plain: ResNet, other: ResNet
+) -> None:
     """EMAHook swaps the two when it saves: ``ema_state_dict`` is for going on with training."""
     weights, average = (Parted(net, head=nn.Identity()).state_dict() for net in (plain, other))
     content = {
@@ -143,7 +145,7 @@ def test_a_backbone_of_detectron2_has_no_head() -> None:
         opened(saved(content))
 
 
-def test_what_detectron2_makes_of_torchvisions_files(plain: ResNet) -> None:
+def test_files_of_torchvision_converted_by_detectron2(plain: ResNet) -> None:
     arrays = {to_detectron2(name): tensor.numpy() for name, tensor in plain.state_dict().items()}
     content = {"model": arrays, "__author__": "torchvision", "matching_heuristics": True}
     Path("R-18.pkl").write_bytes(pickle.dumps(content))
@@ -154,7 +156,7 @@ def test_what_detectron2_makes_of_torchvisions_files(plain: ResNet) -> None:
 NOT_SAID = "whether bottlenecks stride"
 
 
-def test_who_made_a_file_of_detectron2_tells_where_it_strides() -> None:
+def test_the_author_of_a_file_of_detectron2_shows_where_it_strides() -> None:
     network = trained(Detectron2ResNet(DEPTHS, 4))
     path = saved({"model": network.state_dict()})
 
@@ -164,7 +166,7 @@ def test_who_made_a_file_of_detectron2_tells_where_it_strides() -> None:
 
 
 @pytest.mark.parametrize(("said", "first"), [("true", True), ("false", False)])
-def test_the_settings_beside_a_file_of_detectron2_tell_where_it_strides(
+def test_the_settings_beside_a_file_of_detectron2_show_where_it_strides(
     said: str, *, first: bool
 ) -> None:
     network = trained(Detectron2ResNet(DEPTHS, 4))
@@ -212,7 +214,7 @@ def test_the_resnet_of_dive_into_deep_learning(
 
 
 @pytest.mark.parametrize("system", LABELLESS)
-def test_what_learned_without_labels_tells_no_classes(system: str, run: Run) -> None:
+def test_networks_trained_without_labels_have_no_classes(system: str, run: Run) -> None:
     path = saved(LABELLESS[system]())
     with pytest.raises(CheckpointError, match=r"resnet18 is in it, but no head"):
         opened(path)

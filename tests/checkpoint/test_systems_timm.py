@@ -104,7 +104,7 @@ def timm_transform(network: nn.Module) -> Callable[[Image.Image], Tensor]:
     ("resnet18", {"crop_pct": 1.0, "crop_mode": "squash"}),
     ("resnet18", {"crop_pct": 0.9, "crop_mode": "squash", "input_size": (3, 128, 128)}),
 ])  # fmt: skip
-def test_pictures_are_prepared_as_a_folder_of_timm_says(name: str, config: dict[str, Any]) -> None:
+def test_images_are_prepared_as_a_folder_of_timm_states(name: str, config: dict[str, Any]) -> None:
     network = zeros(name, pretrained_cfg_overlay=config)
     checkpoint = opened(hub_folder(network, safe=False))
     transform = timm_transform(network)
@@ -132,7 +132,7 @@ def test_a_folder_of_timm_from_file_to_probability() -> None:
     ({"interpolation": "lanczos"}, "lanczos"),
     ({"input_size": (3, 200, 240)}, "200x240"),
 ])  # fmt: skip
-def test_what_cannot_be_done_to_pictures_is_refused(size: dict[str, Any], message: str) -> None:
+def test_unsupported_preprocessing_is_refused(size: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         opened(hub_folder(zeros(pretrained_cfg_overlay=size), safe=False))
 
@@ -162,7 +162,7 @@ def test_changed_networks_of_timm_are_refused(settings: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("arch", ["resnetblur18", "resnetblur18.in1k", "hf-hub:timm/resnetaa50.a1"])
 @pytest.mark.parametrize("place", ["arch", "args"])
-def test_variants_of_the_same_tensors_are_refused_by_what_they_are_called(
+def test_variants_of_the_same_tensors_are_refused_by_name(
     plain: ResNet, arch: str, place: str
 ) -> None:
     told = {"arch": arch} if place == "arch" else {"args": Namespace(model=arch)}

@@ -41,7 +41,7 @@ def test_a_single_output_is_the_logit_of_the_second_class(head: str) -> None:
 
 
 @pytest.mark.parametrize("head", ACTIVE)
-def test_a_whole_module_tells_its_head(head: str) -> None:
+def test_a_whole_module_shows_its_head(head: str) -> None:
     network = trained(resnet(fc=ACTIVE[head](512, 5)))
     checkpoint = check(saved(network), network, model="resnet18", num_classes=5)
 
@@ -74,14 +74,14 @@ def test_a_whole_module_of_either_format(plain: ResNet, legacy: bool) -> None:
 
 
 @pytest.mark.parametrize("dilated", [(False, True, True), (False, False, True)])
-def test_a_whole_module_tells_which_layers_dilate(dilated: tuple[bool, bool, bool]) -> None:
+def test_a_whole_module_shows_which_layers_dilate(dilated: tuple[bool, bool, bool]) -> None:
     network = trained(resnet("resnet50", dilated=dilated))
     checkpoint = check(saved(network), network, model="resnet50")
 
     assert checkpoint.variant.dilated == dilated
 
 
-def test_the_tensors_of_a_dilated_network_need_to_be_told() -> None:
+def test_the_tensors_of_a_dilated_network_need_the_option() -> None:
     network = trained(resnet("resnet50", dilated=(False, True, True)))
     path = saved(network.state_dict())
 

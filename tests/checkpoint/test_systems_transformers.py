@@ -102,7 +102,7 @@ PROCESSORS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("kind", "settings"), PROCESSORS)
-def test_pictures_are_prepared_as_a_processor_of_transformers_says(
+def test_images_are_prepared_as_a_processor_of_transformers_states(
     folder: Path, kind: str, settings: dict[str, Any]
 ) -> None:
     processor = pillow_processor(kind)(**settings)

@@ -85,7 +85,7 @@ def another(first: ResNet) -> ResNet:
     ("a.student", "a.ema_teacher"), ("current_model_state", "state_dict"),
 ])  # fmt: skip
 @pytest.mark.parametrize("nested", [True, False])
-def test_the_average_is_told_from_the_raw_weights(
+def test_the_average_is_distinguished_from_the_raw_weights(
     network: ResNet, another: ResNet, raw: str, average: str, nested: bool
 ) -> None:
     content: dict[str, Any] = {"step": torch.tensor(3), "initted": torch.tensor(True)}
@@ -100,7 +100,7 @@ def test_the_average_is_told_from_the_raw_weights(
     check(file, another, ema=False)
 
 
-def test_a_counter_tells_an_average_inside_other_modules(network: ResNet, another: ResNet) -> None:
+def test_a_counter_shows_an_average_inside_other_modules(network: ResNet, another: ResNet) -> None:
     state = under("net", another.state_dict()) | under("s.x", AveragedModel(network).state_dict())
 
     check(saved({"state_dict": state}), network)
@@ -129,7 +129,7 @@ def test_the_student_is_preferred_to_its_teacher(
 
 @pytest.mark.parametrize("names", [("model_a", "model_b"), ("net1", "net2"), ("0", "1")])
 @pytest.mark.parametrize("nested", [True, False])
-def test_networks_that_nothing_tells_apart_have_to_be_chosen(
+def test_equivalent_networks_have_to_be_chosen(
     network: ResNet, another: ResNet, names: tuple[str, str], nested: bool
 ) -> None:
     states = [one.state_dict() for one in (network, another)]
@@ -143,7 +143,7 @@ def test_networks_that_nothing_tells_apart_have_to_be_chosen(
     check(path, another, state_key=names[1])
 
 
-def test_one_network_under_two_names_is_no_question(network: ResNet) -> None:
+def test_one_network_under_two_names_is_unambiguous(network: ResNet) -> None:
     state = network.state_dict()
 
     check(saved({"best": state, "newest": state}), network)
@@ -174,7 +174,7 @@ def test_roles_are_whole_words(path: str, role: Role) -> None:
     "confmat.confmat", "val.metrics.cm.confmat", "center_loss.centers", "loss.centres",
     "memory_bank.features", "criterion.costs", "model.feature_bank",
 ])  # fmt: skip
-def test_what_training_keeps_beside_a_network_is_no_head(network: ResNet, name: str) -> None:
+def test_tensors_of_training_are_not_a_head(network: ResNet, name: str) -> None:
     columns = 512 if "cent" in name or "bank" in name else 3
     state = under("model", network.state_dict())
 
@@ -195,7 +195,7 @@ def test_a_layer_behind_the_head_is_still_refused(network: ResNet, name: str) ->
 
 
 @pytest.mark.parametrize("names", [("total_ops", "total_params"), ("Flops", "MAdd", "Memory")])
-def test_what_profilers_count_is_left_out(network: ResNet, names: tuple[str, ...]) -> None:
+def test_counters_of_profilers_are_ignored(network: ResNet, names: tuple[str, ...]) -> None:
     for module in network.modules():
         if not list(module.children()):
             for name in names:
@@ -233,7 +233,7 @@ def test_wrappers_are_taken_out_of_names(
     assert inspect_checkpoint(path).stripped_prefix == around
 
 
-def test_a_wrapped_head_of_several_layers_says_what_it_computes(network: ResNet) -> None:
+def test_a_wrapped_head_of_several_layers_shows_what_it_computes(network: ResNet) -> None:
     head = nn.Sequential(nn.Linear(512, 8), nn.Tanh(), nn.Linear(8, 3))
     network.fc = nn.DataParallel(head)
 

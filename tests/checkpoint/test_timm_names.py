@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from resnet_cli.checkpoint.identify import variant_of_timm
+from resnet_cli.checkpoint.network.architectures import architecture_of_timm
 from shapes import TEN, Shapes, shapes
 
 pytestmark = pytest.mark.usefixtures("no_first_values")
@@ -42,14 +42,12 @@ def twin(network: nn.Module, originals: Mapping[str, Anatomy]) -> str | None:
     return same[0] if same else None
 
 
-def test_every_network_of_timm_is_taken_for_what_it_is(
-    timm: Any, originals: Mapping[str, Anatomy]
-) -> None:
+def test_every_name_of_timm_is_matched(timm: Any, originals: Mapping[str, Anatomy]) -> None:
     names = [name for name in timm.list_models() if "resnet" in name or "resnext" in name]
     with torch.device("meta"):
         twins = {name: twin(timm.create_model(name, num_classes=7), originals) for name in names}
 
-    assert {name: variant_of_timm(name) for name in names} == twins
+    assert {name: architecture_of_timm(name) for name in names} == twins
     assert set(TEN) <= set(twins.values())
 
 
@@ -58,8 +56,8 @@ def test_every_published_file_of_timm_is_of_its_network(timm: Any) -> None:
 
     assert len(tagged) > 100
     for name in tagged:
-        assert variant_of_timm(name) == variant_of_timm(name.split(".")[0])
-        assert variant_of_timm(f"timm/{name}") == variant_of_timm(name)
+        assert architecture_of_timm(name) == architecture_of_timm(name.split(".")[0])
+        assert architecture_of_timm(f"timm/{name}") == architecture_of_timm(name)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnetblur18"])
@@ -74,7 +72,7 @@ def test_the_twins_compute_the_same(timm: Any, name: str) -> None:
     with torch.inference_mode():
         same = torch.allclose(ours(images), theirs(images), rtol=1e-4, atol=1e-6)
 
-    assert same == (variant_of_timm(name) == "resnet18")
+    assert same == (architecture_of_timm(name) == "resnet18")
 
 
 RETIRED = {  # names of timm before 0.9, from the table of deprecated names of timm 1.0
@@ -97,7 +95,7 @@ RETIRED = {  # names of timm before 0.9, from the table of deprecated names of t
 
 @pytest.mark.parametrize("name", RETIRED)
 def test_names_that_timm_has_retired_are_known(name: str) -> None:
-    assert variant_of_timm(name) == RETIRED[name]
+    assert architecture_of_timm(name) == RETIRED[name]
 
 
 @pytest.mark.filterwarnings("ignore:Mapping deprecated model name")
@@ -115,4 +113,4 @@ def test_retired_names_mean_the_networks_of_today(
     "nf_resnet50",
 ])  # fmt: skip
 def test_other_names_are_of_other_networks(name: str) -> None:
-    assert variant_of_timm(name) is None
+    assert architecture_of_timm(name) is None

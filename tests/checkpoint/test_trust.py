@@ -1,4 +1,4 @@
-"""What only its own classes can read opens on the user's word."""
+"""Files that only their own classes can read open when the user trusts them."""
 
 import io
 import logging
@@ -79,7 +79,9 @@ def said() -> Iterator[Said]:
 
 
 @pytest.mark.parametrize("container", ["zip", "legacy", "pickle of protocol 4"])
-def test_what_only_its_own_class_reads_opens_on_the_users_word(container: str, said: Said) -> None:
+def test_a_file_that_only_its_own_class_reads_opens_when_trusted(
+    container: str, said: Said
+) -> None:
     CONTAINERS[container](
         {"run": Holder(weights=tiny(), classes=list(NAMES))}, path := Path("model")
     )
@@ -119,17 +121,19 @@ def test_the_flag_says_what_it_runs(run: Run, said: Said) -> None:
     (name_of("no.such.thing") + b".", "cannot unpickle model: ModuleNotFoundError"),
     (in_zip(HEAD + name_of("no.such.thing") + b"."), "cannot unpickle model: "),
 ])  # fmt: skip
-def test_what_cannot_be_unpickled_is_refused_in_a_sentence(data: bytes, sentence: str) -> None:
+def test_a_file_that_cannot_be_unpickled_is_refused_in_a_sentence(
+    data: bytes, sentence: str
+) -> None:
     Path("model").write_bytes(data)
 
     assert sentence in refusal(Path("model"), trusted=True)
 
 
-def test_a_refusal_that_the_flag_may_mend_says_so(run: Run) -> None:
+def test_a_refusal_names_the_flag_that_may_help(run: Run) -> None:
     torch.save({"run": Holder(weights=tiny())}, "model")
     sentence = refusal(Path("model"))
 
-    assert "it would import test_trust.restore: nothing of it was run" in sentence
+    assert "it would import test_trust.restore: none of it was run" in sentence
     assert "--trust-checkpoint" in sentence
     assert "--trust-checkpoint" in run("inspect", "model").stderr
 
@@ -141,7 +145,7 @@ def test_a_refusal_that_the_flag_cannot_mend_does_not_name_it() -> None:
     assert "--trust-checkpoint" not in refusal(Path("model"), trusted=True)
 
 
-def test_what_is_read_no_further_opens_on_the_users_word() -> None:
+def test_a_file_of_unknown_content_opens_when_trusted() -> None:
     """Tuples deeper than this program reads them, and thrown away."""
     deep = HEAD + b"K\x01" + b"\x85" * 2000 + b"0"
     Path("model").write_bytes(deep + pickle.dumps({"weights": tiny()}, 4)[2:])
@@ -150,7 +154,7 @@ def test_what_is_read_no_further_opens_on_the_users_word() -> None:
     assert opened(Path("model"), trusted=True).state_key == "weights"
 
 
-def test_an_older_file_that_is_read_no_further_opens_on_the_users_word() -> None:
+def test_an_older_file_of_unknown_content_opens_when_trusted() -> None:
     data = by_torch({"weights": tiny()}, _use_new_zipfile_serialization=False)
     start = data.index(b"\x80\x02}q\x00X\x07\x00\x00\x00weights")
     Path("model").write_bytes(

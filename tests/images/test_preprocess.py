@@ -11,7 +11,7 @@ from torchvision.models import WeightsEnum
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import pil_to_tensor
 
-from resnet_cli.checkpoint.locate import preprocess_of
+from resnet_cli.checkpoint.metadata import preprocess_of
 from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import SettingError
 from resnet_cli.preprocess import INTERPOLATIONS, PRESETS, Preprocess, adjust_preprocess

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from resnet_cli.checkpoint import Checkpoint, Location, load_checkpoint
+from resnet_cli.checkpoint import Checkpoint, LoadOptions, Location, load_checkpoint
 from systems import (
     Pointwise,
 )
@@ -87,7 +87,7 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 def opened(path: str | Path, **options: Any) -> Checkpoint:
-    return load_checkpoint(Location(Path(path), "given"), **options)
+    return load_checkpoint(Location(Path(path), "given"), LoadOptions(**options))
 
 
 def difference(checkpoint: Checkpoint, forward: Forward) -> float:

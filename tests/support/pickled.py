@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from resnet_cli.checkpoint import Checkpoint, Location, load_checkpoint
+from resnet_cli.checkpoint import Checkpoint, LoadOptions, Location, load_checkpoint
 from resnet_cli.checkpoint.formats import read_contents
-from resnet_cli.checkpoint.metadata.classes import find_classes
+from resnet_cli.checkpoint.metadata import find_classes
 from resnet_cli.checkpoint.tree import tensors_in, walk_containers
 from resnet_cli.errors import CheckpointError
 
@@ -124,7 +124,7 @@ def tiny(scale: float = 1.0) -> State:
 
 
 def opened(path: Path, **options: Any) -> Checkpoint:
-    return load_checkpoint(Location(path, "given"), **options)
+    return load_checkpoint(Location(path, "given"), LoadOptions(**options))
 
 
 def refusal(path: Path, **options: Any) -> str:

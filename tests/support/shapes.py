@@ -33,4 +33,4 @@ def tensors(line: str) -> Shapes:
 RESNET18 = built("resnet18")
 
 RESNET_INSIDE = " with a ResNet inside"
-MBCONV = "an EfficientNet, a MobileNet or a kin"
+MBCONV = "an EfficientNet, a MobileNet or similar"

@@ -1,35 +1,39 @@
-"""A checkpoint file -> the tensors and extras in it, running nothing.
+"""A checkpoint file -> Contents: its tree of tensors and metadata, running nothing.
 
-A format is told by the first bytes of the file, never by its name.
+FORMATS tells a format by the first bytes of the file, never by its name.
 """
 
 import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 from safetensors import SafetensorError, safe_open
 
-from resnet_cli.checkpoint.folders import INDEX, PICKLED, is_unpacked, refuse_part, shards_of_index
 from resnet_cli.checkpoint.formats.archive import Archive, Unpacked, map_file
-from resnet_cli.checkpoint.formats.caffe import is_caffemodel, read_caffemodel
-from resnet_cli.checkpoint.formats.prototxt import apply_prototxt
-from resnet_cli.checkpoint.formats.torch_files import NoCheckpointError, read_archive, read_stream
-from resnet_cli.checkpoint.identify import UNKNOWN, identify_head, nature_of_zip
+from resnet_cli.checkpoint.formats.caffe import apply_prototxt, is_caffemodel, read_caffemodel
+from resnet_cli.checkpoint.formats.identify import UNKNOWN, identify_head, identify_zip
+from resnet_cli.checkpoint.formats.torch_files import (
+    NoCheckpointError,
+    read_archive,
+    read_nested,
+    read_stream,
+)
 from resnet_cli.checkpoint.pickle import Reading
 from resnet_cli.checkpoint.pickle.stand_ins import PickleError
-from resnet_cli.checkpoint.pickle.subclasses import name_sharded
+from resnet_cli.checkpoint.tensors import name_sharded
+from resnet_cli.checkpoint.tree import Contents
 from resnet_cli.errors import CheckpointError, describe
 
 
 class UnreadableError(CheckpointError):
-    """A file of a known format that cannot be read to its end."""
+    """A file of a known format that cannot be read completely."""
 
     def __init__(self, message: str, format: str, imports: Iterable[str] = ()) -> None:
-        """Keep what was seen of it.
+        """Store what is known of the file.
 
         Args:
             message: for the user.
@@ -40,20 +44,9 @@ class UnreadableError(CheckpointError):
         self.format, self.imports = format, tuple(sorted(imports))
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What a file holds, before anyone says what it means."""
-
-    format: str
-    tree: Any  # tensors in dicts and lists, as they were saved
-    metadata: Mapping[str, str] = field(default_factory=dict)  # of a safetensors file
-    imports: tuple[str, ...] = ()  # what unpickling would import, besides tensors
-    files: tuple[Path, ...] = ()  # where there are several: an index and its shards
-
-
 ZIP = b"PK\x03\x04"
-HEAD = 1536  # bytes that tell a format; a tar of the oldest checkpoints shows itself at 1286
-SAFETENSORS_HEADER = 100 << 20  # bytes at most, says its library
+HEAD = 1536  # bytes that show the format; the tar of the oldest checkpoints needs 1286
+SAFETENSORS_HEADER = 100 << 20  # bytes at most, as its library has it
 PICKLE_STARTS = b"(]}c"  # of protocol 0, which is text: a tuple, list, dict, or an object
 
 DAMAGED = (
@@ -69,17 +62,20 @@ CUT_OFF = "the file is cut off: copy or download it again"
 
 DAMAGES = (PickleError, LookupError, ValueError, TypeError, AttributeError, NotImplementedError,
            RuntimeError, zlib.error)  # fmt: skip
-"""What damaged archives make of their readers, Python's zipfile among them."""
+"""Exceptions that damaged archives cause in their readers, such as Python's zipfile."""
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Eight bytes of length, and the JSON header that is so long, or that lists tensors."""
+    """Return whether a file starts with eight bytes of length and a JSON header of that length.
+
+    A header that claims to be longer than the library allows still counts if it lists tensors.
+    """
     short = int.from_bytes(head[:8], "little") <= SAFETENSORS_HEADER
     return head[8:9] == b"{" and (short or b'"data_offsets"' in head)
 
 
 def is_pickle(head: bytes) -> bool:
-    """Protocols 2 to 5, or the first letter of protocol 0."""
+    """Return whether a file starts as a pickle of protocols 2 to 5, or of protocol 0."""
     return (head[:1] == b"\x80" and head[1:2] <= b"\x05") or head[:1] in tuple(
         bytes([start]) for start in PICKLE_STARTS
     )
@@ -89,8 +85,8 @@ def read_contents(path: Path) -> Contents:
     """Read a checkpoint file.
 
     Raises:
-        CheckpointError: it is no checkpoint; the message says what it is instead.
-        OSError: it cannot be opened.
+        CheckpointError: it is not a checkpoint; the message says what it is.
+        OSError: the file cannot be opened.
     """
     if path.name.endswith(INDEX):
         return read_named(path, read_shards)
@@ -108,7 +104,7 @@ def read_contents(path: Path) -> Contents:
 
 
 def read_named(path: Path, read: Callable[[Path], Contents]) -> Contents:
-    """Read a file; its name stands in front of any complaint."""
+    """Read a file, and put its name in front of the message of any error."""
     try:
         return read(path)
     except UnreadableError as error:
@@ -118,8 +114,71 @@ def read_named(path: Path, read: Callable[[Path], Contents]) -> Contents:
         raise CheckpointError(f"cannot load {path}: {error}") from error
 
 
+INDEX = ".index.json"
+
+PICKLED = "data.pkl"  # the pickle in an archive of torch.save
+OF_DEEPSPEED = "mp_rank_*_model_states.pt"
+
+DISTRIBUTED = (
+    "it is of torch.distributed.checkpoint: make one file of it with 'python -m "
+    "torch.distributed.checkpoint.format_utils dcp_to_torch {0} model.pth'"
+)
+PARTITIONED = (
+    "it is of DeepSpeed's ZeRO-3, which keeps a part of the weights a process: put them together "
+    "with 'python zero_to_fp32.py . model', whose script is in the folder above"
+)
+
+
+def is_unpacked(folder: Path) -> bool:
+    """Return whether an archive of torch.save was unpacked into a folder."""
+    return (folder / PICKLED).is_file() and (folder / "data").is_dir()
+
+
+def refuse_part(path: Path) -> None:
+    """Refuse a file that holds a part of a checkpoint.
+
+    Raises:
+        CheckpointError: it is such a part.
+    """
+    if path.suffix == ".distcp":
+        folder = path.absolute().parent
+        raise CheckpointError(f"cannot load {path}: {DISTRIBUTED.format(folder)}")
+    if fnmatch(path.name, f"zero_pp_rank_*_{OF_DEEPSPEED}"):
+        raise CheckpointError(f"cannot load {path}: {PARTITIONED}")
+
+
+def shards_of_index(index: Path) -> list[Path]:
+    """Return the files that an index of shards names, each once.
+
+    Raises:
+        CheckpointError: it is not such an index, or names files in other folders.
+    """
+    try:
+        table: Any = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = list(dict.fromkeys(table.values()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError("it is not an index of the shards of a checkpoint") from error
+    paths = [index.with_name(name) for name in names if is_plain_name(name)]
+    if len(paths) < len(names) or not paths:
+        raise CheckpointError("its index names files that are not beside it")
+    for path in paths:
+        if not path.is_file():
+            raise CheckpointError(f"its shard {path.name} is missing")
+    return paths
+
+
+def is_plain_name(name: Any) -> bool:
+    """Return whether a name is that of a file in the same folder."""
+    return (
+        isinstance(name, str)
+        and Path(name).name == name
+        and name not in ("", "..")
+        and not name.endswith(INDEX)
+    )
+
+
 def read_shards(path: Path) -> Contents:
-    """Read the several files that an index names."""
+    """Read the files that an index names into one tree."""
     files = shards_of_index(path)
     parts = [read_contents(file) for file in files]
     if not all(isinstance(part.tree, Mapping) for part in parts):
@@ -140,14 +199,14 @@ def read_safetensors(path: Path) -> Contents:
             tensors = {name: file.get_tensor(name) for name in names}
             return Contents("safetensors", tensors, dict(file.metadata() or {}))
     except SafetensorError as error:
+        damage = describe_damage(path) or describe(error)
         raise CheckpointError(
-            f"a damaged safetensors file ({damage_of(path) or describe(error)}): copy or download "
-            "it again"
+            f"a damaged safetensors file ({damage}): copy or download it again"
         ) from error
 
 
-def damage_of(path: Path) -> str | None:
-    """Say how a safetensors file is shorter than it should be; None where it is not."""
+def describe_damage(path: Path) -> str | None:
+    """Say by how much a safetensors file is too short; None where it is not."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -158,7 +217,7 @@ def damage_of(path: Path) -> str | None:
 
 def read_zip(path: Path) -> Contents:
     """Read an archive of torch.save, TorchScript or torch.export."""
-    reading = Reading()
+    reading = Reading(read_nested)
     with path.open("rb") as file:
         try:
             archive = Archive(file, map_file(path))
@@ -166,7 +225,7 @@ def read_zip(path: Path) -> Contents:
         except BadZipFile as error:
             raise CheckpointError(CUT_OFF) from error
         except NoCheckpointError as error:
-            raise CheckpointError(nature_of_zip(archive.names) or str(error)) from error
+            raise CheckpointError(identify_zip(archive.names) or str(error)) from error
         except DAMAGES as error:
             message = name_sharded(reading.imports) or DAMAGED
             raise UnreadableError(message, "pickle-zip", reading.imports) from error
@@ -175,7 +234,7 @@ def read_zip(path: Path) -> Contents:
 
 def read_pickle(path: Path) -> Contents:
     """Read a pickle, of torch.save before 1.6 or of pickle.dump."""
-    reading = Reading()
+    reading = Reading(read_nested)
     with path.open("rb") as file:
         try:
             kind, tree = read_stream(file, map_file(path), reading)
@@ -191,7 +250,7 @@ def read_pickle(path: Path) -> Contents:
 
 
 def read_caffe(path: Path) -> Contents:
-    """Read a model of Caffe, and the description beside it, which says strides and pools too."""
+    """Read a model of Caffe, and the .prototxt beside it, which has strides and pools too."""
     state = read_caffemodel(path)
     stem = path.stem.removesuffix("-model")
     for name in (f"{path.stem}.prototxt", f"{stem}-deploy.prototxt", "deploy.prototxt"):
@@ -206,8 +265,8 @@ def read_caffe(path: Path) -> Contents:
 
 
 def read_unpacked(path: Path) -> Contents:
-    """Read the folder around a ``data.pkl``, into which an archive was unpacked."""
-    reading = Reading()
+    """Read the folder around a ``data.pkl`` into which an archive was unpacked."""
+    reading = Reading(read_nested)
     try:
         kind, tree = read_archive(Unpacked(path.parent), reading)
     except DAMAGES as error:
@@ -222,14 +281,4 @@ FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[Path], Contents]], ...] 
     (is_pickle, read_pickle),
     (is_caffemodel, read_caffe),
 )
-"""Formats in the order they are tried: how the first bytes tell, reader."""
-
-
-def metadata_json(metadata: Mapping[str, str], key: str) -> Any:
-    """Decode one JSON value of safetensors metadata; None when it is not there."""
-    if key not in metadata:
-        return None
-    try:
-        return json.loads(metadata[key])
-    except (ValueError, RecursionError):
-        return metadata[key]
+"""Formats in the order they are tried: test of the first bytes, reader."""

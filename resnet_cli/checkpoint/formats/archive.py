@@ -1,4 +1,4 @@
-"""An archive as torch.save writes it: its parts are read in place, or unpacked within bounds."""
+"""A zip archive of torch.save: its parts are read in place, or unpacked within limits."""
 
 import mmap
 import zlib
@@ -13,14 +13,14 @@ import numpy as np
 
 from resnet_cli.errors import CheckpointError
 
-LARGEST_TEXT = 1 << 22  # bytes of a description that is packed; torch packs code alone
-MOST_UNPACKED = 8  # times the size of the file; weights hardly shrink at all
-BLOCK = 1 << 20  # bytes that are unpacked at a time
+LARGEST_TEXT = 1 << 22  # bytes of a compressed description; torch compresses code only
+MOST_UNPACKED = 8  # times the size of the file; weights hardly compress
+BLOCK = 1 << 20  # bytes unpacked at a time
 LOCAL_HEADER = 30  # bytes before the name of an entry
 
 
 class Parts(Protocol):
-    """Named parts of a checkpoint, in an archive or in the folder that one was unpacked into."""
+    """Named parts of a checkpoint, in an archive or in the folder it was unpacked into."""
 
     def __contains__(self, name: str) -> bool: ...
 
@@ -32,7 +32,7 @@ class Parts(Protocol):
 
 
 def map_file(path: Path) -> memoryview:
-    """The bytes of a file, read when they are looked at; what is written to them stays here."""
+    """Map a file into memory: read when it is accessed, never written back."""
     with path.open("rb") as file:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
 
@@ -51,7 +51,7 @@ class Unpacked:
         """Return the bytes of a part, in place.
 
         Raises:
-            CheckpointError: there is no such part.
+            CheckpointError: the part is missing.
         """
         if name not in self:
             raise CheckpointError(f"its part {name} is missing: unpack it again")
@@ -62,7 +62,7 @@ class Unpacked:
         """Return the bytes of a description.
 
         Raises:
-            CheckpointError: there is no such part.
+            CheckpointError: the part is missing.
         """
         return bytes(self.values(name))
 
@@ -74,7 +74,7 @@ class Archive:
         """Read the directory of the archive.
 
         Raises:
-            BadZipFile: it has none, as a file that is cut off.
+            BadZipFile: it has none, as where the file is cut off.
         """
         self.file, self.data = file, data
         with ZipFile(file) as archive:
@@ -92,10 +92,10 @@ class Archive:
         return list(self.entries)
 
     def values(self, name: str) -> memoryview:
-        """The bytes of an entry: in place, or unpacked where somebody packed the archive anew.
+        """Return the bytes of an entry: in place, or unpacked where it is compressed.
 
         Raises:
-            CheckpointError: it is not there, or not whole, or unpacks to far more than the file.
+            CheckpointError: missing, cut off, or far larger unpacked than the file.
         """
         entry = self.entry(name)
         if entry.compress_type != ZIP_STORED:
@@ -111,10 +111,10 @@ class Archive:
         return part
 
     def unpacked(self, name: str, entry: ZipInfo) -> memoryview:
-        """The bytes of a packed entry, in memory.
+        """Unpack a compressed entry into memory.
 
         Raises:
-            CheckpointError: damaged, or more than the weights of any network shrink by.
+            CheckpointError: damaged, or compressed further than weights can be.
         """
         self.room -= entry.file_size
         if self.room < 0:
@@ -126,7 +126,7 @@ class Archive:
         with self.opened(name, entry) as part:
             at = 0
             while block := part.read(BLOCK):
-                data[at : at + len(block)] = block  # an entry ends where its directory says
+                data[at : at + len(block)] = block  # an entry ends where the directory says
                 at += len(block)
             if at < len(data):
                 raise EOFError
@@ -134,10 +134,10 @@ class Archive:
 
     @contextmanager
     def opened(self, name: str, entry: ZipInfo) -> Iterator[IO[bytes]]:
-        """A packed entry, to read from.
+        """Open a compressed entry for reading.
 
         Raises:
-            CheckpointError: it is damaged, or packed in a way that Python cannot unpack.
+            CheckpointError: damaged, or compressed in a way that Python cannot unpack.
         """
         try:
             with ZipFile(self.file) as archive, archive.open(entry) as part:
@@ -147,10 +147,10 @@ class Archive:
             raise CheckpointError(f"its part {name} is damaged") from error
 
     def text(self, name: str) -> bytes:
-        """The bytes of a description, unpacked.
+        """Return the bytes of a description, unpacked.
 
         Raises:
-            CheckpointError: it is not there, or damaged, or larger than any description.
+            CheckpointError: missing, damaged, or larger than any description.
         """
         entry = self.entry(name)
         if entry.compress_type == ZIP_STORED:
@@ -162,10 +162,10 @@ class Archive:
         return data
 
     def entry(self, name: str) -> ZipInfo:
-        """Directory entry of a part.
+        """Return the directory entry of a part.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: the part is missing.
         """
         if name not in self:
             raise CheckpointError(f"its part {name} is missing: it is damaged")

@@ -1,4 +1,4 @@
-"""A .caffemodel, which is a network of Caffe in binary -> its tensors, and what it says of them."""
+"""A .caffemodel (a network of Caffe in binary) -> its tensors, and the settings of its layers."""
 
 import math
 import re
@@ -10,8 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_cli.checkpoint.formats.caffe_proto import Message, net_parameter
-from resnet_cli.checkpoint.formats.prototxt import proto_layers, proto_part, text_of
+from resnet_cli.checkpoint.formats.prototxt import (
+    Message,
+    net_parameter,
+    proto_layers,
+    proto_part,
+    read_prototxt,
+    text_of,
+)
 from resnet_cli.checkpoint.tree import Part, StateDict
 from resnet_cli.errors import CheckpointError
 
@@ -23,10 +29,10 @@ NAMES = {
     "InnerProduct": ("weight", "bias"),
     "Scale": ("weight", "bias"),
 }
-"""What the blobs of a layer are, in their order."""
+"""Names of the blobs of a layer, in their order."""
 
 AXES = {("Convolution", "weight"): 4, ("InnerProduct", "weight"): 2}
-"""Axes of a tensor where they are not one."""
+"""Axes of a tensor that has more than one."""
 
 
 def read_caffemodel(path: Path) -> StateDict:
@@ -38,8 +44,8 @@ def read_caffemodel(path: Path) -> StateDict:
         a part for every layer under its name.
 
     Raises:
-        CheckpointError: it is damaged, or says of itself what is not so; names no file.
-        OSError: it cannot be read.
+        CheckpointError: it is damaged or inconsistent; the message names no file.
+        OSError: the file cannot be read.
     """
     from google.protobuf.message import DecodeError
 
@@ -54,10 +60,10 @@ def read_caffemodel(path: Path) -> StateDict:
 
 
 def state_of(net: Message) -> StateDict:
-    """Tensors and parts of all layers.
+    """Collect the tensors and settings of all layers.
 
     Raises:
-        CheckpointError: there are none, or two of one name, or they are not what they should be.
+        CheckpointError: there are none, two of one name, or damaged ones.
     """
     tensors: dict[str, Tensor] = {}
     parts: dict[str, Part] = {}
@@ -74,7 +80,7 @@ def state_of(net: Message) -> StateDict:
 
 
 def tensors_of(layer: Message, part: Part) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a layer under PyTorch's names."""
+    """Yield the tensors of a layer under PyTorch's names."""
     names = NAMES.get(part.kind, ())
     blobs: dict[str, Tensor] = {}
     for index, blob in enumerate(layer.blobs):
@@ -94,12 +100,12 @@ def tensors_of(layer: Message, part: Part) -> Iterator[tuple[str, Tensor]]:
 
 
 def read_statistics(blobs: dict[str, Tensor], name: str) -> Iterator[tuple[str, Tensor]]:
-    """Mean and variance of a batch norm, which Caffe keeps as sums beside the sum of their weights.
+    """Yield mean and variance of a batch norm; Caffe stores sums, and the sum of their weights.
 
-    As Caffe does, a sum of zero makes zeros of both (batch_norm_layer.cpp).
+    A sum of zero gives zeros for both, as in Caffe (batch_norm_layer.cpp).
 
     Raises:
-        CheckpointError: other blobs than these three.
+        CheckpointError: the blobs are not these three.
     """
     factor = blobs.pop("factor", None)
     if factor is None or factor.numel() != 1 or len(blobs) != 2:
@@ -112,32 +118,32 @@ def read_statistics(blobs: dict[str, Tensor], name: str) -> Iterator[tuple[str, 
 
 
 def tensor_of(blob: Message, axes: int) -> Tensor:
-    """The numbers of a blob, [axes] of them or more.
+    """Return the numbers of a blob as a tensor of at least ``axes`` axes.
 
     Raises:
-        ValueError: they do not fill its shape; says so after "has".
+        ValueError: they do not fill the shape; the message follows "has".
     """
     kind, chunks = ("<f8", blob.double_data) if blob.double_data else ("<f4", blob.data)
     data = b"".join(chunks)
     shape = blob_shape(blob)
     size = np.dtype(kind).itemsize
     if min(shape, default=0) < 0 or len(shape) > MOST_AXES or math.prod(shape) * size != len(data):
-        # a file may claim anything: nothing is allocated before this
+        # checked before any memory is allocated, as a file may claim any shape
         raise ValueError(f"{len(data) // size} numbers for a shape of {list(shape[:8])}")
     array = np.frombuffer(data, kind).astype(np.float32)
     return torch.from_numpy(array).reshape(without_ones(shape, axes))
 
 
 def blob_shape(blob: Message) -> tuple[int, ...]:
-    """Shape of a blob: four numbers in old files, a list in newer ones."""
+    """Return the shape of a blob: four fields in old files, a list in newer ones."""
     legacy = ("num", "channels", "height", "width")
-    if any(map(blob.HasField, legacy)):  # these win, says Blob::FromProto
+    if any(map(blob.HasField, legacy)):  # these take precedence in Blob::FromProto
         return tuple(getattr(blob, side) for side in legacy)
     return tuple(blob.shape.dim)
 
 
 def without_ones(shape: tuple[int, ...], axes: int) -> tuple[int, ...]:
-    """A shape without the ones that old files put before it, to have four axes in all."""
+    """Drop the leading ones with which old files fill a shape up to four axes."""
     if axes == 1 and math.prod(shape) == max(shape, default=1):
         return (math.prod(shape),)
     while len(shape) > axes and shape[0] == 1:
@@ -145,8 +151,43 @@ def without_ones(shape: tuple[int, ...], axes: int) -> tuple[int, ...]:
     return shape
 
 
+def apply_prototxt(state: StateDict, text: str) -> StateDict:
+    """Complete the settings of a .caffemodel by those of its .prototxt, which take precedence.
+
+    Raises:
+        CheckpointError: it is not a prototxt, or describes another network.
+    """
+    layers = {layer.name: layer.part for layer in read_prototxt(text).layers}
+    if not any(f"{name}.weight" in state for name in layers):
+        raise CheckpointError("the prototxt names none of the layers that hold weights")
+    parts = dict(state.parts)
+    for name, part in layers.items():
+        require_same_settings(name, part, state)
+        earlier = parts[name].settings if name in parts else {}
+        parts[name] = Part(part.kind, {**earlier, **part.settings})
+    return StateDict(state, parts)
+
+
+def require_same_settings(name: str, part: Part, state: StateDict) -> None:
+    """Refuse settings that contradict the weights of a layer.
+
+    Raises:
+        CheckpointError: another number of outputs, or another kernel.
+    """
+    weight = state.get(f"{name}.weight")
+    if weight is None or part.kind not in ("Convolution", "InnerProduct"):
+        return
+    said = [part.settings.get("num_output"), *part.settings.get("kernel_size", ())]
+    held = [weight.shape[0], *weight.shape[2:]]
+    if said != held:
+        raise CheckpointError(
+            f"the prototxt is of another network: {name} has {said} outputs and kernel there, "
+            f"{held} in the weights"
+        )
+
+
 NET_FIELDS = {1: bytes, 3: bytes, 4: int, 5: int, 6: bytes, 7: int, 8: bytes}
-"""What stands before the layers of a NetParameter: name, inputs, state."""
+"""Fields before the layers of a NetParameter: name, inputs, state."""
 
 LAYER, V1_LAYER = 100, 2  # numbers of the fields that hold the layers
 
@@ -155,10 +196,10 @@ V1_TYPE, LAST_V1_TYPE = 5, 39  # number of the field, and the greatest value in 
 
 
 def is_caffemodel(head: bytes) -> bool:
-    """Whether a file that begins so may be a NetParameter in binary.
+    """Return whether a file that starts with these bytes may be a NetParameter in binary.
 
-    Its first layer must be in sight and begin with a name and a type: other files of protobuf
-    (ONNX, TensorFlow, Caffe2) share no more than the beginning with that.
+    Its first layer must lie within them and start with a name and a type: other files of protobuf
+    (ONNX, TensorFlow, Caffe2) share only the fields before that.
     """
     try:
         for number, value in wire_fields(head):
@@ -176,7 +217,7 @@ def is_caffemodel(head: bytes) -> bool:
 
 
 def is_name(value: int | bytes) -> bool:
-    """Whether a value reads as a name."""
+    """Return whether a value reads as a name."""
     try:
         return isinstance(value, bytes) and (not value or value.decode().isprintable())
     except UnicodeDecodeError:
@@ -184,7 +225,7 @@ def is_name(value: int | bytes) -> bool:
 
 
 def is_layer(data: bytes) -> bool:
-    """Whether a layer begins with its name, and its type as a word."""
+    """Return whether a layer starts with its name, and its type as a word."""
     first = list(islice(wire_fields(data), 2))
     if [number for number, _ in first] != [1, 2]:
         return False
@@ -193,7 +234,7 @@ def is_layer(data: bytes) -> bool:
 
 
 def is_v1_layer(data: bytes) -> bool:
-    """Whether an old layer begins with blobs by name, its own name, and its type as a number."""
+    """Return whether an old layer starts with names of blobs, its name, and a numbered type."""
     for number, value in wire_fields(data):
         if number == V1_TYPE:
             return isinstance(value, int) and value <= LAST_V1_TYPE
@@ -203,19 +244,19 @@ def is_v1_layer(data: bytes) -> bool:
 
 
 def wire_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field of a protobuf message, up to where ``data`` is cut off.
+    """Yield number and value of each field of a protobuf message, up to the end of ``data``.
 
     https://protobuf.dev/programming-guides/encoding.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not such a message.
     """
     place = 0
     while place < len(data):
         tag, place = read_varint(data, place)
         number, wire = tag >> 3, tag & 7
         value, place = read_varint(data, place)
-        if wire not in (0, 2):  # the others are in no field that is looked at
+        if wire not in (0, 2):  # no field that is read here has another type
             raise ValueError("no such field")
         if wire == 0:
             yield number, value
@@ -225,10 +266,10 @@ def wire_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def read_varint(data: bytes, place: int) -> tuple[int, int]:
-    """A number at a place, and the place after it.
+    """Return the number at a place, and the place after it.
 
     Raises:
-        ValueError: it does not end.
+        ValueError: the number does not end.
     """
     value = 0
     for index in range(10):

@@ -1,13 +1,17 @@
-"""A .prototxt, which is a network of Caffe as text -> its layers and their settings."""
+"""A .prototxt (a network of Caffe as text) -> its layers and their settings.
+
+The names, numbers and defaults of the fields are those of
+https://github.com/BVLC/caffe/blob/master/src/caffe/proto/caffe.proto.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from resnet_cli.checkpoint.formats.caffe_proto import ENUMS, Message, net_parameter
-from resnet_cli.checkpoint.tree import Part, StateDict
+from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError, describe
 
 Shape = tuple[int, ...]
@@ -15,21 +19,191 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class ProtoLayer:
-    """One layer of a network, and the blobs between which it stands."""
+    """One layer of a network, and the blobs that it connects."""
 
     name: str
     part: Part  # its type, such as Convolution, and what is set
-    bottoms: tuple[str, ...]  # names of the blobs that it reads
-    tops: tuple[str, ...]  # names of those it writes; one that it reads as well is overwritten
+    bottoms: tuple[str, ...]  # names of its input blobs
+    tops: tuple[str, ...]  # names of its output blobs; one that is also an input is overwritten
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A whole network, as it is when nothing is trained."""
+    """A whole network, as it is in the phase TEST."""
 
     name: str
-    inputs: Mapping[str, Shape]  # blobs given from outside, batch first; () where nothing says
+    inputs: Mapping[str, Shape]  # shapes of the input blobs, batch first; () where unknown
     layers: tuple[ProtoLayer, ...]
+
+
+Message = Any  # its classes are created at run time
+
+Fields = dict[str, tuple[int, str]]
+
+MESSAGES: dict[str, Fields] = {
+    "NetParameter": {
+        "name": (1, "string"),
+        "layers": (2, "V1LayerParameter*"),
+        "input": (3, "string*"),
+        "input_dim": (4, "int32*"),
+        "input_shape": (8, "BlobShape*"),
+        "layer": (100, "LayerParameter*"),
+    },
+    "BlobShape": {"dim": (1, "int64*")},
+    # packed floats are stored like an array: read as bytes they need no parsing
+    "BlobProto": {
+        "num": (1, "int32"),
+        "channels": (2, "int32"),
+        "height": (3, "int32"),
+        "width": (4, "int32"),
+        "data": (5, "bytes*"),
+        "shape": (7, "BlobShape"),
+        "double_data": (8, "bytes*"),
+    },
+    "NetStateRule": {"phase": (1, "NetStateRule.Phase"), "stage": (4, "string*")},
+    "LayerParameter": {
+        "name": (1, "string"),
+        "type": (2, "string"),
+        "bottom": (3, "string*"),
+        "top": (4, "string*"),
+        "blobs": (7, "BlobProto*"),
+        "include": (8, "NetStateRule*"),
+        "exclude": (9, "NetStateRule*"),
+        "convolution_param": (106, "ConvolutionParameter"),
+        "dropout_param": (108, "DropoutParameter"),
+        "eltwise_param": (110, "EltwiseParameter"),
+        "inner_product_param": (117, "InnerProductParameter"),
+        "pooling_param": (121, "PoolingParameter"),
+        "relu_param": (123, "ReLUParameter"),
+        "softmax_param": (125, "SoftmaxParameter"),
+        "batch_norm_param": (139, "BatchNormParameter"),
+        "scale_param": (142, "ScaleParameter"),
+        "input_param": (143, "InputParameter"),
+    },
+    "V1LayerParameter": {
+        "bottom": (2, "string*"),
+        "top": (3, "string*"),
+        "name": (4, "string"),
+        "type": (5, "V1LayerParameter.LayerType"),
+        "blobs": (6, "BlobProto*"),
+        "convolution_param": (10, "ConvolutionParameter"),
+        "dropout_param": (12, "DropoutParameter"),
+        "inner_product_param": (17, "InnerProductParameter"),
+        "pooling_param": (19, "PoolingParameter"),
+        "eltwise_param": (24, "EltwiseParameter"),
+        "relu_param": (30, "ReLUParameter"),
+        "include": (32, "NetStateRule*"),
+        "exclude": (33, "NetStateRule*"),
+        "softmax_param": (39, "SoftmaxParameter"),
+    },
+    "ConvolutionParameter": {
+        "num_output": (1, "uint32"),
+        "bias_term": (2, "bool=true"),
+        "pad": (3, "uint32*"),
+        "kernel_size": (4, "uint32*"),
+        "group": (5, "uint32=1"),
+        "stride": (6, "uint32*"),
+        "pad_h": (9, "uint32"),
+        "pad_w": (10, "uint32"),
+        "kernel_h": (11, "uint32"),
+        "kernel_w": (12, "uint32"),
+        "stride_h": (13, "uint32"),
+        "stride_w": (14, "uint32"),
+        "dilation": (18, "uint32*"),
+    },
+    "PoolingParameter": {
+        "pool": (1, "PoolingParameter.PoolMethod=MAX"),
+        "kernel_size": (2, "uint32*"),
+        "stride": (3, "uint32*"),
+        "pad": (4, "uint32*"),
+        "kernel_h": (5, "uint32"),
+        "kernel_w": (6, "uint32"),
+        "stride_h": (7, "uint32"),
+        "stride_w": (8, "uint32"),
+        "pad_h": (9, "uint32"),
+        "pad_w": (10, "uint32"),
+        "global_pooling": (12, "bool=false"),
+        # number 13 is round_mode in one Caffe and ceil_mode in another, with opposite meanings:
+        # https://github.com/BVLC/caffe/pull/3057; only text shows which one is meant
+        "unclear": (13, "uint32"),
+        "ceil_mode": (1013, "bool=true"),
+        "round_mode": (2013, "PoolingParameter.RoundMode=CEIL"),
+    },
+    "BatchNormParameter": {"use_global_stats": (1, "bool"), "eps": (3, "float=1e-5")},
+    "ScaleParameter": {
+        "axis": (1, "int32=1"),
+        "num_axes": (2, "int32=1"),
+        "bias_term": (4, "bool=false"),
+    },
+    "InnerProductParameter": {
+        "num_output": (1, "uint32"),
+        "bias_term": (2, "bool=true"),
+        "axis": (5, "int32=1"),
+        "transpose": (6, "bool=false"),
+    },
+    "EltwiseParameter": {
+        "operation": (1, "EltwiseParameter.EltwiseOp=SUM"),
+        "coeff": (2, "float*"),
+    },
+    "ReLUParameter": {"negative_slope": (1, "float=0")},
+    "SoftmaxParameter": {"axis": (2, "int32=1")},
+    "DropoutParameter": {"dropout_ratio": (1, "float=0.5")},
+    "InputParameter": {"shape": (1, "BlobShape*")},
+}
+"""Fields that are read, by message: number and type; ``*`` repeated, ``=`` the default."""
+
+ENUMS = {
+    "NetStateRule.Phase": ("TRAIN", "TEST"),
+    "PoolingParameter.PoolMethod": ("MAX", "AVE", "STOCHASTIC"),
+    "PoolingParameter.RoundMode": ("CEIL", "FLOOR"),
+    "EltwiseParameter.EltwiseOp": ("PROD", "SUM", "MAX"),
+    "V1LayerParameter.LayerType": (
+        "NONE", "ACCURACY", "BNLL", "CONCAT", "CONVOLUTION", "DATA", "DROPOUT", "EUCLIDEAN_LOSS",
+        "FLATTEN", "HDF5_DATA", "HDF5_OUTPUT", "IM2COL", "IMAGE_DATA", "INFOGAIN_LOSS",
+        "INNER_PRODUCT", "LRN", "MULTINOMIAL_LOGISTIC_LOSS", "POOLING", "RELU", "SIGMOID",
+        "SOFTMAX", "SOFTMAX_LOSS", "SPLIT", "TANH", "WINDOW_DATA", "ELTWISE", "POWER",
+        "SIGMOID_CROSS_ENTROPY_LOSS", "HINGE_LOSS", "MEMORY_DATA", "ARGMAX", "THRESHOLD",
+        "DUMMY_DATA", "SLICE", "MVN", "ABSVAL", "SILENCE", "CONTRASTIVE_LOSS", "EXP",
+        "DECONVOLUTION",
+    ),
+}  # fmt: skip
+"""Values of the enums, in the order of their numbers."""
+
+
+@cache
+def net_parameter() -> Message:
+    """Create the class of a NetParameter on first use, as importing protobuf takes time."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    file = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe")
+    for name, fields in MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for field, (number, kind) in fields.items():
+            add_field(message, field, number, kind)
+    messages = {message.name: message for message in file.message_type}
+    for path, words in ENUMS.items():
+        owner, name = path.split(".")
+        enum = messages[owner].enum_type.add(name=name)
+        for number, word in enumerate(words):
+            enum.value.add(name=word, number=number)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter"))
+
+
+def add_field(message: Message, name: str, number: int, kind: str) -> None:
+    """Add a field to the description of a message."""
+    kind, _, default = kind.partition("=")
+    single = kind.removesuffix("*")
+    field = message.field.add(name=name, number=number)
+    field.label = field.LABEL_OPTIONAL if kind == single else field.LABEL_REPEATED
+    if single in MESSAGES or single in ENUMS:
+        field.type = field.TYPE_MESSAGE if single in MESSAGES else field.TYPE_ENUM
+        field.type_name = f".caffe.{single}"
+    else:
+        field.type = getattr(field, f"TYPE_{single.upper()}")
+    if default:
+        field.default_value = default
 
 
 V1_TYPES = {
@@ -41,7 +215,7 @@ V1_TYPES = {
     "RELU": "ReLU",
     "SOFTMAX": "Softmax",
 }
-"""What types were called before they were words."""
+"""Types of V1LayerParameter, and their names today."""
 
 PARAMETERS = {
     "BatchNorm": "batch_norm_param",
@@ -55,7 +229,7 @@ PARAMETERS = {
     "Scale": "scale_param",
     "Softmax": "softmax_param",
 }
-"""Where the settings of a type are."""
+"""Fields that hold the settings of a type."""
 
 WINDOWS: dict[str, tuple[str, Shape]] = {
     "kernel_size": ("kernel", ()),
@@ -63,22 +237,22 @@ WINDOWS: dict[str, tuple[str, Shape]] = {
     "pad": ("pad", (0, 0)),
     "dilation": ("dilation", (1, 1)),
 }
-"""Settings for height and width: how their single fields begin, and the default."""
+"""Settings for height and width: the stem of their two separate fields, and the default."""
 
 
 def proto_layers(net: Message) -> Iterator[Message]:
-    """The layers of a network, of the old style and of the new."""
+    """Yield the layers of a network, in the old format and in the new one."""
     yield from net.layers
     yield from net.layer
 
 
 def text_of(value: str | bytes) -> str:
-    """A name, which protobuf gives as bytes where it is no UTF-8."""
+    """Return a name as text; protobuf gives bytes where it is not UTF-8."""
     return value if isinstance(value, str) else value.decode(errors="replace")
 
 
 def type_of(layer: Message) -> str:
-    """Type of a layer as a word, such as Convolution."""
+    """Return the type of a layer as a word, such as Convolution."""
     if isinstance(layer.type, str | bytes):
         return text_of(layer.type)
     word = ENUMS["V1LayerParameter.LayerType"][layer.type]
@@ -86,13 +260,13 @@ def type_of(layer: Message) -> str:
 
 
 def proto_part(layer: Message) -> Part:
-    """Type and settings of a layer, as far as it has them.
+    """Return type and settings of a layer, as far as the file has them.
 
-    What a layer with settings leaves out has Caffe's default. Sizes are height and width.
+    Settings that are left out have Caffe's defaults. Sizes are height and width.
     """
     kind = type_of(layer)
     field = PARAMETERS.get(kind, "")
-    # a batch norm is complete without settings
+    # a batch norm may lack the field
     known = field in layer.DESCRIPTOR.fields_by_name
     if not known or not (layer.HasField(field) or kind == "BatchNorm"):
         return Part(kind)
@@ -100,7 +274,7 @@ def proto_part(layer: Message) -> Part:
 
 
 def proto_settings(parameters: Message) -> dict[str, Any]:
-    """The fields of a message as plain values; none for what has neither value nor default."""
+    """Return the fields of a message as plain values, without unset ones that have no default."""
     fields = parameters.DESCRIPTOR.fields_by_name
     settings: dict[str, Any] = {}
     for name, field in fields.items():
@@ -120,14 +294,14 @@ def proto_settings(parameters: Message) -> dict[str, Any]:
 
 
 def proto_value(value: Any, field: Any) -> Any:
-    """The value of a field: an enum as its word, a float32 as the decimal that was meant."""
+    """Return the value of a field: an enum as its word, a float32 as the shortest decimal."""
     if field.enum_type:
         return field.enum_type.values_by_number[value].name
     return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
 def read_window(parameters: Message, name: str) -> Shape:
-    """One of ``WINDOWS``: given once for both sides, or for each."""
+    """Read one of ``WINDOWS``: given once for both sides, or for each."""
     stem, default = WINDOWS[name]
     single = [f"{stem}_h", f"{stem}_w"]
     if single[0] in parameters.DESCRIPTOR.fields_by_name and any(map(parameters.HasField, single)):
@@ -137,7 +311,7 @@ def read_window(parameters: Message, name: str) -> Shape:
 
 
 def name_rounding(settings: dict[str, Any]) -> dict[str, Any]:
-    """Say in one word how pooling rounds, if that is known."""
+    """Reduce how a pool rounds to ``ceil_mode``, which is dropped where it is ambiguous."""
     rounds_up = settings.pop("round_mode", "CEIL") == "CEIL"
     if "ceil_mode" in settings:
         settings["ceil_mode"] = settings["ceil_mode"] and rounds_up
@@ -147,10 +321,10 @@ def name_rounding(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_prototxt(text: str) -> Network:
-    """Read the text of a .prototxt; what is there for training alone is left out.
+    """Read the text of a .prototxt, without layers that only training uses.
 
     Raises:
-        CheckpointError: it is none; the message names the line, but no file.
+        CheckpointError: it is not a prototxt; the message names the line, but no file.
     """
     from google.protobuf import text_format
 
@@ -168,7 +342,7 @@ def read_prototxt(text: str) -> Network:
 
 
 def is_for_use(layer: Message) -> bool:
-    """Whether a layer is there when nothing is trained, in no stage in particular."""
+    """Return whether a layer is present in the phase TEST, in no particular stage."""
 
     def met(rule: Message) -> bool:
         phase = ENUMS["NetStateRule.Phase"][rule.phase]
@@ -180,44 +354,9 @@ def is_for_use(layer: Message) -> bool:
 
 
 def proto_inputs(net: Message) -> dict[str, Shape]:
-    """Inputs that are no layers, with the shapes that stand beside them."""
+    """Return the inputs that are not layers, with the shapes given beside them."""
     dims = list(net.input_dim)
     shapes = [tuple(shape.dim) for shape in net.input_shape]
     shapes = shapes or [tuple(dims[start : start + 4]) for start in range(0, len(dims), 4)]
     missing: list[Shape] = [()] * len(net.input)
     return dict(zip(net.input, [*shapes, *missing], strict=False))
-
-
-def apply_prototxt(state: StateDict, text: str) -> StateDict:
-    """Complete what a .caffemodel says of its layers by a .prototxt, which wins.
-
-    Raises:
-        CheckpointError: it is no prototxt, or one of another network.
-    """
-    layers = {layer.name: layer.part for layer in read_prototxt(text).layers}
-    if not any(f"{name}.weight" in state for name in layers):
-        raise CheckpointError("the prototxt names none of the layers that hold weights")
-    parts = dict(state.parts)
-    for name, part in layers.items():
-        require_same_settings(name, part, state)
-        earlier = parts[name].settings if name in parts else {}
-        parts[name] = Part(part.kind, {**earlier, **part.settings})
-    return StateDict(state, parts)
-
-
-def require_same_settings(name: str, part: Part, state: StateDict) -> None:
-    """Refuse settings that the weights of a layer do not have.
-
-    Raises:
-        CheckpointError: another number of outputs, or another kernel.
-    """
-    weight = state.get(f"{name}.weight")
-    if weight is None or part.kind not in ("Convolution", "InnerProduct"):
-        return
-    said = [part.settings.get("num_output"), *part.settings.get("kernel_size", ())]
-    held = [weight.shape[0], *weight.shape[2:]]
-    if said != held:
-        raise CheckpointError(
-            f"the prototxt is of another network: {name} has {said} outputs and kernel there, "
-            f"{held} in the weights"
-        )

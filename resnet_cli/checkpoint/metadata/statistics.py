@@ -1,8 +1,8 @@
-"""The mean and deviation of pixels that a training script kept in its checkpoint.
+"""The mean and std of pixels that a training script stored in its checkpoint.
 
-A ``mean`` and a ``std`` in a checkpoint may as well be of targets, of losses or of times. They are
-taken for those of pixels only where they are lists of one number a channel, from 0 to 1 or of the
-size that values from 0 to 255 have, in a place that is called like settings.
+A ``mean`` and a ``std`` may also describe targets, losses or times. They are taken for those of
+pixels only where they are lists of one number per channel, from 0 to 1 or in the range of values
+from 0 to 255, under a key that names settings.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,13 +12,12 @@ from typing import Any
 
 from torch import Tensor
 
-from resnet_cli.checkpoint.metadata.classes import NOT_SEARCHED
-from resnet_cli.checkpoint.metadata.names import unwrap_value
-from resnet_cli.checkpoint.tree import Foreign, StateDict, items_of, walk_containers
+from resnet_cli.checkpoint.metadata.class_names import unwrap_value
+from resnet_cli.checkpoint.tree import OPTIMIZER_KEYS, Foreign, StateDict, items_of, walk_containers
 from resnet_cli.errors import CheckpointError
 
 STARTS = ("", "img_", "image_", "norm_", "normalize_", "pixel_")
-"""What people write before ``mean`` and ``std``."""
+"""Prefixes of ``mean`` and ``std``."""
 
 # fmt: off
 PLACES = frozenset({
@@ -29,26 +28,26 @@ PLACES = frozenset({
     "transform", "transforms",
 })
 # fmt: on
-"""What dicts of settings are called; the top of a file is called nothing."""
+"""Keys of dicts of settings; the top of a file has the empty key."""
 
-BESIDE = ("interpolation", "color")  # fields of Preprocess that may stand with the two sizes
+BESIDE = ("interpolation", "color")  # fields of Preprocess that are taken along with the two sizes
 SIZES = ("resize_size", "crop_size")
 
-DARKEST = 16  # mean of pixels from 0 to 255: a smaller one is of something else
+DARKEST = 16  # mean of pixels from 0 to 255; a smaller one belongs to something else
 MOST_KEYS = 1000  # of a dict of settings
 UNREADABLE = (CheckpointError, OverflowError, RuntimeError, TypeError, ValueError)
 
 
 def find_statistics(tree: Any, channels: int) -> tuple[dict[str, Any], str] | None:
-    """Find the mean and deviation that pixels are to be normalised with.
+    """Find the mean and std that pixels are normalised with.
 
     Args:
-        tree: of a file.
+        tree: what the file holds.
         channels: of the network's input.
 
     Returns:
-        Fields of ``Preprocess``, and where they stood; with them, where both sizes stand beside
-        the two under their names in ``Preprocess``, these and what is with them. None where there
+        Fields of ``Preprocess``, and the path of keys to the mean: mean and std, and where both
+        sizes stand beside them under their names in ``Preprocess``, those too. None where there
         are none.
     """
     for path, container in training_settings(tree):
@@ -63,10 +62,10 @@ def find_statistics(tree: Any, channels: int) -> tuple[dict[str, Any], str] | No
 
 
 def training_settings(tree: Any) -> Iterator[tuple[str, Mapping[Any, Any]]]:
-    """Yield the dicts and transforms in a file by which a training prepares its pictures."""
+    """Yield the dicts and transforms in a file by which training prepares its images."""
     for path, container in walk_containers(tree):
         words = path.lower().split(".")
-        if NOT_SEARCHED & set(words) or isinstance(container, StateDict):
+        if OPTIMIZER_KEYS & set(words) or isinstance(container, StateDict):
             continue
         if not isinstance(container, Mapping | list | tuple) or len(container) > MOST_KEYS:
             continue
@@ -79,13 +78,13 @@ def training_settings(tree: Any) -> Iterator[tuple[str, Mapping[Any, Any]]]:
 
 
 def is_transform(place: str) -> bool:
-    """Whether something is one of the transforms of pictures, by where it is kept."""
+    """Return whether the path of keys to an object is one of transforms of images."""
     words = place.lower()
     return "target" not in words and ("transform" in words or "normali" in words)
 
 
 def channel_numbers(value: Any, channels: int) -> list[float] | None:
-    """A list of one number a channel, however it is kept; None for anything else."""
+    """Return one number per channel from a list or tensor in any form; None for anything else."""
     with suppress(*UNREADABLE):
         tensor = value.tensor() if isinstance(value, Foreign) else value
         if isinstance(tensor, Tensor):
@@ -103,7 +102,7 @@ def channel_numbers(value: Any, channels: int) -> list[float] | None:
 def scale_statistics(
     mean: list[float] | None, std: list[float] | None
 ) -> tuple[list[float], list[float]] | None:
-    """Mean and deviation of values from 0 to 1, also where they are of values from 0 to 255."""
+    """Return mean and std for values from 0 to 1, scaled if they are for 0 to 255; else None."""
     if mean is None or std is None or min(mean) < 0 or min(std) <= 0:
         return None
     if max(mean) <= 1 and max(std) <= 1:
@@ -114,7 +113,7 @@ def scale_statistics(
 
 
 def other_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Other fields of ``Preprocess`` among settings: sizes, both or none, and orders of colours."""
+    """Return the colour order among settings, and both sizes with the fields beside them."""
     reversed_colours = values.get("to_rgb") is False or values.get("format") == "BGR"
     found: dict[str, Any] = {"color": "bgr"} if reversed_colours else {}
     if all(type(values.get(name)) is int for name in SIZES):

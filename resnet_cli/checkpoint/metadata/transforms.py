@@ -1,6 +1,6 @@
-"""The transforms that a training kept in its checkpoint -> the preprocessing that they are.
+"""The transforms that a training script stored in its checkpoint -> Preprocess.
 
-They are read off the objects of torchvision, albumentations and YOLOv5; nothing of them is run.
+They are read off the objects of torchvision, albumentations and YOLOv5 without running them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from resnet_cli.checkpoint.metadata.classes import NOT_SEARCHED
-from resnet_cli.checkpoint.metadata.names import unwrap_value
+from resnet_cli.checkpoint.metadata.class_names import unwrap_value
 from resnet_cli.checkpoint.metadata.statistics import scale_statistics
-from resnet_cli.checkpoint.tree import Foreign, items_inside, walk_containers
+from resnet_cli.checkpoint.tree import OPTIMIZER_KEYS, Foreign, items_inside, walk_containers
 from resnet_cli.errors import SettingError
 from resnet_cli.preprocess import Preprocess
 
 CHAINS = frozenset({"Compose", "Sequential"})
 LARGEST = 1 << 31  # pixels of a side
-MOST_STEPS = 200  # of a chain, with those of the chains in it
-WHOLE = "ImageClassification"  # of torchvision's weights: all steps in one object
+MOST_STEPS = 200  # of a chain, including those of chains in it
+WHOLE = "ImageClassification"  # the preset of torchvision's weights: all steps in one object
 
 OTHER_USES = ("target", "inv", "denorm", "unnorm")
-"""What stands in the names of transforms that are not those of images before the network."""
+"""Parts of the names of transforms that do not prepare the images for the network."""
 
 FOR_TRAINING = ("train", "augment")
 FOR_EVALUATION = ("val", "test", "eval", "infer", "predict")
@@ -30,34 +29,34 @@ CONVERSIONS = frozenset({
     "ConvertImageDtype", "Identity", "MaybePILToTensor", "MaybeToTensor", "PILToTensor", "ToDtype",
     "ToImage", "ToImageTensor", "ToPILImage", "ToPureTensor", "ToTensor", "ToTensorV2",
 })  # fmt: skip
-"""Steps that change the type of an image and not its pixels."""
+"""Steps that change the type of an image, not its pixels."""
 
 PILLOW_FILTERS = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 OPENCV_FILTERS = {0: "nearest", 1: "bilinear", 2: "bicubic"}
-"""The filters of Pillow and of OpenCV by their numbers."""
+"""Filters of Pillow and of OpenCV by their numbers."""
 
 Fields = dict[str, Any]
 
 
 class UnknownStepError(Exception):
-    """A step that cannot be done here."""
+    """A step that Preprocess cannot express."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Transforms in the order in which they are done, and where they were."""
+    """Transforms in their order, and the path of keys to them."""
 
     place: str
     steps: Sequence[Foreign]
 
     @property
     def is_random(self) -> bool:
-        """Whether they augment, which only a training does."""
+        """Whether they augment, which only training does."""
         return any(step.kind.startswith(("Random", "ColorJitter")) for step in self.steps)
 
     @property
     def rank(self) -> int:
-        """Order of choice by the name of their place: of evaluation, of anything, of training."""
+        """Order of choice by their path: for evaluation, for any use, for training."""
         words = self.place.lower()
         if any(word in words for word in FOR_TRAINING):
             return 2
@@ -68,12 +67,12 @@ def find_transforms(tree: Any, channels: int) -> tuple[Preprocess | None, str] |
     """Find the preprocessing in the transforms of a checkpoint.
 
     Args:
-        tree: of a file.
+        tree: what the file holds.
         channels: of the network's input.
 
     Returns:
-        The settings, or None where a step of the transforms is unknown here; and their source, or
-        what is unknown, in words. None where the file holds no such transforms.
+        The settings, or None where a step is unknown; and their source, or what is unknown, in
+        words. None where the file holds no such transforms.
     """
     read: list[tuple[Preprocess, str]] = []
     unknown = ""
@@ -93,7 +92,7 @@ def find_transforms(tree: Any, channels: int) -> tuple[Preprocess | None, str] |
 
 
 def find_pipelines(tree: Any) -> Iterator[Pipeline]:
-    """Yield the transforms of images in a file, those that augment aside."""
+    """Yield the transforms of images in a file, except those that augment."""
     for path, container in walk_containers(tree):
         for key, value in items_inside(container):
             place = f"{path}.{key}".strip(".")
@@ -104,7 +103,7 @@ def find_pipelines(tree: Any) -> Iterator[Pipeline]:
 
 
 def is_pipeline(value: Foreign) -> bool:
-    """Whether an object is made of steps by which images are prepared."""
+    """Return whether an object consists of steps that prepare images."""
     return value.kind == WHOLE or (
         value.kind in CHAINS
         and any(step.kind in STEPS or step.kind in CONVERSIONS for step in steps_in(value))
@@ -112,9 +111,9 @@ def is_pipeline(value: Foreign) -> bool:
 
 
 def is_wanted(place: str) -> bool:
-    """Whether transforms are of what goes into the network, by where they are kept."""
+    """Return whether transforms prepare the input of the network, by the path of keys to them."""
     words = place.lower().split(".")
-    return not NOT_SEARCHED & set(words) and not any(
+    return not OPTIMIZER_KEYS & set(words) and not any(
         word.startswith(OTHER_USES) or "target" in word for word in words
     )
 
@@ -122,7 +121,7 @@ def is_wanted(place: str) -> bool:
 def steps_in(value: Foreign) -> Iterator[Foreign]:
     """Yield the steps of a chain, and of the chains in it.
 
-    A chain that is in itself, or longer than any, ends with itself, which is no known step.
+    A chain that contains itself, or is too long, ends with itself, which is an unknown step.
     """
     waiting, room = [value], MOST_STEPS
     while waiting and room:
@@ -139,10 +138,10 @@ def steps_in(value: Foreign) -> Iterator[Foreign]:
 
 
 def settings_of_steps(steps: Sequence[Foreign], channels: int) -> Preprocess | None:
-    """Turn steps into settings; None where they say nothing of sizes.
+    """Turn steps into settings; None where they set no size.
 
     Raises:
-        UnknownStepError: a step, or an order of steps, that the settings cannot say.
+        UnknownStepError: a step, or an order of steps, that Preprocess cannot express.
     """
     fields: Fields = {}
     for step in steps:
@@ -166,10 +165,10 @@ def settings_of_steps(steps: Sequence[Foreign], channels: int) -> Preprocess | N
 
 
 def fields_of(step: Foreign, channels: int) -> Fields:
-    """Fields of ``Preprocess`` that a step sets.
+    """Return the fields of ``Preprocess`` that a step sets.
 
     Raises:
-        UnknownStepError: it does what they cannot say.
+        UnknownStepError: Preprocess cannot express it.
     """
     if step.kind in CONVERSIONS or (step.kind == "Grayscale" and channels == 1):
         return {}
@@ -183,10 +182,10 @@ def fields_of(step: Foreign, channels: int) -> Fields:
 
 
 def read_resize(step: Foreign, _: int) -> Fields:
-    """Resize, to a short side or to both.
+    """Read a resize, of the short side or of both.
 
     Raises:
-        UnknownStepError: to a shape that is no square, or up to a longest side.
+        UnknownStepError: the shape is not square, or the longest side is limited.
     """
     settings = step.attributes
     if settings.get("max_size") is not None and step.kind != "SmallestMaxSize":
@@ -199,9 +198,9 @@ def read_resize(step: Foreign, _: int) -> Fields:
 
 
 def read_crop(step: Foreign, _: int) -> Fields:
-    """Crop the centre.
+    """Read a centre crop.
 
-    YOLOv5's crops the largest square and resizes that, which is a resize of the short side first.
+    YOLOv5 crops the largest square and resizes it, which equals a resize of the short side first.
     """
     settings = step.attributes
     if "h" in settings:
@@ -212,10 +211,10 @@ def read_crop(step: Foreign, _: int) -> Fields:
 
 
 def sides_of(size: Any, step: Foreign) -> list[int]:
-    """One number of pixels for the short side, or two that are the same.
+    """Return one number of pixels for the short side, or two that are equal.
 
     Raises:
-        UnknownStepError: it is neither.
+        UnknownStepError: the size is neither.
     """
     sides = unwrap_value(size)
     sides = [sides] if isinstance(sides, int) else sides
@@ -229,10 +228,10 @@ def sides_of(size: Any, step: Foreign) -> list[int]:
 
 
 def filter_of(step: Foreign) -> str:
-    """Name of the filter of a resize.
+    """Return the name of the filter of a resize.
 
     Raises:
-        UnknownStepError: one that is not known.
+        UnknownStepError: an unknown filter.
     """
     kept = unwrap_value(step.attributes.get("interpolation", "bilinear"))
     name = kept[0] if isinstance(kept, list) and len(kept) == 1 else kept
@@ -244,10 +243,10 @@ def filter_of(step: Foreign) -> str:
 
 
 def read_normalize(step: Foreign, channels: int) -> Fields:
-    """Mean and deviation; one number is that of all channels.
+    """Read mean and std; one number is that of all channels.
 
     Raises:
-        UnknownStepError: they are not of pixels.
+        UnknownStepError: they cannot be of pixels.
     """
     settings = step.attributes
     if settings.get("normalization", "standard") != "standard":
@@ -262,7 +261,7 @@ def read_normalize(step: Foreign, channels: int) -> Fields:
 
 
 def number_per_channel(value: Any, channels: int, scale: float) -> list[float] | None:
-    """A number for each channel; None where there is another number of them."""
+    """Return a number for each channel; None where their number differs."""
     tensor = value.tensor() if isinstance(value, Foreign) else None
     if tensor is not None and tensor.numel() > channels:
         return None
@@ -275,7 +274,7 @@ def number_per_channel(value: Any, channels: int, scale: float) -> list[float] |
 
 
 def read_preset(step: Foreign, channels: int) -> Fields:
-    """The steps of ``torchvision.transforms._presets.ImageClassification``."""
+    """Read ``torchvision.transforms._presets.ImageClassification``."""
     settings = step.attributes
     return {
         "resize_size": sides_of(settings.get("resize_size"), step)[0],
@@ -292,4 +291,4 @@ STEPS: Mapping[str, Callable[[Foreign, int], Fields]] = {
     "SmallestMaxSize": read_resize,
     WHOLE: read_preset,
 }
-"""Steps that the settings can say, by the names of their classes."""
+"""Readers of the steps that Preprocess can express, by the names of their classes."""

@@ -1,7 +1,7 @@
-"""The weights of a file -> the network that they are of, every tensor in its place."""
+"""The tensors of a file -> Found: torchvision's network, with every tensor in its place."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,21 +17,36 @@ from resnet_cli.checkpoint.network.architectures import (
     Variant,
     build_network,
 )
-from resnet_cli.checkpoint.network.beside import Applied, Beside, is_bookkeeping, sort_out
-from resnet_cli.checkpoint.network.detect import Detected, detect_network
-from resnet_cli.checkpoint.network.facts import (
-    backbone_parts,
+from resnet_cli.checkpoint.network.backbone import (
+    complete_backbone,
+    require_fit,
     require_same_convolutions,
-    variant_of,
-    with_biases_folded,
-    with_neutral_statistics,
-    with_shortcuts_complete,
-    with_usual_eps,
+    require_whole,
 )
-from resnet_cli.checkpoint.network.heads import FoundHead, find_head
+from resnet_cli.checkpoint.network.beside import Applied, Beside, is_bookkeeping, sort_tensors
+from resnet_cli.checkpoint.network.detect import (
+    Detected,
+    backbone_parts,
+    detect_network,
+    variant_of,
+)
+from resnet_cli.checkpoint.network.heads import (
+    FoundHead,
+    divide_outputs,
+    find_end,
+    find_head,
+    require_known_code,
+)
+from resnet_cli.checkpoint.network.identify import refuse_other_pools
 from resnet_cli.checkpoint.network.kinds import GENERALISED
-from resnet_cli.checkpoint.network.outputs import divide_outputs, find_end, require_known_code
-from resnet_cli.checkpoint.network.weights import Weights
+from resnet_cli.checkpoint.network.weights import (
+    Weights,
+    find_weights,
+    with_modules,
+    with_nameless,
+    with_siblings,
+    with_temperature,
+)
 from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import amount
@@ -41,17 +56,17 @@ PRETEXTS = re.compile(
     r"|projection_head|projection|prototypes|online_network|target_network|online_encoder"
     r"|target_encoder)(\.|$)|(^|\.)last_layer\.weight$"
 )
-"""Names beside networks that learned without labels: what they have for a head tells no classes."""
+"""Names beside networks trained without labels, whose heads do not classify."""
 
 SECOND = re.compile(r"(?:.*\.)?(?:fc|classifier|head|cls|linear)_?[2-9]\.weight")
-"""Names of another head beside the first, where it has another number of outputs."""
+"""Names of a second head, where it has another number of outputs."""
 
-PROJECTED = (64, 128, 256)  # numbers that contrastive learning compares pictures by
+PROJECTED = (64, 128, 256)  # outputs of the usual heads of contrastive learning
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A network, as its file has it."""
+    """A network read from a file: its architecture, and its tensors under torchvision's names."""
 
     architecture: Architecture
     in_channels: int
@@ -59,22 +74,22 @@ class Found:
     assumed: bool  # whether the activations of the head are a convention
     variant: Variant
     state: dict[str, Tensor] = field(repr=False)  # under torchvision's names
-    applied: Applied  # what beside backbone and head is used
-    end: str | None  # softmax or sigmoid, where the file says how its outputs end
-    unused: tuple[str, ...]  # tensors of the container that nothing uses and nothing explains
-    pretext: str | None  # a name that only networks have which learned without labels
-    blank: ResNet = field(repr=False)  # without weights
-    build: Callable[[], ResNet] = field(repr=False)  # another such
+    applied: Applied  # tensors beside backbone and head that are used
+    end: str | None  # softmax or sigmoid, where the file applies one to its outputs
+    unused: tuple[str, ...]  # tensors that are neither used nor harmless
+    pretext: str | None  # a name that only networks trained without labels have
+    blank: ResNet = field(repr=False)  # on the meta device
+    build: Callable[[], ResNet] = field(repr=False)  # makes another such
 
     @property
     def num_classes(self) -> int:
-        """Outputs of the head; 0 without one."""
+        """Number of outputs of the head; 0 without one."""
         sizes = [layer.size_out for layer in self.head if layer.size_out]
         return sizes[-1] if sizes else 0
 
     @property
     def projects(self) -> bool:
-        """Whether the head is the usual one of contrastive learning: F to F, and to few numbers."""
+        """Whether the head is the usual one of contrastive learning: F to F, and to few outputs."""
         kinds = [layer.kind for layer in self.head]
         return (
             kinds == ["linear", "relu", "linear"]
@@ -83,21 +98,61 @@ class Found:
         )
 
 
-def find_network(weights: Weights, *, default: Variant | None, dilated: bool) -> Found:
-    """Find out what network the weights are of.
+def find_network(
+    tree: Any,
+    *,
+    state_key: str | None,
+    ema: bool,
+    parts: Mapping[str, Part] | None,
+    default: Variant | None,
+    dilated: bool,
+) -> tuple[Weights, Found]:
+    """Find the network in a file.
 
     Args:
-        weights: of a file.
-        default: how it computes where only another file says it; None for what its layout says.
-        dilated: the user says that layer3 and layer4 dilate.
+        tree: what the file holds.
+        state_key: which weights of several.
+        ema: prefer averaged weights.
+        parts: layers of the head that the file records; None where it records none.
+        default: variant that is stated outside the tensors; None for that of the layout.
+        dilated: layer3 and layer4 dilate instead of striding.
+
+    Returns:
+        Its weights as they are in the file, and the network that they are of.
 
     Raises:
-        CheckpointError: none of torchvision's ResNets, or not all of its tensors fit.
+        CheckpointError: none of torchvision's ResNets, or several heads.
+        SettingError: ``dilated`` with a network of basic blocks.
+    """
+    refuse_other_pools(tree)
+    weights = with_modules(find_weights(tree, state_key=state_key, ema=ema), tree)
+    if parts is not None:
+        weights = replace(weights, parts=parts)
+    weights = with_temperature(with_nameless(weights, tree), tree)
+    found = match_network(weights, default=default, dilated=dilated)
+    wider = None if found.head else with_siblings(weights, tree)
+    if wider is not None:
+        whole = match_network(wider, default=default, dilated=dilated)
+        weights, found = (wider, whole) if whole.head else (weights, found)
+    refuse_other_strides(weights, found)
+    return weights, found
+
+
+def match_network(weights: Weights, *, default: Variant | None, dilated: bool) -> Found:
+    """Match torchvision's network to the tensors of a file.
+
+    Args:
+        weights: of one network.
+        default: variant that is stated outside the tensors; None for that of the layout.
+        dilated: layer3 and layer4 dilate instead of striding.
+
+    Raises:
+        CheckpointError: none of torchvision's ResNets, or some tensors do not fit.
     """
     backbone, others = weights.backbone()
     detected = detect_network(backbone)
-    told = default or weights.layout.default
-    beside = sort_out(weights, others, detected.in_channels)
+    stated = default or weights.layout.default
+    beside = sort_tensors(weights, others, detected.in_channels)
     applied = beside.applied
     head = head_of(weights, beside.rest, detected)
     end = find_end(weights.parts, head) if head.layers else None
@@ -105,10 +160,10 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     ours, around = backbone_parts(
         parts_outside(weights.parts, head.root), weights.prefix, weights.layout
     )
-    usual = replace(told, dilated=DILATED) if dilated else told
+    usual = replace(stated, dilated=DILATED) if dilated else stated
     variant = variant_of(detected.architecture, ours, without_ends(around), usual)
     variant = replace(variant, **pool_fields(weights, head, applied, detected.features))
-    complete = {**complete_backbone(backbone, weights, ours), **state_behind(head, applied)}
+    complete = {**complete_backbone(backbone, weights.layout, ours), **state_behind(head, applied)}
     pretext = pretext_of(weights, sizes_out(head.layers))
     unused = beside.unused(head.names)
     if head.layers and not pretext:
@@ -123,10 +178,10 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
     blank = build_another()
     require_same_convolutions(blank, ours)
     names = list(blank.state_dict()) if head.layers else backbone_names(blank)
-    # what learns without labels has more than one network in it
-    strangers = [] if pretext else beside.strangers(unused)
+    # training without labels stores more than one network
+    surplus = [] if pretext else beside.inside_network(unused)
     require_whole(detected.architecture.name, names, complete)
-    require_fit(blank, names, complete, strangers)
+    require_fit(blank, names, complete, surplus)
     return Found(
         architecture=detected.architecture,
         in_channels=detected.in_channels,
@@ -144,17 +199,17 @@ def find_network(weights: Weights, *, default: Variant | None, dilated: bool) ->
 
 
 def parts_outside(parts: Mapping[str, Part], root: str) -> dict[str, Part]:
-    """The parts of a network without those of its head."""
+    """Return the parts of a network without those of its head."""
     return {name: part for name, part in parts.items() if not is_under(name, root)}
 
 
 def sizes_out(head: Head) -> set[int]:
-    """Numbers that come out of the layers of a head."""
+    """Return the numbers of outputs of the layers of a head."""
     return {layer.size_out for layer in head if layer.size_out}
 
 
 def pretext_of(weights: Weights, sizes: set[int]) -> str | None:
-    """Return the first name that says that a network learned without labels, or None."""
+    """Return the first name that shows training without labels, or None."""
     for name in filter(PRETEXTS.search, weights.tensors):
         layer, _, own = name.rpartition(".")
         biased = layer.endswith("last_layer") and f"{layer}.bias" in weights.tensors
@@ -165,7 +220,7 @@ def pretext_of(weights: Weights, sizes: set[int]) -> str | None:
 
 
 def without_ends(around: Mapping[str, Part]) -> dict[str, Part]:
-    """The parts around a backbone without what is read off them elsewhere: ends, and last pools."""
+    """Drop the parts around a backbone that are read elsewhere: ends, and last pools."""
     return {
         name: part
         for name, part in around.items()
@@ -176,10 +231,10 @@ def without_ends(around: Mapping[str, Part]) -> dict[str, Part]:
 def pool_fields(
     weights: Weights, head: FoundHead, applied: Applied, features: int
 ) -> dict[str, Any]:
-    """Fields of a variant that say how features are pooled.
+    """Return the fields of a variant for how features are pooled.
 
     Raises:
-        CheckpointError: in a way that is not known here.
+        CheckpointError: the way is unknown.
     """
     doubled = takes_both_pools(weights, head, features)
     if applied.exponent is None:
@@ -194,7 +249,7 @@ def pool_fields(
 
 
 def state_behind(head: FoundHead, applied: Applied) -> dict[str, Tensor]:
-    """The tensors behind a backbone: those of its head, and the exponent of its last pool."""
+    """Return the tensors behind a backbone: the head's, and the exponent of the last pool."""
     state = dict(head.state)
     if head.layers and applied.temperature is not None:
         state = divide_outputs(head, applied.temperature)
@@ -206,7 +261,7 @@ def state_behind(head: FoundHead, applied: Applied) -> dict[str, Tensor]:
 def require_end(
     head: FoundHead, detected: Detected, beside: Beside, unused: Mapping[str, Tensor]
 ) -> None:
-    """Refuse half a network: a layer behind the head that was found, before it, or its rival.
+    """Refuse a network whose head is found in part: with a layer behind, before or beside it.
 
     Raises:
         CheckpointError: names the layer.
@@ -232,7 +287,7 @@ def require_end(
 
 
 def takes_both_pools(weights: Weights, head: FoundHead, features: int) -> bool:
-    """Whether a head takes the maxima of the features beside their averages.
+    """Return whether a head takes the maxima of the features beside their averages.
 
     Raises:
         CheckpointError: it takes the features of two networks.
@@ -246,7 +301,7 @@ def takes_both_pools(weights: Weights, head: FoundHead, features: int) -> bool:
 
 
 def is_under(name: str, root: str) -> bool:
-    """Whether a module is the root of a head, or in it."""
+    """Return whether a module is the root of a head, or in it."""
     return bool(root) and (name == root or name.startswith(f"{root}."))
 
 
@@ -254,7 +309,7 @@ NO_HEAD = FoundHead("", (), {}, frozenset())
 
 
 def head_of(weights: Weights, others: Mapping[str, Tensor], detected: Detected) -> FoundHead:
-    """The head of a network; one without layers where there is none."""
+    """Find the head of a network; ``NO_HEAD`` where there is none."""
     found = find_head(
         others,
         weights.parts,
@@ -265,59 +320,19 @@ def head_of(weights: Weights, others: Mapping[str, Tensor], detected: Detected) 
     return found or NO_HEAD
 
 
-def complete_backbone(
-    backbone: Mapping[str, Tensor], weights: Weights, ours: Mapping[str, Part]
-) -> dict[str, Tensor]:
-    """The tensors of a backbone in the form that torchvision's network has.
-
-    Raises:
-        CheckpointError: they have no such form.
-    """
-    state = dict(backbone)
-    if weights.layout.only_scales:
-        state = with_neutral_statistics(state)
-    if weights.layout.plain_shortcuts:
-        state = with_shortcuts_complete(state)
-    return with_usual_eps(with_biases_folded(state), ours)
-
-
 def backbone_names(network: ResNet) -> list[str]:
-    """Names of all tensors but the head's."""
+    """Return the names of all tensors but the head's."""
     return [name for name in network.state_dict() if not name.startswith("fc.")]
 
 
-def require_whole(model: str, names: Iterable[str], state: Mapping[str, Tensor]) -> None:
-    """Refuse a network that lacks tensors; counters change no prediction.
+def refuse_other_strides(weights: Weights, found: Found) -> None:
+    """Refuse Detectron's ResNeXts, which were trained otherwise than the MSRA networks beside them.
 
     Raises:
-        CheckpointError: names the first that is missing.
+        CheckpointError: the network is one.
     """
-    missing = [n for n in names if n not in state and not n.endswith("num_batches_tracked")]
-    if missing:
-        raise CheckpointError(f"it is not whole: {first_name(missing)} missing from its {model}")
-
-
-def require_fit(
-    blank: ResNet, names: Collection[str], state: Mapping[str, Tensor], strangers: list[str]
-) -> None:
-    """Refuse tensors that are not exactly those of the network.
-
-    Raises:
-        CheckpointError: one is left over, or of another shape; the message names it.
-    """
-    wanted = {name: tensor.shape for name, tensor in blank.state_dict().items() if name in names}
-    extra = [name for name in state if name not in wanted] + strangers
-    if extra:
-        raise CheckpointError(f"it holds more than a ResNet: {first_name(extra)} left over")
-    for name, shape in wanted.items():
-        if name in state and state[name].shape != shape:
-            raise CheckpointError(
-                f"{name} has the shape {list(state[name].shape)} in place of {list(shape)}"
-            )
-
-
-def first_name(names: list[str]) -> str:
-    """The first of several names, and how many more there are."""
-    if len(names) == 1:
-        return f"{names[0]} is"
-    return f"{names[0]} and {len(names) - 1} more are"
+    if weights.layout.name == "msra" and found.architecture.groups > 1:
+        raise CheckpointError(
+            f"it is Detectron's {found.architecture.name}, which strides and scales pixels "
+            "otherwise than its ResNets"
+        )

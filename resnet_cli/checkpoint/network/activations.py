@@ -1,4 +1,4 @@
-"""What stands between the layers of a head, where their tensors do not say it."""
+"""The activations between the layers of a head, and at its end, which tensors do not show."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from resnet_cli.checkpoint.network.architectures import HeadLayer
 from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
 
-ACTIVATION_KINDS = {  # classes of torch.nn: layers of ours
+ACTIVATION_KINDS = {  # classes of torch.nn: kinds of HeadLayer
     "ReLU": "relu",
     "ReLU6": "relu6",
     "LeakyReLU": "leaky_relu",
@@ -27,13 +27,13 @@ DO_NOTHING = frozenset(
      "Linear", "BatchNorm1d", "LayerNorm", "AdaptiveAvgPool2d", "AdaptiveConcatPool2d", "Conv2d",
      "AdaptiveMaxPool2d", "NonDynamicallyQuantizableLinear"}
 )  # fmt: skip
-"""Parts of a head that change nothing in evaluation, or that their tensors describe."""
+"""Parts of a head that do nothing in evaluation, or that their tensors describe."""
 
 IDLE = frozenset({"Dropout", "Dropout1d", "Dropout2d", "AlphaDropout", "Identity", "Flatten"})
-"""Those of them that change nothing anywhere."""
+"""Those of them that do nothing anywhere."""
 
 ORDERED = frozenset({"Sequential", "LinBnDrop"})
-"""Modules that compute what is in them one after the other."""
+"""Modules that run their children in order."""
 
 ENDS = {
     "Softmax": "softmax",
@@ -41,20 +41,20 @@ ENDS = {
     "Sigmoid": "sigmoid",
     "LogSigmoid": "sigmoid",
 }
-"""Classes at the end that only turn logits into probabilities: what does so here in their place."""
+"""Classes that turn logits into probabilities, and the activation used in their place."""
 
 
 def modules_of_head(
     found: Sequence[str], root: str, backbone: str, parts: Mapping[str, Part]
 ) -> list[str]:
-    """Names of the modules of a head, in the order of the file.
+    """List the modules of a head, in the order of the file.
 
     Args:
-        found: those that have tensors.
-        root: module that they are all in.
-        backbone: prefix of the backbone; where the root holds it too, the head begins and ends
-            with the modules that were found.
-        parts: what the file says of modules.
+        found: modules that have tensors.
+        root: the module that contains them all.
+        backbone: prefix of the backbone; where the root contains it too, the head starts and
+            ends with the modules that were found.
+        parts: modules that the file describes.
     """
     names = modules_inside(root, parts)
     if root not in parts:
@@ -66,21 +66,24 @@ def modules_of_head(
         return []
     if parts[root].kind not in ORDERED:
         return names[min(places) : max(places) + 1]
-    # in a Sequential all that follows the backbone computes, with tensors or without
+    # in a Sequential every module behind the backbone runs, with tensors or without
     return names[place_behind(names, min(places), backbone, parts) :]
 
 
 def place_behind(names: Sequence[str], first: int, backbone: str, parts: Mapping[str, Part]) -> int:
-    """Place of the first module behind the backbone; ``first`` is that of a layer of the head."""
+    """Return the place of the first module behind the backbone.
+
+    ``first`` is the place of a layer of the head.
+    """
     if backbone:
         return 1 + max(at for at, name in enumerate(names) if f"{name}.".startswith(backbone))
     while "." not in names[first - 1] and parts[names[first - 1]].kind not in ORDERED:
-        first -= 1  # all are in one row: back to the last stage
+        first -= 1  # all are siblings: back to the last stage
     return first
 
 
 def modules_inside(root: str, parts: Mapping[str, Part]) -> list[str]:
-    """Names of a module and of all in it, in order."""
+    """List a module and all modules in it, in order."""
     return [name for name in parts if not root or name == root or name.startswith(f"{root}.")]
 
 
@@ -90,20 +93,20 @@ def steps_of_head(
     root: str,
     parts: Mapping[str, Part],
 ) -> Iterator[tuple[str, HeadLayer]]:
-    """Yield name and layer of all that computes in a head, activations too, in order.
+    """Yield name and layer of everything that computes in a head, activations included, in order.
 
     Args:
-        found: the layers that have tensors.
-        names: of ``span``.
-        root: module that they are all in.
-        parts: what the file says of modules.
+        found: layers that have tensors.
+        names: of the modules of the head, in the order of the file.
+        root: the module that contains them all.
+        parts: modules that the file describes.
 
     Raises:
-        CheckpointError: a part that this program does not know.
+        CheckpointError: an unknown part.
     """
     known = dict(found)
     if not follows_file(names, root, parts):
-        yield from by_convention(
+        yield from assume_activations(
             [(name, with_eps(layer, parts.get(name))) for name, layer in found]
         )
         return
@@ -116,11 +119,11 @@ def steps_of_head(
             require_default(part)
             yield name, HeadLayer(ACTIVATION_KINDS[part.kind])
         elif part.kind not in DO_NOTHING and not is_end:
-            raise CheckpointError(f"its head has a {part.kind}, which is not known here")
+            raise CheckpointError(f"its head has a {part.kind}, which is not supported")
 
 
 def end_among(names: Sequence[str], parts: Mapping[str, Part]) -> str | None:
-    """The module that turns the outputs of a head into probabilities: the last that computes."""
+    """Return the last module that computes if it turns outputs into probabilities, else None."""
     for name in reversed(names):
         if parts[name].kind in ENDS:
             return name
@@ -130,12 +133,13 @@ def end_among(names: Sequence[str], parts: Mapping[str, Part]) -> str | None:
 
 
 def follows_file(names: Sequence[str], root: str, parts: Mapping[str, Part]) -> bool:
-    """Whether the order of a file's modules is the order in which they compute.
+    """Return whether the modules of a head run in the order of the file.
 
-    That is so in a Sequential, and in one layer; a module of its own calls its parts as it likes.
+    They do in a Sequential, and where there is one layer; a custom module may call its parts in any
+    order.
 
     Raises:
-        CheckpointError: a module of its own that holds other activations than ReLU.
+        CheckpointError: a custom module with other activations than ReLU.
     """
     if not names:
         return False
@@ -153,7 +157,7 @@ def follows_file(names: Sequence[str], root: str, parts: Mapping[str, Part]) -> 
 
 
 def outer_modules(names: Sequence[str], root: str) -> Iterator[str]:
-    """Yield the root, and all inside it that hold others."""
+    """Yield the root, and every module in it that contains others."""
     yield root
     for name in names:
         if any(other.startswith(f"{name}.") for other in names):
@@ -161,7 +165,7 @@ def outer_modules(names: Sequence[str], root: str) -> Iterator[str]:
 
 
 def with_eps(layer: HeadLayer, part: Part | None) -> HeadLayer:
-    """A layer with the epsilon that its file names."""
+    """Return a layer with the epsilon that its file states."""
     eps = None if part is None else part.settings.get("eps")
     if layer.kind == "linear" or not isinstance(eps, float):
         return layer
@@ -176,26 +180,26 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 
 def require_default(part: Part) -> None:
-    """Refuse an activation with settings of its own.
+    """Refuse an activation with other settings than the defaults.
 
     Raises:
-        CheckpointError: names it.
+        CheckpointError: names the setting.
     """
     for name, value in DEFAULTS.get(part.kind, {}).items():
         if part.settings.get(name, value) != value:
             raise CheckpointError(f"its head has a {part.kind} with {name} {part.settings[name]}")
 
 
-def by_convention(found: Sequence[tuple[str, HeadLayer]]) -> Iterator[tuple[str, HeadLayer]]:
+def assume_activations(found: Sequence[tuple[str, HeadLayer]]) -> Iterator[tuple[str, HeadLayer]]:
     """Yield the layers of a head of which only the tensors are known, with ReLU between them.
 
     Modules without tensors leave gaps in the numbers of a Sequential. The first gap behind each
-    hidden linear layer is its activation, further ones are dropout; where the numbers leave none,
-    there is none. Names that are no numbers show no gaps: an activation follows each hidden layer,
-    behind its norm where it has one.
+    hidden linear layer is its activation, further gaps are dropout; without a gap there is no
+    activation. Names that are not numbers show no gaps: an activation then follows each hidden
+    layer, behind its norm where it has one.
     """
     last = max(index for index, (_, layer) in enumerate(found) if layer.kind == "linear")
-    waiting = False  # for a gap, behind a hidden linear layer
+    waiting = False  # for a gap behind a hidden linear layer
     for index, (name, layer) in enumerate(found):
         yield name, layer
         if layer.kind == "linear":
@@ -207,7 +211,7 @@ def by_convention(found: Sequence[tuple[str, HeadLayer]]) -> Iterator[tuple[str,
 
 
 def needs_activation(name: str, following: tuple[str, HeadLayer]) -> bool:
-    """Whether an activation stands between two layers of a head."""
+    """Return whether an activation stands between two layers of a head."""
     parent, _, number = name.rpartition(".")
     next_parent, _, next_number = following[0].rpartition(".")
     if parent == next_parent and number.isdigit() and next_number.isdigit():

@@ -1,5 +1,6 @@
-"""The ten ResNets of torchvision, their variants, and the heads that people give them."""
+"""ARCHITECTURES, the ten ResNets of torchvision; their variants, and the heads that replace fc."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,7 +19,7 @@ from resnet_cli.errors import SettingError
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What sets one ResNet apart from the others."""
+    """The settings that distinguish one ResNet from the others."""
 
     name: str  # torchvision's
     block: str  # BasicBlock or Bottleneck
@@ -44,13 +45,25 @@ ARCHITECTURES = {
 }
 
 
-def unknown_model_error(given: str, names: Iterable[str], otherwise: str) -> SettingError:
-    """The error of what is neither a model nor a file.
+def architecture_of_timm(architecture: str) -> str | None:
+    """Return torchvision's name of a network of timm, or None where torchvision has no equal.
 
     Args:
-        given: by the user.
-        names: of the models that there are.
-        otherwise: what to say where none of them is like it.
+        architecture: as timm writes it, of any of its releases: ``resnet50.a1_in1k``,
+            ``tv_resnet50``, ``gluon_resnet50_v1b``, ``timm/resnet50``.
+    """
+    name = architecture.rpartition("/")[2].partition(".")[0]
+    name = re.sub(r"^(?:gluon|tv|ssl|swsl|ig)_|_v1b$", "", name)
+    return name if name in ARCHITECTURES else None
+
+
+def unknown_model_error(given: str, names: Iterable[str], otherwise: str) -> SettingError:
+    """Build the error for a name that is neither a model nor a file.
+
+    Args:
+        given: what the user typed.
+        names: of the models that exist.
+        otherwise: the hint where no name is similar.
     """
     if not given:
         return SettingError("cannot use an empty name: give a model or a checkpoint file")
@@ -65,17 +78,17 @@ def unknown_model_error(given: str, names: Iterable[str], otherwise: str) -> Set
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Where a network of the very same tensors computes otherwise than torchvision's default."""
+    """Deviations from torchvision's default in a network with the same tensors."""
 
     stride_in_1x1: bool = False  # bottlenecks stride in their first convolution, as Caffe's do
     ceil_pool: bool = False  # the max pool rounds sizes up and does not pad, as Caffe's does
-    dilated: tuple[bool, bool, bool] = (False, False, False)  # layer2, 3, 4, in place of strides
-    concat_pool: bool = False  # the largest value of each channel beside the average, as fastai's
-    exponents: int = 0  # of a generalised mean in place of the average: one, or one a channel
+    dilated: tuple[bool, bool, bool] = (False, False, False)  # layer2, 3, 4, instead of strides
+    concat_pool: bool = False  # maximum of each channel beside the average, as fastai's
+    exponents: int = 0  # of a generalised mean in place of the average: one, or one per channel
 
 
 PLAIN = Variant()
-DILATED = (False, True, True)  # what people mean by a dilated ResNet: output stride 8
+DILATED = (False, True, True)  # the usual dilated ResNet: output stride 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +117,11 @@ ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
 }
-"""Activations between the layers of a head, with the settings that their classes start with."""
+"""Activations between the layers of a head, with the default settings of their classes."""
 
 
 def module_of(layer: HeadLayer) -> nn.Module:
-    """The module of one layer."""
+    """Make the module of one layer."""
     if layer.kind == "linear":
         return nn.Linear(layer.size_in, layer.size_out, bias=layer.bias)
     if layer.kind == "batch_norm":
@@ -119,13 +132,13 @@ def module_of(layer: HeadLayer) -> nn.Module:
 
 
 def module_of_head(head: Head) -> nn.Module:
-    """The module that takes the place of ``fc``: a single linear layer is itself."""
+    """Make the module in place of ``fc``; a single linear layer is not wrapped."""
     modules = [module_of(layer) for layer in head]
     return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
 
 
 class ConcatPool(nn.Module):
-    """The largest value of each channel, and behind them the averages: fastai's last pool."""
+    """The maximum of each channel, followed by the averages: fastai's last pool."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Map [N, C, H, W] to [N, 2 C, 1, 1]."""
@@ -141,7 +154,7 @@ class ConcatPool(nn.Module):
 class GeneralisedMean(nn.Module):
     """The last pool of image retrieval: a mean of powers (GeM), https://arxiv.org/abs/1711.02512."""
 
-    SMALLEST = 1e-6  # of a feature, as its authors' code has it
+    SMALLEST = 1e-6  # of a feature, as in its authors' code
 
     def __init__(self, exponents: int) -> None:
         super().__init__()
@@ -155,9 +168,9 @@ class GeneralisedMean(nn.Module):
 
 
 class WithoutWeights(TorchFunctionMode):
-    """Puts what layers allocate for their weights on the meta device, and does not fill it.
+    """Allocates the weights of layers on the meta device, and leaves them unfilled.
 
-    ``torch.device("meta")`` does as much for every tensor, at twice the time.
+    ``torch.device("meta")`` does the same for every tensor, in twice the time.
     """
 
     ALLOCATE = frozenset({torch.empty, torch.ones, torch.zeros})
@@ -174,7 +187,7 @@ class WithoutWeights(TorchFunctionMode):
             filled = args[0] if args else options["tensor"]
             if filled.is_meta:
                 return filled
-        is_counter = func is torch.tensor and args == (0,)  # of a batch norm
+        is_counter = func is torch.tensor and args == (0,)  # the counter of a batch norm
         if func in self.ALLOCATE or is_counter:
             options["device"] = "meta"
         return func(*args, **options)
@@ -195,14 +208,14 @@ def build_network(
         num_classes: outputs of ``fc``.
         in_channels: inputs of ``conv1``.
         head: layers in place of the linear ``fc``.
-        variant: where it computes otherwise.
+        variant: deviations from torchvision's default.
 
     Returns:
         The network in evaluation mode on the meta device, mapping float [N, in_channels, H, W] to
         logits [N, num_classes].
 
     Raises:
-        SettingError: a dilated network of basic blocks, which torchvision has not.
+        SettingError: a dilated network of basic blocks, which torchvision does not support.
     """
     if any(variant.dilated) and ARCHITECTURES[name].block != "Bottleneck":
         raise SettingError(f"cannot dilate {name}: only networks of bottleneck blocks can be")
@@ -221,7 +234,7 @@ def build_network(
 
 
 def apply_variant(network: ResNet, variant: Variant) -> None:
-    """Move strides and change the pools of a network as its variant asks."""
+    """Change the strides and pools of a network to those of its variant."""
     if variant.stride_in_1x1:
         for module in network.modules():
             if isinstance(module, Bottleneck):

@@ -1,8 +1,7 @@
-"""The tensors around a backbone: harmless, applied, noted or refused; none is unused in silence."""
+"""The tensors around a backbone: harmless, applied, noted or refused; none is ignored silently."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import takewhile
 from math import isfinite
 
 import torch
@@ -23,43 +22,42 @@ from resnet_cli.checkpoint.network.normalisation import Normalisation, find_norm
 from resnet_cli.checkpoint.network.weights import Weights
 from resnet_cli.checkpoint.tree import Part
 from resnet_cli.errors import CheckpointError
-from resnet_cli.text import amount, first_few
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What beside a backbone decides the answer, and is used."""
+    """The tensors beside a backbone that change predictions and are used."""
 
     normalisation: Normalisation | None = None
-    temperature: tuple[str, float] | None = None  # its name, and what divides the logits
-    exponent: tuple[str, Tensor] | None = None  # of the last pool: one, or one a channel
+    temperature: tuple[str, float] | None = None  # its name, and the number that divides the logits
+    exponent: tuple[str, Tensor] | None = None  # of the last pool: one, or one per channel
 
     @property
     def names(self) -> frozenset[str]:
-        """Names of the tensors that are used so."""
+        """Names of the tensors that are used."""
         found = [one[0] for one in (self.temperature, self.exponent) if one is not None]
         return frozenset(found + list(self.normalisation.names if self.normalisation else ()))
 
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """The tensors around a backbone, sorted out as far as that takes no head."""
+    """The tensors around a backbone, sorted as far as possible without knowing the head."""
 
     weights: Weights
-    own: tuple[str, ...]  # what the names of the layers of the backbone begin with
+    own: tuple[str, ...]  # outermost modules of the backbone
     applied: Applied
-    rest: Mapping[str, Tensor] = field(repr=False)  # the head's, and those that are unknown
+    rest: Mapping[str, Tensor] = field(repr=False)  # those of the head, and unknown ones
 
     def unused(self, head: Collection[str]) -> dict[str, Tensor]:
-        """Return the tensors that nothing uses and nothing explains, in the order of the file."""
+        """Return the tensors that are neither used nor harmless, in the order of the file."""
         return {
             name: tensor
             for name, tensor in self.rest.items()
             if name not in head and not is_harmless(name, tensor)
         }
 
-    def strangers(self, unused: Iterable[str]) -> list[str]:
-        """Return those of the unused tensors that are in the network itself."""
+    def inside_network(self, unused: Iterable[str]) -> list[str]:
+        """Return the unused tensors that lie in the network itself."""
         prefix = self.weights.prefix
         return [
             name
@@ -76,12 +74,12 @@ class Beside:
     def require_idle(
         self, unused: Mapping[str, Tensor], head: Collection[str], *, features: int, channels: int
     ) -> None:
-        """Refuse a network in which something unused takes part.
+        """Refuse a network in which an unused tensor takes part.
 
         Args:
             unused: tensors of ``unused``.
             head: names of the tensors of the head.
-            features: numbers that the backbone gives for an image.
+            features: size of the backbone's output.
             channels: of its input.
 
         Raises:
@@ -99,22 +97,22 @@ class Beside:
                 raise takes_part(name, "scale or shift the outputs")
 
 
-def sort_out(weights: Weights, others: Mapping[str, Tensor], channels: int) -> Beside:
-    """Sort the tensors that are not of the backbone.
+def sort_tensors(weights: Weights, others: Mapping[str, Tensor], channels: int) -> Beside:
+    """Sort the tensors around a backbone.
 
     Args:
-        weights: of a file.
-        others: those tensors, by full names.
+        weights: of one network.
+        others: tensors that are not of the backbone, by full names.
         channels: of the network's input.
 
     Raises:
-        CheckpointError: what changes predictions in a way that the file does not tell.
+        CheckpointError: a tensor changes predictions in a way that the file does not state.
     """
     own = backbone_roots(weights)
     rest = {
         name: tensor
         for name, tensor in others.items()
-        if is_of_norm(name) or not is_harmless(name, tensor)
+        if is_norm_counter(name) or not is_harmless(name, tensor)
     }
     outside = {name: tensor for name, tensor in rest.items() if not is_in(name, own)}
     parts = {
@@ -131,9 +129,9 @@ def sort_out(weights: Weights, others: Mapping[str, Tensor], channels: int) -> B
 
 
 def takes_part(name: str, seems: str) -> CheckpointError:
-    """Build the error for a tensor that would change predictions in a way unknown here."""
+    """Build the error for a tensor that changes predictions in an unknown way."""
     return CheckpointError(
-        f"its {name} would change predictions, and is not known here: it seems to {seems}"
+        f"its {name} would change predictions, and is not supported: it seems to {seems}"
     )
 
 
@@ -143,27 +141,27 @@ def is_harmless(name: str, tensor: Tensor) -> bool:
 
 
 def is_bookkeeping(name: str) -> bool:
-    """Return whether a tensor is there for training or its figures alone, by its name."""
+    """Return whether a tensor only serves training or its metrics, by its name."""
     return BOOKKEEPING.fullmatch(name) is not None
 
 
-def is_of_norm(name: str) -> bool:
+def is_norm_counter(name: str) -> bool:
     """Return whether a tensor is the counter of a batch norm, which a head may have."""
     return name.endswith("num_batches_tracked")
 
 
 def is_decisive(name: str, tensor: Tensor) -> bool:
-    """Return whether a tensor changes the outputs in a way that the file does not tell."""
+    """Return whether a tensor changes the outputs in a way that the file does not state."""
     return not INNER.search(name) and any(kind.holds(name, tensor) for kind in DECISIVE)
 
 
 def is_in(name: str, modules: tuple[str, ...]) -> bool:
-    """Return whether something is one of the modules, or in it."""
+    """Return whether a name is that of one of the modules, or lies in one."""
     return f"{name}.".startswith(tuple(f"{module}." for module in modules))
 
 
 def takes_pixels(tensor: Tensor, channels: int, *, is_first: bool) -> bool:
-    """Return whether a tensor may belong to what prepares pixels for the first convolution."""
+    """Return whether a tensor may belong to a module between pixels and first convolution."""
     if tensor.numel() == channels > 1 and (is_first or tensor.ndim in (3, 4)):
         return True
     return is_first and tensor.ndim == 4 and tensor.shape[0] == channels
@@ -177,21 +175,12 @@ def backbone_roots(weights: Weights) -> tuple[str, ...]:
     return tuple(dict.fromkeys(prefix + name.partition(".")[0] for name in ours))
 
 
-def outermost_module(name: str, prefix: str) -> str:
-    """Return the outermost module around a name that is not around a backbone as well."""
-    words, ours = name.split("."), prefix.split(".")
-    shared = sum(
-        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(words, ours, strict=False))
-    )
-    return ".".join(words[: shared + 1])
-
-
 def around_backbone(
     weights: Weights, own: tuple[str, ...], head: Collection[str]
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names that stand before a backbone, and those between it and its head.
+    """Return the names before a backbone, and those between it and its head.
 
-    A file whose names are sorted does not tell the order of the modules: nothing then.
+    A file with sorted names does not show the order of modules: both are then empty.
     """
     names = [name for name, tensor in weights.tensors.items() if tensor.is_floating_point()]
     ours = [place for place, name in enumerate(names) if is_in(name, own)]
@@ -206,7 +195,7 @@ def find_temperature(tensors: Mapping[str, Tensor]) -> tuple[str, float] | None:
     """Find the number that divides the outputs of a network.
 
     Raises:
-        CheckpointError: there are several, or one that divides nothing.
+        CheckpointError: there are several, or one that cannot divide.
     """
     found = {
         name: float(tensor)
@@ -228,7 +217,7 @@ def find_exponent(
     """Find the exponent of the generalised mean that pools the features.
 
     Raises:
-        CheckpointError: there are several, or one that is no exponent.
+        CheckpointError: there are several, or one that is not an exponent.
     """
     fixed = {
         f"{name}.p": torch.tensor([float(part.settings["p"])])
@@ -244,16 +233,3 @@ def find_exponent(
             raise CheckpointError(f"its {name} is not an exponent of a generalised mean (GeM)")
         return name, exponent
     return None
-
-
-def name_unused(unused: Iterable[str], prefix: str) -> str:
-    """Name tensors: alone in full, several of a module by it."""
-    groups: dict[str, list[str]] = {}
-    for name in unused:
-        groups.setdefault(outermost_module(name, prefix), []).append(name)
-    return first_few(
-        [
-            names[0] if len(names) == 1 else f"{group} ({amount(len(names), 'tensor')})"
-            for group, names in groups.items()
-        ]
-    )

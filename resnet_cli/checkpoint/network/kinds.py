@@ -1,4 +1,4 @@
-"""What the names and shapes of tensors beside a network say of them: tables, and nothing else."""
+"""Tables of the tensors beside a network, known by name and shape; beside.py applies them."""
 
 import re
 from collections.abc import Callable
@@ -10,25 +10,25 @@ Fits = Callable[[Tensor], bool]
 
 
 def is_single_number(tensor: Tensor) -> bool:
-    """Whether a tensor is a single number."""
+    """Return whether a tensor is a single number."""
     return tensor.numel() == 1
 
 
 def is_list(tensor: Tensor) -> bool:
-    """Whether a tensor is a number, or a list of numbers."""
+    """Return whether a tensor is a number, or a list of numbers."""
     return tensor.ndim <= 1
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Tensors that are known by their names and shapes."""
+    """Tensors that are recognised by name and shape."""
 
     what: str  # in words
     pattern: str  # of the end of a name, from a dot on
     fits: Fits
 
     def holds(self, name: str, tensor: Tensor) -> bool:
-        """Whether a tensor is of this kind."""
+        """Return whether a tensor is of this kind."""
         found = re.fullmatch(rf"(?:.*\.)?(?:{self.pattern})", name)
         return found is not None and not tensor.is_meta and self.fits(tensor)
 
@@ -61,10 +61,10 @@ HARMLESS = (
         lambda _: True,
     ),
 )
-"""What changes no prediction."""
+"""Tensors that change no prediction."""
 
 INDIRECT = r"(?:\w*_)?(?:ln|log|inv(?:erse)?|raw|unconstrained)_?temp(?:erature)?"
-"""Names of what a temperature is computed from, in one way or another."""
+"""Names of values from which a temperature is computed in an unknown way."""
 
 DECISIVE = (
     Kind(
@@ -74,14 +74,14 @@ DECISIVE = (
     ),
     Kind("is a temperature for each output", r"temperatures?|temp|T", is_list),
 )
-"""What changes predictions in a way that the file does not tell."""
+"""Tensors that change predictions in a way that the file does not state."""
 
 TEMPERATURE = Kind(
     "a temperature", rf"(?!{INDIRECT}$)(?:\w*_)?temperature|temp|T", is_single_number
 )
 
 INNER = re.compile(r"attn|attention|criterion|loss|contrast|distil|moco|simclr|gumbel|gate")
-"""Words in the names of what has a temperature of its own, which divides no outputs."""
+"""Words in the names of modules with a temperature of their own, which divides no outputs."""
 
 EXPONENT = Kind(
     "the exponent of a pool",
@@ -90,7 +90,7 @@ EXPONENT = Kind(
 )
 
 GENERALISED = re.compile(r"GeM|GeneralizedMean|GeneralisedMean", re.IGNORECASE)
-"""Classes of pools that take a generalised mean."""
+"""Classes of pools that compute a generalised mean."""
 
 BRANCHES = re.compile(
     r"(?:^|[._])(?:aux\w*|decoder|decode_head|seg\w*|proj\w*|predictor|rotation|recon\w*"
@@ -98,7 +98,7 @@ BRANCHES = re.compile(
     r"(?:[._]|$)",
     re.IGNORECASE,
 )
-"""Words in the names of a second branch, which takes features and leaves the first as it is."""
+"""Words in the names of a second branch, which takes features and does not change the first."""
 
 BOOKKEEPING = re.compile(
     r"(?:.*[._])?(?:cent(?:er|re)s?|cent(?:er|re)_?loss|conf_?mat(?:rix)?|confusion(?:_?matrix)?"
@@ -106,11 +106,11 @@ BOOKKEEPING = re.compile(
     r"|loss(?:es)?|criterion)(?:[._].*)?",
     re.IGNORECASE,
 )
-"""Names of the centres and weights of losses, of metrics, and of banks of features; anywhere."""
+"""Names of the centres and weights of losses, of metrics, and of banks of features."""
 
 ON_THE_WAY = re.compile(
     r"(?:^|[._])(?:se|senet|\w*attn\w*|\w*attention\w*|cbam|bam|eca|gem|stn|locali[sz]ation"
     r"|neck|bnneck|adapter\w*|gates?|\w*pool(?:ing)?|stem)(?:[._]|$)",
     re.IGNORECASE,
 )
-"""Words in the names of what computes between the layers of a network."""
+"""Words in the names of modules that compute between the layers of a network."""

@@ -1,4 +1,4 @@
-"""How other systems name the tensors of a ResNet: LAYOUTS, in terms of torchvision's names."""
+"""LAYOUTS: how other systems name the tensors of a ResNet, in terms of torchvision's names."""
 
 import re
 from collections.abc import Mapping
@@ -17,21 +17,22 @@ Rule = tuple[str, str]  # a pattern of names, and torchvision's name with its gr
 
 @dataclass(frozen=True)
 class TensorLayout:
-    """One way of naming.
+    """One way of naming the tensors of a ResNet.
 
-    A name that matches a rule belongs to the backbone; ``{stage}`` in the replacement is the last
-    group of digits named so, as a stage of torchvision, and ``{block}`` a block's number.
+    A name that matches a rule belongs to the backbone. In the replacement, ``{stage}`` is the stage
+    of torchvision for the group of that name, ``{block}`` the number of a block, and any other
+    group is inserted as it is.
     """
 
     name: str
-    landmark: str  # every network of this layout has it; what stands before it is the prefix
+    landmark: str  # every network of this layout has it; the text before it is the prefix
     rules: tuple[Rule, ...]
-    heads: tuple[str, ...] = ()  # where its head is, beside the usual places
-    stem: str | None = None  # a tensor beside the landmark, where numbers alone are ambiguous
-    first_stage: int = 1  # what it calls torchvision's layer1
-    default: Variant = PLAIN  # where the file does not say it
+    heads: tuple[str, ...] = ()  # places of its head, besides the usual ones
+    stem: str | None = None  # a second landmark, where numbers alone are ambiguous
+    first_stage: int = 1  # its number for torchvision's layer1
+    default: Variant = PLAIN  # where the file does not state it
     plain_shortcuts: bool = False  # its projections have no batch norm
-    only_scales: bool = False  # its batch norms are factors and summands, without statistics
+    only_scales: bool = False  # its batch norms have scales and shifts, without statistics
 
     @cached_property
     def patterns(self) -> tuple[tuple[re.Pattern[str], str], ...]:
@@ -39,7 +40,7 @@ class TensorLayout:
         return tuple((re.compile(pattern + END), target) for pattern, target in self.rules)
 
     def translate(self, name: str) -> str | None:
-        """Torchvision's name of a tensor; None when it is not of the backbone."""
+        """Return torchvision's name of a tensor; None where it is not of the backbone."""
         for pattern, target in self.patterns:
             match = pattern.fullmatch(name)
             if match:
@@ -52,7 +53,7 @@ class TensorLayout:
 
 
 def unnamed_groups(match: re.Match[str]) -> dict[str, str]:
-    """The groups that a target names besides stage and block."""
+    """Return the groups of a match besides stage and block."""
     return {
         name: text
         for name, text in match.groupdict(default="").items()
@@ -61,7 +62,7 @@ def unnamed_groups(match: re.Match[str]) -> dict[str, str]:
 
 
 def block_number(text: str) -> int:
-    """Number of a block from 0: itself, or Caffe's letter, or the number behind its b."""
+    """Return the number of a block from 0: itself, Caffe's letter, or the number behind its b."""
     if text.isdigit():
         return int(text)
     return int(text[1:]) if len(text) > 1 else ord(text) - ord("a")
@@ -129,7 +130,7 @@ LAYOUTS = (
         first_stage=2,
         plain_shortcuts=True,
     ),
-    TensorLayout(  # the book's Chinese edition for PyTorch, which names the stages and not the stem
+    TensorLayout(  # the book's Chinese edition for PyTorch, which names stages, not the stem
         "d2l",
         "resnet_block1.0.conv1.weight",
         (
@@ -244,13 +245,13 @@ LAYOUTS = (
 """Layouts in the order they are tried."""
 
 BLOBS = {"w": "weight", "s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}
-"""How Caffe2 ends the names of what a layer has."""
+"""Suffixes of Caffe2 for the tensors of a layer."""
 
 
 def with_dots(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The blobs of Caffe2 as tensors are named: ``conv1_w`` as ``conv1.weight``; all else as it is.
+    """Rename the blobs of Caffe2 as PyTorch does: ``conv1_w`` to ``conv1.weight``.
 
-    What training keeps beside them is left out.
+    The momentum that training stores beside them is dropped; other tensors keep their names.
     """
     if "conv1_w" not in tensors:
         return tensors
@@ -259,3 +260,6 @@ def with_dots(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         f"{layer}.{BLOBS[end]}" if end in BLOBS else name: tensors[name]
         for name, (layer, _, end) in split.items()
     }
+
+
+FEWEST_TENSORS = 50  # tensors that show a ResNet without its landmark; a resnet18 has 102

@@ -1,4 +1,4 @@
-"""Which network of a file its names say is meant, and the wrappers inside names."""
+"""What the names of tensors and keys show: wrappers, and which of several networks to take."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,25 +14,25 @@ WRAPPERS = frozenset(
     {"_checkpoint_wrapped_module", "_forward_module", "_fpw_module", "_fsdp_wrapped_module",
      "_module", "_orig_mod", "_original_module", "mod", "module"}
 )  # fmt: skip
-"""Where torch.compile, DistributedDataParallel, FSDP, activation checkpointing, Lightning Fabric
-and Opacus keep the module that they wrap."""
+"""Attributes in which torch.compile, DistributedDataParallel, FSDP, activation checkpointing,
+Lightning Fabric and Opacus hold the module that they wrap."""
 
 
 def without_wrappers(name: str) -> str:
-    """Return a name without any wrappers."""
+    """Return a name without wrappers."""
     return ".".join(word for word in name.split(".") if word not in WRAPPERS)
 
 
 def prefix_of(name: str, ending: str) -> str | None:
-    """Return what stands before an ending of a name, with its dot.
+    """Return the part of a name before an ending, with its dot.
 
     Args:
-        name: which may have wrappers anywhere.
-        ending: without any.
+        name: may contain wrappers anywhere.
+        ending: without wrappers.
 
     Returns:
-        The beginning as it is in the name, its own wrappers included; None where the name does not
-        end so.
+        The beginning as it is in the name, with its own wrappers; None where the name has another
+        ending.
     """
     words, wanted = name.split("."), ending.split(".")
     while words and wanted:
@@ -47,21 +47,21 @@ def prefix_of(name: str, ending: str) -> str | None:
 
 
 def shorten_name(name: str, prefix: str) -> str:
-    """Take wrappers out of a name, but for those that the prefix of the network has as well."""
+    """Remove wrappers from a name, except those in the prefix of the network."""
     start = common_modules(name, prefix)
     return start + without_wrappers(name.removeprefix(start))
 
 
 def common_modules(name: str, prefix: str) -> str:
-    """Return the modules that a name and a prefix begin with."""
+    """Return the modules with which a name and a prefix both start."""
     shared = commonprefix([name, prefix])  # noqa: RUF071 - cut at a dot in the next line
     return shared[: shared.rfind(".") + 1]
 
 
 def unwrapped_tensors(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Take wrappers out of the names of tensors around a network of that prefix.
+    """Remove wrappers from the names of tensors around the network with that prefix.
 
-    A name stays as it is where the short one exists: then the wrapper tells two networks apart.
+    A name keeps them where the short name exists too: the wrapper then distinguishes two networks.
     """
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -71,16 +71,16 @@ def unwrapped_tensors(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, T
 
 
 def unwrapped_parts(parts: Mapping[str, Part], prefix: str) -> dict[str, Part]:
-    """Put modules in the places of their wrappers, which stand before them."""
+    """Remove wrappers from the names of modules; a module replaces its wrapper."""
     return {shorten_name(name, prefix): part for name, part in parts.items()}
 
 
 class Role(IntEnum):
-    """What weights are beside the others of their file."""
+    """What weights are for, among the others of their file."""
 
-    AVERAGE = 0  # of the raw ones, over time
+    AVERAGE = 0  # over time, of the raw weights
     PLAIN = 1
-    RAW = 2  # named as such, as there is an average
+    RAW = 2  # named as raw, beside an average
     SPARE = 3  # of a network that only helps to train another
 
 
@@ -89,23 +89,23 @@ WORDS: Mapping[Role, frozenset[str]] = {
     Role.RAW: frozenset({"current", "online", "raw"}),
     Role.SPARE: frozenset({"backup", "collected", "momentum", "target", "teacher"}),
 }
-"""Words by which a role is known, the most telling first."""
+"""Words that show a role, the most specific first."""
 
 ORDER: Mapping[bool, tuple[Role, ...]] = {
     True: (Role.AVERAGE, Role.PLAIN, Role.RAW, Role.SPARE),
     False: (Role.RAW, Role.PLAIN, Role.AVERAGE, Role.SPARE),
 }
-"""Roles in the order in which they are wanted: with a preference for averages, and without."""
+"""Roles in the order of choice, with a preference for averages and without."""
 
 USUAL = frozenset(
     {"backbone", "base", "encoder", "encoder_q", "model", "model_state", "model_state_dict",
      "module", "net", "network", "state_dict", "student", "weights"}
 )  # fmt: skip
-"""What people call the weights that count."""
+"""Usual keys of the weights to load."""
 
 
 def role_of(path: str) -> Role:
-    """Return the role that a path of keys speaks of; the innermost key that says it decides."""
+    """Return the role that a path of keys shows; the innermost key that shows one decides."""
     for key in reversed(path.split(".")):
         words = set(words_of_key(key))
         for role, known in WORDS.items():
@@ -115,7 +115,7 @@ def role_of(path: str) -> Role:
 
 
 def words_of_key(key: str) -> list[str]:
-    """Split a key into its words, in small letters: emaModel, ema_model and EMA-Model alike."""
+    """Split a key into its words in lower case: emaModel, ema_model and EMA-Model alike."""
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", key)
     return re.findall(r"[a-z]+", parted.lower())
 
@@ -124,7 +124,7 @@ def choose_weights(paths: Sequence[str], roles: Sequence[Role], *, ema: bool) ->
     """Choose among several weights.
 
     Args:
-        paths: of keys, which differ; at least one.
+        paths: of keys, all different; at least one.
         roles: of each.
         ema: prefer an average.
 
@@ -132,7 +132,7 @@ def choose_weights(paths: Sequence[str], roles: Sequence[Role], *, ema: bool) ->
         The place of the chosen one.
 
     Raises:
-        CheckpointError: several that are named alike, as ``net1`` and ``net2`` are.
+        CheckpointError: several have equivalent names, such as ``net1`` and ``net2``.
     """
     role = min(roles, key=ORDER[ema].index)
     wanted = [index for index, own in enumerate(roles) if own == role]
@@ -151,7 +151,7 @@ def choose_weights(paths: Sequence[str], roles: Sequence[Role], *, ema: bool) ->
 
 
 def rival_key(path: str, other: str) -> str | None:
-    """Return the one key in which another path differs; None where it differs otherwise."""
+    """Return the one key in which another path differs; None where it differs in more."""
     if not path or not other:
         return None
     pairs = list(zip(path.split("."), other.split("."), strict=False))

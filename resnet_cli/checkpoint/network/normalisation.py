@@ -1,12 +1,12 @@
-"""The normalisation that a network does by itself, before its first convolution.
+"""The normalisation that a network does itself, before its first convolution.
 
-Such a network was fed pixels from 0 to 1 (or 0 to 255), so the numbers in it are the preprocessing.
+Such a network takes pixels from 0 to 1 (or 0 to 255): its numbers are the preprocessing.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from math import isclose, isfinite, sqrt
+from dataclasses import dataclass
+from math import isfinite, sqrt
 from typing import Any
 
 from torch import Tensor
@@ -21,58 +21,44 @@ DIVISORS = {
     "variance": r"(?!running_)(?:\w*_)?(?:vars?|variances?)_?",
     "inverse": r"(?:\w*_)?(?:inv_?stds?|stds?_inv|inverse_std|istd|rstd)_?",
 }
-"""What stands beside a mean, and how its name reads; the first that matches counts."""
+"""What divides the pixels, and patterns of its names."""
 
-INVERSE_FIRST = ("inverse", "std", "variance")  # inv_std would pass for a std
+INVERSE_FIRST = ("inverse", "std", "variance")  # inv_std also matches std
 
 ELSEWHERE = re.compile(
     r"target|label|embed|feat|loss|criterion|metric|output|logit|reward|latent", re.IGNORECASE
 )
-"""Words in the names of what is a mean of something else than pixels."""
+"""Words in the names of means that are not of pixels."""
 
 NORMALISERS = re.compile(r"\w*normali[sz](?:e|er|ation)(?:layer|module)?", re.IGNORECASE)
 """Classes of modules that normalise pixels."""
 
-DARKEST = 16  # mean of pixels from 0 to 255: a smaller one is of something else
+DARKEST = 16  # mean of pixels from 0 to 255; a smaller one belongs to something else
 BGR = tuple(reversed(Preprocess().mean))  # of ImageNet, blue first
-NEAR = 0.01  # to that, on the scale from 0 to 1
-SAME = 1e-5  # part by which numbers in fp32 differ from those that they were
+NEAR = 0.01  # tolerance for that, on the scale from 0 to 1
+SAME = 1e-5  # relative difference of numbers after rounding to fp32
 
 Numbers = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """What a network takes off its pixels, and divides them by, on the scale from 0 to 1."""
+    """The mean and std that a network normalises its pixels with, on the scale from 0 to 1."""
 
     mean: Numbers
     std: Numbers
-    names: tuple[str, str]  # of the two in the file, in full
-    changed: bool = False  # by a Normalize that the transforms have before it
+    names: tuple[str, str]  # full names of both in the file
+    changed: bool = False  # combined with a Normalize of the transforms before it
 
     @property
     def where(self) -> str:
-        """The names of the two in the file, in words."""
+        """Names of mean and std in the file, in words."""
         before = "that Normalize, then " if self.changed else ""
         return f"{before}{self.names[0]} and {self.names[1]}"
 
-    def after(self, steps: Preprocess) -> "Normalisation":
-        """Return what transforms and the network do to pixels, one after the other.
-
-        The same numbers count once: the network's copy of them serves to show images.
-        """
-        theirs, ours = (*steps.mean, *steps.std), (*self.mean, *self.std)
-        if all(isclose(one, own, rel_tol=SAME) for one, own in zip(theirs, ours, strict=True)):
-            return self
-        mean = tuple(
-            m + s * own for m, s, own in zip(steps.mean, steps.std, self.mean, strict=True)
-        )
-        std = tuple(s * own for s, own in zip(steps.std, self.std, strict=True))
-        return replace(self, mean=mean, std=std, changed=(mean, std) != (self.mean, self.std))
-
     @property
     def color(self) -> str | None:
-        """``bgr`` where the mean is ImageNet's in that order; None where nothing tells."""
+        """``bgr`` where the mean is ImageNet's in that order; None where it does not show."""
         near = len(self.mean) == 3 and all(
             abs(one - other) < NEAR for one, other in zip(self.mean, BGR, strict=True)
         )
@@ -82,16 +68,16 @@ class Normalisation:
 def find_normalisation(
     tensors: Mapping[str, Tensor], parts: Mapping[str, Part], *, prefix: str, channels: int
 ) -> Normalisation | None:
-    """Find the mean and deviation in front of a backbone.
+    """Find the mean and std in front of a backbone; None where there are none.
 
     Args:
         tensors: those that are not of the backbone, by full names.
-        parts: what the file says of modules, by full names.
+        parts: modules that the file describes, by full names.
         prefix: of the names of the backbone.
         channels: of its input.
 
     Raises:
-        CheckpointError: half a pair, several pairs, or numbers that cannot be of pixels.
+        CheckpointError: one of the two is missing, there are several, or they are not of pixels.
     """
     held = dict(numbers_of(tensors, parts, channels))
     pairs: dict[int, list[Normalisation]] = {}
@@ -111,7 +97,7 @@ def find_normalisation(
 def numbers_of(
     tensors: Mapping[str, Tensor], parts: Mapping[str, Part], channels: int
 ) -> Iterator[tuple[str, dict[str, Numbers]]]:
-    """Yield each module with the numbers that it holds, one for all channels or one for each."""
+    """Yield each module with its numbers: one for all channels, or one for each."""
     held: dict[str, dict[str, Numbers]] = {}
     settings = ((f"{m}.{own}", v) for m, part in parts.items() for own, v in part.settings.items())
     for name, value in (*settings, *tensors.items()):
@@ -123,7 +109,7 @@ def numbers_of(
 
 
 def one_a_channel(value: Any, channels: int) -> Numbers | None:
-    """The numbers of a tensor or a list, if there is one a channel or one for all."""
+    """Return the numbers of a tensor or a list, if there is one per channel or one for all."""
     if isinstance(value, Tensor):
         if value.is_meta or value.numel() not in (1, channels) or value.ndim > 4:
             return None
@@ -135,7 +121,7 @@ def one_a_channel(value: Any, channels: int) -> Numbers | None:
 
 
 def divisor_of(own: str) -> str | None:
-    """What divides the pixels by the name of a number; None for any other."""
+    """Return what a number of this name divides by; None for any other name."""
     for kind in INVERSE_FIRST:
         if re.fullmatch(DIVISORS[kind], own, re.IGNORECASE):
             return kind
@@ -143,10 +129,10 @@ def divisor_of(own: str) -> str | None:
 
 
 def pair_of(module: str, values: Mapping[str, Numbers], channels: int) -> Iterator[Normalisation]:
-    """Yield the mean and deviation that a module holds.
+    """Yield the mean and std that a module holds.
 
     Raises:
-        CheckpointError: it holds one of the two alone, or they cannot be of pixels.
+        CheckpointError: it holds only one of them, or they are not of pixels.
     """
     start = f"{module}." if module else ""
     means = [own for own in values if MEAN.fullmatch(own)]
@@ -176,11 +162,11 @@ DEVIATIONS: Mapping[str, Callable[[Numbers], Numbers]] = {
     "variance": lambda values: tuple(map(sqrt, values)),
     "inverse": lambda values: tuple(1 / value for value in values),
 }
-"""The deviation, by what the file holds of it."""
+"""How the std is computed from what the file holds."""
 
 
 def on_scale_of_one(mean: Numbers, std: Numbers) -> tuple[Numbers, Numbers] | None:
-    """Mean and deviation of values from 0 to 1, also where they are of values from 0 to 255."""
+    """Return mean and std for values from 0 to 1, scaled if they are for 0 to 255; else None."""
     if min(mean) >= 0 and max(*mean, *std) <= 1:
         return mean, std
     of_bytes = min(mean) >= DARKEST or max(mean) == 0
@@ -190,7 +176,7 @@ def on_scale_of_one(mean: Numbers, std: Numbers) -> tuple[Numbers, Numbers] | No
 
 
 def closeness_to_backbone(module: str, prefix: str) -> int:
-    """How near a module is to a backbone: in the innermost module around both is the nearest."""
+    """Return how near a module is to a backbone: deeper common modules are nearer."""
     if not module or prefix.startswith(f"{module}."):
         return len(module)
     around, _, _ = module.rpartition(".")
@@ -198,24 +184,13 @@ def closeness_to_backbone(module: str, prefix: str) -> int:
 
 
 def require_no_normaliser(parts: Mapping[str, Part], prefix: str) -> None:
-    """Refuse a module that normalises by numbers which the file does not hold where they are known.
+    """Refuse a module that normalises by numbers that the file does not show.
 
     Raises:
-        CheckpointError: names it.
+        CheckpointError: names the module.
     """
     for name, part in parts.items():
         if NORMALISERS.fullmatch(part.kind) and closeness_to_backbone(name, prefix) >= 0:
             raise CheckpointError(
-                f"its {name} is a {part.kind}: what it computes is not known here"
+                f"its {name} is a {part.kind}: what it computes is unknown"
             )
-
-
-def apply_normalisation(
-    base: Preprocess, source: str, inside: Normalisation
-) -> tuple[Preprocess, str]:
-    """The preprocessing of a network that normalises by itself, and where it is from, in words."""
-    changes: dict[str, Any] = {"mean": inside.mean, "std": inside.std, "fixed": True}
-    if inside.color:
-        changes["color"] = inside.color
-    around = source.removesuffix(", as none is recorded")
-    return replace(base, **changes), f"{around}; mean and std from {inside.where} in the checkpoint"

@@ -1,7 +1,7 @@
-"""Weights that training kept in parts -> the weights that the network computes from them.
+"""Weights stored in parts -> the weights that the network computes from them.
 
 ``torch.nn.utils`` has three such forms: a pruned weight and its mask; weight norm, a length and a
-direction; spectral norm, a weight and two vectors. Each was once made by hooks (``weight_orig``,
+direction; spectral norm, a weight and two vectors. Each was made by hooks (``weight_orig``,
 ``weight_g``) and is now a parametrization (``parametrizations.weight.original``). They are computed
 here as in evaluation mode.
 """
@@ -13,20 +13,20 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from resnet_cli.checkpoint.network.validate import unusual_storage
+from resnet_cli.checkpoint.tensors import unusual_storage
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import first_few
 
 State = Mapping[str, Tensor]
 Compute = Callable[..., Tensor]
 
-MOST = 1 << 29  # numbers in parts of weights; a wide ResNet-101 and its masks have half of them
+MOST = 1 << 29  # numbers in parts of weights; a wide ResNet-101 with masks has half as many
 
 PROFILERS = re.compile(
     r"(?:.*\.)?(?:total_(?:ops|params)|__(?:flops|params|macs)__|input_shape|output_shape"
     r"|parameter_quantity|inference_memory|MAdd|duration|Flops|Memory)"
 )
-"""Buffers that thop, ptflops and torchstat leave beside every layer; they change no answer."""
+"""Buffers that thop, ptflops and torchstat leave beside every layer; they change no prediction."""
 
 ENDINGS = re.compile(r"(?<![^.])(weight|bias)(?:_orig|_[gv])+$")
 STAGED = re.compile(r"(?P<layer>(?:.*\.)?)parametrizations\.(?P<own>\w+)\.(?P<part>.+)")
@@ -38,37 +38,37 @@ LEFT = re.compile(r"(?:.*\.)?(?:parametrizations\..+|(?:weight|bias)(?:_orig|_ma
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One way of keeping a weight in parts."""
+    """One way of storing a weight in parts."""
 
     title: str  # for a note
-    main: str  # ending of the part that is as large as the weight
+    main: str  # ending of the part that has the size of the weight
     partners: tuple[str, ...]  # endings of the others
     compute: Compute
 
 
 def plain_name(name: str) -> str:
-    """Return the name of the weight that a tensor is the main part of; other names as they are."""
+    """Return the name of the weight of which a tensor is the main part; other names unchanged."""
     return ENDINGS.sub(r"\1", ORIGINAL.sub(r"\1", name))
 
 
 def without_profilers(tensors: State) -> dict[str, Tensor]:
-    """Leave out what profilers have counted."""
+    """Drop the counters of profilers."""
     return {name: tensor for name, tensor in tensors.items() if not PROFILERS.fullmatch(name)}
 
 
 def compute_weights(tensors: State) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Compute all weights that are kept in parts.
+    """Compute all weights that are stored in parts.
 
     Args:
         tensors: of one network, by name.
 
     Returns:
-        The tensors of the network without these forms, in their order, and what was computed, in
+        The tensors of the network without these forms, in their order; and what was computed, in
         words.
 
     Raises:
-        CheckpointError: parts that do not belong together, more of them than any network has, or a
-            form that is not known.
+        CheckpointError: parts that do not fit each other, more of them than any network has, or
+            an unknown form.
     """
     if sum(t.numel() for name, t in tensors.items() if LEFT.fullmatch(name)) > MOST:
         raise CheckpointError("it has more masks and norms than any ResNet")
@@ -104,12 +104,12 @@ def compute_weight(compute: Compute, state: State, names: Sequence[str]) -> Tens
     """Compute a weight from its parts, in fp32 or better.
 
     Raises:
-        CheckpointError: parts without values, or of shapes that do not belong together.
+        CheckpointError: parts without values, or of shapes that do not fit each other.
     """
     parts = [state[name] for name in names]
     for name, part in zip(names, parts, strict=True):
-        if oddity := unusual_storage(part):
-            raise CheckpointError(f"{name} is {oddity}: save plain float weights")
+        if problem := unusual_storage(part):
+            raise CheckpointError(f"{name} is {problem}: save plain float weights")
     kind = torch.promote_types(parts[0].dtype, torch.float32)
     try:
         return compute(*(part.to(kind) for part in parts))
@@ -124,7 +124,7 @@ def apply_mask(weight: Tensor, mask: Tensor) -> Tensor:
     """Compute a pruned weight.
 
     Raises:
-        ValueError: the mask is of another shape.
+        ValueError: the mask has another shape.
     """
     if weight.shape != mask.shape:
         raise ValueError("a mask of another shape")
@@ -132,10 +132,10 @@ def apply_mask(weight: Tensor, mask: Tensor) -> Tensor:
 
 
 def weight_normed(direction: Tensor, length: Tensor) -> Tensor:
-    """Compute a weight of weight norm; the shape of the lengths tells the dimension they are of.
+    """Compute a weight of weight norm; the shape of the lengths shows their dimension.
 
     Raises:
-        ValueError: lengths of no single dimension, nor one of all.
+        ValueError: the lengths are neither of one dimension nor a single one.
     """
     sides = length.shape or (1,) * direction.ndim
     own = [index for index, side in enumerate(sides) if side != 1]
@@ -143,7 +143,7 @@ def weight_normed(direction: Tensor, length: Tensor) -> Tensor:
     if list(sides) != wanted or len(own) > 1:
         raise ValueError("lengths of no dimension")
     others = [index for index in range(direction.ndim) if index not in own]
-    # no dimensions would be taken for all of them
+    # an empty list of dimensions would mean all of them
     norm = (
         torch.linalg.vector_norm(direction, dim=others, keepdim=True) if others else abs(direction)
     )
@@ -153,11 +153,11 @@ def weight_normed(direction: Tensor, length: Tensor) -> Tensor:
 def spectrally_normed(weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
     """Compute a weight of spectral norm.
 
-    The vectors may fit several dimensions. They belong to the one for which they come near to the
-    largest singular value; for any other they are as good as random.
+    The vectors may fit several dimensions. They belong to the one where they come near the largest
+    singular value; for any other they are as good as random.
 
     Raises:
-        ValueError: they fit none.
+        ValueError: they fit no dimension.
     """
     if weight.ndim < 2 or u.ndim != 1 or v.ndim != 1:
         raise ValueError("no matrix, or no vectors")
@@ -179,24 +179,24 @@ FORMS = (
     Form("spectral norm computed", "_orig", ("_u", "_v"), spectrally_normed),
     Form("weight norm computed", "_v", ("_g",), weight_normed),
 )
-"""Forms that hooks make, in the order in which one may be inside another."""
+"""Forms made by hooks, in the order in which one may be inside another."""
 
 STAGES: Mapping[frozenset[str], Form] = {
     frozenset({"_u", "_v"}): FORMS[1],
     frozenset({"mask"}): FORMS[0],  # of torch.ao.pruning
 }
-"""Parametrizations of one tensor, by the buffers that they have."""
+"""Parametrizations of one tensor, by their buffers."""
 
 
 @dataclass(slots=True)
 class Staged:
-    """The tensors of one parametrized weight: names of the originals, and of each stage's."""
+    """The tensors of one parametrized weight: names of the originals, and those of each stage."""
 
     originals: dict[str, str] = field(default_factory=dict)
     stages: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def add(self, part: str, name: str) -> None:
-        """Take one of its tensors."""
+        """Add one of its tensors."""
         stage, _, own = part.partition(".")
         if own:
             self.stages.setdefault(stage, {})[own] = name
@@ -205,7 +205,7 @@ class Staged:
 
 
 def remove_parametrizations(state: State) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
-    """Compute all parametrized weights; with them the names of those of each form."""
+    """Compute all parametrized weights; return them, and the names of the weights of each form."""
     groups: dict[str, Staged] = {}
     places: dict[str, str] = {}
     for name in state:
@@ -227,7 +227,7 @@ def compute_staged(state: State, weight: str, staged: Staged) -> tuple[Tensor, l
     """Compute a parametrized weight, one parametrization after the other.
 
     Raises:
-        CheckpointError: one that is not known.
+        CheckpointError: an unknown parametrization.
     """
     stages = dict(staged.stages)
     forms: list[Form] = []
@@ -253,10 +253,10 @@ def compute_staged(state: State, weight: str, staged: Staged) -> tuple[Tensor, l
 
 
 def without_spent_masks(state: State) -> dict[str, Tensor]:
-    """Leave out masks that the weights beside them already have.
+    """Drop masks that are already applied to the weights beside them.
 
     Raises:
-        CheckpointError: a weight that its mask would change.
+        CheckpointError: the mask would change the weight.
     """
     kept = dict(state)
     for name in state:
@@ -273,10 +273,10 @@ def without_spent_masks(state: State) -> dict[str, Tensor]:
 
 
 def require_plain(state: State) -> None:
-    """Refuse a part of a weight that lacks the others.
+    """Refuse a part of a weight without the other parts.
 
     Raises:
-        CheckpointError: names it.
+        CheckpointError: names the part.
     """
     left = next(filter(LEFT.fullmatch, state), None)
     if left is not None:

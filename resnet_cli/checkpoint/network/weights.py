@@ -1,4 +1,4 @@
-"""Where in a file the weights are: found by content, whatever the keys around them are called."""
+"""Where the weights of a file are, found by content whatever their keys; what belongs to them."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,9 +6,12 @@ from dataclasses import dataclass, field, replace
 from itertools import islice, product
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from resnet_cli.checkpoint.network.layouts import LAYOUTS, TensorLayout, with_dots
+from resnet_cli.checkpoint.network.identify import describe_incomplete, describe_inventory
+from resnet_cli.checkpoint.network.kinds import TEMPERATURE
+from resnet_cli.checkpoint.network.layouts import FEWEST_TENSORS, LAYOUTS, TensorLayout, with_dots
 from resnet_cli.checkpoint.network.naming import (
     Role,
     choose_weights,
@@ -25,7 +28,6 @@ from resnet_cli.checkpoint.network.parametrized import (
     without_profilers,
 )
 from resnet_cli.checkpoint.tree import (
-    Foreign,
     Part,
     StateDict,
     as_container,
@@ -34,63 +36,58 @@ from resnet_cli.checkpoint.tree import (
     walk_containers,
 )
 from resnet_cli.errors import CheckpointError
-from resnet_cli.text import first_few
 
 log = logging.getLogger("resnet_cli")
 
-FEWEST = 50  # tensors by which a ResNet is known that lacks its landmark; a resnet18 has 102
-
-MOST = 100  # networks in a file that are told apart
-
-VOWELS = ("a", "e", "i", "o")
+MOST_NETWORKS = 100  # networks in a file that are distinguished
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The tensors of one network, and those that stand around it."""
+    """The tensors of one network, and those around it."""
 
     layout: TensorLayout
-    state_key: str  # where they were, as a path of keys; empty for the top of the file
-    prefix: str  # that was taken off each name, such as "module."
+    state_key: str  # path of keys to them; empty for the top of the file
+    prefix: str  # removed from each name, such as "module."
     tensors: Mapping[str, Tensor] = field(repr=False)  # of the whole container, full names
-    parts: Mapping[str, Part] = field(repr=False)  # what the file says of modules, full names
-    notes: tuple[str, ...] = ()  # how its tensors were computed, in words
-    twins: tuple[str, ...] = ()  # prefixes of other networks in the container, which are left out
+    parts: Mapping[str, Part] = field(repr=False)  # modules that the file describes, full names
+    notes: tuple[str, ...] = ()  # how tensors were computed, in words
+    twins: tuple[str, ...] = ()  # prefixes of other networks in the container, which are dropped
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What ``--state-key`` may call these weights; the first tells them from all others."""
+        """Names that ``--state-key`` accepts for these weights; the first one is unique."""
         inner = self.prefix.rstrip(".")
         return ".".join(filter(None, (self.state_key, inner))), self.state_key, inner
 
     @property
     def title(self) -> str:
-        """The name that tells these weights from all others."""
+        """The name that distinguishes these weights from all others."""
         return self.names[0] or "the top level"
 
     @property
     def identity(self) -> tuple[int, ...]:
-        """The same for weights that the file has once, and under several names."""
+        """A key that is equal for weights that the file holds once, under several names."""
         first = (t for name, t in self.tensors.items() if name.startswith(self.prefix))
         return tuple(tensor.data_ptr() for tensor in first)
 
     @property
     def role(self) -> Role:
-        """What they are beside other weights of the file."""
+        """What they are for, beside other weights of the file."""
         outer, inside, _ = self.prefix.partition("module.")
         if inside and f"{outer}n_averaged" in self.tensors:  # of torch's AveragedModel
             return Role.AVERAGE
         return role_of(self.names[0])
 
     def is_called(self, key: str) -> bool:
-        """Whether ``--state-key`` may call these weights so, or the module that they are in."""
+        """Return whether ``--state-key`` may mean these weights, or a module that holds them."""
         return any(f"{name}.".startswith(f"{key}.") for name in self.names)
 
     def backbone(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Tensors of the backbone under torchvision's names, and all others under full names.
+        """Split the tensors: the backbone's under torchvision's names, others under full names.
 
         Raises:
-            CheckpointError: two tensors of one name, which cannot both be right.
+            CheckpointError: two tensors have the same name.
         """
         ours: dict[str, Tensor] = {}
         others = {}
@@ -107,18 +104,18 @@ class Weights:
 
 
 def find_weights(tree: Any, *, state_key: str | None, ema: bool) -> Weights:
-    """Pick the weights of a file.
+    """Choose the weights of a file.
 
     Args:
         tree: what the file holds.
-        state_key: choose those whose key, or prefix, is this.
+        state_key: take those under this key, or with this prefix.
         ema: prefer an exponential moving average where there is one.
 
     Raises:
-        CheckpointError: none, none under ``state_key``, or several that nothing tells apart; the
-            message names what there is.
+        CheckpointError: there are none, none under ``state_key``, or several that cannot be
+            distinguished; the message lists what there is.
     """
-    found = list(islice(find_candidates(tree), MOST))
+    found = list(islice(find_candidates(tree), MOST_NETWORKS))
     if not found:
         raise CheckpointError(
             describe_incomplete(tree) or f"no ResNet in it: {describe_inventory(tree)}"
@@ -143,14 +140,14 @@ def prefer_weights(found: Sequence[Weights], tree: Any, *, ema: bool) -> Weights
     """Choose among weights by their names.
 
     Raises:
-        CheckpointError: the names do not tell which.
+        CheckpointError: the names do not show which to take.
     """
     different: dict[tuple[int, ...], Weights] = {}
     for weights in found:
         different.setdefault(weights.identity, weights)
     found = list(different.values())
     roles = [weights.role for weights in found]
-    # OpenMMLab's hook swaps the two in the file: what stands under "ema" goes on with training
+    # OpenMMLab's hook swaps the two in the file: training resumes from those under "ema"
     if isinstance(tree, Mapping) and {"ema_state_dict", "message_hub"} <= tree.keys():
         roles = [SWAPPED.get(role, role) for role in roles]
     return found[choose_weights([weights.names[0] for weights in found], roles, ema=ema)]
@@ -160,10 +157,10 @@ SWAPPED = {Role.AVERAGE: Role.PLAIN, Role.PLAIN: Role.AVERAGE}
 
 
 def complete_weights(weights: Weights, found: Sequence[Weights]) -> Weights:
-    """Bring chosen weights into the form of the network, with what they lack from the others.
+    """Bring weights into the form of the network, and add what they lack from the others.
 
     Raises:
-        CheckpointError: tensors that have no such form.
+        CheckpointError: they cannot be brought into it.
     """
     whole = settle_weights(weights)
     if weights.role != Role.AVERAGE or any(map(is_statistic, whole.tensors)):
@@ -185,17 +182,17 @@ def complete_weights(weights: Weights, found: Sequence[Weights]) -> Weights:
 
 
 def is_statistic(name: str) -> bool:
-    """Whether a tensor is a statistic of a batch norm, which averages of parameters leave out."""
+    """Return whether a tensor is a statistic of a batch norm, which averages of parameters lack."""
     return name.endswith((".running_mean", ".running_var"))
 
 
 def settle_weights(weights: Weights) -> Weights:
-    """Give tensors the names and the form that they have in a network without wrappers.
+    """Give tensors the names and form that they have in a network without wrappers.
 
-    Other networks in the container are left out.
+    Other networks in the container are dropped.
 
     Raises:
-        CheckpointError: tensors that have no such form.
+        CheckpointError: they cannot be brought into it.
     """
     tensors = unwrapped_tensors(without_profilers(weights.tensors), weights.prefix)
     twins = tuple(dict.fromkeys(twins_of(tensors, weights.prefix)))
@@ -206,8 +203,8 @@ def settle_weights(weights: Weights) -> Weights:
 
 
 def twins_of(tensors: Mapping[str, Tensor], prefix: str) -> Iterator[str]:
-    """Yield the modules that hold other networks than that of a prefix."""
-    for _, other in landmark_prefixes(tensors)[:MOST]:
+    """Yield the modules that hold other networks than the one with this prefix."""
+    for _, other in landmark_prefixes(tensors)[:MOST_NETWORKS]:
         if other != prefix:
             shared = common_modules(other, prefix)
             own = other.removeprefix(shared).partition(".")[0]
@@ -215,16 +212,16 @@ def twins_of(tensors: Mapping[str, Tensor], prefix: str) -> Iterator[str]:
 
 
 def is_of(name: str, twins: tuple[str, ...], prefix: str) -> bool:
-    """Whether a tensor is in one of the modules, and not in a network that is in them."""
+    """Return whether a tensor lies in one of the modules, but not in a network inside it."""
     inside = [twin for twin in twins if name.startswith(twin)]
     return any(len(twin) > len(prefix) or not name.startswith(prefix) for twin in inside)
 
 
 def with_siblings(weights: Weights, tree: Any) -> Weights | None:
-    """The weights with the tensors of the dicts beside theirs, which may be of their head.
+    """Add the tensors of the dicts beside the weights, which may hold the head.
 
-    ``{"backbone": …, "head": …}`` is read as one dict of ``backbone.…`` and ``head.…``; None where
-    there is nothing beside them.
+    ``{"backbone": …, "head": …}`` becomes one dict of ``backbone.…`` and ``head.…``. None where
+    there is nothing beside the weights.
     """
     around, _, key = weights.state_key.rpartition(".")
     parent = dict(walk_containers(tree)).get(around)
@@ -237,7 +234,7 @@ def with_siblings(weights: Weights, tree: Any) -> Weights | None:
     if not key or all(name == key or not tensors_in(container) for name, container in inside):
         return None
     parts = {
-        f"{name}.{inner}".removesuffix("."): part  # the outermost module has no name of its own
+        f"{name}.{inner}".removesuffix("."): part  # the outermost module has the empty name
         for name, container in inside
         if isinstance(container, StateDict)
         for inner, part in container.parts.items()
@@ -248,7 +245,7 @@ def with_siblings(weights: Weights, tree: Any) -> Weights | None:
 
 
 def list_titles(found: list[Weights]) -> str:
-    """The names of several weights, to choose from with ``--state-key``."""
+    """List the names of several weights, to choose from with ``--state-key``."""
     return ", ".join(weights.title for weights in found)
 
 
@@ -262,7 +259,7 @@ def find_candidates(tree: Any) -> Iterator[Weights]:
 
 
 def landmark_prefixes(tensors: Mapping[str, Tensor]) -> list[tuple[TensorLayout, str]]:
-    """What stands before the landmark of a layout in the names of ``tensors``."""
+    """Return each layout whose landmark is among the names, with the prefix before it."""
     plain_names = {plain_name(name): None for name in tensors}
     short = {without_wrappers(name) for name in plain_names}
     found: dict[tuple[str, str], tuple[TensorLayout, str]] = {}
@@ -275,46 +272,84 @@ def landmark_prefixes(tensors: Mapping[str, Tensor]) -> list[tuple[TensorLayout,
     return list(found.values())
 
 
-def describe_incomplete(tree: Any) -> str | None:
-    """Say that a ResNet lacks the very tensor it is known by; None where there is none."""
-    for _, container in walk_containers(tree):
-        tensors = tensors_in(container)
-        for name, layout in product(tensors, LAYOUTS):
-            prefix = prefix_of(plain_name(name), layout.landmark.replace("conv1", "conv2"))
-            if prefix is not None:
-                plain_names = map(plain_name, unwrapped_tensors(tensors, prefix))
-                inside = (n.removeprefix(prefix) for n in plain_names if n.startswith(prefix))
-                if sum(layout.translate(n) is not None for n in inside) > FEWEST:
-                    return f"it is not whole: {prefix}{layout.landmark} is missing"
-                break  # a file may claim to hold ever so many
-    return None
+FEWEST_IN_MODULE = 2  # tensors of a module that can be matched; a loss has one, its class weights
+MOST_MODULES = 100  # modules that are compared
+UNUSED = frozenset({"training", "inplace", "p"})  # settings that do not affect predictions
 
 
-def describe_inventory(tree: Any) -> str:
-    """Say in a few words what a tree holds instead of a ResNet."""
-    names: list[str] = []
-    where = ""
+def with_modules(weights: Weights, tree: Any) -> Weights:
+    """Add the modules pickled beside a state dict, matched by names and shapes of tensors.
+
+    Raises:
+        CheckpointError: several modules have them, and compute differently.
+    """
+    parts = dict(weights.parts)
+    if parts:
+        return weights
+    places: dict[str, str] = {}
+    for path, module in islice(modules_in(tree), MOST_MODULES):
+        for prefix in module_prefixes(module, weights.tensors):
+            for name, part in module.parts.items():
+                full = f"{prefix}{name}".rstrip(".")
+                if not computes_alike(parts.setdefault(full, part), part):
+                    raise CheckpointError(
+                        f"its {full} is {parts[full].kind} under {places[full]}, and {part.kind} "
+                        f"under {path}"
+                    )
+                places.setdefault(full, path)
+    return replace(weights, parts=parts)
+
+
+def modules_in(tree: Any) -> Iterator[tuple[str, StateDict]]:
+    """Yield the pickled modules in a file that have enough tensors to be matched."""
     for path, container in walk_containers(tree):
-        tensors = tensors_in(container)
-        if len(tensors) > max(1, len(names)):
-            names, where = list(tensors), path
-    if not isinstance(tree, Mapping):
-        article = "an" if class_name(tree)[:1].lower() in VOWELS else "a"
-        held = f"it holds {article} {class_name(tree)}, not a state dict"
-    elif not tree:
-        held = "it holds nothing"
-    elif not any(tensors_in(container) for _, container in walk_containers(tree)):
-        listed = [f"{key} ({class_name(value)})" for key, value in items_of(tree)]
-        held = f"there are no weights in it, only a dict of {first_few(listed)}"
-    else:
-        held = f"it holds {first_few([key for key, _ in items_of(tree)])}"
-    if names and (where or not isinstance(tree, Mapping)):
-        held += f"; its {len(names)} tensors are {first_few(names)}"
-    return held
+        if isinstance(container, StateDict) and len(container) >= FEWEST_IN_MODULE:
+            yield path, container
 
 
-def class_name(value: Any) -> str:
-    """Name of the class of a value, as its file has it."""
-    if isinstance(value, Mapping):
-        return "dict"
-    return value.kind if isinstance(value, Foreign) else type(value).__name__
+def computes_alike(one: Part, other: Part) -> bool:
+    """Return whether two modules compute the same, apart from their tensors."""
+    settings = [
+        {key: value for key, value in part.settings.items() if key not in UNUSED}
+        for part in (one, other)
+    ]
+    return one.kind == other.kind and settings[0] == settings[1]
+
+
+def module_prefixes(module: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield the prefixes under which a state dict has all tensors of a module."""
+    first = next(iter(module))
+    for name in tensors:
+        prefix = name.removesuffix(first)
+        if f"{prefix}{first}" == name and prefix[-1:] in ("", "."):
+            theirs = (tensors.get(f"{prefix}{own}") for own in module)
+            shapes = [None if tensor is None else tensor.shape for tensor in theirs]
+            if shapes == [tensor.shape for tensor in module.values()]:
+                yield prefix
+
+
+def with_temperature(weights: Weights, tree: Any) -> Weights:
+    """Add a temperature that lies beside the dict of the weights, in the dict around it.
+
+    A calibration may store it as a plain float; an integer is more likely a setting of training.
+    """
+    around, _, key = weights.state_key.rpartition(".")
+    if not key:
+        return weights
+    parent = dict(walk_containers(tree)).get(around)
+    floats = {name: torch.tensor(one) for name, one in items_of(parent) if type(one) is float}
+    found = {**floats, **tensors_in(parent)}
+    near = {name: one for name, one in found.items() if TEMPERATURE.holds(name, one)}
+    return replace(weights, tensors={**weights.tensors, **near})
+
+
+def with_nameless(weights: Weights, tree: Any) -> Weights:
+    """Add a note of averaged weights without names, as torch_ema stores them."""
+    lists = (
+        path
+        for path, container in walk_containers(tree)
+        if isinstance(container, list | tuple) and role_of(path) == Role.AVERAGE
+        if len(tensors_in(dict(items_of(container)))) > FEWEST_TENSORS
+    )
+    notes = (f"unused: {path}, averaged weights without names" for path in lists)
+    return replace(weights, notes=(*weights.notes, *notes))

@@ -1,4 +1,4 @@
-"""What the global names in a pickle stand for here: functions and classes that import nothing."""
+"""What the global names in a pickle resolve to: functions and classes that import nothing."""
 
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import Counter
@@ -7,29 +7,29 @@ from typing import Any
 
 import torch
 
-from resnet_cli.checkpoint.pickle.values import Array, ArrayType, Distributed, Stored, read_scalar
+from resnet_cli.checkpoint.tensors import Array, ArrayType, Distributed, Stored, read_scalar
 from resnet_cli.checkpoint.tree import Foreign
 from resnet_cli.errors import CheckpointError
 
-MOST_ALIKE = 16  # keys of one hash, all of which have to be compared
+MOST_ALIKE = 16  # keys with the same hash, which are all compared
 
 
 class PickleError(Exception):
-    """No pickle, or one that no honest program writes."""
+    """Not a pickle, or one that no regular program writes."""
 
 
 class Known:
-    """A function that a pickle may call; nothing can be set on it."""
+    """A function that a pickle may call; no attribute can be set on it."""
 
     __slots__ = ("call",)
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.call = call
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        """Call it; what it cannot be called with leads to a stand-in like any unknown name."""
+    def __call__(self, *args: Any) -> Any:
+        """Call it; unsuitable arguments give a stand-in, as any unknown name does."""
         try:
-            return self.call(*args, **options)
+            return self.call(*args)
         except (TypeError, ValueError, LookupError, AttributeError, OverflowError, PickleError,
                 CheckpointError):  # fmt: skip
             return Foreign(*args)
@@ -51,7 +51,7 @@ class StorageType:
 
 
 class CalledTuple(tuple[Any, ...]):
-    """A tuple that a call made: as a key it is itself alone, so that no file chooses its hash."""
+    """A tuple made by a call: as a key it equals only itself; no file can choose its hash."""
 
     __slots__ = ()
 
@@ -60,7 +60,7 @@ class CalledTuple(tuple[Any, ...]):
 
 
 class CalledSet(frozenset[Any]):
-    """A frozen set that a call made; likewise."""
+    """A frozen set made by a call; likewise."""
 
     __slots__ = ()
 
@@ -75,31 +75,31 @@ class PlainDict(dict[Any, Any]):
 
 
 def ordered_dict(items: Any = ()) -> PlainDict:
-    """An OrderedDict: insertion order is any dict's."""
+    """Make an OrderedDict; every dict keeps the order of insertion."""
     pairs = items.items() if isinstance(items, dict) else [(key, value) for key, value in items]
     require_spread([key for key, _ in pairs])
     return PlainDict(pairs)
 
 
 def default_dict(_: Any = None, items: Any = ()) -> PlainDict:
-    """A defaultdict, without its default."""
+    """Make a defaultdict, without its default."""
     return ordered_dict(items)
 
 
 def require_spread(keys: Collection[Any]) -> None:
-    """Refuse keys that take long to hash, or to compare as their hashes are alike.
+    """Refuse keys that take long to hash, or to compare because their hashes are equal.
 
     Raises:
-        ValueError: they do.
+        ValueError: they take long.
     """
     if any(isinstance(key, tuple) for key in keys):
-        raise ValueError("tuples for keys, which are hashed anew each time")
+        raise ValueError("tuples for keys, which are hashed again each time")
     if keys and max(Counter(map(hash, keys)).values()) > MOST_ALIKE:
         raise ValueError("keys of one hash")
 
 
-def of_items(kind: Callable[[Any], Any]) -> Callable[..., Any]:
-    """A class of containers, made of another container and of nothing that grows by it."""
+def container_of_items(kind: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Make a container from another container, from nothing that could grow without limit."""
 
     def make(items: Any = ()) -> Any:
         if not isinstance(items, list | tuple | set | frozenset | dict):
@@ -114,23 +114,23 @@ def of_items(kind: Callable[[Any], Any]) -> Callable[..., Any]:
 
 
 def encode_text(text: Any, encoding: Any = "latin1") -> bytes:
-    """Bytes that protocols up to 2 spell as text."""
-    if encoding != "latin1" or not isinstance(text, str):  # a list may be endless as text
+    """Return the bytes that protocols up to 2 write as text."""
+    if encoding != "latin1" or not isinstance(text, str):  # a list may contain itself
         raise TypeError("bytes of no known spelling")
     return text.encode("latin1")
 
 
 def byte_array(data: Any = b"") -> bytes:
-    """A bytearray of given bytes: of a given length it would be as large as the file says."""
+    """Make a bytearray of bytes; one of a given length could be as large as the file says."""
     if not isinstance(data, bytes | bytearray):
         raise TypeError("a bytearray of no bytes")
     return bytes(data)
 
 
 def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Any:
-    """``torch._utils._rebuild_tensor``, and ``_v2`` with what training adds.
+    """``torch._utils._rebuild_tensor``, and ``_v2`` with the arguments for training.
 
-    The last of what ``_v2`` takes says whether the numbers stand for their negatives.
+    The last argument of ``_v2`` states whether the numbers stand for their negatives.
     """
     tensor = Stored.view(storage, offset, size, stride)
     signs = rest[2] if len(rest) > 2 and isinstance(rest[2], dict) else {}
@@ -142,14 +142,14 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any
 def rebuild_tensor_v3(
     storage: Any, offset: Any, size: Any, stride: Any, _: Any, __: Any, dtype: Any, *___: Any
 ) -> Any:
-    """``torch._utils._rebuild_tensor_v3``: the storage has bytes, the tensor says the type."""
+    """``torch._utils._rebuild_tensor_v3``: the storage has bytes, the tensor states the type."""
     if not isinstance(dtype, torch.dtype):
         raise TypeError("a tensor of no type")
     return Stored.view(storage, offset, size, stride, dtype)
 
 
 def first_argument(value: Any, *_: Any) -> Any:
-    """The tensor itself: a parameter is one with a wish for gradients."""
+    """Return the tensor itself: a parameter is a tensor that requires gradients."""
     if not isinstance(value, Foreign):
         raise TypeError("a parameter of no tensor")
     return value
@@ -165,7 +165,7 @@ def from_type(function: Any, kind: Any, args: Any, state: Any = None) -> Any:
 
 
 def is_stand_in(kind: Any) -> bool:
-    """Whether something stands for a class."""
+    """Return whether a value stands for a class."""
     return isinstance(kind, type) and issubclass(kind, Foreign)
 
 
@@ -187,7 +187,7 @@ def reconstruct_array(*_: Any) -> Array:
 TENSOR_NAMES: Mapping[str, Any] = {
     "collections.OrderedDict": Known(ordered_dict),
     "collections.Counter": Known(ordered_dict),
-    "torch.Size": Known(of_items(CalledTuple)),
+    "torch.Size": Known(container_of_items(CalledTuple)),
     "torch._utils._rebuild_tensor": Known(rebuild_tensor),
     "torch._utils._rebuild_tensor_v2": Known(rebuild_tensor),
     "torch._utils._rebuild_tensor_v3": Known(rebuild_tensor_v3),
@@ -196,14 +196,14 @@ TENSOR_NAMES: Mapping[str, Any] = {
     "torch._tensor._rebuild_from_type": Known(from_type),
     "torch._tensor._rebuild_from_type_v2": Known(from_type),
     "torch.nn.parameter.Parameter": Known(first_argument),
-    "torch.storage._load_from_bytes": None,  # the machine's own
+    "torch.storage._load_from_bytes": None,  # RestrictedUnpickler.load_storage
     "torch.device": None,
     "torch.serialization._get_layout": None,
-    "builtins.set": Known(of_items(set)),
+    "builtins.set": Known(container_of_items(set)),
     "builtins.bytearray": Known(byte_array),
     "_codecs.encode": Known(encode_text),
 }
-"""What tensors and containers are made of; ``torch.load`` has these too without being told."""
+"""Names behind tensors and containers; ``torch.load`` allows these by default too."""
 
 OTHER_NAMES: Mapping[str, Any] = {
     "copyreg._reconstructor": Known(remake_object),
@@ -211,10 +211,10 @@ OTHER_NAMES: Mapping[str, Any] = {
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": Known(first_argument),
     "torch._utils._rebuild_xla_tensor": Known(first_argument),
     "collections.defaultdict": Known(default_dict),
-    "builtins.list": Known(of_items(list)),
+    "builtins.list": Known(container_of_items(list)),
     "builtins.dict": Known(ordered_dict),
-    "builtins.tuple": Known(of_items(CalledTuple)),
-    "builtins.frozenset": Known(of_items(CalledSet)),
+    "builtins.tuple": Known(container_of_items(CalledTuple)),
+    "builtins.frozenset": Known(container_of_items(CalledSet)),
     "builtins.bytes": Known(byte_array),
     **{
         f"torch.distributed.{module}.DTensor": Distributed
@@ -232,7 +232,7 @@ OTHER_NAMES: Mapping[str, Any] = {
         )
     },
 }
-"""What is read as well, though importing it would not be safe."""
+"""Other names that are read here, though importing them would not be safe."""
 
 STORAGES: Mapping[str, torch.dtype | None] = {
     "DoubleStorage": torch.float64,
@@ -247,7 +247,7 @@ STORAGES: Mapping[str, torch.dtype | None] = {
     "BoolStorage": torch.bool,
     "ComplexFloatStorage": torch.complex64,
     "ComplexDoubleStorage": torch.complex128,
-    "QInt8Storage": None,  # quantised tensors are not read, what stands beside them is
+    "QInt8Storage": None,  # quantised tensors are not read, values beside them are
     "QUInt8Storage": None,
     "QInt32Storage": None,
     "QUInt4x2Storage": None,
@@ -255,7 +255,7 @@ STORAGES: Mapping[str, torch.dtype | None] = {
     "UntypedStorage": None,
     "_UntypedStorage": None,
 }
-"""Classes of storages, by what they hold; None where the tensor says it."""
+"""Classes of storages, and the type of their numbers; None where the tensor states it."""
 
 DTYPES = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
 
@@ -263,14 +263,14 @@ STORAGE_MODULES = frozenset({"torch", "torch.cuda", "torch.storage"})
 
 
 def modern_name(module: str, name: str) -> tuple[str, str]:
-    """A name of Python 2, which protocols up to 2 are written with, as Python 3 has it."""
+    """Return a name of Python 2, as in protocols up to 2, as Python 3 has it."""
     if (module, name) in NAME_MAPPING:
         return NAME_MAPPING[module, name]
     return IMPORT_MAPPING.get(module, module), name
 
 
 def known_name(module: str, name: str) -> Any:
-    """What stands for a name that is known; None for any other."""
+    """Return what a known name resolves to; None for any other name."""
     if module in STORAGE_MODULES and name in STORAGES:
         return StorageType(STORAGES[name])
     path = f"{module}.{name}"

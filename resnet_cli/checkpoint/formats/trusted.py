@@ -1,8 +1,9 @@
-"""A file that only its own classes can read, unpickled by them: on the user's word alone."""
+"""Files that only their own classes can read, unpickled by them: at the user's request alone."""
 
 import logging
 import pickle
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,28 @@ from typing import Any
 import torch
 from torch import nn
 
-from resnet_cli.checkpoint.formats import Contents, UnreadableError, read_contents
+from resnet_cli.checkpoint.formats import UnreadableError, read_contents
 from resnet_cli.checkpoint.formats.torch_files import MAGIC
-from resnet_cli.checkpoint.tree import Foreign, Part, StateDict
+from resnet_cli.checkpoint.pickle.stand_ins import OTHER_NAMES
+from resnet_cli.checkpoint.tree import (
+    Contents,
+    Foreign,
+    Part,
+    StateDict,
+    tensors_in,
+    walk_containers,
+)
 from resnet_cli.errors import CheckpointError, describe
+from resnet_cli.text import list_few
 
 log = logging.getLogger("resnet_cli")
 
 
 def read_or_trust(path: Path) -> Contents:
-    """Read a file without running anything in it; unpickle it only where that does not go.
+    """Read a file without running anything; unpickle it only where that is impossible.
 
     Raises:
-        CheckpointError: neither goes.
+        CheckpointError: neither is possible.
     """
     try:
         return read_contents(path)
@@ -31,17 +41,17 @@ def read_or_trust(path: Path) -> Contents:
 
 
 def read_trusted(path: Path, contents: Contents) -> Contents:
-    """Unpickle a file, which runs whatever its maker put into it.
+    """Unpickle a file, which runs whatever its author put into it.
 
     Args:
         path: of the file.
-        contents: what reading it without running anything gave.
+        contents: what was read without running anything.
 
     Returns:
         The same, with state dicts in place of networks.
 
     Raises:
-        CheckpointError: it is no pickle, or it cannot be unpickled here.
+        CheckpointError: it is not a pickle, or cannot be unpickled here.
     """
     if not contents.format.startswith("pickle"):
         raise CheckpointError(
@@ -56,7 +66,7 @@ def read_trusted(path: Path, contents: Contents) -> Contents:
 
 
 def load_trusted(path: Path, format: str) -> Any:
-    """What the file says, by the library that wrote it."""
+    """Load a file with the library that wrote it."""
     if format == "pickle":
         with path.open("rb") as file:
             found = pickle.load(file)
@@ -66,7 +76,7 @@ def load_trusted(path: Path, format: str) -> Any:
 
 
 def as_tree(value: Any, depth: int = 0) -> Any:
-    """A loaded object as a tree of plain containers."""
+    """Turn a loaded object into a tree of plain containers."""
     if isinstance(value, nn.Module):
         parts = {name: module_part(module) for name, module in value.named_modules()}
         tensors = {name: as_tree(tensor) for name, tensor in value.state_dict().items()}
@@ -86,7 +96,7 @@ def as_tree(value: Any, depth: int = 0) -> Any:
 
 
 def module_extras(network: nn.Module, depth: int) -> Iterator[tuple[str, Any]]:
-    """Yield what was set on the modules of a network, such as class names, by dotted names."""
+    """Yield the attributes set on a network's modules, such as class names, by dotted names."""
     for name, module in network.named_modules():
         for key, value in vars(module).items():
             if not key.startswith("_") and not isinstance(value, nn.Module | torch.Tensor):
@@ -94,7 +104,7 @@ def module_extras(network: nn.Module, depth: int) -> Iterator[tuple[str, Any]]:
 
 
 def as_plain(value: torch.Tensor) -> Any:
-    """A tensor of plain numbers; a stand-in for any other, as reading the file alone gives."""
+    """Return a tensor of plain numbers, and a stand-in for any other, as read_contents does."""
     kind = type(value)
     local = getattr(value, "_local_tensor", None)  # of a DTensor
     summand = "Partial" in repr(getattr(value, "placements", None))
@@ -109,10 +119,40 @@ def as_plain(value: torch.Tensor) -> Any:
 
 
 def module_part(module: nn.Module) -> Part:
-    """What a module says of itself."""
+    """Return class and settings of a module."""
     settings = {
         key: value
         for key, value in vars(module).items()
         if isinstance(value, bool | int | float | str | tuple)
     }
     return Part(type(module).__name__, settings)
+
+
+SAFE_MODULES = frozenset(
+    {"argparse", "collections", "copyreg", "datetime", "decimal", "enum", "fractions", "pathlib",
+     "types", "uuid"}
+)  # fmt: skip
+"""Modules of the standard library whose objects are common in checkpoints."""
+
+
+def holds_tensors(tree: Any) -> bool:
+    """Return whether tensors can be read without running the file, which then shows no others."""
+    return any(len(tensors_in(container)) > 1 for _, container in walk_containers(tree))
+
+
+def describe_unrun(imports: Sequence[str], *, hidden: bool) -> str:
+    """Say what was not run, and how to run it where that may open the file.
+
+    Trust is not suggested for imports that only an attack or a program needs, such as
+    ``os.system``.
+
+    Args:
+        imports: what unpickling would import.
+        hidden: no tensors can be read without running it.
+    """
+    reason = f"it would import {list_few(imports)}: none of it was run"
+    strange = [name for name in imports if name not in OTHER_NAMES]
+    modules = {name.partition(".")[0] for name in strange}
+    if not hidden or not strange or modules & (sys.stdlib_module_names - SAFE_MODULES):
+        return reason
+    return f"{reason}; if you trust who made it, predict and convert do with --trust-checkpoint"

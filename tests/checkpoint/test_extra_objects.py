@@ -1,4 +1,4 @@
-"""What stands beside the weights in a pickle is no hindrance, and class names are found in it."""
+"""Objects beside the weights in a pickle do not prevent loading, and may hold class names."""
 
 import argparse
 import array
@@ -189,7 +189,7 @@ HELD = {(holder, container) for holder in HOLDERS for container in BESIDE} - {
 
 
 @pytest.mark.parametrize(("holder", "container"), sorted(HELD))
-def test_class_names_are_found_in_whatever_holds_them(holder: str, container: str) -> None:
+def test_class_names_are_found_in_any_container(holder: str, container: str) -> None:
     with lost() as module:
         content = {"weights": numbers(), **HOLDERS[holder](module)}
         CONTAINERS[container](content, path := Path("model"))
@@ -270,7 +270,7 @@ EXTRAS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.filterwarnings("ignore:Sparse")
 @pytest.mark.parametrize("container", BESIDE)
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_what_stands_beside_the_weights_is_no_hindrance(extra: str, container: str) -> None:
+def test_objects_beside_the_weights_do_not_prevent_loading(extra: str, container: str) -> None:
     with lost() as module:
         thing = EXTRAS[extra](module)
         content = {"extra": thing, "weights": numbers(), "classes": NAMES}
@@ -300,7 +300,7 @@ def test_anything_may_be_a_key(key: str) -> None:
     assert names_in(path) == NAMES
 
 
-def test_names_in_the_state_of_an_optimizer_are_none_of_classes() -> None:
+def test_names_in_the_state_of_an_optimizer_are_not_class_names() -> None:
     with lost() as module:
         wrong = module.Optimizer(["x", "y", "z"])
         torch.save({"optimizer": wrong, "classes": NAMES}, path := Path("model"))

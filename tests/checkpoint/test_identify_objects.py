@@ -1,4 +1,4 @@
-"""What is no network: optimizers, objects of other libraries."""
+"""Checkpoints without a network: optimizers, and objects of other libraries."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resnet_cli.checkpoint.identify import identify_network
+from resnet_cli.checkpoint.network.identify import identify_network
 from shapes import RESNET18, Shapes
 
 pytestmark = pytest.mark.usefixtures("no_first_values")
@@ -49,11 +49,11 @@ def test_an_optimizer_without_a_step_is_named() -> None:
 
 
 @pytest.mark.parametrize("names", [{}, {"sum": ()}, {"step": (), "loss": ()}, {"mu": (3,)}])
-def test_a_few_numbers_are_no_optimizer(names: Shapes) -> None:
+def test_a_few_numbers_are_not_an_optimizer(names: Shapes) -> None:
     assert identify_network(names, keys=["epoch", "optimizer"]) is None
 
 
-def test_a_network_beside_an_optimizer_is_no_optimizer() -> None:
+def test_a_network_beside_an_optimizer_is_not_an_optimizer() -> None:
     names: Shapes = {"weight": (3, 3), "step": ()}
 
     assert identify_network(names, ["torch.optim.sgd.SGD"]) is None
@@ -69,16 +69,16 @@ LEARNER = "a fastai export of a whole learner: save learn.model.state_dict() ins
     ("fastai.basic_train.Learner", LEARNER),
     ("ultralytics.nn.tasks.DetectionModel", "a network of Ultralytics (YOLO)"),
     ("models.yolo.Model", "a network of Ultralytics (YOLO)"),
-    ("sklearn.ensemble._forest.RandomForestClassifier", "an object of scikit-learn, no network"),
-    ("xgboost.sklearn.XGBClassifier", "boosted trees, no network"),
-    ("lightgbm.sklearn.LGBMClassifier", "boosted trees, no network"),
-    ("catboost.core.CatBoost", "boosted trees, no network"),
+    ("sklearn.ensemble._forest.RandomForestClassifier", "an object of scikit-learn, not a network"),
+    ("xgboost.sklearn.XGBClassifier", "boosted trees, not a network"),
+    ("lightgbm.sklearn.LGBMClassifier", "boosted trees, not a network"),
+    ("catboost.core.CatBoost", "boosted trees, not a network"),
     ("tensorflow.python.trackable.data_structures.ListWrapper",
      "a network of Keras or TensorFlow"),
-    ("torch.utils.data.dataset.Subset", "a data set, no network"),
-    ("pandas.core.frame.DataFrame", "a table of pandas, no network"),
+    ("torch.utils.data.dataset.Subset", "a data set, not a network"),
+    ("pandas.core.frame.DataFrame", "a table of pandas, not a network"),
     ("keras.src.engine.sequential.Sequential", "a network of Keras or TensorFlow"),
-    ("torchvision.datasets.folder.ImageFolder", "a data set, no network"),
+    ("torchvision.datasets.folder.ImageFolder", "a data set, not a network"),
     ("transformers.training_args.TrainingArguments",
      "the arguments of a training: name the weights beside it"),
     ("my.sklearn.Thing", None),

@@ -1,4 +1,4 @@
-"""Files that hold no checkpoint, by their first bytes; zip archives, by the names in them."""
+"""Files that are not checkpoints: identified by their first bytes, or by names in a zip archive."""
 
 import bz2
 import gzip
@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 from torch.package.package_exporter import PackageExporter
 
-from resnet_cli.checkpoint.identify import identify_head, nature_of_zip
+from resnet_cli.checkpoint.formats.identify import identify_head, identify_zip
 
 
 def picture(kind: str) -> bytes:
@@ -83,7 +83,7 @@ def test_a_database_is_named(tmp_path: Path) -> None:
     assert identify_head(database(tmp_path)[:512]) == "it is a database (SQLite), not a checkpoint"
 
 
-FOREIGN = "no checkpoint of PyTorch"
+FOREIGN = "not a PyTorch checkpoint"
 RECORDED = (  # first bytes as other libraries wrote them, or as their formats are described
     ("the file is empty", b""),
     ("it is a git-lfs pointer, not the checkpoint itself: run 'git lfs pull'",
@@ -145,7 +145,7 @@ RECORDED = (  # first bytes as other libraries wrote them, or as their formats a
 
 
 @pytest.mark.parametrize(("sentence", "head"), RECORDED)
-def test_a_recorded_beginning_is_named(sentence: str, head: bytes) -> None:
+def test_a_recorded_head_of_a_file_is_named(sentence: str, head: bytes) -> None:
     assert identify_head(head) == sentence
     if not head[:32].isascii() or 0 in head:  # text goes on as text
         assert identify_head((head + bytes(512))[:512]) == sentence
@@ -195,7 +195,7 @@ def old_checkpoint(path: Path) -> Tensor:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:TypedStorage is deprecated")
-def test_the_oldest_checkpoints_are_told_from_archives(tmp_path: Path) -> None:
+def test_the_oldest_checkpoints_are_distinguished_from_archives(tmp_path: Path) -> None:
     path = tmp_path / "resnet18-5c106cde.pth"
     tensor = old_checkpoint(path)
     head = path.read_bytes()
@@ -210,7 +210,7 @@ def test_the_oldest_checkpoints_are_told_from_archives(tmp_path: Path) -> None:
         )
 
 
-def test_a_tar_archive_of_today_is_no_old_checkpoint() -> None:
+def test_a_tar_archive_of_today_is_not_an_old_checkpoint() -> None:
     stream = BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
         info = tarfile.TarInfo("model.pth")
@@ -258,10 +258,10 @@ def package(stream: Any) -> None:
       for suffix in ("JPG", "jpeg", "png", "webp", "tif", "tiff", "bmp")),
 ])  # fmt: skip
 def test_a_zip_archive_is_named(names: list[str], part: str) -> None:
-    assert part in (nature_of_zip(names) or "")
+    assert part in (identify_zip(names) or "")
 
 
 @pytest.mark.parametrize("names", [[], ["readme.txt"], ["a.npy", "b.txt"], ["data.pkl.txt"],
                                    ["__MACOSX/._net.pt"], ["\x1b[2J.pth"], ["a.bin"]])  # fmt: skip
 def test_a_zip_archive_of_other_things_has_no_name(names: list[str]) -> None:
-    assert nature_of_zip(names) is None
+    assert identify_zip(names) is None

@@ -1,132 +1,27 @@
-"""What a file is that holds no ResNet of torchvision's: by its first bytes, or by its tensors.
+"""What a checkpoint holds in place of one of torchvision's ten ResNets, by its tensors and classes.
 
-Tables are tried from the top, so what is special stands before what is general.
+The tables are tried from the top: special cases come before general ones.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
+from itertools import product
+from typing import Any
 
-from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
-
-PICTURES = {
-    "JPEG": rb"\xff\xd8\xff", "PNG": rb"\x89PNG\r\n", "GIF": rb"GIF8[79]a",
-    "WebP": rb"RIFF.{4}WEBP", "BMP": rb"BM.{4}\0\0\0\0", "TIFF": rb"II[*+]\0|MM\0[*+]",
-    "AVIF": rb".{4}ftypavi[fs]", "HEIC": rb".{4}ftyp(?:hei|hev|mif1|msf1)",
-}  # fmt: skip
-ARCHIVES = {
-    "gzip": rb"\x1f\x8b", "bzip2": rb"BZh[1-9]", "xz": rb"\xfd7zXZ\0", "zstd": rb"\x28\xb5\x2f\xfd",
-    "7z": rb"7z\xbc\xaf\x27\x1c", "rar": rb"Rar!\x1a\x07", "tar": rb".{257}ustar",
-}  # fmt: skip
-SIZE = rb"[\x80-\xff]{0,4}[\0-\x7f]"  # of a field, in the wire format of Protocol Buffers
-NETWORKS = {  # the first fields of saved_model.proto, Model.proto, onnx.proto and graph.proto
-    "an HDF5 file, as Keras and TensorFlow write it (.h5)": rb"\x89HDF\r\n\x1a\n",
-    "a SavedModel of TensorFlow": rb"\x08\x01\x12%b\n%b\x12" % (SIZE, SIZE),
-    "a network in Core ML": rb"\x08[\x01-\x0f]\x12%b\n%b\n" % (SIZE, SIZE),
-    "a network in ONNX": rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]",
-    "a graph of TensorFlow": rb"\n%b\n[\x01-\x7f][!-~]+\x12[\x01-\x7f][A-Z_]" % SIZE,
-    "a network for TensorFlow Lite": rb".{4}TFL3",
-    "a network for PyTorch Mobile": rb".{4}PTMF",
-    "a network in GGUF, as language models are": rb"GGUF[\x01-\x0f]\0\0\0",
-    "a network of Torch7 (Lua)": rb"\x04\0\0\0\x01\0\0\0\x03\0\0\0V 1",
-    "weights of MXNet": rb"\x12\x01\0{6}",
-    "weights of Darknet (YOLO)": rb"\0{4}[\x01\x02]\0{3}[\0-\x05]\0{3}",
-}
-OTHERS = {
-    "a PDF document": rb"%PDF-",
-    "a file of MATLAB (.mat)": rb"MATLAB [57]\.",
-    "a database (SQLite)": rb"SQLite format 3\0",
-    "a program or a shared library": rb"\x7fELF|MZ.{0,32}\0|\xfe\xed\xfa[\xce\xcf]"
-    rb"|[\xce\xcf]\xfa\xed\xfe|\xca\xfe\xba\xbe|!<arch>\n",
-}
-UNKNOWN = "it is not a checkpoint of a known format: .pth, .pt, .pkl, .ckpt or .safetensors"
-MARK = rb"(?:\xef\xbb\xbf)?\s*"  # what may stand before text
-TEXT = "it is a text file, not a checkpoint"
-NO_STATE = "no state dict: save one with torch.save"
-OLD = "a checkpoint from before PyTorch 0.1.10"  # https://github.com/pytorch/pytorch/pull/713
-NATURES = (
-    ("the file is empty", rb"\Z"),
-    ("it is a git-lfs pointer, not the checkpoint itself: run 'git lfs pull'",
-     rb"version https://git-lfs\.github\.com/"),
-    ("it is a git-annex pointer, not the checkpoint itself: run 'git annex get'", rb"/annex/"),
-    ("it is a web page, not a checkpoint: download the file behind its link",
-     MARK + rb"<(?i:!doctype html|html|head|\?xml)"),
-    (f"{TEXT} (JSON)", MARK + rb'(?:\{\s*["}]|\[\s*(?:[]["{]|-?\d[\d.eE+-]*\s*[],]))'),
-    (TEXT, rb"\xff\xfe.\0|\xfe\xff\0"),  # in UTF-16
-    ("it is a shortcut of Windows: name the file that it leads to", rb"L\0\0\0\x01\x14\x02\0"),
-    ("it is what macOS keeps beside a file: name the file itself", rb"\0\x05\x16\x07\0\x02\0\0"),
-    (f"it holds arrays of NumPy (.npy), {NO_STATE}", rb"\x93NUMPY"),
-    (f"it is {OLD}: load it with torch.load and save it again",
-     rb"(?:\./\./@PaxHeader.{1010})?sys_info\0.{248}ustar"),
-    # such a checkpoint begins with a time, and what tells it comes 1024 bytes later
-    (f"it is a tar archive, or {OLD}: unpack it, or load it with torch.load and save it again",
-     rb"\./\./@PaxHeader.{243}ustar.{0,1023}\Z"),
-    ("it is an empty zip archive", rb"PK\x05\x06"),
-    *((f"it is an image ({kind}), not a checkpoint", start) for kind, start in PICTURES.items()),
-    ("it is compressed, as joblib does: load it with joblib.load and save it with torch.save",
-     rb"\x78[\x01\x5e\x9c\xda]"),
-    *((f"it is an archive ({kind}): unpack it", start) for kind, start in ARCHIVES.items()),
-    *((f"it is {kind}, no checkpoint of PyTorch", start) for kind, start in NETWORKS.items()),
-    *((f"it is {kind}, not a checkpoint", start) for kind, start in OTHERS.items()),
-)  # fmt: skip
-"""What a file is, and how it begins."""
-
-ZIPS = (
-    (f"it holds arrays of NumPy (.npz), {NO_STATE}", r"\A(?:[^\n]+\.npy\n)+\Z"),
-    ("it is a network of Keras (.keras), no checkpoint of PyTorch", r"^model\.weights\.h5$"),
-    ("it is a network in Core ML, no checkpoint of PyTorch", r"com\.apple\.CoreML|\.mlmodelc?\b"),
-    ("it is a document of Office, not a checkpoint", r"^\[Content_Types\]\.xml$"),
-    ("it is a document, not a checkpoint", r"^mimetype$"),  # EPUB and OpenDocument
-    ("it is a torch.package, which is a program: save a state dict", r"/\.data/extern_modules$"),
-    ("it is a checkpoint that was repacked: use the file as it was", r"(?:^|/)data\.pkl$"),
-    ("it is a zip archive around {0}: unpack it",
-     r"(?<![^/\n])[^/\0-\x1f\x7f-\x9f]*(?:\.(?:pth|pt|pkl|ckpt|th|safetensors)(?:\.tar)?"
-     r"|model[\w-]*\.bin)$"),
-    ("it is a Java archive, not a checkpoint", r"^META-INF/MANIFEST\.MF$"),
-    ("it is a zip archive of images, not a checkpoint", r"(?i:\.(?:jpe?g|png|webp|tiff?|bmp))$"),
-)  # fmt: skip
-"""What a zip archive is, and how the name of an entry reads that only it has."""
-
-
-def identify_head(head: bytes) -> str:
-    """Say what a file is that is no checkpoint.
-
-    Args:
-        head: its first 512 bytes; 1536 tell the oldest checkpoints from other tar archives.
-    """
-    for sentence, start in NATURES:
-        if re.match(start, head, re.DOTALL):
-            return sentence
-    if is_utf8_text(head):
-        return TEXT
-    return UNKNOWN
-
-
-def is_utf8_text(head: bytes) -> bool:
-    """Whether the bytes read as UTF-8 text without control characters."""
-    try:
-        text = head.decode()
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # not a character that the cut at 512 bytes split
-            return False
-        text = head[: error.start].decode()
-    return all(character.isprintable() or character.isspace() for character in text)
-
-
-def nature_of_zip(names: Sequence[str]) -> str | None:
-    """Say what a zip archive with these entries is, no checkpoint; None when that is unknown."""
-    text = "".join(f"{name}\n" for name in names if not name.startswith("__MACOSX/"))
-    for sentence, pattern in ZIPS:
-        if found := re.search(pattern, text, re.MULTILINE):
-            return sentence.format(found[0])
-    return None
-
+from resnet_cli.checkpoint.network.layouts import FEWEST_TENSORS, LAYOUTS
+from resnet_cli.checkpoint.network.naming import prefix_of, unwrapped_tensors
+from resnet_cli.checkpoint.network.parametrized import plain_name
+from resnet_cli.checkpoint.tensors import name_unreadable
+from resnet_cli.checkpoint.tree import Foreign, as_container, items_of, tensors_in, walk_containers
+from resnet_cli.errors import CheckpointError
+from resnet_cli.text import first_few
 
 RESNET = r"(?:layer1\.0|res2\.0|4\.0)\.conv1\.weight"
 BLOCK = r"layer1\.0\.conv1\.weight"
 STEM = r"conv1\.weight \d+,[1-4],3,3$"  # a convolution in a block has more inputs
 DEEP = r"(?:conv1|stem)\.0\.weight \d+,[1-4],3,3$"
 AVERAGED = r"layer2\.0\.downsample\.1\.weight \d+,\d+,1,1$"
-STRANGERS = (
+NETWORKS = (
     ("a quantised network: save the one that it was made from", r"zero_point|_packed_params"),
     ("a LoRA: merge it into its network and save that", r"(?:\w+_)?lora[_.](?:down|up|[AB])\b"),
     ("a part of a diffusion model",
@@ -173,7 +68,7 @@ STRANGERS = (
     ("an Xception", r"block1\.rep\."),
     ("a MobileNet", r"features\.1\.(?:conv|block)\.0\.0\.weight"),
     ("an EfficientNet", r"features\.1\.0\.block\.0\.0\.weight"),
-    ("an EfficientNet, a MobileNet or a kin", r"_?conv_stem\.|blocks\.0\.depthwise_conv\."),
+    ("an EfficientNet, a MobileNet or similar", r"_?conv_stem\.|blocks\.0\.depthwise_conv\."),
     ("an MNASNet", r"layers\.8\.0\.layers\.0\.weight"),
     ("a ShuffleNet", r"stage2\.0\.branch2\.0\.weight"),
     ("a RegNet", r"trunk_output\.block1\.|s1\.b1\.conv1\.|regnet\.encoder\."),
@@ -218,8 +113,8 @@ STRANGERS = (
     ("a ResNet without statistics of batch norm (group norm?): save all of model.state_dict()",
      r"layer1\.0\.(?:bn|gn)1\.weight", r"!layer1\.0\.bn1\.running_mean"),
 )  # fmt: skip
-"""What a network is, and the signs of it: patterns that the line of some tensor, which is its name,
-a space and its shape, must match from its start or from a dot on; with ! before it, none may.
+"""What a network is, and its signs: patterns of a tensor's name, a space and its shape. Each must
+match some tensor, from the start or from a dot on; with ! before it, it must match none.
 """
 
 LEARNERS = (
@@ -229,39 +124,43 @@ LEARNERS = (
 )  # fmt: skip
 LIBRARIES = (
     ("the arguments of a training: name the weights beside it", r"transformers\.training_args"),
-    ("an object of scikit-learn, no network", r"sklearn\."),
-    ("boosted trees, no network", r"(?:xgboost|lightgbm|catboost)\."),
-    ("a table of pandas, no network", r"pandas\."),
+    ("an object of scikit-learn, not a network", r"sklearn\."),
+    ("boosted trees, not a network", r"(?:xgboost|lightgbm|catboost)\."),
+    ("a table of pandas, not a network", r"pandas\."),
     ("a network of Keras or TensorFlow", r"(?:keras|tensorflow)\."),
-    ("a data set, no network", r"torch\.utils\.data\.|torchvision\.datasets\."),
+    ("a data set, not a network", r"torch\.utils\.data\.|torchvision\.datasets\."),
 )
-"""What a file is, and how the name of a class in it begins; of libraries, where no tensors are."""
+"""What a file without tensors is, and a pattern of the name of a class in it."""
 
-KEPT = {
+OPTIMIZER_STATE = {
     "step", "momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg",
     "grad_avg", "acc_delta", "sum", "mu_product", "mu", "eta", "ax", "prev", "step_size",
 }  # fmt: skip
-"""What the optimizers of ``torch.optim`` keep of a parameter."""
+"""What the optimizers of ``torch.optim`` store for a parameter."""
+
+
+OTHER_POOLS = re.compile(r"(?:.*/)?(resnet(?:aa|blur)\w*)(?:\.\w+)?")
+"""Networks of timm with torchvision's tensors and other strides."""
 
 
 def identify_network(
     names: Mapping[str, tuple[int, ...]], kinds: Collection[str] = (), keys: Collection[str] = ()
 ) -> str | None:
-    """Name what a checkpoint holds that is none of torchvision's ten ResNets.
+    """Name what a checkpoint holds that is not one of torchvision's ten ResNets.
 
     Args:
-        names: shapes of the tensors of a state dict, by their names with any prefix.
+        names: shapes of the tensors of a state dict, by name; the names may have a prefix.
         kinds: classes of the objects in the file, as module.Class.
         keys: of the outermost dict.
 
     Returns:
-        A clause to follow "it is"; None when nothing is recognised, so for those ten.
+        A clause to follow "it is"; None where nothing is recognised, as for those ten.
     """
     if is_optimizer(names, kinds, keys):
         return "only the state of an optimizer"
     text = "".join(f"{name} {','.join(map(str, shape))}\n" for name, shape in names.items())
     inside = " with a ResNet inside" if holds_sign(RESNET, text) else ""
-    for clause, *signs in STRANGERS:
+    for clause, *signs in NETWORKS:
         if all(holds_sign(sign, text) for sign in signs):
             return clause.format(inside=inside, depth=count_depth(names))
     for clause, start in () if inside else LEARNERS if names else LEARNERS + LIBRARIES:
@@ -271,34 +170,110 @@ def identify_network(
 
 
 def holds_sign(sign: str, text: str) -> bool:
-    """Whether a sign of ``STRANGERS`` is in the lines of tensors, or is absent as it should be."""
+    """Return whether a sign of ``NETWORKS`` matches a line of tensors; with !, whether none."""
     found = re.search(rf"(?:^|[./])(?:{sign.removeprefix('!')})", text, re.MULTILINE)
     return (found is None) == sign.startswith("!")
 
 
 def is_optimizer(names: Collection[str], kinds: Collection[str], keys: Collection[str]) -> bool:
-    """Whether a file holds what an optimizer keeps, and no network."""
+    """Return whether a file holds the state of an optimizer, and no network."""
     if {"state", "param_groups"} <= set(keys):
         return True
     if names:
-        return set(names) <= KEPT and not {"step", "momentum_buffer"}.isdisjoint(names)
+        return set(names) <= OPTIMIZER_STATE and not {"step", "momentum_buffer"}.isdisjoint(names)
     return any(kind.startswith("torch.optim.") for kind in kinds)
 
 
 def count_depth(names: Collection[str]) -> int:
-    """Depth of a ResNet as its name counts it: the convolutions of its blocks, conv1 and fc."""
+    """Return the depth of a ResNet as its name counts it: convolutions of blocks, conv1 and fc."""
     pattern = r"(?:layer|conv)(\d)(?:_x)?\.(\d+)\.(?:conv(\d)|residual_function\.([036]))\.weight"
     found = (re.search(pattern, name) for name in names)
     return len({match.groups() for match in found if match}) + 2
 
 
-def variant_of_timm(architecture: str) -> str | None:
-    """Torchvision's name of a network of timm; None when torchvision has none that is the same.
+def identify_other(tree: Any) -> str | None:
+    """Return a clause that names what a file holds in place of a ResNet; None where unknown."""
+    fullest: dict[str, tuple[int, ...]] = {}
+    kinds = set()
+    for _, container in walk_containers(tree):
+        try:
+            tensors = tensors_in(container)
+        except CheckpointError:  # a tensor is incomplete
+            return None
+        if len(tensors) > len(fullest):
+            fullest = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        kinds |= {value.path for _, value in items_of(container) if isinstance(value, Foreign)}
+    if isinstance(tree, Foreign):
+        kinds.add(tree.path)
+    if "torch._utils._rebuild_qtensor" in kinds:
+        return "quantised: save the float weights that it was made from"
+    if clause := name_unreadable(tree):
+        return clause
+    keys = [key for key, _ in items_of(tree)] if isinstance(tree, Mapping) else []
+    return identify_network(fullest, kinds, keys)
 
-    Args:
-        architecture: as timm writes it, of any of its releases: ``resnet50.a1_in1k``,
-            ``tv_resnet50``, ``gluon_resnet50_v1b``, ``timm/resnet50``.
+
+VOWELS = ("a", "e", "i", "o")
+
+
+def describe_incomplete(tree: Any) -> str | None:
+    """Say that a ResNet lacks the tensor by which its layout is recognised, or return None."""
+    for _, container in walk_containers(tree):
+        tensors = tensors_in(container)
+        for name, layout in product(tensors, LAYOUTS):
+            prefix = prefix_of(plain_name(name), layout.landmark.replace("conv1", "conv2"))
+            if prefix is not None:
+                plain_names = map(plain_name, unwrapped_tensors(tensors, prefix))
+                inside = (n.removeprefix(prefix) for n in plain_names if n.startswith(prefix))
+                if sum(layout.translate(n) is not None for n in inside) > FEWEST_TENSORS:
+                    return f"it is incomplete: {prefix}{layout.landmark} is missing"
+                break  # one is enough: a file may claim any number of them
+    return None
+
+
+def describe_inventory(tree: Any) -> str:
+    """Say in a few words what a tree holds in place of a ResNet."""
+    names: list[str] = []
+    where = ""
+    for path, container in walk_containers(tree):
+        tensors = tensors_in(container)
+        if len(tensors) > max(1, len(names)):
+            names, where = list(tensors), path
+    if not isinstance(tree, Mapping):
+        article = "an" if class_name(tree)[:1].lower() in VOWELS else "a"
+        held = f"it holds {article} {class_name(tree)}, not a state dict"
+    elif not tree:
+        held = "it holds nothing"
+    elif not any(tensors_in(container) for _, container in walk_containers(tree)):
+        listed = [f"{key} ({class_name(value)})" for key, value in items_of(tree)]
+        held = f"there are no weights in it, only a dict of {first_few(listed)}"
+    else:
+        held = f"it holds {first_few([key for key, _ in items_of(tree)])}"
+    if names and (where or not isinstance(tree, Mapping)):
+        held += f"; its {len(names)} tensors are {first_few(names)}"
+    return held
+
+
+def class_name(value: Any) -> str:
+    """Return the name of the class of a value, as its file has it."""
+    if isinstance(value, Mapping):
+        return "dict"
+    return value.kind if isinstance(value, Foreign) else type(value).__name__
+
+
+def refuse_other_pools(tree: Any) -> None:
+    """Refuse a network of timm with torchvision's tensors, which only its name distinguishes.
+
+    Raises:
+        CheckpointError: names the network.
     """
-    name = architecture.rpartition("/")[2].partition(".")[0]
-    name = re.sub(r"^(?:gluon|tv|ssl|swsl|ig)_|_v1b$", "", name)
-    return name if name in ARCHITECTURES else None
+    if not isinstance(tree, Mapping):
+        return
+    arguments = as_container(tree.get("args"))
+    named = arguments.get("model") if isinstance(arguments, Mapping) else None
+    for name in (tree.get("arch"), named):
+        match = OTHER_POOLS.fullmatch(name) if isinstance(name, str) else None
+        if match:
+            raise CheckpointError(
+                f"it is timm's {match[1]}, which is another network than torchvision's"
+            )

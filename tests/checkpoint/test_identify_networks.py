@@ -1,4 +1,4 @@
-"""Networks of libraries that are none of the ten ResNets, and the ten, which are no strangers."""
+"""Networks of other libraries are identified; torchvision's ten ResNets are not."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from resnet_cli.checkpoint.identify import identify_head, identify_network
+from resnet_cli.checkpoint.formats.identify import identify_head
+from resnet_cli.checkpoint.network.identify import identify_network
 from shapes import BLIND, MBCONV, RESNET18, RESNET_INSIDE, TEN, Shapes, built, shapes, tensors
 
 pytestmark = pytest.mark.usefixtures("no_first_values")
@@ -147,7 +148,7 @@ HEADS: dict[str, Shapes] = {
     "module.backbone.body.", "encoder_q.", "visual.", "vit.", "features.", "student.",
 ])  # fmt: skip
 @pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d"])
-def test_a_resnet_under_any_prefix_is_no_stranger(
+def test_a_resnet_under_any_prefix_is_not_identified_as_another(
     ten: Mapping[str, Shapes], name: str, prefix: str, head: str
 ) -> None:
     names = {prefix + key: shape for key, shape in ten[name].items()} | HEADS[head]
@@ -160,11 +161,13 @@ def test_a_resnet_under_any_prefix_is_no_stranger(
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model."])
 @pytest.mark.parametrize("name", TEN)
-def test_none_of_the_ten_is_a_stranger(ten: Mapping[str, Shapes], name: str, prefix: str) -> None:
+def test_none_of_the_ten_is_identified_as_another(
+    ten: Mapping[str, Shapes], name: str, prefix: str
+) -> None:
     assert identify_network({prefix + key: shape for key, shape in ten[name].items()}) is None
 
 
-def test_a_resnet_without_names_is_no_stranger() -> None:
+def test_a_resnet_without_names_is_not_identified_as_another() -> None:
     with torch.device("meta"):
         network = nn.Sequential(*models.resnet18().children())
 
@@ -172,7 +175,7 @@ def test_a_resnet_without_names_is_no_stranger() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 6])
-def test_a_resnet_of_other_channels_is_no_stranger(channels: int) -> None:
+def test_a_resnet_of_other_channels_is_not_identified_as_another(channels: int) -> None:
     assert identify_network({**RESNET18, "conv1.weight": (64, channels, 7, 7)}) is None
 
 
@@ -180,7 +183,7 @@ def test_a_resnet_of_other_channels_is_no_stranger(channels: int) -> None:
     "conv1.weight:64,3,7,7,1", "layer1.0.se.weight:8", "fc2.weight:3,512",
     "layer1.2.conv1.weight:64,64,3,3",
 ])  # fmt: skip
-def test_a_resnet_that_is_only_spoiled_is_no_stranger(line: str) -> None:
+def test_a_damaged_resnet_is_not_identified_as_another(line: str) -> None:
     assert identify_network(RESNET18 | tensors(line)) is None
 
 
@@ -199,7 +202,7 @@ def test_convolutions_with_biases_before_batch_norms_are_not_folded() -> None:
     assert identify_network(RESNET18 | tensors("layer1.0.conv1.bias:64")) is None
 
 
-def test_what_stands_within_a_word_is_no_sign() -> None:
+def test_a_sign_within_a_word_does_not_count() -> None:
     assert (
         identify_network(RESNET18 | tensors("myattnpool.weight:3 xroi_heads.mask_head.0.bias:3"))
         is None
@@ -230,7 +233,7 @@ def test_a_wild_pointer_is_named(data: Path, file: str) -> None:
 @pytest.mark.parametrize(("file", "key"), [
     ("resnet18_imagenet.pth", None), ("ants_bees_resnet18_epoch14.pkl", "model_state_dict"),
 ])  # fmt: skip
-def test_a_real_resnet_is_no_stranger(data: Path, file: str, key: str | None) -> None:
+def test_a_real_resnet_is_not_identified_as_another(data: Path, file: str, key: str | None) -> None:
     tree = torch.load(data / "checkpoints" / file, "cpu", weights_only=True)
     state = tree[key] if key else tree
 

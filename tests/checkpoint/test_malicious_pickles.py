@@ -1,4 +1,4 @@
-"""Nothing in a file is run or imported, whatever it says."""
+"""Nothing in a file is run or imported, whatever it contains."""
 
 import argparse
 import copyreg
@@ -314,7 +314,7 @@ def test_no_command_runs_what_is_in_a_file(run: Run, group: str, name: str) -> N
         assert not Path("ran").exists()
 
 
-def test_a_checkpoint_with_programs_in_it_works_and_they_do_not(run: Run) -> None:
+def test_a_checkpoint_with_programs_loads_without_running_them(run: Run) -> None:
     Path("victim.py").write_text(OPEN)
     photos()
     torch.save({**calls(), "weights": tiny(0.01), "classes": NAMES}, "model")

@@ -1,16 +1,22 @@
-"""Numbers that a file holds: looked at only when they are asked for, and never past their end."""
+"""The tensors of a file: read when they are asked for, and never past their end.
 
-from math import prod
+Those that cannot be read as plain numbers are named, with what the user can do about them.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from math import isfinite, prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_cli.checkpoint.tree import Foreign
+from resnet_cli.checkpoint.tree import Foreign, items_of, walk_containers
 from resnet_cli.errors import CheckpointError
 
-MOST = 1 << 48  # numbers that a tensor can claim; torch counts bytes in 63 bits
+MOST = 1 << 48  # numbers that a tensor may claim; torch counts bytes in 63 bits
 
 
 class Storage:
@@ -21,11 +27,11 @@ class Storage:
     def __init__(
         self, data: memoryview | None, dtype: torch.dtype | None, *, swapped: bool = False
     ) -> None:
-        """Remember where the numbers are.
+        """Store where the numbers are.
 
         Args:
-            data: the bytes; None until the end of a legacy file gives them.
-            dtype: of the numbers; None where the tensor says it.
+            data: the bytes; None until whoever opened the file adds them.
+            dtype: of the numbers; None where the tensor states it.
             swapped: written on a machine of the other byte order.
         """
         self.data, self.dtype, self.swapped = data, dtype, swapped
@@ -34,7 +40,7 @@ class Storage:
         raise TypeError("a storage has no state")
 
     def make_readable(self, width: int) -> None:
-        """Copy the bytes, once, where torch reads none: constant, or of ``width`` at odd places."""
+        """Copy the bytes, once, where torch cannot read them: constant ones, or misaligned ones."""
         if not self.data:
             return
         there = np.frombuffer(self.data, dtype=np.uint8)
@@ -43,7 +49,7 @@ class Storage:
 
 
 class Stored(Foreign):
-    """A tensor that is still in its file."""
+    """A tensor whose numbers are still in its file."""
 
     path = "torch.Tensor"
 
@@ -64,10 +70,10 @@ class Stored(Foreign):
         stride: Any,
         dtype: torch.dtype | None = None,
     ) -> "Stored":
-        """Describe a view of a storage, as ``torch._utils._rebuild_tensor`` takes it.
+        """Make a view of a storage from the arguments of ``torch._utils._rebuild_tensor``.
 
         Raises:
-            TypeError: an argument that no writer of tensors gives.
+            TypeError: arguments that no program writes for a tensor.
         """
         counts = (offset, *size, *stride)
         numbers = prod(max(side, 1) for side in size if isinstance(side, int))
@@ -86,10 +92,10 @@ class Stored(Foreign):
         return made
 
     def tensor(self) -> Tensor:
-        """The tensor, as a view of the file where the file allows it.
+        """Return the tensor, as a view of the file where the file allows it.
 
         Raises:
-            CheckpointError: the file does not hold that many numbers.
+            CheckpointError: the file holds fewer numbers.
         """
         if 0 in self.size:
             return torch.empty(self.size, dtype=self.dtype)
@@ -107,7 +113,7 @@ class Stored(Foreign):
         return -tensor if self.negative else tensor
 
     def numbers(self, data: memoryview, count: int) -> Tensor:
-        """``count`` numbers of ``data``, in a row."""
+        """Return ``count`` consecutive numbers of ``data``."""
         start, width = self.offset * self.dtype.itemsize, self.dtype.itemsize
         part = data[start : start + count * width]
         if self.storage.swapped and width > 1:
@@ -117,14 +123,14 @@ class Stored(Foreign):
 
 
 class Distributed(Foreign):
-    """Stands in for a ``DTensor``, which each process keeps its own part of."""
+    """Stands in for a ``DTensor``, of which each process stores its own part."""
 
     path = "torch.distributed.tensor.DTensor"
 
     def tensor(self) -> Tensor | None:
-        """The tensor where this process had all of it; None where it had a part, or a summand."""
+        """Return the tensor where this process had all of it; None for a part, or a summand."""
         local, spec = (self.attributes.get(name) for name in ("_local_tensor", "_spec"))
-        whole = self.args[2:3]  # as _rebuild_wrapper_subclass takes it
+        whole = self.args[2:3]  # an argument of _rebuild_wrapper_subclass
         if not isinstance(local, Stored) or not whole or whole[0] != local.size:
             return None
         placements = spec.attributes.get("placements") if isinstance(spec, Foreign) else None
@@ -134,7 +140,7 @@ class Distributed(Foreign):
 
 
 def is_summand(placement: Any) -> bool:
-    """Whether parts of a DTensor have to be added up, or nobody knows what to do with them."""
+    """Return whether the parts of a DTensor are summands, or their placement is unknown."""
     return not isinstance(placement, Foreign) or "Partial" in placement.kind
 
 
@@ -148,7 +154,7 @@ class ArrayType(Foreign):
         """The type, of numbers or text.
 
         Raises:
-            TypeError: any other type, such as one of objects.
+            TypeError: any other type, such as objects.
         """
         name, state = self.args[0], self.state
         order = state[1] if isinstance(state, tuple) and len(state) > 1 else "="
@@ -165,24 +171,24 @@ class Array(Foreign):
 
     path = "numpy.ndarray"
 
-    read: Tensor | None = None  # once, however often a file refers to it
-    axes: Any = None  # in which order they are stored, where it is neither C's nor Fortran's
+    read: Tensor | None = None  # read once, however often the file refers to it
+    axes: Any = None  # their order in the file, where it is neither C's nor Fortran's
 
     @classmethod
     def flat(
         cls, raw: Any, dtype: Any, shape: Any, order: Any = "C", axes: Any = None, *_: Any
     ) -> "Array":
-        """What ``numpy._core.numeric._frombuffer`` is called with, of pickle protocol 5."""
+        """Make an array from the arguments of ``numpy._core.numeric._frombuffer`` (protocol 5)."""
         made = cls()
         made.state = (1, tuple(shape), dtype, order == "F", raw)
         made.axes = axes
         return made
 
     def array(self) -> np.ndarray[Any, Any] | list[Any]:
-        """The array; objects as the list that they were.
+        """Return the array; an array of objects as a list.
 
         Raises:
-            TypeError, ValueError: a state that no array has.
+            TypeError, ValueError: no array has such a state.
         """
         _, shape, kind, by_column, raw = self.state
         if isinstance(raw, list):
@@ -194,7 +200,7 @@ class Array(Foreign):
         return array if self.axes is None else array.transpose(self.axes)
 
     def contents(self) -> Any:
-        """Text and objects as a list, numbers as nothing that could hold more."""
+        """Return text and objects as a list, and numbers as an empty one."""
         array = self.whole()
         if isinstance(array, np.ndarray):
             if array.dtype.kind == "S":
@@ -203,18 +209,18 @@ class Array(Foreign):
         return array or []
 
     def tensor(self) -> Tensor | None:
-        """The numbers as a tensor; None for text and objects."""
+        """Return the numbers as a tensor; None for text and objects."""
         if self.read is not None:
             return self.read
         array = self.whole()
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
             return None
-        native = array.astype(array.dtype.newbyteorder("="))  # a copy, which may be written to
+        native = array.astype(array.dtype.newbyteorder("="))  # a copy, which is writable
         self.read = torch.from_numpy(native)
         return self.read
 
     def whole(self) -> np.ndarray[Any, Any] | list[Any] | None:
-        """The array; None where its description makes no sense."""
+        """Return the array; None where its description is invalid."""
         try:
             return self.array()
         except (TypeError, ValueError, AttributeError):
@@ -222,7 +228,7 @@ class Array(Foreign):
 
 
 def read_scalar(kind: Any, raw: Any = b"") -> Any:
-    """A number or text of NumPy as one of Python's."""
+    """Return a scalar of NumPy as a number or text of Python."""
     if isinstance(raw, str):
         raw = raw.encode("utf-8", "surrogateescape")
     if not isinstance(kind, ArrayType) or not isinstance(raw, bytes):
@@ -231,3 +237,97 @@ def read_scalar(kind: Any, raw: Any = b"") -> Any:
         return np.frombuffer(raw, dtype=kind.dtype)[0].item()
     except (TypeError, ValueError, IndexError):  # a date, for example
         return Foreign(kind, raw)
+
+
+FULL = (
+    "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))"
+    " of torch.distributed.checkpoint.state_dict"
+)
+
+FORMS = (
+    ("sharded over several processes, and holds the part of one ({kind}): save the full state "
+     f"dict, {FULL}", r"DTensor|ShardedTensor|FlatParameter"),
+    ("quantised ({path}): save the float weights that it was made from",
+     r"torchao\.|quanto\.|bitsandbytes\.|_rebuild_qtensor"),
+    ("made of sparse tensors: save them dense, as to_dense() gives them", r"sparse"),
+    ("made of nested tensors: save plain ones", r"nested"),
+    ("without values, which were on the meta device: load them before saving", r"meta_tensor"),
+    ("made of objects of {path}, not of tensors: save plain float tensors", r""),
+)  # fmt: skip
+"""What a file is, and a pattern of the class of its tensors, or of the function that makes them."""
+
+ENDS = ("weight", "flat_param", "_flat_param")  # last parts of the names of weights
+
+
+def name_unreadable(tree: Any) -> str | None:
+    """Return a clause on weights that cannot be read as tensors; None where there are none."""
+    for _, container in walk_containers(tree):
+        for name, value in items_of(container):
+            if name.rpartition(".")[2] in ENDS and isinstance(value, Foreign) and is_unread(value):
+                return clause_of(value)
+    return None
+
+
+def is_unread(value: Foreign) -> bool:
+    """Return whether a value cannot be read as a tensor; a damaged tensor is still one."""
+    try:
+        return value.tensor() is None
+    except CheckpointError:
+        return False
+
+
+def name_sharded(imports: Collection[str]) -> str | None:
+    """Say that a file is sharded, by the names it would import; None where it is not."""
+    clause, sign = FORMS[0]
+    path = next((path for path in imports if re.search(sign, path)), None)
+    return path and f"it is {clause.format(kind=path.rpartition('.')[2])}"
+
+
+def clause_of(value: Foreign) -> str:
+    """Return a clause to follow "it is"."""
+    clauses = (clause for clause, sign in FORMS if re.search(sign, value.path))
+    return next(clauses).format(kind=value.kind, path=value.path)
+
+
+LARGEST_REPEATED = 1 << 26  # bytes; only the layer of a huge head has more
+
+
+def require_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights with NaN or infinity: every prediction would be wrong.
+
+    Raises:
+        CheckpointError: names the first such tensor.
+    """
+    for name, tensor in state.items():
+        if sentence := describe_unsound(name, tensor):
+            raise CheckpointError(f"cannot use {path}: {sentence}")
+
+
+def describe_unsound(name: str, tensor: Tensor) -> str | None:
+    """Say why a tensor would spoil every prediction; None where it would not."""
+    if problem := unusual_storage(tensor):
+        return f"{name} is {problem}: save plain float weights"
+    if not tensor.is_floating_point():
+        return None if name.endswith("num_batches_tracked") else f"{name} holds whole numbers"
+    least, largest = map(float, torch.aminmax(tensor))  # both are NaN where there is one
+    if not (isfinite(least) and isfinite(largest)):
+        return f"{name} holds NaN or infinity"
+    if name.endswith("running_var") and least < 0:
+        return f"{name} holds a negative variance"
+    return None
+
+
+def unusual_storage(tensor: Tensor) -> str | None:
+    """Say how a tensor differs from plain numbers in memory; None where it does not."""
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.is_meta:
+        return "without values"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "sparse or nested"
+    if tensor.is_complex():
+        return "complex"
+    # a stride of 0 lets a few bytes claim to be terabytes
+    if tensor.nbytes > max(LARGEST_REPEATED, tensor.untyped_storage().nbytes()):
+        return "larger than its values in the file"
+    return None

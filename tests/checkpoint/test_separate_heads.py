@@ -1,4 +1,4 @@
-"""A backbone and its head in dicts that stand side by side."""
+"""A backbone and its head in separate dicts of one file."""
 
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def test_a_head_of_several_layers_is_found(network: ResNet) -> None:
         torch.testing.assert_close(found.network()(images), head(features), atol=1e-5, rtol=0)
 
 
-def test_whole_modules_side_by_side_tell_what_they_compute(network: ResNet) -> None:
+def test_separate_modules_show_what_they_compute(network: ResNet) -> None:
     body = trained(num_classes=3)
     body.fc = nn.Identity()
     body.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
@@ -96,14 +96,14 @@ def test_several_heads_beside_a_backbone_are_refused(
     ],
     ids=["nothing", "an optimizer", "centres", "a head of another width", "a tensor"],
 )
-def test_a_backbone_beside_anything_else_stays_one(network: ResNet, beside: Any) -> None:
+def test_a_backbone_beside_other_values_has_no_head(network: ResNet, beside: Any) -> None:
     path = saved({"backbone": halves(network)[0], **beside})
 
     assert "resnet18 is in it, but no head: it cannot tell classes apart" in refusal(path)
     assert inspect_checkpoint(path).state_key == "backbone"
 
 
-def test_a_projector_beside_a_backbone_is_no_head(network: ResNet) -> None:
+def test_a_projector_beside_a_backbone_is_not_a_head(network: ResNet) -> None:
     projector = nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 128))
     body, top = halves(network, projector)
 

@@ -1,4 +1,4 @@
-"""What files claim to hold, and do not."""
+"""Files whose sizes, headers or neighbours are false: refused at once, in one sentence."""
 
 import io
 import json
@@ -379,7 +379,7 @@ def readings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, f
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_lie_about_sizes_is_refused_at_once_and_takes_no_memory(
+def test_a_false_size_is_refused_at_once_without_memory(
     readings: dict[str, tuple[str, float, int]], lie: str
 ) -> None:
     said, seconds, more = readings[lie]

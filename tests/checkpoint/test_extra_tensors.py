@@ -1,4 +1,4 @@
-"""What a file holds beside backbone and head: applied as its network does, noted or refused."""
+"""Tensors beside backbone and head: applied as the network does, reported or refused."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -354,9 +354,7 @@ def test_evaluation_of_several_labels_has_no_loss(network: ResNet, image: Path, 
     {"backbone__fc__total_ops": torch.zeros(1)}, {"val_acc__confmat": torch.ones(4, 4)},
     {"criterion__temperature": torch.tensor(0.07)},
 ], ids=lambda beside: next(iter(beside)))  # fmt: skip
-def test_what_changes_no_prediction_is_not_spoken_of(
-    beside: dict[str, Tensor], network: ResNet
-) -> None:
+def test_harmless_tensors_cause_no_note(beside: dict[str, Tensor], network: ResNet) -> None:
     assert opened(saved(state_of(network, **beside))).notes == ()
 
 
@@ -367,7 +365,7 @@ def test_what_changes_no_prediction_is_not_spoken_of(
     ({"classifier2__weight": torch.ones(9, 512)}, "unused: classifier2.weight"),
     ({"decoder__up__weight": torch.ones(256, 512, 3, 3)}, "unused: decoder.up.weight"),
 ], ids=str)  # fmt: skip
-def test_what_is_unused_is_named(
+def test_unused_tensors_are_named(
     beside: dict[str, Tensor], words: str, network: ResNet, image: Path
 ) -> None:
     path = saved(state_of(network, **beside))
@@ -378,7 +376,7 @@ def test_what_is_unused_is_named(
 
 
 @pytest.mark.parametrize("place", ["ema.shadow_params", "averaged"])
-def test_averaged_weights_without_names_are_said_to_be_unused(place: str, network: ResNet) -> None:
+def test_averaged_weights_without_names_are_reported_unused(place: str, network: ResNet) -> None:
     outer, _, inner = place.partition(".")
     tensors = list(network.parameters())
     path = saved({"model": network.state_dict(), outer: {inner: tensors} if inner else tensors})
@@ -402,7 +400,7 @@ def test_averaged_weights_without_names_are_said_to_be_unused(place: str, networ
     ("pooling.p", torch.tensor([3.0, 2.0])),
     ("colours.shift", torch.ones(1, 3, 1, 1)),
 ], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
-def test_what_would_change_predictions_is_refused_by_name(
+def test_tensors_that_would_change_predictions_are_refused_by_name(
     name: str, tensor: Tensor, network: ResNet
 ) -> None:
     assert name in refusal(saved({**state_of(network), name: tensor}))
@@ -415,7 +413,7 @@ def test_two_normalisations_are_refused(network: ResNet) -> None:
     assert "several ways (a.mean, b.mean)" in refusal(saved(state_of(network, **pairs)))
 
 
-def test_what_lies_between_by_the_order_of_the_file_is_refused(network: ResNet) -> None:
+def test_tensors_between_backbone_and_head_are_refused(network: ResNet) -> None:
     state = {f"net.{n}": t for n, t in network.state_dict().items() if not n.startswith("fc.")}
     state |= {"middle.values": torch.ones(5), "head.weight": torch.ones(4, 512)}
 

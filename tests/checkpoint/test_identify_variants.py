@@ -1,4 +1,4 @@
-"""Networks named by a few of their tensors, and variants of ResNets."""
+"""Networks identified by a few of their tensors, and variants of ResNets."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from resnet_cli.checkpoint.identify import identify_network
+from resnet_cli.checkpoint.network.identify import identify_network
 from shapes import MBCONV, RESNET18, RESNET_INSIDE, Shapes, shapes, tensors
 
 pytestmark = pytest.mark.usefixtures("no_first_values")
@@ -242,7 +242,7 @@ def for_cifar(block: type[BasicBlock] | type[Bottleneck], blocks: int) -> nn.Mod
     (BasicBlock, 3, 20), (BasicBlock, 5, 32), (BasicBlock, 7, 44), (BasicBlock, 9, 56),
     (BasicBlock, 18, 110), (Bottleneck, 18, 164),
 ])  # fmt: skip
-def test_the_depth_of_a_resnet_for_small_pictures_is_told(
+def test_the_depth_of_a_resnet_for_small_images_is_named(
     block: type[BasicBlock] | type[Bottleneck], blocks: int, depth: int
 ) -> None:
     with torch.device("meta"):
