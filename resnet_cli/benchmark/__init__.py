@@ -6,7 +6,6 @@ This module has the options, the rows and the result; ``sweep`` measures them.
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from resnet_cli.benchmark.timing import Effort, Stages
-from resnet_cli.errors import InputError, OptionError, OutputError, OutputNameError
-from resnet_cli.results import check_new, naming_output
+from resnet_cli.errors import InputError, OptionError, OutputError
+from resnet_cli.files import check_new_files, naming_output, write_text_file
 from resnet_cli.runtimes import PRECISIONS
 
 BATCH_SIZES = (1, 10**9)  # no machine holds more images, and torch counts no further than 2^63
@@ -169,7 +168,7 @@ class BenchmarkResult:
 
 def write_benchmark_json(result: BenchmarkResult, path: Path) -> None:
     """Write everything, the environment and the settings included."""
-    path.write_text(json.dumps(result.record(), indent=2) + "\n", encoding="utf-8")
+    write_text_file(path, json.dumps(result.record(), indent=2) + "\n")
 
 
 def write_benchmark_csv(result: BenchmarkResult, path: Path) -> None:
@@ -184,14 +183,15 @@ def write_benchmark_csv(result: BenchmarkResult, path: Path) -> None:
         record = row.record()
         times = [row.latency_ms.get(f"p{percent:g}") for percent in percentiles]
         writer.writerow([record[name] for name in names] + times)
-    path.write_text(out.getvalue(), encoding="utf-8")
+    write_text_file(path, out.getvalue())
 
 
 def write_benchmark_plot(result: BenchmarkResult, path: Path) -> None:
     """Draw the rows as a PNG."""
     from resnet_cli.benchmark.plot import plot_benchmark
 
-    plot_benchmark(result, path)
+    with naming_output(path):
+        plot_benchmark(result, path)
 
 
 BENCHMARK_FILES: dict[str, Callable[[BenchmarkResult, Path], None]] = {
@@ -207,16 +207,7 @@ def check_benchmark_outputs(paths: Sequence[Path], *, overwrite: bool = False) -
     Raises:
         OutputError: an unknown suffix, a missing folder, an existing file, or one named twice.
     """
-    taken: set[Path] = set()
-    for path in paths:
-        if path.suffix.lower() not in BENCHMARK_FILES:
-            raise OutputNameError(
-                f"cannot write {path}: the suffix must be one of {', '.join(BENCHMARK_FILES)}"
-            )
-        if path.resolve() in taken:
-            raise OutputNameError(f"cannot write {path} twice: name each output once")
-        taken.add(path.resolve())
-        check_new(path, overwrite=overwrite)
+    check_new_files(((path, BENCHMARK_FILES) for path in paths), overwrite=overwrite)
 
 
 def save_benchmark(result: BenchmarkResult, paths: Sequence[Path]) -> None:
@@ -225,25 +216,14 @@ def save_benchmark(result: BenchmarkResult, paths: Sequence[Path]) -> None:
     Raises:
         OutputError: for the first file that could not be written, once all others are.
     """
-    errors = [error for path in paths if (error := try_to_save(result, path)) is not None]
+    errors = []
+    for path in paths:
+        try:
+            BENCHMARK_FILES[path.suffix.lower()](result, path)
+        except OutputError as error:
+            errors.append(error)
     for error in errors:
         raise error
-
-
-def try_to_save(result: BenchmarkResult, path: Path) -> OutputError | None:
-    """Write one file, whole or not at all; return the error if it cannot be written."""
-    place = path.resolve()  # a link stays a link
-    new = place.with_name(f".resnet-cli-{os.getpid()}.new")
-    try:
-        with naming_output(path):
-            try:
-                BENCHMARK_FILES[path.suffix.lower()](result, new)
-                new.replace(place)
-            finally:
-                new.unlink(missing_ok=True)
-    except OutputError as error:
-        return error
-    return None
 
 
 ROW_KEYS = {"mode": str, "precision": str, "batch_size": int}

@@ -19,6 +19,7 @@ from matplotlib.ticker import (
 )
 
 from resnet_cli.benchmark import BenchmarkResult, BenchmarkRow
+from resnet_cli.files import whole_file
 from resnet_cli.text import amount
 
 INK, GREY, PALE = "#1f2933", "#67727e", "#e3e7eb"
@@ -321,7 +322,8 @@ def plot_benchmark(result: BenchmarkResult, path: Path) -> None:
             throughput_curves(left, series)
             latency_curves(right, series)
             draw_legend(figure, left)
-        figure.savefig(path, format="png")  # the name is a temporary one
+        with whole_file(path) as file:
+            figure.savefig(file, format="png")
 
 
 def draw_legend(figure: Figure, axes: Axes) -> None:

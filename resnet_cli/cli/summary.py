@@ -88,7 +88,7 @@ def summary_command(
     Caffe. Without either it is resnet18.
     """
     from resnet_cli.cli.terminal import say_left_out
-    from resnet_cli.results import check_new
+    from resnet_cli.files import check_new, write_text_file
     from resnet_cli.summary import find_subject, summarize_network
     from resnet_cli.summary.formats import (
         SUMMARY_FORMATS,
@@ -117,7 +117,7 @@ def summary_command(
 
         plot_subject(found, options, plot)
     if output is not None:
-        output.write_text(SUMMARY_FORMATS[wanted](summary), encoding="utf-8")
+        write_text_file(output, SUMMARY_FORMATS[wanted](summary))
     elif wanted == "table":
         width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
         echo(summary_table(summary, width), nl=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_cli.display.tables import TableColumn, TextTable
-from resnet_cli.errors import OutputNameError
+from resnet_cli.files import check_suffix
 from resnet_cli.summary import Summary
 from resnet_cli.summary.trace import SummaryRow
 
@@ -214,9 +214,5 @@ def choose_format(asked: str | None, output: Path | None) -> str:
     """
     if asked is not None or output is None:
         return asked or "table"
-    if output.suffix.lower() not in SUFFIXES:
-        raise OutputNameError(
-            f"cannot write {output}: the suffix must be one of {', '.join(SUFFIXES)}, "
-            "or --format must say the format"
-        )
+    check_suffix(output, SUFFIXES, otherwise=", or --format must say the format")
     return SUFFIXES[output.suffix.lower()]

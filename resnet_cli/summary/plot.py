@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 
-from resnet_cli.errors import OutputNameError
+from resnet_cli.files import check_suffix, whole_file
 from resnet_cli.summary import Summary, summarize_network
 from resnet_cli.summary.columns import (
     BRACKET,
@@ -109,13 +109,12 @@ def plot_network(stages: Summary, blocks: Summary, path: Path) -> None:
     Raises:
         OutputError: another suffix.
     """
+    check_suffix(path, SUFFIXES)
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise OutputNameError(
-            f"cannot write {path}: the suffix must be one of {', '.join(SUFFIXES)}"
+    with rc_context(SETTINGS), whole_file(path) as file:
+        draw_network(stages, blocks).savefig(
+            file, format=suffix[1:], dpi=DOTS_PER_INCH, **SUFFIXES[suffix]
         )
-    with rc_context(SETTINGS):
-        draw_network(stages, blocks).savefig(path, dpi=DOTS_PER_INCH, **SUFFIXES[suffix])
 
 
 def draw_network(stages: Summary, blocks: Summary) -> Figure:

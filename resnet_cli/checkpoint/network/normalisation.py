@@ -191,6 +191,4 @@ def require_no_normaliser(parts: Mapping[str, Part], prefix: str) -> None:
     """
     for name, part in parts.items():
         if NORMALISERS.fullmatch(part.kind) and closeness_to_backbone(name, prefix) >= 0:
-            raise CheckpointError(
-                f"its {name} is a {part.kind}: what it computes is unknown"
-            )
+            raise CheckpointError(f"its {name} is a {part.kind}: what it computes is unknown")
