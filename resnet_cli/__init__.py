@@ -1,4 +1,4 @@
-"""Classify pictures with a ResNet checkpoint.
+"""Classify images with a ResNet checkpoint.
 
     from resnet_cli import Classifier
 
@@ -14,19 +14,69 @@ TYPE_CHECKING = False  # as of typing
 if TYPE_CHECKING:
     from typing import Any
 
-    from resnet_cli.classifier import Classifier
+    from resnet_cli.benchmark import BenchmarkOptions, BenchmarkResult, BenchmarkRow
+    from resnet_cli.benchmark.sweep import run_benchmark
+    from resnet_cli.checkpoint import LoadOptions
+    from resnet_cli.checkpoint.convert import Conversion, convert_checkpoint
+    from resnet_cli.checkpoint.inspect import Inspection, inspect_checkpoint
+    from resnet_cli.classifier import Classifier, PredictOptions
     from resnet_cli.errors import UserError
     from resnet_cli.preprocess import Preprocess
-    from resnet_cli.records import Prediction, Score
+    from resnet_cli.records import Item, Prediction, Score
+    from resnet_cli.run import OutputOptions, RunResult, predict_to_files
+    from resnet_cli.summary import Summary, list_models, summarize
+    from resnet_cli.summary.networks import SummaryOptions
 
-__all__ = ["Classifier", "Prediction", "Preprocess", "Score", "UserError"]
+__all__ = [
+    "BenchmarkOptions",
+    "BenchmarkResult",
+    "BenchmarkRow",
+    "Classifier",
+    "Conversion",
+    "Inspection",
+    "Item",
+    "LoadOptions",
+    "OutputOptions",
+    "PredictOptions",
+    "Prediction",
+    "Preprocess",
+    "RunResult",
+    "Score",
+    "Summary",
+    "SummaryOptions",
+    "UserError",
+    "convert_checkpoint",
+    "inspect_checkpoint",
+    "list_models",
+    "predict_to_files",
+    "run_benchmark",
+    "summarize",
+]
 
 _HOMES = {
+    "BenchmarkOptions": "resnet_cli.benchmark",
+    "BenchmarkResult": "resnet_cli.benchmark",
+    "BenchmarkRow": "resnet_cli.benchmark",
     "Classifier": "resnet_cli.classifier",
+    "Conversion": "resnet_cli.checkpoint.convert",
+    "Inspection": "resnet_cli.checkpoint.inspect",
+    "Item": "resnet_cli.records",
+    "LoadOptions": "resnet_cli.checkpoint",
+    "OutputOptions": "resnet_cli.run",
+    "PredictOptions": "resnet_cli.classifier",
     "Prediction": "resnet_cli.records",
     "Preprocess": "resnet_cli.preprocess",
+    "RunResult": "resnet_cli.run",
     "Score": "resnet_cli.records",
+    "Summary": "resnet_cli.summary",
+    "SummaryOptions": "resnet_cli.summary.networks",
     "UserError": "resnet_cli.errors",
+    "convert_checkpoint": "resnet_cli.checkpoint.convert",
+    "inspect_checkpoint": "resnet_cli.checkpoint.inspect",
+    "list_models": "resnet_cli.summary",
+    "predict_to_files": "resnet_cli.run",
+    "run_benchmark": "resnet_cli.benchmark.sweep",
+    "summarize": "resnet_cli.summary",
 }
 
 

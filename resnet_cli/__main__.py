@@ -7,7 +7,7 @@ def main() -> None:
     """Run the command line."""
     try:
         from resnet_cli.cli import cli
-        from resnet_cli.cli.signals import leave_process
+        from resnet_cli.cli.process import leave_process
 
         try:
             cli(prog_name="resnet-cli")

@@ -1,4 +1,4 @@
-"""Errors that the user can mend, shown as one line without a traceback.
+"""Errors that the user can fix, shown as one line without a traceback.
 
 * UserError
   * CheckpointError
@@ -33,7 +33,7 @@ class DeviceError(UserError):
 
 
 class DeviceNameError(DeviceError):
-    """A name that no device has."""
+    """The name of a device that does not exist."""
 
     status = 2
 
@@ -71,6 +71,6 @@ class OptionError(SettingError):
 
 
 def describe(error: BaseException) -> str:
-    """Shorten a foreign error to one line, to stand inside a message of ours."""
+    """Return the type and message of an error in one line, for use in another message."""
     first_line = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {first_line}".removesuffix(": ")

@@ -1,4 +1,4 @@
-"""Text from outside: decoded, and made fit to be shown."""
+"""Text from outside: decoding it, and making it safe to show."""
 
 import csv
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
@@ -23,7 +23,7 @@ def escape_unprintable(text: str) -> str:
 
 
 def first_few(names: Sequence[str]) -> str:
-    """The beginning of a list of names, and whether there are more."""
+    """Return the first names of a list, and how many more there are."""
     return ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
 
 
@@ -34,7 +34,7 @@ def list_few(names: Sequence[str]) -> str:
 
 
 def duration_words(seconds: float) -> str:
-    """Spell a duration in its two largest units: 45 s, 3 min 20 s, 2 h 5 min."""
+    """Return a duration in its two largest units: 45 s, 3 min 20 s, 2 h 5 min."""
     whole = max(1, round(seconds))
     if whole < MINUTE:
         return f"{whole} s"
@@ -44,7 +44,7 @@ def duration_words(seconds: float) -> str:
 
 
 def amount(count: int, noun: str, plural: str | None = None) -> str:
-    """A number of things: 1 worker, 2 workers."""
+    """Return a count with its noun: 1 worker, 2 workers."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
@@ -71,7 +71,7 @@ ENCODINGS = (
     (BOM_UTF16_LE, "utf-16"),
     (BOM_UTF16_BE, "utf-16"),
 )
-"""How a text begins, and its encoding."""
+"""Byte order marks, and the encoding of each."""
 
 SEPARATORS = (",", ";", "\t", "|")
 DECLARATION = "sep="  # a first line that Excel reads, and that names the separator
@@ -79,7 +79,7 @@ SAMPLE = 100  # rows that show the separator
 
 
 class EncodingError(ValueError):
-    """The bytes are text of no encoding that can be told."""
+    """Bytes that are not text in UTF-8 or UTF-16."""
 
 
 def read_text(path: Path, *, errors: str = "strict") -> str:
@@ -130,7 +130,7 @@ def find_separator(text: str) -> str:
 
 
 def separator_evenness(text: str, separator: str) -> tuple[bool, int]:
-    """Rank a separator: whether it splits all rows alike, and into how many cells the first."""
+    """Rank a separator: whether all rows have as many cells as the first, and how many that is."""
     widths = [len(row) for row in islice(rows_of(text, separator), SAMPLE)]
     first = widths[0] if widths else 0
     return first > 1 and set(widths) == {first}, first
@@ -153,5 +153,5 @@ def rows_of(text: str, separator: str) -> Iterator[list[str]]:
 
 
 def is_declaration(row: list[str], separator: str) -> bool:
-    """Whether a row is Excel's ``sep=``, which the separator itself splits."""
+    """Return True if a row is Excel's ``sep=``, which the separator itself splits."""
     return separator.join(row).lower() == DECLARATION + separator

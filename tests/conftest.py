@@ -27,7 +27,7 @@ from resnet_cli.benchmark.sweep import Sweep
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.benchmark.workload import random_checkpoint
 from resnet_cli.cli import cli
-from resnet_cli.cli.signals import ENDING
+from resnet_cli.cli.process import ENDING
 from resnet_cli.runtimes import PRECISIONS
 from resnet_cli.system import run_is_ending
 

@@ -55,7 +55,8 @@ class BenchmarkOptions:
         for percent in self.percentiles:
             require_between("percentiles", percent, 0, 100)
         require_between("img_size", self.img_size, *SIDES)
-        require_between("workers", self.workers or 1, *WORKERS)
+        if self.workers is not None:
+            require_between("workers", self.workers, *WORKERS)
         if self.warmup < 0 or (self.iterations is not None and self.iterations < 1):
             raise OptionError("warmup must be at least 0, and iterations at least 1")
         if not (isfinite(self.duration) and self.duration > 0):

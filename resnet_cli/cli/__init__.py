@@ -12,14 +12,12 @@ import click
 
 from resnet_cli.cli.benchmark import benchmark_command
 from resnet_cli.cli.convert import convert_command
-from resnet_cli.cli.environment import usable_environment
 from resnet_cli.cli.evaluate import evaluate_command
 from resnet_cli.cli.inspect import inspect_command
 from resnet_cli.cli.misplaced import command_for
 from resnet_cli.cli.models import models_command
 from resnet_cli.cli.predict import predict_command
-from resnet_cli.cli.signals import catch_signals
-from resnet_cli.cli.stdio import discard, open_streams
+from resnet_cli.cli.process import catch_signals, discard, open_streams, usable_environment
 from resnet_cli.cli.summary import summary_command
 from resnet_cli.errors import UserError
 from resnet_cli.text import escape_unprintable

@@ -18,8 +18,8 @@ from resnet_cli.cli.options import (
     hidden_option,
     progress_option,
 )
+from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
-from resnet_cli.cli.stdio import echo
 
 if TYPE_CHECKING:
     from resnet_cli.benchmark.sweep import Sweep
@@ -169,6 +169,7 @@ def round_percentile(text: str) -> float:
 @progress_option
 @debug_option
 def benchmark_command(
+    *,
     subject: str,
     device: str,
     batch_sizes: tuple[int, ...],

@@ -29,6 +29,7 @@ from resnet_cli.cli.sections import Command
 @click.option("--overwrite", is_flag=True, help="Write over an existing file.")
 @debug_option
 def convert_command(
+    *,
     checkpoint: Path,
     output: Path,
     classes: str | None,

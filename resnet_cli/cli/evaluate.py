@@ -150,6 +150,7 @@ if TYPE_CHECKING:
 @progress_option
 @debug_option
 def evaluate_command(
+    *,
     load: LoadAll,
     folder: str | None,
     labels: Path | None,
@@ -187,8 +188,8 @@ def evaluate_command(
     by itself; --audit finds a preprocessing that is not that of training.
     """
     from resnet_cli.cli.figures import Files
+    from resnet_cli.cli.process import muted
     from resnet_cli.cli.scoring import EvaluationSettings
-    from resnet_cli.cli.stdio import muted
     from resnet_cli.cli.terminal import showing_notes_of_images
     from resnet_cli.results import Dialect
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.cli.stdio import echo
+from resnet_cli.cli.process import echo
 from resnet_cli.errors import OutputNameError
 from resnet_cli.evaluate import Evaluation
 from resnet_cli.evaluate.formats import TABLES, evaluation_csv, evaluation_json

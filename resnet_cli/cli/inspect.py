@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from resnet_cli.cli.options import debug_option, ema_option, state_key_option
+from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
-from resnet_cli.cli.stdio import echo
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import escape_unprintable, first_few
 
@@ -29,7 +29,9 @@ INDENT = 16  # columns of the names of facts
     help="How the facts are laid out.",
 )
 @debug_option
-def inspect_command(checkpoint: Path, state_key: str | None, ema: bool, text_format: str) -> None:
+def inspect_command(
+    *, checkpoint: Path, state_key: str | None, ema: bool, text_format: str
+) -> None:
     """Show what is in a checkpoint file, without running anything in it.
 
     CHECKPOINT is a file of any kind, or a folder with one. The network, its classes and its

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from resnet_cli.cli.options import debug_option
+from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
-from resnet_cli.cli.stdio import echo
 from resnet_cli.display.tables import align_rows
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ WORDS = (0, 3, 6, 8)  # columns aligned to the left; numbers go to the right
     help="How the list is laid out.",
 )
 @debug_option
-def models_command(everything: bool, text_format: str) -> None:
+def models_command(*, everything: bool, text_format: str) -> None:
     """List the models known by name, with their published weights.
 
     Parameters, multiply-adds (GMACs), accuracies on ImageNet's validation set in percent, the

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from resnet_cli.cli.environment import keep_compiled, lend_temporary_folder
+from resnet_cli.cli.process import keep_compiled, lend_temporary_folder
 from resnet_cli.errors import DeviceNameError
 
 POSITIVE = click.IntRange(min=1)

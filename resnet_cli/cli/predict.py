@@ -100,6 +100,7 @@ from resnet_cli.cli.sections import Command
 @progress_option
 @debug_option
 def predict_command(
+    *,
     load: Load,
     inputs: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -131,8 +132,8 @@ def predict_command(
     in input order; a file that cannot be read has an error row, and the exit status is then 3.
     """
     from resnet_cli.classifier import PredictOptions
+    from resnet_cli.cli.process import unbroken
     from resnet_cli.cli.run import load_and_find, report_forecast, report_rows
-    from resnet_cli.cli.signals import unbroken
     from resnet_cli.cli.stdout import StandardOutput
     from resnet_cli.cli.terminal import showing_notes_of_images
     from resnet_cli.results import Dialect, check_outputs

@@ -8,7 +8,7 @@ from pathlib import Path
 from resnet_cli.classifier import IMAGENET_COLOURS, Classifier
 from resnet_cli.cli.loading import Load
 from resnet_cli.cli.misplaced import refuse_checkpoints
-from resnet_cli.cli.stdio import echo
+from resnet_cli.cli.process import echo
 from resnet_cli.cli.stdout import StandardOutput
 from resnet_cli.cli.terminal import (
     above_the_bar,

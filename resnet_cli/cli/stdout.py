@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
 
-from resnet_cli.cli.stdio import echo
+from resnet_cli.cli.process import echo
 from resnet_cli.cli.terminal import let_go, result_line
 from resnet_cli.records import Prediction
 from resnet_cli.results import Write, WriterOptions, naming_output

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from resnet_cli.cli.options import OUTPUT, POSITIVE, debug_option, height_and_width
+from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
-from resnet_cli.cli.stdio import echo
 
 WIDE = 200  # characters, where stdout is not a terminal and COLUMNS is not set
 
@@ -68,6 +68,7 @@ WIDE = 200  # characters, where stdout is not a terminal and COLUMNS is not set
 @click.option("--overwrite", is_flag=True, help="Write over existing files.")
 @debug_option
 def summary_command(
+    *,
     subject: str,
     view: str,
     depth: int | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
-from resnet_cli.cli.stdio import discard
+from resnet_cli.cli.process import discard
 from resnet_cli.images.native_warnings import listen_to_libraries
 from resnet_cli.records import UNCERTAIN, Prediction
 from resnet_cli.text import escape_unprintable

@@ -1,4 +1,4 @@
-"""The inputs of a run, told apart from others: their number, size and a digest."""
+"""What made the results: the record of a run, and the fingerprint of its inputs."""
 
 import os
 import shlex
@@ -28,10 +28,10 @@ class Fingerprint:
     """
 
     def __init__(self) -> None:
-        """Begin with no input."""
+        """Begin without inputs."""
         self.inputs = self.bytes = 0
         self.digest = sha256()
-        self.complete = False  # there are no more
+        self.complete = False  # no more inputs come
 
     def add(self, item: Item) -> None:
         """Count one input."""
@@ -56,7 +56,7 @@ class Fingerprint:
         self.complete = True
 
     def record(self) -> dict[str, Any] | None:
-        """The figures as they are written into files; None while inputs are still to come."""
+        """Return the figures as the manifest has them; None while inputs still come."""
         if not self.complete:
             return None
         return {"files": self.inputs, "bytes": self.bytes, "sha256": self.digest.hexdigest()}
@@ -64,7 +64,7 @@ class Fingerprint:
 
 @dataclass
 class Record:
-    """What made the results, as far as it is known: what FILE.run.json and reports say."""
+    """What made the results, as FILE.run.json and reports say it."""
 
     classifier: Classifier
     tally: Tally
@@ -73,11 +73,11 @@ class Record:
     inputs: Fingerprint = field(default_factory=Fingerprint)
     status: str = "running"  # then done, or stopped
     begun: float = field(default_factory=perf_counter)
-    ended: float | None = None  # when all pictures were done
+    ended: float | None = None  # when all items were done
     started: str = field(default_factory=lambda: current_time())
 
     def __call__(self) -> dict[str, Any]:
-        """The record as it is at this moment."""
+        """Return the record as it is now."""
         return {
             "status": self.status,
             "command": shlex.join(["resnet-cli", *sys.argv[1:]]),
@@ -91,25 +91,25 @@ class Record:
 
     @property
     def seconds(self) -> float:
-        """How long the run has taken, or took."""
+        """Return how long the run has taken so far, or took in all."""
         return (self.ended or perf_counter()) - self.begun
 
     def finish(self) -> None:
-        """Say that all pictures are done: what is left is to close the files."""
+        """Note that all items are done; what is left is to close the files."""
         self.status, self.ended = "done", perf_counter()
 
     def stop(self) -> None:
-        """Say that the run ends early."""
+        """Note that the run ends early."""
         self.status = "stopped"
 
     @cached_property
     def decisive(self) -> dict[str, Any]:
-        """What decides the rows."""
+        """Return the settings that decide the rows, and that a resumed run must share."""
         return {**self.classifier.record(), "topk": self.topk, "threshold": self.threshold}
 
     @cached_property
     def settled(self) -> dict[str, Any]:
-        """What does not change while the run goes on."""
+        """Return what does not change during the run."""
         return {
             **self.decisive,
             "versions": {
@@ -122,5 +122,5 @@ class Record:
 
 
 def current_time() -> str:
-    """The time of day, to the second, with its zone."""
+    """Return the date and time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

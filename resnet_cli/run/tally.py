@@ -9,9 +9,9 @@ from resnet_cli.records import Prediction
 STAGES = ("decode", "preprocess", "forward")
 
 BUSY = 0.6
-"""Of a run, the least part that its workers compute for when nothing else limits it."""
+"""The share of a run during which its workers compute, at least, when nothing else limits it."""
 
-LONG_ENOUGH = 2.0  # seconds, for that to be told from what it takes to begin and end
+LONG_ENOUGH = 2.0  # seconds of a run in which its start and end hardly count
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class StageMeans:
             self.sums[stage] += getattr(prediction, f"{stage}_ms")
 
     def milliseconds(self) -> dict[str, float]:
-        """Mean of each stage; 0 when there was no image."""
+        """Return the mean of each stage; 0 when there was no image."""
         return {stage: total / max(self.images, 1) for stage, total in self.sums.items()}
 
 
@@ -39,7 +39,7 @@ class Tally:
     workers: int  # threads that decode
     on_cpu: bool  # the network runs on the workers' own cores
     errors: int = 0
-    warnings: int = 0  # images that were read, and something is odd about them
+    warnings: int = 0  # images that were read with a warning
     everything: StageMeans = field(default_factory=StageMeans)
     settled: StageMeans = field(default_factory=StageMeans)  # each worker's first pass left out
 
@@ -60,11 +60,11 @@ class Tally:
 
     @property
     def images(self) -> int:
-        """Rows, readable or not."""
+        """Return the number of rows, readable or not."""
         return self.everything.images + self.errors
 
     def means(self) -> dict[str, float]:
-        """Mean milliseconds of each stage, warm-up left out where there is anything else."""
+        """Return the mean milliseconds of each stage, without warm-up where there is more."""
         return (self.settled if self.settled.images else self.everything).milliseconds()
 
     def pace(self, forward_ms: float) -> float:
@@ -80,7 +80,11 @@ class Tally:
         return max(decoding, forward_ms) / 1000
 
     def limit(self, seconds: float) -> str:
-        """Which stage limits a run of so many seconds, and what would help."""
+        """Say which stage limits a run, and what would help.
+
+        Args:
+            seconds: that the run took.
+        """
         if not self.everything.images:
             return "nothing was classified"
         means = self.means()
@@ -101,7 +105,11 @@ class Tally:
         return "limited by the network on the device"
 
     def record(self, seconds: float) -> dict[str, Any]:
-        """Counts and times as they are written into files."""
+        """Return counts and times as the manifest has them.
+
+        Args:
+            seconds: that the run took.
+        """
         return {
             "counts": {
                 "images": self.images,

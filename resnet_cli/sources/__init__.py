@@ -22,7 +22,7 @@ SUFFIXES = frozenset({
     ".sgi", ".tga", ".tif", ".tiff", ".webp",
 })
 # fmt: on
-"""Suffixes that make a file in a folder a picture; a file named outright is always tried."""
+"""Suffixes by which a file in a folder is an image; a file named outright is always tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class Inputs:
 
     items: Iterable[Item | Pause]  # only a stream pauses
     total: int | None  # unknown while stdin or a pipe is still being read
-    passed_over: int = 0  # files in folders whose suffix is no image suffix
-    sieve: Sieve = field(default_factory=Sieve)  # counts what else was passed over
-    listed: bool = False  # by lists, of which the next run may have others
+    passed_over: int = 0  # files in folders without an image suffix
+    sieve: Sieve = field(default_factory=Sieve)  # counts what else was skipped
+    listed: bool = False  # by a list, which may be another one in the next run
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> Self:
@@ -42,12 +42,12 @@ class Inputs:
 
     @property
     def odd(self) -> Mapping[str, int]:
-        """Count what is neither file nor folder, by its kind."""
+        """Return how many entries are neither file nor folder, by kind."""
         return self.sieve.odd
 
     @property
     def notes(self) -> list[str]:
-        """Say what was passed over; of a stream, so far."""
+        """Say what was skipped; of a stream, so far."""
         return [*skipped_words(self.passed_over, self.sieve), *excluded_words(self.sieve)]
 
     @property
@@ -62,13 +62,13 @@ class Inputs:
         return first, replace(self, items=chain(first, remaining))
 
     def without(self, outputs: Sequence[str]) -> "Inputs":
-        """The same, after making sure that no output is among them.
+        """Return a copy that is checked to hold no output file.
 
         Args:
             outputs: files that will be written, alone or as numbered pages.
 
         Raises:
-            InputError: one is, now or when a stream comes to it.
+            InputError: it holds one, now or when a stream comes to it.
         """
         names = {os.path.basename(real): real for real in map(os.path.realpath, outputs)}
 
@@ -93,16 +93,16 @@ def without_pauses(items: Iterable[Item | Pause]) -> Iterator[Item]:
 
 
 PAGE = re.compile(r"-\d+(\.png)$", re.IGNORECASE)
-"""The number of a page, before the suffix: a grid that is a picture itself may have several."""
+"""The number of a page before the suffix: a grid may have several pages."""
 
 
 def same_folder(path: str, other: str) -> bool:
-    """Whether two files are in one folder, whatever links lead there."""
+    """Return True if two files are in the same folder, links resolved."""
     return os.path.realpath(os.path.dirname(path)) == os.path.realpath(os.path.dirname(other))
 
 
 def skipped_words(passed_over: int, sieve: Sieve) -> Iterator[str]:
-    """Say what a search passed over by its own rules."""
+    """Say what a search skipped by its own rules."""
     if passed_over:
         yield f"skipped {amount(passed_over, 'file')} without an image extension"
     if sieve.skipped:
@@ -113,7 +113,7 @@ def skipped_words(passed_over: int, sieve: Sieve) -> Iterator[str]:
 
 
 def excluded_words(sieve: Sieve) -> Iterator[str]:
-    """Say what the patterns of the user left out."""
+    """Say what the patterns of the user excluded."""
     if +sieve.excluded:
         yield f"excluded {counted_kinds(+sieve.excluded)} (--exclude)"
     for pattern in sieve.unused:
@@ -121,7 +121,7 @@ def excluded_words(sieve: Sieve) -> Iterator[str]:
 
 
 def counted_kinds(kinds: Mapping[str, int]) -> str:
-    """Numbers of files and folders in words."""
+    """Say how many files and folders there are."""
     return " and ".join(amount(count, kind) for kind, count in kinds.items())
 
 
@@ -133,11 +133,11 @@ def find_inputs(inputs: Sequence[str], sieve: Sieve | None = None) -> Inputs:
     All are listed at once, but for stdin and lists that are pipes, which are read as the run goes.
 
     Args:
-        inputs: what a person types.
-        sieve: says what folders, globs and lists are to pass over, and counts it.
+        inputs: as typed.
+        sieve: says what to skip in folders, globs and lists, and counts it.
 
     Raises:
-        InputError: an input that is not there, or no image at all.
+        InputError: an input is missing, or there is no image at all.
         OSError: a folder or list that cannot be read.
     """
     sieve = sieve or Sieve()
@@ -170,7 +170,7 @@ def find_inputs(inputs: Sequence[str], sieve: Sieve | None = None) -> Inputs:
 
 
 def left_by(sieve: Sieve, lines: Iterator[str | Pause]) -> Iterator[Item | Pause]:
-    """Yield the items of a list that no pattern leaves out."""
+    """Yield the items of a list that no pattern excludes."""
     for line in lines:
         if isinstance(line, Pause):
             yield line
@@ -181,7 +181,11 @@ def left_by(sieve: Sieve, lines: Iterator[str | Pause]) -> Iterator[Item | Pause
 def require_some(
     items: Iterable[Item | Pause], inputs: Sequence[str], sieve: Sieve
 ) -> Iterator[Item | Pause]:
-    """Yield ``items``, of which there must be one at least."""
+    """Yield ``items``, and refuse to end without one.
+
+    Raises:
+        InputError: there was none.
+    """
     empty = True
     for item in items:
         empty = empty and isinstance(item, Pause)
@@ -201,10 +205,7 @@ def no_images_error(inputs: Sequence[str], passed_over: int, sieve: Sieve) -> In
 
 
 def expand_input(given: str, sieve: Sieve) -> tuple[list[str], str]:
-    """Turn one argument into the files and folders it names.
-
-    Returns:
-        They, and the place below which the search begins.
+    """Return the files and folders that one argument names, and where their search begins.
 
     Raises:
         InputError: it names nothing.
@@ -222,7 +223,7 @@ def expand_input(given: str, sieve: Sieve) -> tuple[list[str], str]:
 
 
 def fixed_part(pattern: str) -> str:
-    """The folder where a glob begins to be one."""
+    """Return the folder before the first wildcard of a glob."""
     while glob.has_magic(pattern):
         pattern = os.path.dirname(pattern)
     return pattern

@@ -1,4 +1,4 @@
-"""What a search for images passes over: by its own rules, and by patterns of the user."""
+"""The search for images in folders: natural order, and what is skipped by rule or by pattern."""
 
 import os
 import re
@@ -16,7 +16,7 @@ SYSTEM_FOLDERS = frozenset({
     "system volume information",
 })
 # fmt: on
-"""What Windows, macOS and network drives put beside images: copies, previews, waste bins."""
+"""Folders that Windows, macOS and network drives create: copies, previews, waste bins."""
 
 RESOURCE_FORK = "._"  # begins a file that macOS writes beside another one, with the same suffix
 
@@ -25,7 +25,7 @@ ANY_DEPTH = "**"  # in a pattern: any number of folders
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern of ``--exclude``, cut into the names of folders and of what is in them."""
+    """A pattern of ``--exclude``, split into the parts of a path."""
 
     text: str
     parts: tuple[str, ...]
@@ -33,19 +33,19 @@ class Pattern:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a pattern: without a slash, or with one at its end only, it fits at any depth."""
+        """Parse a pattern; without a slash, or with one at its end only, it fits at any depth."""
         words = text.replace(os.sep, "/").removeprefix("./")
         parts = tuple(filter(None, words.split("/")))
         anywhere = bool(parts) and "/" not in words.removesuffix("/")
         return cls(text, (ANY_DEPTH, *parts) if anywhere else parts, words.endswith("/"))
 
     def matches(self, parts: Sequence[str], *, is_folder: bool) -> bool:
-        """Return whether it fits the path below an INPUT."""
+        """Return True if it fits a path below an INPUT."""
         return (is_folder or not self.only_folders) and matches_pattern(parts, self.parts)
 
 
 def matches_pattern(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Compare the parts of a path with those of a pattern, in at most their product of steps."""
+    """Compare the parts of a path with those of a pattern; the steps are at most their product."""
     depths = {0}  # how many parts the pattern so far may have taken
     for wanted in pattern:
         if wanted == ANY_DEPTH:
@@ -59,16 +59,16 @@ def matches_pattern(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 @dataclass
 class Sieve:
-    """Decides what a search takes, and counts what it does not.
+    """Decides what a search takes, and counts what it skips.
 
     Attributes:
         hidden: take hidden and system files as well.
         exclude: patterns of files and folders to leave out.
-        skipped: hidden and system files that were passed over.
+        skipped: hidden and system files that were skipped.
         excluded: files and folders that a pattern left out, by what they are.
-        odd: what else was passed over, by its kind.
+        odd: what is neither file nor folder and was skipped, by kind.
         used: the patterns that matched something.
-        dropped: what was passed over among the matches of globs.
+        dropped: what was skipped among the matches of globs.
     """
 
     hidden: bool = False
@@ -84,14 +84,14 @@ class Sieve:
 
     @property
     def unused(self) -> list[str]:
-        """Patterns that matched nothing."""
+        """Return the patterns that matched nothing."""
         return [pattern for pattern in self.exclude if pattern not in self.used]
 
     def drops(self, folder: str, above: Sequence[str], name: str, *, is_folder: bool) -> bool:
-        """Return whether a file or folder is passed over, and count it if so.
+        """Return True if a file or folder is skipped, and count it then.
 
         Args:
-            folder: opens the folder that it is in.
+            folder: path of the folder that it is in.
             above: names of the folders between the INPUT and it.
             name: its own.
             is_folder: what it is.
@@ -104,11 +104,11 @@ class Sieve:
         return True
 
     def drops_match(self, path: str, start: str) -> bool:
-        """Return whether a match of a glob is passed over, or a folder on the way to it.
+        """Return True if a match of a glob is skipped, or a folder on the way to it.
 
         Args:
             path: the match.
-            start: the folder where the glob begins to be one.
+            start: the folder before the first wildcard of the glob.
         """
         folder = start
         *above, last = path_parts(path[len(start) :]) or [""]
@@ -124,7 +124,7 @@ class Sieve:
         return False
 
     def drops_line(self, path: str) -> bool:
-        """Return whether a pattern leaves out a path of a list, or a folder on the way to it."""
+        """Return True if a pattern excludes a path of a list, or a folder on the way to it."""
         if not self.patterns:
             return False
         parts = path_parts(path)
@@ -136,25 +136,25 @@ class Sieve:
         return dropped
 
     def excludes(self, parts: Sequence[str], *, is_folder: bool) -> bool:
-        """Return whether a pattern leaves something out, and count it if so."""
+        """Return True if a pattern excludes a file or folder, and count it then."""
         excluded = bool(self.hits(parts, is_folder=is_folder))
         self.excluded["folder" if is_folder else "file"] += excluded
         return excluded
 
     def hits(self, parts: Sequence[str], *, is_folder: bool) -> list[str]:
-        """Return the patterns that fit something, which are then used ones."""
+        """Return the patterns that fit a path, and note that they are used."""
         found = [each.text for each in self.patterns if each.matches(parts, is_folder=is_folder)]
         self.used.update(found)
         return found
 
 
 def path_parts(path: str) -> list[str]:
-    """Cut a path into names."""
+    """Split a path into its parts."""
     return [part for part in path.replace(os.sep, "/").split("/") if part not in ("", ".")]
 
 
 def is_system(name: str, *, is_folder: bool) -> bool:
-    """Return whether a name is one of the system's, or of a hidden folder."""
+    """Return True if a name is one of the system's, or of a hidden folder."""
     if is_folder:
         return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
     return name.startswith(RESOURCE_FORK) or name.lower() in SYSTEM_FILES
@@ -171,12 +171,12 @@ def count_files_below(folder: str) -> int:
                         folders.append(entry.path)
                     else:
                         count += 1
-        except OSError:  # nobody is owed a row of what is in there
+        except OSError:  # its files are skipped anyway, and only their number is unknown
             continue
     return count
 
 
-FILE, FOLDER = "", "/"  # what stands after a name
+FILE, FOLDER = "", "/"  # appended to a name
 LINK, DEVICE = "links to folders", "pipes and devices"
 
 DIGITS = re.compile(r"\d+")
@@ -187,8 +187,8 @@ def walk_folder(folder: str, sieve: Sieve, above: Sequence[str] = ()) -> Iterato
 
     Args:
         folder: where to begin; links to folders below it are not followed.
-        sieve: says what is passed over, and counts it.
-        above: the folders between the INPUT and this one, with this one.
+        sieve: says what is skipped, and counts it.
+        above: names of the folders from the INPUT to this one, this one included.
     """
     levels = [
         (folder, list_children(folder, sieve, above))
@@ -209,16 +209,16 @@ def walk_folder(folder: str, sieve: Sieve, above: Sequence[str] = ()) -> Iterato
         try:
             found = list_children(path, sieve, [*below, name[:-1]])
         except PermissionError:
-            yield path  # its pictures are unknown, which a row has to say
+            yield path  # its images are unknown, and a row must say so
         else:
             levels.append((path, found))
             below.append(name[:-1])
 
 
 def list_children(folder: str, sieve: Sieve, above: Sequence[str]) -> list[str]:
-    """Names in a folder, the last one first, with a slash after those of folders.
+    """List the names in a folder, the last one first, with a slash after those of folders.
 
-    A name is a tenth of what the system's entry and a key of parts take.
+    A name takes a tenth of the memory of the system's entry with a sort key.
     """
     names = []
     with os.scandir(folder) as entries:
@@ -234,26 +234,26 @@ def list_children(folder: str, sieve: Sieve, above: Sequence[str]) -> list[str]:
 
 
 def kind_of(entry: os.DirEntry[str]) -> str:
-    """What something in a folder is; a link that leads nowhere is owed a row, as a file."""
+    """Return the kind of an entry; a broken link counts as a file, so that it gets a row."""
     try:
         if entry.is_dir(follow_symlinks=False):
             return FOLDER
         if entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
             return FILE
         return LINK if entry.is_dir() else DEVICE
-    except OSError:  # a knot of links, or one into a folder that may not be read
+    except OSError:  # a loop of links, or one into a folder that may not be read
         return FILE
 
 
 def natural_key(name: str) -> str:
-    """Sort key that puts img2 before img10: before a number stands how many digits it has.
+    """Return a sort key that puts img2 before img10: each number is preceded by its length.
 
-    The zero character, which no name can hold, puts what ends before what goes on.
+    The zero character, which no name can hold, sorts a prefix before longer names.
     """
     return DIGITS.sub(counted_digits, name.removesuffix(FOLDER))
 
 
 def counted_digits(digits: re.Match[str]) -> str:
-    """A number as text that sorts as the number does."""
+    """Return a number as text that sorts as the number does."""
     number = str(int(digits.group()))
     return f"\0{chr(len(number))}{number}"

@@ -1,4 +1,4 @@
-"""A list of paths, in a file or on stdin -> the paths, as they come."""
+"""Lists of paths, in a file or on stdin -> the paths as they come, in the spelling that exists."""
 
 import logging
 import os
@@ -16,10 +16,10 @@ from resnet_cli.records import PAUSE, Pause
 
 log = logging.getLogger("resnet_cli")
 
-PICTURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")
-"""What no list begins with."""
+IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")
+"""First bytes of image files, with which no list begins."""
 
-ENDS = (b"\n", b"\0")  # of a line
+LINE_ENDS = (b"\n", b"\0")
 
 PATIENCE = 0.1  # seconds
 
@@ -27,21 +27,21 @@ LINES = 65536  # bytes of a list that are read at once
 
 
 def is_stream(given: str) -> bool:
-    """Whether an input is stdin, or a list whose end nobody knows."""
+    """Return True if an input is stdin, or a list that is still being written."""
     return given == "-" or (given.startswith("@") and not Path(given[1:]).is_file())
 
 
 def read_lines(given: str) -> Iterator[str | Pause]:
     """Read paths from ``@list.txt`` or, for ``-``, from stdin.
 
-    A list is opened here and now, so that a missing one is said before the network is loaded.
+    A list is opened at the call, so that a missing one is reported before the network is loaded.
 
     Raises:
-        InputError: there is no such list, or a picture has the very name.
+        InputError: there is no such list, or an image has the same name.
     """
     if given == "-":
         return existing_spellings(standard_input(), "stdin")
-    if os.path.lexists(given):  # the shell may have put it here, out of a folder of somebody else
+    if os.path.lexists(given):  # a glob of the shell may have put it here
         raise InputError(
             f"cannot tell what {given} means, as there is a file of that name: ./{given} is the "
             f"file, @./{given[1:]} a list of paths"
@@ -53,7 +53,7 @@ def read_lines(given: str) -> Iterator[str | Pause]:
 
 
 def existing_spellings(paths: Iterable[str | Pause], source: str) -> Iterator[str | Pause]:
-    """Yield paths in the spelling that exists; warn at the end of those that are of Windows."""
+    """Yield paths in the spelling that exists; at the end, warn of absolute paths of Windows."""
     foreign: list[str] = []
     for path in paths:
         if isinstance(path, Pause):
@@ -80,7 +80,7 @@ def standard_input() -> Iterator[str | Pause]:
 
 
 def strip_lines(file: TextIO) -> Iterator[str | Pause]:
-    """Yield the lines of a text stream that are not blank, without their ends."""
+    """Yield the lines of a text stream without their ends, and skip blank ones."""
     for line in file:
         path = line.rstrip("\r\n")
         if path:
@@ -91,7 +91,7 @@ def arriving_lines(file: BinaryIO) -> Iterator[str | Pause]:
     """Yield the lines of a file as they come, with a PAUSE whenever none does, and close it.
 
     Raises:
-        InputError: it is no list.
+        InputError: it is not a list.
     """
     lines_of = LineCutter()
     with file:
@@ -113,10 +113,10 @@ def arriving_lines(file: BinaryIO) -> Iterator[str | Pause]:
 
 
 class LineCutter:
-    """Cuts what comes of a list into its lines.
+    """Cuts the bytes of a list into lines.
 
-    What ends the first of them ends all: a line feed, with or without a carriage return before it,
-    or a zero byte, as of ``find -print0``.
+    All lines end as the first one does: with a line feed, a carriage return before it or not, or
+    with a zero byte, as of ``find -print0``.
     """
 
     def __init__(self) -> None:
@@ -124,9 +124,9 @@ class LineCutter:
         self.end = b""
 
     def with_more(self, data: bytes) -> list[bytes]:
-        """The lines that are whole now."""
+        """Return the lines that more bytes complete."""
         if not self.end:
-            found = [at for at in map(data.find, ENDS) if at >= 0]
+            found = [at for at in map(data.find, LINE_ENDS) if at >= 0]
             self.end = data[min(found) :][:1] if found else b""
         if not self.end or self.end not in data:
             self.pending += data
@@ -136,28 +136,31 @@ class LineCutter:
         return [self.without_return(line) for line in whole]
 
     def rest(self) -> list[bytes]:
-        """The last line, which nothing ends."""
+        """Return the last line, which has no end."""
         return [self.without_return(bytes(self.pending))]
 
     def without_return(self, line: bytes) -> bytes:
-        """A line without a carriage return at its end, where that is no part of a name."""
+        """Drop a carriage return at the end of a line, unless it may be part of a name."""
         return line if self.end == b"\0" else line.rstrip(b"\r")
 
 
 def refuse_no_list(data: bytes) -> None:
-    """Refuse what begins like another kind of file.
+    """Refuse a list that begins like an image.
 
     Raises:
         InputError: it does.
     """
-    if data.startswith(PICTURES):
+    if data.startswith(IMAGE_STARTS):
         raise InputError("cannot read a list of paths: it is itself an image")
 
 
 def utf8_of(start: bytes) -> Callable[[bytes], bytes]:
-    """What turns the bytes of a list, which begins like this, into UTF-8, piece by piece.
+    """Return a function that turns the bytes of a list into UTF-8, piece by piece.
 
-    A name may begin with the very bytes that begin UTF-16, so a zero has to follow.
+    A name may begin with the bytes of the mark of UTF-16, so a zero byte has to follow the mark.
+
+    Args:
+        start: the first bytes of the list.
     """
     if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) and b"\0" in start[:4]:
         utf16 = getincrementaldecoder("utf-16")("replace")
@@ -167,9 +170,9 @@ def utf8_of(start: bytes) -> Callable[[bytes], bytes]:
 
 
 def is_ready(file: BinaryIO) -> bool:
-    """Whether more of a file can be read, or its end, within some patience.
+    """Return True if more of a file, or its end, can be read within ``PATIENCE``.
 
-    What the system cannot wait for, as a file of Windows, is ready.
+    What the system cannot wait for, such as a file on Windows, is always ready.
     """
     try:
         return bool(select([file], [], [], PATIENCE)[0])
@@ -180,23 +183,23 @@ def is_ready(file: BinaryIO) -> bool:
 QUOTES = ("'", '"')
 
 UNUSUAL = re.compile(r"""^[\s"']|[\s"']$|\\|[\ud800-\udfff]""")
-"""What a path that may be spelt in another way begins with, ends with, or holds."""
+"""Matches a path that may have to be spelt in another way."""
 
 WINDOWS = re.compile(r"\s*[\"']?([A-Za-z]:[\\/]|\\\\[^\\])")
-"""How an absolute path begins on Windows."""
+"""Matches the start of an absolute path of Windows."""
 
 NOT_HERE = "%s: absolute paths of Windows lead nowhere here: %d, such as %s"
 
 
 def as_found(path: str, folder: str = "") -> str:
-    """Return a path in the spelling that exists: as it stands, or else the first that is a file.
+    """Return a path in the spelling that exists: as given, or else the first that is a file.
 
-    Names of files may begin with quotes, end with blanks and hold backslashes. So a path that
-    exists as it stands is never changed, nor is one that exists in no spelling.
+    File names may begin with quotes, end with blanks and hold backslashes. So a path that exists
+    as given is never changed, and neither is one that exists in no spelling.
 
     Args:
         path: as it was read.
-        folder: that it is seen from.
+        folder: where a relative path starts.
     """
     if not UNUSUAL.search(path) or os.path.lexists(os.path.join(folder, path)):
         return path
@@ -205,7 +208,7 @@ def as_found(path: str, folder: str = "") -> str:
 
 
 def other_spellings(path: str) -> Iterator[str]:
-    """Yield other ways to read a path, with the fewest changes first."""
+    """Yield other spellings of a path, those with the fewest changes first."""
     for text in dict.fromkeys((path, as_western(path))):
         trimmed = text.strip()
         for plain in (text, trimmed, without_quotes(trimmed)):
@@ -213,18 +216,18 @@ def other_spellings(path: str) -> Iterator[str]:
 
 
 def without_quotes(text: str) -> str:
-    """Return a text without the quotes around it."""
+    """Drop the quotes around a text."""
     is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in QUOTES
     return text[1:-1].strip() if is_quoted else text
 
 
 def as_western(text: str) -> str:
-    """Read the bytes of a text that is not UTF-8 as Western European Windows writes them."""
+    """Decode the bytes of a text that is not UTF-8 as Windows-1252."""
     if text.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in text):
         return text
     return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
 
 
 def is_windows(path: str) -> bool:
-    """Return whether a path is an absolute one of Windows, which leads nowhere elsewhere."""
+    """Return True if a path is an absolute one of Windows, which does not exist elsewhere."""
     return os.name != "nt" and WINDOWS.match(path) is not None

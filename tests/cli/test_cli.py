@@ -22,7 +22,7 @@ from conftest import DEMO, REPOSITORY, SAMPLES, Run, picture, trained
 from resnet_cli import Classifier
 from resnet_cli.__main__ import main
 from resnet_cli.cli import cli
-from resnet_cli.cli.stdio import discard
+from resnet_cli.cli.process import discard
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")  # quick: a few pixels do
 
@@ -901,7 +901,7 @@ def test_a_folder_that_may_not_be_read_has_a_row(run: Run, checkpoint: Path) -> 
 
 def test_what_is_compiled_is_kept_beside_torchs_weights(tmp_path: Path) -> None:
     script = (
-        "import click, os; from resnet_cli.cli.environment import keep_compiled;"
+        "import click, os; from resnet_cli.cli.process import keep_compiled;"
         "keep_compiled(click.Context(click.Command('x')), click.Option(['--x']), True);"
         "import torch; print(os.environ['TORCHINDUCTOR_CACHE_DIR'], torch.hub.get_dir(), sep='\\n')"
     )

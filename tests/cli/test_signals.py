@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import Run, picture
-from resnet_cli.cli.signals import ENDING, catch_signals, leave_process, unbroken
+from resnet_cli.cli.process import ENDING, catch_signals, leave_process, unbroken
 from resnet_cli.records import Prediction
 from resnet_cli.results.files.outputs import Output
 from resnet_cli.system import run_is_ending

@@ -19,7 +19,7 @@ from resnet_cli import Classifier, UserError
 from resnet_cli.benchmark import BenchmarkRow
 from resnet_cli.benchmark.report import compare_settings, peak_cell
 from resnet_cli.benchmark.sweep import mark_doubtful
-from resnet_cli.cli.environment import EXISTING, keep_compiled, usable_environment
+from resnet_cli.cli.process import EXISTING, keep_compiled, usable_environment
 from resnet_cli.run.tally import Tally
 from resnet_cli.summary import list_models
 from resnet_cli.text import duration_words

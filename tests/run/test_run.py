@@ -1,0 +1,158 @@
+"""A run from Python: rows in files, resumed, counted, and refused before anything is written."""
+
+import csv
+import json
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from conftest import picture
+from items import items_of
+from resnet_cli import Classifier, OutputOptions, PredictOptions, UserError, predict_to_files
+from resnet_cli.errors import InputError, OptionError, OutputError
+from resnet_cli.run import Run, lay_out_results
+from resnet_cli.run.destinations import Destinations
+from resnet_cli.run.forecast import forecast_run, sample_items
+from resnet_cli.sources import Inputs
+
+
+@pytest.fixture
+def classifier(checkpoint: Path) -> Classifier:
+    return Classifier.load(checkpoint, device="cpu")
+
+
+def rows_in(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def manifest_of(file: Path) -> dict[str, object]:
+    return dict(json.loads(Path(f"{file}.run.json").read_text(encoding="utf-8")))
+
+
+def run_to(file: Path, classifier: Classifier, folder: Path) -> Run:
+    predict = PredictOptions(workers=2, batch_size=1)
+    options = lay_out_results(classifier, predict, OutputOptions())
+    items = items_of(sorted(folder.rglob("*.*")))
+    return Run(classifier, Inputs.of(items), Destinations(options=options, files=(file,)), predict)
+
+
+def test_files_hold_the_rows_of_predict(
+    classifier: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    (photos / "b" / "broken.jpg").write_bytes(b"no image")
+    file, seen = tmp_path / "r.csv", []
+    result = predict_to_files(
+        classifier,
+        str(photos),
+        [file],
+        predict=PredictOptions(topk=2),
+        progress=lambda done, total: seen.append((done, total)),
+    )
+
+    expected = list(classifier.predict(photos, topk=2))
+    rows = rows_in(file)
+    assert [row["path"] for row in rows] == [str(row.path) for row in expected]
+    assert [row["label"] for row in rows] == [row.label or "" for row in expected]
+    assert (result.images, result.errors, result.earlier) == (11, 1, 0)
+    assert result.rows == {file: 11}
+    assert seen == [(number, 11) for number in range(1, 12)]
+    assert manifest_of(file)["status"] == "done"
+
+
+def test_a_file_that_was_cut_off_gets_the_rows_it_lacks(
+    classifier: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.csv"
+    predict_to_files(classifier, str(photos), [file])
+    whole = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join(whole[:5]) + whole[5][:9], encoding="utf-8")
+
+    seen: list[int] = []
+    result = predict_to_files(
+        classifier,
+        str(photos),
+        [file],
+        output=OutputOptions(resume=True),
+        progress=lambda done, _: seen.append(done),
+    )
+    assert (result.images, result.earlier, result.rows) == (6, 4, {file: 10})
+    assert seen == [5, 6, 7, 8, 9, 10]
+    paths = [row["path"] for row in rows_in(file)]
+    assert paths == [str(row.path) for row in classifier.predict(photos)]
+
+
+def test_a_run_that_is_closed_early_leaves_whole_rows(
+    classifier: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.csv"
+    run = run_to(file, classifier, photos)
+    with closing(run.rows()) as rows:
+        next(rows)
+        next(rows)
+    assert len(rows_in(file)) == run.tally.images == 2
+    assert manifest_of(file)["status"] == "stopped"
+
+
+def test_nothing_is_written_before_everything_is_checked(
+    classifier: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.csv"
+    with pytest.raises(OutputError, match="suffix must be one of"):
+        predict_to_files(classifier, str(photos), [tmp_path / "r.txt"])
+    with pytest.raises(InputError, match="cannot find"):
+        predict_to_files(classifier, "none", [file])
+    with pytest.raises(InputError, match="is one of the images"):
+        predict_to_files(
+            classifier,
+            str(photos),
+            [photos / "a" / "img4.png"],
+            output=OutputOptions(overwrite=True),
+        )
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("topk", 0), ("threshold", 1.5), ("batch_size", -1), ("workers", 0), ("on_error", "stop")],
+)
+def test_options_that_cannot_be_are_refused_at_once(name: str, value: object) -> None:
+    with pytest.raises(OptionError, match=name):
+        PredictOptions(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_file_is_resumed_or_replaced_but_not_both() -> None:
+    with pytest.raises(UserError, match="both resume and overwrite"):
+        OutputOptions(resume=True, overwrite=True)
+
+
+def test_rows_of_other_inputs_are_not_resumed(
+    classifier: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.csv"
+    predict_to_files(classifier, str(photos / "a"), [file])
+    with pytest.raises(OutputError, match="none of its 5 rows is of these inputs"):
+        predict_to_files(classifier, str(photos / "b"), [file], output=OutputOptions(resume=True))
+    assert len(rows_in(file)) == 5
+
+
+def test_a_forecast_writes_nothing_and_counts_what_is_left(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    folder = tmp_path / "many"
+    for number in range(43):
+        picture(folder / f"{number}.png", (40, 30), seed=number)
+    run = run_to(tmp_path / "r.csv", classifier, folder)
+    seen: list[tuple[int, int | None]] = []
+    forecast = forecast_run(run, progress=lambda done, total: seen.append((done, total)))
+
+    assert (forecast.images, forecast.tried, forecast.errors) == (43, 20, 0)
+    assert forecast.seconds > 0
+    assert seen[-1] == (40, 40)
+    assert not (tmp_path / "r.csv").exists()
+
+
+def test_a_sample_is_of_everywhere_in_the_inputs() -> None:
+    paths = [item.path for item in sample_items(Inputs.of(items_of(range(100))))]
+    assert paths == [str(number) for number in range(0, 100, 5)]
