@@ -17,9 +17,18 @@ from resnet_cli.errors import InputError, OptionError, OutputError
 from resnet_cli.files import check_new_files, naming_output, write_text_file
 from resnet_cli.runtimes import PRECISIONS
 
-BATCH_SIZES = (1, 10**9)  # no machine holds more images, and torch counts no further than 2^63
-SIDES = (32, 16384)  # pixels
-WORKERS = (1, 1024)
+RANGES = {
+    "batch_sizes": (
+        1,
+        10**9,
+    ),  # no machine holds more images, and torch counts no further than 2^63
+    "workers": (1, 1024),
+    "img_size": (32, 16384),
+    "warmup": (0, 10**9),
+    "iterations": (1, 10**9),
+    "percentiles": (0, 100),
+}
+"""The least and the most that an option, or each of its values, may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,20 +56,16 @@ class BenchmarkOptions:
     def __post_init__(self) -> None:
         if not (self.batch_sizes and self.precisions and self.percentiles):
             raise OptionError("batch_sizes, precisions and percentiles must not be empty")
-        for size in self.batch_sizes:
-            require_between("batch_sizes", size, *BATCH_SIZES)
         for name in self.precisions:
             if name not in PRECISIONS:
                 raise OptionError(f"cannot use precision {name!r}: one of {', '.join(PRECISIONS)}")
-        for percent in self.percentiles:
-            require_between("percentiles", percent, 0, 100)
-        require_between("img_size", self.img_size, *SIDES)
-        if self.workers is not None:
-            require_between("workers", self.workers, *WORKERS)
-        if self.warmup < 0 or (self.iterations is not None and self.iterations < 1):
-            raise OptionError("warmup must be at least 0, and iterations at least 1")
         if not (isfinite(self.duration) and self.duration > 0):
             raise OptionError(f"duration must be a number of seconds above 0, got {self.duration}")
+        for name, (least, most) in RANGES.items():
+            given = getattr(self, name)
+            for value in given if isinstance(given, Sequence) else [given]:
+                if value is not None and not least <= value <= most:
+                    raise OptionError(f"{name} must be {least:,} to {most:,}, got {value}")
 
     @property
     def effort(self) -> Effort:
@@ -92,16 +97,6 @@ class BenchmarkOptions:
             "iterations": self.iterations,
             "percentiles": list(self.percentiles),
         }
-
-
-def require_between(name: str, value: float, least: float, most: float) -> None:
-    """Refuse a value outside its range.
-
-    Raises:
-        OptionError: names the option and the range.
-    """
-    if not least <= value <= most:
-        raise OptionError(f"{name} must be {least:,} to {most:,}, got {value}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +218,8 @@ def save_benchmark(result: BenchmarkResult, paths: Sequence[Path]) -> None:
             BENCHMARK_FILES[path.suffix.lower()](result, path)
         except OutputError as error:
             errors.append(error)
-    for error in errors:
-        raise error
+    if errors:
+        raise errors[0]
 
 
 ROW_KEYS = {"mode": str, "precision": str, "batch_size": int}

@@ -90,14 +90,14 @@ def summary_command(
     """
     from resnet_cli.cli.terminal import say_left_out
     from resnet_cli.files import check_new, write_text_file
-    from resnet_cli.summary import find_subject, summarize_network
+    from resnet_cli.summary import summarize_network
     from resnet_cli.summary.formats import (
         SUMMARY_FORMATS,
         choose_format,
         layout_summary,
         summary_table,
     )
-    from resnet_cli.summary.networks import SummaryOptions
+    from resnet_cli.summary.networks import SummaryOptions, find_subject
 
     wanted = choose_format(text_format, output)
     for path in filter(None, (output, plot)):

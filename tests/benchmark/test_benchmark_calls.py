@@ -23,8 +23,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "img_size must be 32 to 16,384, got 31": {"img_size": 31},
     "workers must be 1 to 1,024, got -1": {"workers": -1},
     "workers must be 1 to 1,024, got 0": {"workers": 0},
-    "warmup must be at least 0": {"warmup": -1},
-    "iterations at least 1": {"iterations": 0},
+    "warmup must be 0 to 1,000,000,000, got -1": {"warmup": -1},
+    "iterations must be 1 to 1,000,000,000, got 0": {"iterations": 0},
     "duration must be a number of seconds above 0, got inf": {"duration": float("inf")},
 }
 

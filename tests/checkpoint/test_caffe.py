@@ -29,9 +29,9 @@ from resnet_cli.checkpoint.formats.caffe import apply_prototxt, is_caffemodel, r
 from resnet_cli.checkpoint.formats.prototxt import read_prototxt
 from resnet_cli.checkpoint.tree import Part, StateDict
 from resnet_cli.errors import CheckpointError, SettingError
-from resnet_cli.summary import find_subject, summarize, summarize_network
+from resnet_cli.summary import summarize, summarize_network
 from resnet_cli.summary.caffe import network_from_prototxt
-from resnet_cli.summary.networks import SummaryOptions
+from resnet_cli.summary.networks import SummaryOptions, find_subject
 
 Floats = NDArray[np.float32]
 

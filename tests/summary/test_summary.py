@@ -16,9 +16,9 @@ from torchvision.models import get_model, get_model_weights
 from conftest import Run, trained
 from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import SettingError
-from resnet_cli.summary import Summary, find_subject, summarize
+from resnet_cli.summary import Summary, summarize
 from resnet_cli.summary.formats import SUMMARY_FORMATS
-from resnet_cli.summary.networks import SummaryOptions, known_models
+from resnet_cli.summary.networks import SummaryOptions, find_subject, known_models
 
 PAPER = {  # https://arxiv.org/abs/1512.03385, table 1
     "resnet18": (["[3×3, 64; 3×3, 64]", "[3×3, 512; 3×3, 512]"], [2, 2, 2, 2]),
