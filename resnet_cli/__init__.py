@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from resnet_cli.checkpoint.inspect import Inspection, inspect_checkpoint
     from resnet_cli.classifier import Classifier, PredictOptions
     from resnet_cli.errors import UserError
+    from resnet_cli.evaluate import EvaluateOptions, evaluate_classifier
+    from resnet_cli.evaluate.audit import audit_preprocessing
+    from resnet_cli.evaluate.compare import compare_classifiers
+    from resnet_cli.evaluate.outputs import RowFiles
+    from resnet_cli.evaluate.saved import evaluate_predictions
     from resnet_cli.preprocess import Preprocess
     from resnet_cli.records import Item, Prediction, Score
     from resnet_cli.run import OutputOptions, RunResult, predict_to_files
@@ -33,6 +38,7 @@ __all__ = [
     "BenchmarkRow",
     "Classifier",
     "Conversion",
+    "EvaluateOptions",
     "Inspection",
     "Item",
     "LoadOptions",
@@ -40,12 +46,17 @@ __all__ = [
     "PredictOptions",
     "Prediction",
     "Preprocess",
+    "RowFiles",
     "RunResult",
     "Score",
     "Summary",
     "SummaryOptions",
     "UserError",
+    "audit_preprocessing",
+    "compare_classifiers",
     "convert_checkpoint",
+    "evaluate_classifier",
+    "evaluate_predictions",
     "inspect_checkpoint",
     "list_models",
     "predict_to_files",
@@ -59,6 +70,7 @@ _HOMES = {
     "BenchmarkRow": "resnet_cli.benchmark",
     "Classifier": "resnet_cli.classifier",
     "Conversion": "resnet_cli.checkpoint.convert",
+    "EvaluateOptions": "resnet_cli.evaluate",
     "Inspection": "resnet_cli.checkpoint.inspect",
     "Item": "resnet_cli.records",
     "LoadOptions": "resnet_cli.checkpoint",
@@ -66,12 +78,17 @@ _HOMES = {
     "PredictOptions": "resnet_cli.classifier",
     "Prediction": "resnet_cli.records",
     "Preprocess": "resnet_cli.preprocess",
+    "RowFiles": "resnet_cli.evaluate.outputs",
     "RunResult": "resnet_cli.run",
     "Score": "resnet_cli.records",
     "Summary": "resnet_cli.summary",
     "SummaryOptions": "resnet_cli.summary.networks",
     "UserError": "resnet_cli.errors",
+    "audit_preprocessing": "resnet_cli.evaluate.audit",
+    "compare_classifiers": "resnet_cli.evaluate.compare",
     "convert_checkpoint": "resnet_cli.checkpoint.convert",
+    "evaluate_classifier": "resnet_cli.evaluate",
+    "evaluate_predictions": "resnet_cli.evaluate.saved",
     "inspect_checkpoint": "resnet_cli.checkpoint.inspect",
     "list_models": "resnet_cli.summary",
     "predict_to_files": "resnet_cli.run",

@@ -1,5 +1,7 @@
 """What travels along the line from a path to a result row."""
 
+import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +20,15 @@ Progress = Callable[[int, int | None], None]
 
 Distribution = NDArray[np.float32]
 """Probabilities, 0 to 1, one a class."""
+
+
+UNTIDY = re.compile(r"//|(?:^|/)\.(?:/|\Z)|(?<=[^/])/\Z|^\Z")
+"""What ``Path`` would remove from a path, or add to it."""
+
+
+def tidy_path(path: str) -> str:
+    """Return ``str(Path(path))``, which is slow and mostly changes nothing."""
+    return str(Path(path)) if os.sep != "/" or UNTIDY.search(path) else path
 
 
 Content = Image | NDArray[np.uint8] | bytes | str

@@ -1,7 +1,6 @@
-"""``resnet-cli evaluate``: how good a checkpoint is on labelled pictures."""
+"""``resnet-cli evaluate``: measure a checkpoint on labelled images."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -27,10 +26,7 @@ from resnet_cli.cli.options import (
     workers_option,
 )
 from resnet_cli.cli.sections import Command
-
-if TYPE_CHECKING:
-    from resnet_cli.cli.figures import Files
-    from resnet_cli.cli.scoring import EvaluationSettings
+from resnet_cli.results.formats import READABLE
 
 
 @click.command(cls=Command)
@@ -40,9 +36,9 @@ if TYPE_CHECKING:
     "--labels",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="True classes from a table with the columns path,label or path,index (commas, semicolons "
-    "or tabs; UTF-8 or UTF-16), in place of the folders' names; a path is taken from DIR, or else "
-    "from here.  [default: none]",
+    help="Take the true classes from a table with the columns path,label or path,index (commas, "
+    "semicolons or tabs; UTF-8 or UTF-16) instead of the names of the folders. Paths are relative "
+    "to DIR, else to the current folder.  [default: none]",
 )
 @exclude_option
 @hidden_option
@@ -50,8 +46,8 @@ if TYPE_CHECKING:
     "--predictions",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Score the rows that 'predict -o FILE' has saved (.csv .jsonl .json .parquet); no network "
-    "runs, what its rows do not hold is left out, and a report reads the images again.  "
+    help=f"Score rows saved by 'predict -o FILE' ({' '.join(READABLE)}). No network runs; "
+    "metrics that the rows do not allow are left out, and a report reads the images again.  "
     "[default: none]",
 )
 @click.option(
@@ -61,15 +57,16 @@ if TYPE_CHECKING:
     type=OUTPUT,
     multiple=True,
     metavar="FILE",
-    help="Every figure as .json, or the table of all classes as .csv; repeatable.  [default: none]",
+    help="Every metric as .json, or the metrics of each class as .csv; repeatable.  "
+    "[default: none]",
 )
 @click.option(
     "--confusion",
     type=OUTPUT,
     multiple=True,
     metavar="FILE",
-    help="Confusion matrix as .png, .pdf or .svg (of more than 100 classes the most confused), or "
-    "whole as .csv; repeatable.  [default: none]",
+    help="Confusion matrix as .png, .pdf or .svg (of more than 100 classes, the most confused), "
+    "or whole as .csv; repeatable.  [default: none]",
 )
 @click.option(
     "--calibration",
@@ -90,35 +87,35 @@ if TYPE_CHECKING:
     "--report",
     type=OUTPUT,
     metavar="FILE",
-    help="All images with truth and prediction, as .html to look through; of several checkpoints "
-    "FILE-1.html, FILE-2.html, one for each.  [default: none]",
+    help="Report of all images with truth and prediction, as .html; for several checkpoints one "
+    "each: FILE-1.html, FILE-2.html.  [default: none]",
 )
 @click.option(
     "--report-limit",
     type=POSITIVE,
     metavar="N",
     default=10_000,
-    help="Images in the report; of more it holds a sample, errors and wrong ones first.",
+    help="Images in the report; of more it holds a sample, errors and wrong images first.",
 )
 @click.option(
     "--audit",
     is_flag=True,
     help="First score a sample with other preprocessings (sizes, colours, scales, EXIF), one "
-    "change at a time, and say which would be far better.",
+    "change at a time, and report which are clearly better.",
 )
 @click.option(
     "--audit-images",
     type=POSITIVE,
     metavar="N",
     default=200,
-    help="Images of that sample, the same number from each class.",
+    help="Images in that sample, the same number from each class.",
 )
 @click.option(
     "--format",
     "stdout_format",
     type=click.Choice(["text", "json"]),
     default="text",
-    help="What goes to stdout.",
+    help="Format of the metrics on stdout.",
 )
 @click.option(
     "-k",
@@ -132,8 +129,8 @@ if TYPE_CHECKING:
     "--threshold",
     type=click.FloatRange(0, 1),
     metavar="P",
-    help="Also say how good the images are whose top probability (0 to 1) reaches P; others are "
-    "'uncertain' in the report. With --predictions any P, whichever the rows were made with.  "
+    help="Also report the accuracy on images whose top probability (0 to 1) reaches P; the others "
+    "are 'uncertain' in the report. With --predictions any P, whatever the threshold of the rows.  "
     "[default: none]",
 )
 @batch_size_option
@@ -181,71 +178,39 @@ def evaluate_command(
     verify: int,
     progress: str,
 ) -> None:
-    """Say how good a checkpoint is, and where it is wrong.
+    """Measure a checkpoint on labelled images, and find where it is wrong.
 
     DIR holds a folder for each class; folders are matched to classes by name. Several checkpoints
-    (-c A -c B) are compared on the same images. A list of class names in the wrong order is found
-    by itself; --audit finds a preprocessing that is not that of training.
+    (-c A -c B) are compared on the same images. Class names in the wrong order are detected;
+    --audit detects preprocessing that differs from training.
     """
-    from resnet_cli.cli.figures import Files
     from resnet_cli.cli.process import muted
-    from resnet_cli.cli.scoring import EvaluationSettings
+    from resnet_cli.cli.scoring import Request, evaluate_checkpoints, evaluate_saved
     from resnet_cli.cli.terminal import showing_notes_of_images
-    from resnet_cli.results import Dialect
+    from resnet_cli.evaluate import EvaluateOptions
+    from resnet_cli.evaluate.outputs import RowFiles
+    from resnet_cli.results.options import Dialect
 
-    files = Files(
-        outputs=outputs, confusion=confusion, calibration=calibration, mistakes=mistakes,
-        report=report, grids=grids, show=show, overwrite=overwrite,
-        dialect=Dialect(csv_separator, csv_bom),
-    )  # fmt: skip
-    if quiet and not files.any:
-        raise click.UsageError("--quiet leaves no output: name a file with -o")
-    files.check()
-    settings = EvaluationSettings(
-        folder=folder, labels=labels, exclude=exclude, hidden=hidden,
-        stdout_format=stdout_format, topk=topk,
-        threshold=threshold, batch_size=batch_size, workers=workers, progress=progress,
-        report_limit=report_limit, grid_size=grid_size, on_error=on_error, verify=verify,
+    request = Request(
+        folder=folder,
+        options=EvaluateOptions(
+            labels=labels, exclude=exclude, hidden=hidden, topk=topk, threshold=threshold,
+            batch_size=batch_size, workers=workers, on_error=on_error,
+        ),
+        rows=RowFiles(
+            mistakes=mistakes, report=report, grids=grids, show=show, overwrite=overwrite,
+            report_limit=report_limit, grid_size=grid_size,
+            dialect=Dialect(separator=csv_separator, bom=csv_bom),
+        ),
+        metrics=outputs, confusion=confusion, calibration=calibration,
         audit_images=audit_images if audit else 0,
+        verify=verify, stdout_format=stdout_format, progress=progress,
     )  # fmt: skip
+    request.check(quiet=quiet)
     with showing_notes_of_images(), muted(stdout=quiet):
         if predictions is None:
-            errors = run_networks(load, files, settings)
+            errors = evaluate_checkpoints(load, request)
         else:
-            errors = run_none(predictions, files, settings)
+            errors = evaluate_saved(predictions, request)
     if errors:
         raise click.exceptions.Exit(SOME_UNREADABLE)
-
-
-def run_networks(load: LoadAll, files: "Files", settings: "EvaluationSettings") -> int:
-    """Evaluate one checkpoint, or compare several.
-
-    Returns:
-        How many images could not be read.
-    """
-    from resnet_cli.cli.misplaced import refuse_checkpoints
-    from resnet_cli.cli.rivals import compare_checkpoints
-    from resnet_cli.cli.scoring import score_checkpoint
-    from resnet_cli.cli.terminal import bar_wanted
-
-    if settings.folder is None:
-        raise click.UsageError("Missing argument 'DIR': a folder of labelled images.")
-    refuse_checkpoints([settings.folder])
-    classifiers = load(progress=bar_wanted(settings.progress))
-    return (score_checkpoint if len(classifiers) == 1 else compare_checkpoints)(
-        classifiers, files, settings
-    )
-
-
-def run_none(predictions: Path, files: "Files", settings: "EvaluationSettings") -> int:
-    """Evaluate saved rows.
-
-    Returns:
-        How many images could not be read.
-    """
-    from resnet_cli.cli.rescoring import rescore_file
-
-    context = click.get_current_context()
-    if context.get_parameter_source("checkpoint") is click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError("--predictions runs no network: leave -c out")
-    return rescore_file(predictions, context.params["classes"], files, settings)

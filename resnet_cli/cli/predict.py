@@ -26,6 +26,7 @@ from resnet_cli.cli.options import (
     workers_option,
 )
 from resnet_cli.cli.sections import Command
+from resnet_cli.results.formats import PRINTED, RESUMABLE, describe_formats
 
 
 @click.command(cls=Command)
@@ -39,14 +40,13 @@ from resnet_cli.cli.sections import Command
     "outputs",
     type=OUTPUT,
     multiple=True,
-    help="Results file, repeatable; the suffix is the format: .csv .jsonl .json .parquet, "
-    ".html for a report to look through in a browser, .png .pdf .svg for the grid.  "
+    help=f"Results file, repeatable; the suffix is the format: {describe_formats()}.  "
     "[default: none]",
 )
 @click.option(
     "--format",
     "stdout_format",
-    type=click.Choice(["lines", "csv", "jsonl"]),
+    type=click.Choice(["lines", *PRINTED]),
     default="lines",
     help="What goes to stdout.",
 )
@@ -81,7 +81,7 @@ from resnet_cli.cli.sections import Command
 @click.option(
     "--resume",
     is_flag=True,
-    help="Continue the files of -o (.csv .jsonl .json .parquet) where an earlier run was cut off: "
+    help=f"Continue the files of -o ({' '.join(RESUMABLE)}) where an earlier run was cut off: "
     "their rows stay, and those of the other images come after them. Refused when checkpoint, "
     "classes or settings differ. Without files the run starts from the beginning.",
 )
@@ -136,7 +136,8 @@ def predict_command(
     from resnet_cli.cli.run import load_and_find, report_forecast, report_rows
     from resnet_cli.cli.stdout import StandardOutput
     from resnet_cli.cli.terminal import showing_notes_of_images
-    from resnet_cli.results import Dialect, check_outputs
+    from resnet_cli.results import check_outputs
+    from resnet_cli.results.options import Dialect
     from resnet_cli.run import OutputOptions, Run, lay_out_results
     from resnet_cli.run.destinations import Destinations
     from resnet_cli.sources.folders import Sieve
@@ -152,7 +153,7 @@ def predict_command(
         overwrite=overwrite,
         grid_size=grid_size,
         report_limit=report_limit,
-        csv_dialect=Dialect(csv_separator, csv_bom),
+        csv_dialect=Dialect(separator=csv_separator, bom=csv_bom),
     )
     check_outputs(outputs, grids=grids, overwrite=overwrite, resume=resume)
     check_window(show=show)

@@ -13,17 +13,18 @@ from resnet_cli.cli.stdout import StandardOutput
 from resnet_cli.cli.terminal import (
     above_the_bar,
     bar_wanted,
+    draw_progress,
     print_note,
     print_on_stderr,
     progress_bar,
 )
-from resnet_cli.errors import ImageError, UserError
-from resnet_cli.results import RESUMABLE
+from resnet_cli.errors import ImageError
+from resnet_cli.results.formats import format_of
 from resnet_cli.run import Run
 from resnet_cli.run.destinations import Destinations
 from resnet_cli.run.forecast import Forecast, forecast_run
-from resnet_cli.run.tally import Tally
-from resnet_cli.run.verify import folder_class_names, verify_classifier
+from resnet_cli.run.tally import Tally, note_interruption
+from resnet_cli.run.verify import folder_class_names, verify_first
 from resnet_cli.runtimes import device_name
 from resnet_cli.sources import Inputs, find_inputs
 from resnet_cli.sources.folders import Sieve
@@ -78,9 +79,9 @@ def report_rows(run: Run, stdout: StandardOutput, *, progress: str) -> int:
     """
     explain_resume(run)
     total, destinations = run.inputs.total, run.destinations
-    on = way_to_continue(destinations.paths, overwrite=destinations.options.overwrite)
+    rest = way_to_continue(destinations.paths, overwrite=destinations.options.overwrite)
     with (
-        saying_how_far(run.tally, total, earlier=run.earlier, on=on),
+        note_interruption(run.tally, total, earlier=run.earlier, rest=rest),
         saying_what_is_held(run),
         progress_bar(total, progress, initial=run.earlier) as bar,
         closing(run.rows()) as rows,
@@ -108,33 +109,14 @@ def report_errors(run: Run, stdout: StandardOutput) -> None:
 
 def where_errors_are(destinations: Destinations, stdout: StandardOutput) -> str:
     """Say where the images that could not be read are listed."""
-    tables = [path for path in destinations.files if path.suffix.lower() in RESUMABLE]
-    pages = [path for path in destinations.files if path.suffix.lower() == ".html"]
+    formats = {path: format_of(path) for path in destinations.files}
+    tables = [path for path, each in formats.items() if not each.thumbnails]
+    pages = [path for path, each in formats.items() if each.thumbnails and not each.grid]
     if tables:
         return f"see the rows with status error in {tables[0]}"
     if pages:
         return f"see {pages[0]}"
     return stdout.error_words
-
-
-@contextmanager
-def saying_how_far(
-    tally: Tally, total: int | None, *, earlier: int = 0, on: str = ""
-) -> Iterator[None]:
-    """Say how far a run has come that a signal ends.
-
-    Args:
-        tally: of this run.
-        total: of all images; None while it is unknown.
-        earlier: images that have rows of earlier runs.
-        on: how to continue, or what there is.
-    """
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        images = "images" if total is None else f"of {total:,} images"
-        print_note(f"stopped after {earlier + tally.images:,} {images}{on}")
-        raise
 
 
 @contextmanager
@@ -150,7 +132,7 @@ def saying_what_is_held(run: Run) -> Iterator[None]:
 
 def way_to_continue(paths: Sequence[Path], *, overwrite: bool) -> str:
     """Say how to continue files that a signal has cut short."""
-    others = [path.name for path in paths if path.suffix.lower() not in RESUMABLE]
+    others = [path.name for path in paths if not format_of(path).resumable]
     if len(others) == len(paths):
         return ""
     instead = " in place of --overwrite" if overwrite else ""
@@ -225,27 +207,6 @@ def report_run(classifier: Classifier, tally: Tally, seconds: float) -> None:
         print_on_stderr(f"per image: {means}: {tally.limit(seconds)}")
 
 
-def verify_first(classifier: Classifier, found: Inputs, count: int) -> Inputs:
-    """Compare the first images against plain fp32 on the CPU.
-
-    Raises:
-        UserError: a label differs.
-    """
-    first, everything = found.peek(count)
-    result = verify_classifier(classifier, first)
-    print_note(
-        f"verified {amount(result.images, 'image')} against plain fp32 on the CPU: largest "
-        f"difference of probability {result.largest_difference:.1e}, "
-        f"{amount(len(result.flips), 'top-1 flip')}"
-    )
-    if result.flips:
-        raise UserError(
-            f"another label than plain fp32 on the CPU: {', '.join(map(str, result.flips))}: "
-            "try --exact, or --precision fp32"
-        )
-    return everything
-
-
 def report_forecast(run: Run, stdout: StandardOutput, *, progress: str) -> int:
     """Try a sample of a run, and report on the whole of it.
 
@@ -253,12 +214,7 @@ def report_forecast(run: Run, stdout: StandardOutput, *, progress: str) -> int:
         The images of the sample that could not be read.
     """
     explain_resume(run)
-    with progress_bar(None, progress) as bar:
-
-        def show(done: int, total: int | None) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with draw_progress(None, progress) as show:
         forecast = forecast_run(run, progress=show)
     for line in (
         *describe_forecast(forecast),

@@ -1,7 +1,6 @@
 """Rows of ``predict`` on standard output: lines for people, csv or jsonl for programs."""
 
 import codecs
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,30 +9,17 @@ from io import TextIOWrapper
 
 from resnet_cli.cli.process import echo
 from resnet_cli.cli.terminal import let_go, result_line
+from resnet_cli.files import naming_output
 from resnet_cli.records import Prediction
-from resnet_cli.results import Write, WriterOptions, naming_output
-from resnet_cli.results.csv import csv_rows
-from resnet_cli.results.json import jsonl_rows
-
-TABLES = {"csv": (csv_rows, "surrogateescape"), "jsonl": (jsonl_rows, "jsonescape")}
-"""Formats of stdout that files have too: what writes a row, and how broken names are encoded."""
-
-
-def escape_for_json(error: UnicodeError) -> tuple[str, int]:
-    """Escape what an encoding lacks as JSON does, whose escapes are not those of Python."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
-
-
-codecs.register_error("jsonescape", escape_for_json)
+from resnet_cli.results.formats import PRINTED
+from resnet_cli.results.options import Write, WriterOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandardOutput:
     """What goes to stdout, and how."""
 
-    format: str  # lines, or a key of ``TABLES``
+    format: str  # lines, or a key of ``PRINTED``
     options: WriterOptions
     quiet: bool = False  # nothing does
     ends_run: bool = True  # the run ends when its reader closes it, as there are no files
@@ -59,7 +45,7 @@ class StandardOutput:
 
         def write_or_say(prediction: Prediction) -> None:
             with self.letting_go():
-                writes[0](prediction.best(self.options.topk))
+                writes[0](prediction)
 
         with self.letting_go():
             writes.append(self.open(earlier, total))
@@ -81,14 +67,14 @@ class StandardOutput:
     def open(self, earlier: int, total: int | None) -> Write:
         """Begin the output in its format."""
         if self.format == "lines":
-            return write_result_lines(earlier, total)
-        rows, errors = TABLES[self.format]
+            return write_result_lines(earlier, total, self.options.topk)
+        printed = PRINTED[self.format]
         if isinstance(sys.stdout, TextIOWrapper):
-            whole = errors == "jsonescape" or is_utf8_stream(sys.stdout)
-            sys.stdout.reconfigure(errors=errors if whole else "backslashreplace")
-            if self.options.dialect.bom and self.format == "csv":
+            whole = printed.any_encoding or is_utf8_stream(sys.stdout)
+            sys.stdout.reconfigure(errors=printed.errors if whole else "backslashreplace")
+            if self.options.dialect.bom and printed.byte_order_mark:
                 sys.stdout.reconfigure(encoding="utf-8")  # which is what the mark says
-        return rows(sys.stdout, self.options)
+        return printed.write(sys.stdout, self.options)
 
 
 def is_utf8_stream(stream: TextIOWrapper) -> bool:
@@ -96,13 +82,13 @@ def is_utf8_stream(stream: TextIOWrapper) -> bool:
     return codecs.lookup(stream.encoding).name == "utf-8"
 
 
-def write_result_lines(earlier: int, total: int | None) -> Write:
+def write_result_lines(earlier: int, total: int | None, topk: int) -> Write:
     """Return what writes a numbered line for each image."""
     number = earlier
 
     def write(prediction: Prediction) -> None:
         nonlocal number
         number += 1
-        echo(result_line(prediction, number, total))
+        echo(result_line(prediction.best(topk), number, total))
 
     return write

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from resnet_cli.cli.process import discard
 from resnet_cli.images.native_warnings import listen_to_libraries
-from resnet_cli.records import UNCERTAIN, Prediction
+from resnet_cli.records import UNCERTAIN, Prediction, Progress
 from resnet_cli.text import escape_unprintable
 
 if TYPE_CHECKING:
@@ -100,6 +100,18 @@ def progress_bar(
         delay=delay,
         dynamic_ncols=True,
     )
+
+
+@contextmanager
+def draw_progress(total: int | None, mode: str, what: str | None = None) -> Iterator[Progress]:
+    """Draw a bar of images for the progress callback of a library call, which is yielded."""
+    with progress_bar(total, mode, what=what) as bar:
+
+        def update(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield update
 
 
 def above_the_bar() -> AbstractContextManager[None]:

@@ -1,228 +1,320 @@
-"""How good a checkpoint is: a fold over predictions and true classes -> Evaluation."""
+"""Labelled images, or saved results, and a checkpoint -> metrics, drawings and reports.
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
-from heapq import heappush, heappushpop
-from math import log
+    from resnet_cli import Classifier, evaluate_classifier
+
+    result = evaluate_classifier(Classifier.load("model.pth"), "val/")
+    print(result.accuracy, result.loss)
+
+``evaluate_classifier`` scores one checkpoint, ``compare.compare_classifiers`` several on the same
+images, ``saved.evaluate_predictions`` rows that ``predict`` has saved; ``audit`` and ``order`` look
+for wrong preprocessing and a wrong order of the class names.
+"""
+
+import logging
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from resnet_cli.evaluate.calibration import SMALLEST, Bin, LogProbs, Reliability, Temperature
-from resnet_cli.evaluate.confusion import (
-    ClassMeans,
-    ClassRow,
-    Confused,
-    Matrix,
-    Share,
-    class_rows,
-    mean_figures,
-    most_confused,
-    wilson_share,
+from resnet_cli.classifier import Classifier, PredictOptions
+from resnet_cli.evaluate.audit import Finding
+from resnet_cli.evaluate.dataset import Dataset, open_dataset, true_class
+from resnet_cli.evaluate.metrics import ClassRow
+from resnet_cli.evaluate.outputs import (
+    METRICS,
+    RowFiles,
+    check_files,
+    evaluation_csv,
+    evaluation_json,
+    open_rows,
+    save_drawing,
+    with_shares,
+    write_new_text,
 )
-from resnet_cli.evaluate.order import Order, find_order
-from resnet_cli.records import Prediction
+from resnet_cli.evaluate.scorecard import TOP, Evaluation, Scorecard
+from resnet_cli.files import check_suffix
+from resnet_cli.records import Prediction, Progress
+from resnet_cli.results.options import COMMA, Dialect, WriterOptions
+from resnet_cli.results.short_names import names_for
+from resnet_cli.run.manifest import Record, pin_inputs
+from resnet_cli.run.tally import Tally, note_interruption
 
-MOST = 20  # of the most confused pairs, and of the most confident mistakes
-TOP = 5  # classes among which the true one may be
+log = logging.getLogger("resnet_cli")
 
+MULTI_LABEL = (
+    "multi-label: an image counts as right where the likeliest label is its class; no loss and no "
+    "calibration, as its other labels are unknown"
+)
 
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """An image that is taken for another class than its own."""
-
-    path: str
-    truth: str
-    label: str
-    prob: float  # of the label
-    truth_prob: float | None  # of the true class; None where it was not kept
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """The images whose best probability reaches the threshold."""
-
-    threshold: float
-    images: Share  # of all
-    top1: Share  # of those
+MOST_REPORTED = 10  # unreadable images logged one by one; all are counted
 
 
-@dataclass(frozen=True, slots=True)
-class Subset:
-    """The same images, where only the classes that have images can be the answer."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions:
+    """Options of an evaluation.
 
-    classes: int  # that have images
-    outputs: int  # of the network
-    top1: Share
+    Raises:
+        OptionError: a value that is not possible.
+    """
+
+    labels: str | Path | None = None  # table of labels; None takes the names of the folders
+    exclude: tuple[str, ...] = ()  # globs of files and folders to leave out
+    hidden: bool = False  # include hidden and system files
+    topk: int = 5  # classes shown for an image in reports
+    threshold: float | None = None  # top probability, 0 to 1, that an image must reach to be kept
+    batch_size: int | None = None  # images in one pass; None chooses for the device
+    workers: int | None = None  # CPU threads; None takes all cores
+    on_error: str = "skip"  # at an unreadable image: skip or fail
+
+    def __post_init__(self) -> None:
+        self.predict()  # which refuses what cannot be
+
+    def predict(self, *, thumbnails: bool = False) -> PredictOptions:
+        """Return how images are classified for an evaluation."""
+        return PredictOptions(
+            topk=self.topk if self.topk < 1 else max(self.topk, TOP),
+            threshold=self.threshold,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            on_error=self.on_error,
+            thumbnails=thumbnails,
+            distribution=True,
+        )
+
+    @property
+    def threads(self) -> int:
+        """Return the number of CPU threads of a run."""
+        return self.predict().threads
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """How good a checkpoint is on labelled images; None where there is nothing to tell it by."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationResult:
+    """The metrics of one checkpoint on labelled images, and where they come from."""
 
-    images: int  # scored
-    errors: int  # could not be read
-    top1: Share
-    top5: Share | None  # where there are more than five classes
-    subset: Subset | None  # where only some of the classes have images, but two at least
-    loss: float | None  # mean negative log likelihood, in nats
-    means: ClassMeans | None
-    ece: float | None  # expected calibration error, 15 bins
-    temperature: Temperature | None
-    kept: Kept | None  # with a threshold
-    order: Order | None  # a far better order of the class names
-    classes: tuple[ClassRow, ...]
-    confused: tuple[Confused, ...]  # most images first
-    mistakes: tuple[Mistake, ...]  # the most confident ones, most confident first
-    bins: tuple[Bin, ...]
-    matrix: Matrix
+    evaluation: Evaluation
+    caption: str  # of drawings: checkpoint, architecture and folder
+    run: Mapping[str, Any] | None  # manifest of the run; None of saved rows without one
+    tally: Tally | None = None  # counts and times; None of saved rows
+    seconds: float = 0.0  # duration of the run; 0 of saved rows
+    audit: tuple[Finding, ...] = ()
+
+    @property
+    def accuracy(self) -> float | None:
+        """Top-1 accuracy, 0 to 1; None without images."""
+        return self.evaluation.top1.value
+
+    @property
+    def loss(self) -> float | None:
+        """Mean negative log likelihood, in nats; None where the rows do not hold every class."""
+        return self.evaluation.loss
+
+    @property
+    def per_class(self) -> tuple[ClassRow, ...]:
+        """Precision, recall, F1 and support of each class, in the order of the outputs."""
+        return self.evaluation.classes
 
     def record(self) -> dict[str, Any]:
-        """Every figure as it is written into files; the matrix has a file of its own."""
-        record = asdict(self)
-        del record["matrix"]
-        return record
+        """Return every metric, the audit and the manifest of the run as plain data."""
+        audit = [asdict(finding) for finding in self.audit]
+        return {**self.evaluation.record(), "audit": audit or None, "run": self.run}
+
+    def save(self, path: str | Path, *, overwrite: bool = False, dialect: Dialect = COMMA) -> None:
+        """Write every metric as .json, or the metrics of each class as .csv.
+
+        Raises:
+            OutputError: another suffix, an existing file, or one that cannot be written.
+        """
+        path = Path(path)
+        check_suffix(path, METRICS)
+        is_json = path.suffix.lower() == ".json"
+        text = (
+            evaluation_json(self.record()) if is_json else evaluation_csv(self.evaluation, dialect)
+        )
+        write_new_text(path, text, overwrite=overwrite)
+
+    def save_confusion(
+        self, path: str | Path, *, overwrite: bool = False, dialect: Dialect = COMMA
+    ) -> None:
+        """Draw the confusion matrix as .png, .pdf or .svg, or write it whole as .csv.
+
+        Without any scored image no file is written.
+
+        Raises:
+            OutputError: another suffix, an existing file, or one that cannot be written.
+        """
+        self.save_drawing("confusion", path, overwrite=overwrite, dialect=dialect)
+
+    def save_calibration(
+        self, path: str | Path, *, overwrite: bool = False, dialect: Dialect = COMMA
+    ) -> None:
+        """Draw the reliability diagram as .png, .pdf or .svg, or write its bins as .csv.
+
+        Without any scored image no file is written.
+
+        Raises:
+            OutputError: another suffix, an existing file, or one that cannot be written.
+        """
+        self.save_drawing("calibration", path, overwrite=overwrite, dialect=dialect)
+
+    def save_drawing(
+        self, name: str, path: str | Path, *, overwrite: bool, dialect: Dialect
+    ) -> None:
+        """Write one drawing, or its numbers."""
+        if self.evaluation.images:
+            save_drawing(
+                name,
+                Path(path),
+                self.evaluation,
+                caption=self.caption,
+                overwrite=overwrite,
+                dialect=dialect,
+            )
 
 
-def describe_mistake(prediction: Prediction, truth: int, names: Sequence[str]) -> Mistake:
-    """Put a wrong prediction into words."""
-    best = prediction.scores[0]
-    kept = (score.prob for score in prediction.scores if score.index == truth)
-    whole = prediction.distribution
-    return Mistake(
-        str(prediction.path),
-        names[truth],
-        names[best.index],  # rows that earlier versions saved say ``uncertain`` in its place
-        best.prob,
-        next(kept, None if whole is None else float(f"{whole[truth]:.8g}")),
+def evaluate_classifier(
+    classifier: Classifier,
+    data: Dataset | str | Path,
+    options: EvaluateOptions | None = None,
+    *,
+    files: RowFiles | None = None,
+    progress: Progress | None = None,
+) -> EvaluationResult:
+    """Classify labelled images and compute every metric.
+
+    Memory is bounded: predictions are folded into counts as they come.
+
+    Args:
+        classifier: ready to run.
+        data: a folder with a folder for each class, or the images themselves.
+        options: of the evaluation; None takes the defaults.
+        files: that get a row or a thumbnail of each image during the run.
+        progress: called with the images done so far and their number.
+
+    Raises:
+        InputError: no images, or labels that match no class.
+        ImageError: an unreadable image, with ``on_error="fail"``.
+        OutputError: a file that cannot be written.
+    """
+    options, files = options or EvaluateOptions(), files or RowFiles()
+    check_files(files)
+    dataset = open_labelled(data, classifier, options)
+    if classifier.checkpoint.is_multi_label:
+        log.info(MULTI_LABEL)
+    return score_images(classifier, dataset, options, files, progress)
+
+
+def open_labelled(
+    data: Dataset | str | Path, classifier: Classifier, options: EvaluateOptions
+) -> Dataset:
+    """Return a dataset as given, or find the labelled images of a folder and log its notes.
+
+    Raises:
+        InputError: no images, or labels that match no class.
+    """
+    return open_dataset(
+        data,
+        classifier.class_names,
+        labels=options.labels,
+        exclude=options.exclude,
+        hidden=options.hidden,
     )
 
 
-def best_among(prediction: Prediction, classes: Collection[int]) -> int | None:
-    """Return the most probable of some classes; None where it was not kept."""
-    kept = (score.index for score in prediction.scores if score.index in classes)
-    whole = prediction.distribution
-    if (best := next(kept, None)) is not None or whole is None or not classes:
-        return best
-    return max(classes, key=lambda index: whole[index])
+def score_images(
+    classifier: Classifier,
+    dataset: Dataset,
+    options: EvaluateOptions,
+    files: RowFiles,
+    progress: Progress | None,
+) -> EvaluationResult:
+    """Run the network over all images and fold its predictions into metrics."""
+    record = start_record(classifier, options)
+    scorecard = start_scorecard(classifier, dataset, options)
+    layout = lay_out(classifier, dataset, options, files, with_shares(record, scorecard))
+    predictions = predict_labelled(classifier, dataset, options, files, record)
+    tally, total = record.tally, len(dataset.items)
+    kept = f": {files.mistakes[0]} has the mistakes among them" if files.mistakes else ""
+    with (
+        note_interruption(tally, total, rest=kept),
+        open_rows(files, classifier.class_names, layout) as rows,
+        closing(predictions),
+    ):
+        for prediction in predictions:
+            truth = true_class(prediction.item)
+            tally.add(prediction)
+            report_unreadable(prediction, tally)
+            scorecard.add(prediction, truth)
+            rows.add(prediction, truth)
+            if progress is not None:
+                progress(tally.images, total)
+        record.finish()
+    return finish_result(scorecard.evaluation(), layout.caption, record)
 
 
-class Scorecard:
-    """The fold: what is kept of the images seen so far, in bounded memory."""
+def predict_labelled(
+    classifier: Classifier,
+    dataset: Dataset,
+    options: EvaluateOptions,
+    files: RowFiles,
+    record: Record,
+) -> Generator[Prediction]:
+    """Classify the images of a dataset with the probabilities of every class."""
+    return classifier.classify(
+        pin_inputs(dataset.inputs, record.inputs),
+        options.predict(thumbnails=files.want_thumbnails),
+    )
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        *,
-        threshold: float | None = None,
-        present: Collection[int] = (),
-        multi_label: bool = False,
-    ) -> None:
-        """Begin with no image.
 
-        Args:
-            names: class names, one an output.
-            threshold: best probability, 0 to 1, below which an image is set aside; None keeps all.
-            present: the classes that have images, where they are known.
-            multi_label: the probabilities of an image are each their own: the true class is known
-                and no other is known to be false, so there is no loss and no calibration.
-        """
-        self.names = names
-        self.multi_label = multi_label
-        self.threshold = threshold
-        self.present = frozenset(present)
-        self.in_subset = self.right_in_subset = 0
-        size = len(names)
-        # by turns in each class, so that what one half suggests the other can judge
-        self.halves: tuple[Matrix, Matrix] = (
-            np.zeros((size, size), dtype=np.int64),
-            np.zeros((size, size), dtype=np.int64),
-        )
-        self.seen = [0] * size
-        self.images = self.errors = self.in_top = self.ranked = 0
-        self.kept = self.kept_right = 0
-        self.loss, self.losses = 0.0, 0
-        self.reliability = Reliability()
-        self.log_probs = LogProbs(size)
-        self.mistakes: list[tuple[float, int, Mistake]] = []  # a heap, least confident first
+def start_record(classifier: Classifier, options: EvaluateOptions) -> Record:
+    """Return the manifest of a run that begins now."""
+    tally = Tally(options.threads, on_cpu=classifier.backend.device.type == "cpu")
+    return Record(classifier, tally, options.topk, options.threshold)
 
-    def add(self, prediction: Prediction, truth: int) -> None:
-        """Count one image, whose true class is output ``truth``."""
-        if prediction.error is not None:
-            self.errors += 1
-            return
-        best = prediction.scores[0]
-        right = best.index == truth
-        self.halves[self.seen[truth] % 2][truth, best.index] += 1
-        self.seen[truth] += 1
-        self.images += 1
-        if len(prediction.scores) >= min(TOP, len(self.names)):
-            self.ranked += 1
-            self.in_top += any(score.index == truth for score in prediction.scores[:TOP])
-        if (among := best_among(prediction, self.present)) is not None:
-            self.in_subset += 1
-            self.right_in_subset += among == truth
-        self.reliability.add(best.prob, right=right)
-        if self.threshold is None or best.prob >= self.threshold:
-            self.kept += 1
-            self.kept_right += right
-        if prediction.distribution is not None:
-            self.loss -= log(max(float(prediction.distribution[truth]), SMALLEST))
-            self.losses += 1
-            self.log_probs.add(prediction.distribution, truth)
-        if not right:
-            self.remember(describe_mistake(prediction, truth, self.names))
 
-    def remember(self, mistake: Mistake) -> None:
-        """Keep the mistakes that are most confident; of equal ones those seen first."""
-        entry = mistake.prob, -self.images, mistake
-        if len(self.mistakes) < MOST:
-            heappush(self.mistakes, entry)
-        else:
-            heappushpop(self.mistakes, entry)
+def start_scorecard(
+    classifier: Classifier, dataset: Dataset, options: EvaluateOptions
+) -> Scorecard:
+    """Return an empty scorecard for the predictions of a classifier."""
+    return Scorecard(
+        classifier.class_names,
+        threshold=options.threshold,
+        present=dataset.present,
+        multi_label=classifier.checkpoint.is_multi_label,
+    )
 
-    def kept_share(self) -> Kept | None:
-        """How many images reach the threshold, and how many of those are right."""
-        if not self.threshold:
-            return None
-        return Kept(
-            self.threshold,
-            wilson_share(self.kept, self.images),
-            wilson_share(self.kept_right, self.kept),
-        )
 
-    def top1(self) -> Share:
-        """The share of the images whose best class is the true one."""
-        return wilson_share(sum(int(half.trace()) for half in self.halves), self.images)
+def lay_out(
+    classifier: Classifier,
+    dataset: Dataset,
+    options: EvaluateOptions,
+    files: RowFiles,
+    record: Callable[[], Mapping[str, Any]],
+) -> WriterOptions:
+    """Return the layout of reports and grids, with the truth and a short name of each image."""
+    names, checkpoint = classifier.class_names, classifier.checkpoint
+    return replace(
+        files.layout(min(options.topk, len(names))),
+        caption=f"{checkpoint.path.name}  ·  {checkpoint.model}  ·  {dataset.folder}",
+        truth={Path(item.path): names[true_class(item)] for item in dataset.items}.get,
+        name=names_for(dataset.paths),
+        record=record,
+    )
 
-    def subset(self) -> Subset | None:
-        """How good the network is among the classes that have images."""
-        present, outputs = len(self.present), len(self.names)
-        if not 1 < present < outputs or self.in_subset < self.images:
-            return None
-        return Subset(present, outputs, wilson_share(self.right_in_subset, self.images))
 
-    def evaluation(self) -> Evaluation:
-        """Work out every figure."""
-        matrix = self.halves[0] + self.halves[1]
-        rows = class_rows(matrix, self.names)
-        complete = self.images > 0 and self.losses == self.images and not self.multi_label
-        ranked = len(self.names) > TOP and self.ranked == self.images
-        return Evaluation(
-            images=self.images,
-            errors=self.errors,
-            top1=self.top1(),
-            top5=wilson_share(self.in_top, self.images) if ranked else None,
-            subset=self.subset(),
-            loss=self.loss / self.images if complete else None,
-            means=mean_figures(rows),
-            ece=self.reliability.error() if self.images and not self.multi_label else None,
-            temperature=self.log_probs.temperature() if complete else None,
-            kept=self.kept_share(),
-            order=find_order(self.halves, self.names) if self.images else None,
-            classes=rows,
-            confused=most_confused(matrix, self.names, MOST),
-            mistakes=tuple(entry[2] for entry in sorted(self.mistakes, reverse=True)),
-            bins=tuple(self.reliability.bins()),
-            matrix=matrix,
-        )
+def report_unreadable(prediction: Prediction, tally: Tally) -> None:
+    """Log an image that could not be read, unless many were logged before."""
+    if prediction.error is not None and tally.errors <= MOST_REPORTED:
+        log.warning("could not read %s: %s", prediction.path, prediction.error)
+
+
+def finish_result(evaluation: Evaluation, caption: str, record: Record) -> EvaluationResult:
+    """Return the result of a finished run; ``images`` in its manifest are the scored ones."""
+    run = record()
+    return EvaluationResult(
+        evaluation=evaluation,
+        caption=caption,
+        run={**run, "counts": {**run["counts"], "images": evaluation.images}},
+        tally=record.tally,
+        seconds=record.seconds,
+    )

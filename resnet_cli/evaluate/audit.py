@@ -1,65 +1,73 @@
-"""The preprocessing detective: would another preprocessing score far better?
+"""Audit of the preprocessing: would another preprocessing score far better?
 
-A network that sees other pixels than in training loses accuracy without any error. So a sample of
-the images goes through what people really train with, one change at a time. A change that is right
-for the network makes more images right, and what is right already surer: on few images only the
-second can be told from luck.
+A network that receives other pixels than in training loses accuracy without any error. So a sample
+of the images is classified with preprocessings that people train with, one change at a time. The
+right change makes more images correct, and images that were correct already more confident; on few
+images only the second can be told from chance.
 
-A change that is plainly worse on the first images is not tried on the others. So none is found
-better by looking often: every p is corrected for all changes, also for those that were dropped.
+A change that is plainly worse on the first images is not tried on the others. Looking early does
+not find false improvements: each p is corrected for all changes, including those that were dropped.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnet_cli.classifier import Classifier
-from resnet_cli.evaluate.calibration import SMALLEST
-from resnet_cli.evaluate.confusion import Share, mcnemar_test, wilson_share
+from resnet_cli.errors import OptionError
+from resnet_cli.evaluate.dataset import Dataset, open_dataset, sample_places, true_class
+from resnet_cli.evaluate.metrics import SMALLEST, Share, mcnemar_test, wilson_share
 from resnet_cli.evaluate.order import deal_halves, find_order
-from resnet_cli.evaluate.trials import Trial, list_trials
-from resnet_cli.records import Item
-from resnet_cli.sources import Inputs
+from resnet_cli.preprocess import CAFFE, IMAGE_CHANNELS, Preprocess
+from resnet_cli.records import Progress
 
 log = logging.getLogger("resnet_cli")
 
-SURE_OF_GAIN = 0.01  # p above which more right images may be luck
-SURE_OF_LOSS = 0.05  # p above which a lower loss may be luck
-SURE_OF_HARM = 0.01  # p, of one change at one look, above which that it loses images may be luck
+SURE_OF_GAIN = 0.01  # p above which a gain may be chance
+SURE_OF_LOSS = 0.05  # p above which a lower loss may be chance
+SURE_OF_HARM = 0.01  # p, for one change at one look, above which a decline may be chance
 LOOKS = (20, 40, 60, 100)  # images after which a change that is plainly worse is dropped
-LOWER = 0.75  # of the loss that must be left at the most, where the gain alone is not sure
+LOWER = 0.75  # required ratio of the losses, where the gain alone is not significant
+
+CHANNEL_SCALES = {
+    "0 to 1, not normalised": (0.0, 1.0),
+    "-1 to 1": (0.5, 0.5),
+    "0 to 255, not normalised": (0.0, 1 / 255),
+}
+"""Common scales of pixels: mean and standard deviation of every channel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How a change fares on the sample, against the preprocessing as it is.
+    """The effect of one change on the sample, compared with the current preprocessing.
 
-    Each p is that of chance, times the number of changes that were tried (Bonferroni).
+    Each p is multiplied by the number of changes tried (Bonferroni).
     """
 
     name: str
-    flags: str  # none for the preprocessing as it is
+    flags: str  # options that apply the change; empty for the current preprocessing
     top1: Share
-    loss: float | None  # mean negative log likelihood; None of no images
-    flips: int  # images whose predicted class is another
-    gained: int  # images that only the change has right
-    lost: int  # images that only the preprocessing as it is has right
+    loss: float | None  # mean negative log likelihood; None without images
+    flips: int  # images whose predicted class changes
+    gained: int  # images that only the change gets right
+    lost: int  # images that only the current preprocessing gets right
     gain_p: float  # McNemar's test of the two
-    surer: int  # images whose true class is more probable by the change
+    surer: int  # images whose true class becomes more probable
     less_sure: int
     loss_p: float  # sign test of the two
-    better: bool  # far, and surely
+    better: bool  # by a large and significant amount
     dropped: bool = False  # plainly worse on these images, and not tried on the others
 
     @property
     def plainly_worse(self) -> bool:
-        """Whether it loses more images than it gains, and chance alone hardly does so.
+        """True if it loses significantly more images than it gains.
 
-        A lower probability alone proves nothing: scales that are far too large are the surest.
+        Lower confidence alone proves nothing: on pixels scaled far too large every answer is sure.
         """
         if self.lost <= self.gained:
             return False
@@ -69,7 +77,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class AuditAnswers:
-    """What a network says of the images that can be read."""
+    """Predictions for the readable images of a sample, each field [N]."""
 
     truths: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -78,111 +86,157 @@ class AuditAnswers:
 
     @property
     def loss(self) -> float | None:
-        """Mean negative log likelihood."""
+        """Mean negative log likelihood; None without images."""
         if not len(self.truth_probs):
             return None
         return -float(np.log(np.maximum(self.truth_probs, SMALLEST)).mean())
 
 
 def join_answers(parts: Sequence[AuditAnswers]) -> AuditAnswers:
-    """Join what a network says of several parts of the sample."""
+    """Concatenate the predictions for several parts of a sample."""
     names = (field.name for field in fields(AuditAnswers))
     return AuditAnswers(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One change of the preprocessing."""
+
+    name: str
+    flags: str  # options of ``predict`` that apply it
+    preprocess: Preprocess
+    upright: bool
+
+
 def audit_preprocessing(
     classifier: Classifier,
-    paths: Sequence[str],
-    truths: Sequence[int],
+    data: Dataset | str | Path,
     *,
-    progress: Callable[[], object],
+    images: int = 200,
     batch_size: int | None = None,
     workers: int | None = None,
-) -> Iterator[Finding]:
-    """Score a sample as it is, then with each change as long as it is not plainly worse.
+    progress: Progress | None = None,
+) -> list[Finding]:
+    """Score a sample with the current preprocessing and with common alternatives.
 
     Args:
-        classifier: loaded and ready.
-        paths: the sample; images that cannot be read are left out.
-        truths: index of the true class of each.
-        progress: called for each image of each trial, also where it is left out.
+        classifier: ready to run, its weights not yet released.
+        data: labelled images, or a folder with a folder for each class.
+        images: size of the sample, with the same number from each class as far as possible.
         batch_size: images in one pass; None chooses for the device.
         workers: CPU threads; None takes all cores.
+        progress: called with the images done so far and their number, over all alternatives.
 
-    Yields:
-        What was found, first for the preprocessing as it is.
+    Returns:
+        One finding per preprocessing, the current one first. Unreadable images are left out.
+
+    Raises:
+        InputError: no images, or labels that match no class.
+        OptionError: a value that is not possible.
     """
-    tried, names = list_trials(classifier), classifier.class_names
-    race = Race(classifier, paths, truths, plan_looks(truths), progress, batch_size, workers)
+    if images < 1:
+        raise OptionError(f"images must be at least 1, got {images}")
+    dataset, names = open_dataset(data, classifier.class_names), classifier.class_names
+    sample = dataset.select(sample_places(dataset.truths, images))
+    tried = list_trials(classifier)
+    counter = Counter((1 + len(tried)) * len(sample.items), progress)
+    race = Race(classifier, sample, plan_looks(sample.truths), counter, batch_size, workers)
     now = race.answers(classifier)
     whole = join_answers(now)
     order = find_order(deal_halves(whole.truths.tolist(), whole.labels.tolist(), len(names)), names)
-    if order is not None:  # what spoils a network that is always wrong would look like a mend
+    if order is not None:  # else changes that ruin a network that is always wrong look like a fix
         log.warning("the class names seem to be in the wrong order: the audit takes the better one")
-        race = replace(race, truths=[order.classes.index(names[truth]) for truth in truths])
+        counter.total += len(sample.items)
+        truths = [order.classes.index(names[truth]) for truth in sample.truths]
+        race = replace(race, sample=sample.relabel(truths))
         now = race.answers(classifier)
-    as_it_is = Trial("as it is", "", classifier.preprocess, classifier.decoder.upright)
-    yield compare_trial(as_it_is, join_answers(now), join_answers(now), tried=len(tried))
-    for trial in tried:
-        yield race.run(trial, now, tried=len(tried))
+    current = Trial("as it is", "", classifier.preprocess, classifier.decoder.upright)
+    baseline = compare_trial(current, join_answers(now), join_answers(now), tried=len(tried))
+    return [baseline, *(race.run(trial, now, tried=len(tried)) for trial in tried)]
+
+
+@dataclass(slots=True)
+class Counter:
+    """Counts images over several passes, for a progress callback."""
+
+    total: int
+    progress: Progress | None
+    done: int = 0
+
+    def add(self, count: int = 1) -> None:
+        """Count images."""
+        self.done += count
+        if self.progress is not None:
+            self.progress(self.done, self.total)
 
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """A sample that changes are tried on, part by part, until they are plainly worse."""
+    """A sample on which changes are tried part by part, until they are plainly worse."""
 
     classifier: Classifier
-    paths: Sequence[str]
-    truths: Sequence[int]
-    parts: Sequence[Sequence[int]]  # places of the images
-    progress: Callable[[], object]
+    sample: Dataset
+    parts: Sequence[Sequence[int]]  # places in the sample
+    counter: Counter
     batch_size: int | None
     workers: int | None
 
     def run(self, trial: Trial, now: Sequence[AuditAnswers], *, tried: int) -> Finding:
-        """Try one change, of so many, against the preprocessing as it is."""
+        """Try one change.
+
+        Args:
+            trial: the change.
+            now: predictions with the current preprocessing, one entry per part.
+            tried: number of changes that are tried in all.
+        """
         classifier = with_trial(self.classifier, trial)
         then: list[AuditAnswers] = []
         for part in self.parts:
-            then.append(self.answers_to(classifier, part))
+            then.append(self.classify(classifier, part))
             found = compare_trial(
                 trial, join_answers(now[: len(then)]), join_answers(then), tried=tried
             )
-            left = list(chain.from_iterable(self.parts[len(then) :]))
+            left = sum(map(len, self.parts[len(then) :]))
             if left and found.plainly_worse:
-                for _ in left:
-                    self.progress()
+                self.counter.add(left)
                 return replace(found, dropped=True)
         return found
 
     def answers(self, classifier: Classifier) -> list[AuditAnswers]:
         """Classify the whole sample, part by part."""
-        return [self.answers_to(classifier, part) for part in self.parts]
+        return [self.classify(classifier, part) for part in self.parts]
 
-    def answers_to(self, classifier: Classifier, part: Sequence[int]) -> AuditAnswers:
+    def classify(self, classifier: Classifier, places: Sequence[int]) -> AuditAnswers:
         """Classify one part of the sample."""
+        part = self.sample.select(places)
         rows = classifier.predict(
-            Inputs.of([Item(self.paths[place], truth=self.truths[place]) for place in part]),
-            topk=1, batch_size=self.batch_size, workers=self.workers, distribution=True,
-        )  # fmt: skip
-        found = []
-        for row, truth in zip(rows, (self.truths[place] for place in part), strict=True):
-            if row.distribution is not None:
-                found.append((truth, row.index, row.index == truth, row.distribution[truth]))
-            self.progress()
-        true, labels, right, probs = zip(*found, strict=True) if found else ((),) * 4
-        return AuditAnswers(
-            np.array(true, np.int64),
-            np.array(labels, np.int64),
-            np.array(right, np.bool_),
-            np.array(probs, np.float32),
+            part.inputs,
+            topk=1,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            distribution=True,
         )
+        answers = []
+        for row in rows:
+            if row.distribution is not None:
+                truth = true_class(row.item)
+                answers.append((truth, row.index, float(row.distribution[truth])))
+            self.counter.add()
+        return collect_answers(answers)
+
+
+def collect_answers(answers: Sequence[tuple[int, int | None, float]]) -> AuditAnswers:
+    """Turn the true class, predicted class and true class's probability of images into arrays."""
+    truths = np.array([truth for truth, _, _ in answers], np.int64)
+    labels = np.array([label for _, label, _ in answers], np.int64)
+    probs = np.array([prob for _, _, prob in answers], np.float32)
+    return AuditAnswers(truths, labels, truths == labels, probs)
 
 
 def plan_looks(truths: Sequence[int]) -> list[list[int]]:
-    """Places of the images up to each look, of all classes alike, and of the others."""
+    """Divide a sample into the images up to each look, balanced over classes, and the rest."""
     parts: list[list[int]] = []
     for size in (*LOOKS, len(truths)):
         earlier = set(chain.from_iterable(parts))
@@ -190,8 +244,91 @@ def plan_looks(truths: Sequence[int]) -> list[list[int]]:
     return [part for part in parts if part] or [[]]
 
 
+def list_trials(classifier: Classifier) -> list[Trial]:
+    """List the changes that differ from the current preprocessing."""
+    now, upright = classifier.preprocess, classifier.decoder.upright
+    other = "bicubic" if now.interpolation == "bilinear" else "bilinear"
+    exif = "ignore" if upright else "apply"
+    tried = [
+        *size_trials(now, upright=upright),
+        Trial(other, f"--interpolation {other}", replace(now, interpolation=other), upright),
+        *scale_trials(now, upright=upright),
+        *(color_trials(now, upright=upright) if now.channels == 3 else []),
+        Trial(
+            f"EXIF orientation {'ignored' if upright else 'applied'}",
+            f"--exif {exif}",
+            now,
+            not upright,
+        ),
+    ]
+    return [trial for trial in tried if (trial.preprocess, trial.upright) != (now, upright)]
+
+
+def size_trials(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
+    """Yield other sizes, and resizing that ignores the aspect ratio."""
+    crop = now.crop_size
+    sizes = {
+        "v1: resize 256, crop 224": (256, 224),
+        "v2: resize 232, crop 224": (232, 224),
+        f"resize {crop}, no crop": (crop, crop),
+    }
+    for name, (resize, size) in sizes.items():
+        yield Trial(name, size_flags(resize, size), with_sizes(now, resize, size), upright)
+    squashed = replace(now, squash=True, resize_size=crop)
+    yield Trial(f"squash to {crop}", f"--squash {size_flags(crop, crop)}", squashed, upright)
+
+
+def size_flags(resize: int, crop: int) -> str:
+    """Return the options that set a size."""
+    return f"--resize-size {resize} --img-size {crop}"
+
+
+def with_sizes(now: Preprocess, resize: int, crop: int) -> Preprocess:
+    """Return a preprocessing with another size, keeping the aspect ratio."""
+    return replace(now, resize_size=resize, crop_size=crop, squash=False)
+
+
+def scale_trials(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
+    """Yield changes of mean and standard deviation."""
+    if now.channels in IMAGE_CHANNELS:
+        usual = Preprocess().with_channels(now.channels)
+        yield scale_trial("ImageNet's mean and std", now, usual.mean, usual.std, upright=upright)
+    for name, (mean, std) in CHANNEL_SCALES.items():
+        yield scale_trial(name, now, (mean,) * now.channels, (std,) * now.channels, upright=upright)
+
+
+def scale_trial(
+    name: str, now: Preprocess, mean: tuple[float, ...], std: tuple[float, ...], *, upright: bool
+) -> Trial:
+    """Return a change of mean and standard deviation."""
+    return Trial(name, normalisation_flags(mean, std), replace(now, mean=mean, std=std), upright)
+
+
+def normalisation_flags(mean: Sequence[float], std: Sequence[float]) -> str:
+    """Return the options that set a mean and a standard deviation."""
+    means, stds = (",".join(f"{value:.6g}" for value in values) for values in (mean, std))
+    return f"--mean {means} --std {stds}"
+
+
+def color_trials(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
+    """Yield the other channel order: alone, with mean and std reversed, and as in Caffe."""
+    color = "bgr" if now.color == "rgb" else "rgb"
+    turned = replace(now, color=color)
+    yield Trial(color.upper(), f"--color {color}", turned, upright)
+    both = replace(turned, mean=now.mean[::-1], std=now.std[::-1])
+    flags = f"--color {color} {normalisation_flags(both.mean, both.std)}"
+    yield Trial(f"{color.upper()}, mean and std too", flags, both, upright)
+    caffe = replace(now, mean=CAFFE.mean, std=CAFFE.std, color="bgr")
+    yield Trial(
+        "Caffe: BGR less its means",
+        f"--color bgr {normalisation_flags(caffe.mean, caffe.std)}",
+        caffe,
+        upright,
+    )
+
+
 def with_trial(classifier: Classifier, trial: Trial) -> Classifier:
-    """The same network behind another preprocessing."""
+    """Return the same network with another preprocessing."""
     now, then = classifier.preprocess, trial.preprocess
     backend = classifier.backend
     if (now.mean, now.std) != (then.mean, then.std):
@@ -211,7 +348,7 @@ def with_trial(classifier: Classifier, trial: Trial) -> Classifier:
 
 
 def compare_trial(trial: Trial, now: AuditAnswers, then: AuditAnswers, *, tried: int) -> Finding:
-    """Count what a change gains and loses."""
+    """Compare the predictions under a change with those under the current preprocessing."""
     gained, lost = int((then.right & ~now.right).sum()), int((now.right & ~then.right).sum())
     surer = int((then.truth_probs > now.truth_probs).sum())
     less_sure = int((then.truth_probs < now.truth_probs).sum())
@@ -234,30 +371,3 @@ def compare_trial(trial: Trial, now: AuditAnswers, then: AuditAnswers, *, tried:
         loss_p=loss_p,
         better=more_right or (surely_lower and gained > lost),
     )
-
-
-def sample_places(truths: Sequence[int], size: int) -> list[int]:
-    """Places of so many images, the same number from each class as far as there are enough.
-
-    They are spread evenly over the images of a class, as neighbours often are alike.
-    """
-    places: dict[int, list[int]] = {}
-    for place, truth in enumerate(truths):
-        places.setdefault(truth, []).append(place)
-    queues = [spread_evenly(found) for found in places.values()]
-    chosen: list[int] = []
-    while queues and len(chosen) < size:
-        taken = queues[: size - len(chosen)]
-        chosen += [queue.pop() for queue in taken]
-        queues = [queue for queue in queues if queue]
-    return sorted(chosen)
-
-
-def spread_evenly(places: Sequence[int]) -> list[int]:
-    """Places in an order whose every end is spread evenly: halves, then quarters, and so on."""
-    bits = max(1, (len(places) - 1).bit_length())
-    return [
-        places[turned]
-        for turned in (int(f"{n:0{bits}b}"[::-1], 2) for n in range(1 << bits))
-        if turned < len(places)
-    ][::-1]

@@ -1,55 +1,62 @@
-"""Several checkpoints on the same decoded images: who is right where the other is wrong."""
+"""Compare classifiers on the same images, each decoded once for all of them."""
 
-from collections.abc import Callable, Collection, Generator, Sequence
-from copy import copy
-from dataclasses import asdict, dataclass
-from itertools import combinations
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, combinations
 from pathlib import Path
-from threading import local
 from typing import Any
 
-import torch
-
 from resnet_cli.classifier import Classifier
-from resnet_cli.errors import ImageError
-from resnet_cli.evaluate import TOP, Evaluation, Scorecard
-from resnet_cli.evaluate.confusion import Share, mcnemar_test, wilson_share
-from resnet_cli.images.decode import Decoder, type_of_pixels
-from resnet_cli.images.files import Room
-from resnet_cli.pipeline import cut_chunks, stream_results
-from resnet_cli.pipeline.loader import Loader
-from resnet_cli.pipeline.postprocess import Wanted
-from resnet_cli.pipeline.workers import place_loader
-from resnet_cli.records import Batch, Content, Item, Prediction
-from resnet_cli.sources import Inputs
-from resnet_cli.sources.truth import Lookup
-from resnet_cli.system import available_cores
+from resnet_cli.errors import ImageError, OptionError, OutputNameError
+from resnet_cli.evaluate import EvaluateOptions, lay_out, start_record, start_scorecard
+from resnet_cli.evaluate.dataset import Dataset, find_labelled
+from resnet_cli.evaluate.metrics import Share, mcnemar_test, wilson_share
+from resnet_cli.evaluate.outputs import (
+    RowFiles,
+    check_files,
+    evaluation_json,
+    with_shares,
+    write_new_text,
+)
+from resnet_cli.evaluate.scorecard import TOP, Evaluation, Scorecard
+from resnet_cli.evaluate.shared_decoding import predict_all
+from resnet_cli.files import check_new, check_suffix
+from resnet_cli.records import Prediction, Progress
+from resnet_cli.results import open_writer
+from resnet_cli.results.formats import numbered_page
+from resnet_cli.results.options import Write
+from resnet_cli.run.manifest import Record
+from resnet_cli.sources.truth import Lookup, UnmatchedError
 
-SURE = 0.05  # p above which a difference may be luck
+log = logging.getLogger("resnet_cli")
+
+SURE = 0.05  # p above which a difference may be chance
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two checkpoints, by their places in the list."""
+    """Two checkpoints, by their positions in the list."""
 
     first: int
     second: int
-    agree: Share  # of the images, the share that gets the same class name, right or wrong
-    only_first: int  # images that only the first has right
+    agree: Share  # images with the same predicted class name, right or wrong
+    only_first: int  # images that only the first gets right
     only_second: int
-    p: float  # that chance parts them so far, by McNemar's exact test
+    p: float  # probability of such a difference by chance: McNemar's exact test
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Several checkpoints on the same images."""
+    """The metrics of several checkpoints on the same images."""
 
     checkpoints: tuple[str, ...]
     evaluations: tuple[Evaluation, ...]
     pairs: tuple[Pair, ...]
 
     def record(self) -> dict[str, Any]:
-        """Every figure as it is written into files."""
+        """Return every metric as plain data."""
         return {
             "checkpoints": [
                 {"checkpoint": path, **evaluation.record()}
@@ -58,42 +65,34 @@ class Comparison:
             "pairs": [asdict(pair) for pair in self.pairs],
         }
 
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write every metric as .json.
+
+        Raises:
+            OutputError: another suffix, an existing file, or one that cannot be written.
+        """
+        check_suffix(Path(path), (".json",))
+        write_new_text(Path(path), evaluation_json(self.record()), overwrite=overwrite)
+
 
 class Ledger:
-    """The fold over what all checkpoints say of an image."""
+    """A fold over the predictions of all checkpoints for an image."""
 
-    def __init__(
-        self,
-        classifiers: Sequence[Classifier],
-        *,
-        threshold: float | None = None,
-        present: Sequence[Collection[int]] | None = None,
-    ) -> None:
-        """Begin with no image.
-
-        Args:
-            classifiers: of the checkpoints.
-            threshold: best probability, 0 to 1, below which an image is set aside; None keeps all.
-            present: the classes that have images, in the list of each checkpoint.
-        """
-        names = [classifier.class_names for classifier in classifiers]
-        self.checkpoints = tuple(str(each.checkpoint.path) for each in classifiers)
-        self.scorecards = [
-            Scorecard(
-                each.class_names,
-                threshold=threshold,
-                present=classes,
-                multi_label=each.checkpoint.is_multi_label,
-            )
-            for each, classes in zip(classifiers, present or [()] * len(classifiers), strict=True)
-        ]
-        self.common = common_numbers(names)
-        pairs = list(combinations(range(len(classifiers)), 2))
+    def __init__(self, checkpoints: Sequence[str], scorecards: Sequence[Scorecard]) -> None:
+        """Start with no image; each checkpoint has a path and an empty scorecard."""
+        self.checkpoints, self.scorecards = tuple(checkpoints), scorecards
+        self.common = common_numbers([scorecard.names for scorecard in scorecards])
+        pairs = list(combinations(range(len(scorecards)), 2))
         self.agree = dict.fromkeys(pairs, 0)
         self.only_first, self.only_second = dict.fromkeys(pairs, 0), dict.fromkeys(pairs, 0)
 
     def add(self, predictions: Sequence[Prediction], truths: Sequence[int]) -> None:
-        """Count one image: what each checkpoint says, and its true class in the list of each."""
+        """Count one image.
+
+        Args:
+            predictions: of each checkpoint.
+            truths: index of the true class among those of each checkpoint.
+        """
         for scorecard, prediction, truth in zip(self.scorecards, predictions, truths, strict=True):
             scorecard.add(prediction, truth)
         answers = [prediction.index for prediction in predictions]
@@ -110,7 +109,7 @@ class Ledger:
             self.only_second[first, second] += right[second] and not right[first]
 
     def comparison(self) -> Comparison:
-        """Work out every figure."""
+        """Compute every metric."""
         images = self.scorecards[0].images
         pairs = (
             Pair(
@@ -126,10 +125,166 @@ class Ledger:
         return Comparison(self.checkpoints, evaluations, tuple(pairs))
 
 
-def common_numbers(lists: Sequence[Sequence[str]]) -> list[list[int]]:
-    """Numbers for the classes of each list, that are the same where the names are.
+def compare_classifiers(
+    classifiers: Sequence[Classifier],
+    data: str | Path | Sequence[Dataset],
+    options: EvaluateOptions | None = None,
+    *,
+    files: RowFiles | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Evaluate several classifiers on the same images, and compare each pair of them.
 
-    A list with two classes of one name keeps them apart.
+    Args:
+        classifiers: two or more, ready to run.
+        data: a folder with a folder for each class, or a dataset of the same images for each.
+        options: of the evaluation; None takes the defaults.
+        files: ``report`` names the reports: ``look.html`` gives ``look-1.html``, ``look-2.html``.
+        progress: called with the images done so far and their number.
+
+    Raises:
+        InputError: no images, or labels that match no class of one of the checkpoints.
+        ImageError: an unreadable image, with ``on_error="fail"``.
+        OptionError: fewer than two classifiers.
+        OutputError: a file that cannot be written.
+    """
+    if len(classifiers) < 2:
+        raise OptionError(f"a comparison needs at least 2 classifiers, got {len(classifiers)}")
+    options, files = options or EvaluateOptions(), files or RowFiles()
+    check_report_files(files, len(classifiers))
+    datasets = (
+        open_datasets(classifiers, data, options) if isinstance(data, str | Path) else list(data)
+    )
+    return compare_predictions(classifiers, datasets, options, files, progress)
+
+
+def check_report_files(files: RowFiles, count: int) -> None:
+    """Refuse, before any image is read, reports that could not be written.
+
+    Raises:
+        OutputError: an existing file, a missing folder, or outputs of a single checkpoint.
+    """
+    if files.mistakes or files.grids or files.show:
+        raise OutputNameError(
+            "cannot write mistakes and grids of several checkpoints: only reports"
+        )
+    check_files(files)
+    if files.report is not None:
+        for number in range(1, count + 1):
+            check_new(numbered_page(files.report, number), overwrite=files.overwrite)
+
+
+def open_datasets(
+    classifiers: Sequence[Classifier], folder: str | Path, options: EvaluateOptions
+) -> list[Dataset]:
+    """Find the labelled images of a folder for each classifier, and log the notes once.
+
+    Raises:
+        InputError: no images, or labels that match no class; names the checkpoint.
+    """
+    datasets = [find_for(classifier, folder, options) for classifier in classifiers]
+    for note in dict.fromkeys(chain.from_iterable(dataset.notes for dataset in datasets)):
+        log.info(note)
+    return datasets
+
+
+def find_for(classifier: Classifier, folder: str | Path, options: EvaluateOptions) -> Dataset:
+    """Find the labelled images of a folder for one of several classifiers.
+
+    Raises:
+        UnmatchedError: names the checkpoint that lacks a class.
+    """
+    try:
+        return find_labelled(
+            folder,
+            classifier.class_names,
+            labels=options.labels,
+            exclude=options.exclude,
+            hidden=options.hidden,
+        )
+    except UnmatchedError as error:
+        raise UnmatchedError(f"{classifier.checkpoint.path}: {error}") from error
+
+
+def compare_predictions(
+    classifiers: Sequence[Classifier],
+    datasets: Sequence[Dataset],
+    options: EvaluateOptions,
+    files: RowFiles,
+    progress: Progress | None,
+) -> Comparison:
+    """Run all networks over all images and fold their predictions into metrics.
+
+    Raises:
+        ImageError: an unreadable image, with ``on_error="fail"``.
+    """
+    total = len(datasets[0].items)
+    runs = zip(classifiers, datasets, strict=True)
+    ledger = Ledger(
+        [str(classifier.checkpoint.path) for classifier in classifiers],
+        [start_scorecard(classifier, dataset, options) for classifier, dataset in runs],
+    )
+    rows = predict_all(
+        classifiers,
+        datasets[0].inputs,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        topk=max(options.topk, TOP),
+        thumbnails=files.want_thumbnails,
+    )
+    truths = zip(*(dataset.truths for dataset in datasets), strict=True)
+    with ExitStack() as stack:
+        reports = list(open_reports(classifiers, datasets, options, files, ledger, stack))
+        stack.enter_context(closing(rows))
+        for done, (predictions, indices) in enumerate(zip(rows, truths, strict=True), start=1):
+            ledger.add(predictions, indices)
+            for report, prediction in zip(reports, predictions, strict=bool(reports)):
+                report.add(replace(prediction, thumbnail=predictions[0].thumbnail))
+            if progress is not None:
+                progress(done, total)
+            if predictions[0].error is not None and options.on_error == "fail":
+                raise ImageError(f"stopped at {predictions[0].path}: {predictions[0].error}")
+        for report in reports:
+            report.record.finish()
+    return ledger.comparison()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The open report of one of several checkpoints."""
+
+    record: Record
+    write: Write
+
+    def add(self, prediction: Prediction) -> None:
+        """Add an image."""
+        self.record.tally.add(prediction)
+        self.write(prediction)
+
+
+def open_reports(
+    classifiers: Sequence[Classifier],
+    datasets: Sequence[Dataset],
+    options: EvaluateOptions,
+    files: RowFiles,
+    ledger: Ledger,
+    stack: ExitStack,
+) -> Iterator[Report]:
+    """Open a report for each checkpoint, if one is wanted, for as long as ``stack`` is open."""
+    if files.report is None:
+        return
+    runs = zip(classifiers, datasets, ledger.scorecards, strict=True)
+    for number, (classifier, dataset, scorecard) in enumerate(runs, start=1):
+        record = start_record(classifier, options)
+        layout = lay_out(classifier, dataset, options, files, with_shares(record, scorecard))
+        path = numbered_page(files.report, number)
+        yield Report(record, stack.enter_context(open_writer(path, layout)))
+
+
+def common_numbers(lists: Sequence[Sequence[str]]) -> list[list[int]]:
+    """Number the classes of several lists, with the same number for the same name.
+
+    Two classes of one name in the same list get different numbers.
     """
     numbers: list[list[int]] = []
     known: list[str] = []
@@ -143,119 +298,3 @@ def common_numbers(lists: Sequence[Sequence[str]]) -> list[list[int]]:
             mine.append(found[0] if found else len(known) - 1)
         numbers.append(mine)
     return numbers
-
-
-class Memory:
-    """A decoder that remembers the last image of each thread, whose other networks want it too.
-
-    Of the memory that is claimed for pixels, one image a thread is not given back at once.
-    """
-
-    def __init__(self, decode: Decoder) -> None:
-        """Remember nothing yet."""
-        self.decode = decode
-        self.last = local()
-
-    def __call__(self, source: Path | Content, room: Room) -> type_of_pixels:
-        """Decode a file, unless this thread has just done so."""
-        if getattr(self.last, "source", None) != source:
-            self.last.source, self.last.error = source, None
-            try:
-                self.last.pixels = self.decode(source, room)
-            except ImageError as error:
-                self.last.pixels, self.last.error = None, error
-        if self.last.error is not None:
-            raise ImageError(str(self.last.error))
-        pixels: type_of_pixels = self.last.pixels
-        return pixels
-
-
-class SharedLoader:
-    """Decodes neighbouring images once, and preprocesses them for each network."""
-
-    def __init__(self, classifiers: Sequence[Classifier], *, thumbnails: bool = False) -> None:
-        """Take the loader of each; those that decode alike share it.
-
-        Args:
-            classifiers: of the networks.
-            thumbnails: make a small picture of each image for the rows of the first network.
-        """
-        memories = {each.decoder: Memory(each.decoder) for each in classifiers}
-        self.loaders: list[Loader] = []
-        for classifier in classifiers:
-            loader = classifier.loader(thumbnails=thumbnails and not self.loaders)
-            loader.decode = memories[classifier.decoder]
-            self.loaders.append(loader)
-
-    def __call__(self, items: Sequence[Item]) -> tuple[Batch, ...]:
-        """A batch of the same images for each network, held decoded one at a time."""
-        singles = [[loader([item]) for loader in self.loaders] for item in items]
-        return tuple(map(join_batches, zip(*singles, strict=True)))
-
-    def nbytes(self, count: int) -> int:
-        """Bytes of the pixels of so many images, for all networks."""
-        return sum(loader.nbytes(count) for loader in self.loaders)
-
-    def shared(self, workers: int) -> "SharedLoader":
-        """The same for so many processes that load at a time."""
-        same = copy(self)
-        same.loaders = [loader.shared(workers) for loader in self.loaders]
-        return same
-
-    def refuse(self, item: Item, reason: str) -> None:
-        """Make a row of the reason instead of opening this file."""
-        for loader in self.loaders:
-            loader.refuse(item, reason)
-
-
-def join_batches(batches: Sequence[Batch]) -> Batch:
-    """One batch of several."""
-    return Batch(
-        tuple(sample for batch in batches for sample in batch.samples),
-        torch.cat([batch.pixels for batch in batches]).contiguous(
-            memory_format=torch.channels_last
-        ),
-        batches[0].warm_up,
-    )
-
-
-def predict_all(
-    classifiers: Sequence[Classifier],
-    inputs: Inputs,
-    *,
-    topk: int = TOP,
-    batch_size: int | None = None,
-    workers: int | None = None,
-    thumbnails: bool = False,
-) -> Generator[tuple[Prediction, ...]]:
-    """Classify images by several networks, each decoded once.
-
-    Yields:
-        For each image, in order, what each network says.
-    """
-    first = classifiers[0]
-    threads = workers or available_cores()
-
-    def launch(batches: tuple[Batch, ...]) -> Callable[[], list[tuple[Prediction, ...]]]:
-        waits = [
-            classifier.launch(batch, Wanted(classifier.topk(topk), distribution=True))
-            for classifier, batch in zip(classifiers, batches, strict=True)
-        ]
-        return lambda: list(zip(*(wait() for wait in waits), strict=True))
-
-    device = first.backend.device
-    size = batch_size or first.default_batch_size(inputs.total, threads)
-    with place_loader(
-        SharedLoader(classifiers, thumbnails=thumbnails),
-        device=device,
-        workers=threads,
-        size=size,
-        total=inputs.total,
-    ) as load:
-        yield from stream_results(
-            cut_chunks(inputs.items, size),
-            load,
-            launch,
-            workers=threads,
-            on_cpu=device.type == "cpu",
-        )

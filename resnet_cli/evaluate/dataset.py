@@ -1,93 +1,178 @@
-"""A folder of labelled images -> paths and the index of each one's true class."""
+"""Labelled images -> items with the index of their true class.
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+Labels come from the names of folders or from a table, and are matched to class names.
+"""
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from resnet_cli import imagenet
 from resnet_cli.errors import InputError
-from resnet_cli.evaluate.splits import instead_of_splits
 from resnet_cli.records import Item
 from resnet_cli.sources import Inputs, excluded_words, list_images, skipped_words
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.lists import as_found
-from resnet_cli.sources.truth import Labelled, Lookup, read_labels
+from resnet_cli.sources.truth import Labelled, Lookup, few_names, match_labels, read_labels
 from resnet_cli.text import amount
 
-SHOWN = 12  # names of a side in a message
+log = logging.getLogger("resnet_cli")
 
+FOLDERS = 6  # listed in a message
 
-class UnmatchedError(InputError):
-    """Labels that are not classes of a checkpoint."""
+SPLIT = re.compile(
+    r"(train|val|valid|validation|test|dev|eval|holdout|fold|split)(ing|[\s_-]*\d+)?"
+)
+"""Names of the splits of a data set."""
+
+FIRST = ("val", "dev", "eval", "holdout", "test")
+"""Splits to evaluate on, the preferred one first; a network was trained on the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Pictures whose class is known, in the order in which they are scored."""
+    """Images whose class is known, in the order in which they are scored."""
 
-    paths: Sequence[str]
-    truths: Sequence[int]  # one a path
-    notes: tuple[str, ...]  # what was left out or forgiven, in words
+    folder: str  # as given
+    items: Sequence[Item]  # each with its truth
+    notes: tuple[str, ...] = ()  # sentences on what was skipped or matched loosely
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return the path of each image."""
+        return tuple(item.path for item in self.items)
+
+    @property
+    def truths(self) -> tuple[int, ...]:
+        """Return the class index of each image."""
+        return tuple(map(true_class, self.items))
 
     @property
     def inputs(self) -> Inputs:
-        """The images, as a classifier takes them."""
-        return Inputs.of(
-            [Item(path, truth=truth) for path, truth in zip(self.paths, self.truths, strict=True)]
-        )
+        """Return the images as ``Classifier.predict`` takes them."""
+        return Inputs.of(self.items)
 
     @property
     def present(self) -> list[int]:
-        """The classes that have images, in order."""
+        """Return the indices of the classes that have images, in order."""
         return sorted(set(self.truths))
 
+    def select(self, places: Sequence[int]) -> "Dataset":
+        """Return the images at some places, in that order."""
+        return replace(self, items=[self.items[place] for place in places])
 
-def by_folder(folder: str, names: Sequence[str], sieve: Sieve | None = None) -> Dataset:
-    """Take the first folder below ``folder`` on the way to an image as the name of its class.
+    def relabel(self, truths: Sequence[int]) -> "Dataset":
+        """Return the same images with other class indices."""
+        pairs = zip(self.items, truths, strict=True)
+        return replace(self, items=[replace(item, truth=truth) for item, truth in pairs])
+
+
+def true_class(item: Item) -> int:
+    """Return the class index of a labelled image."""
+    if item.truth is None:
+        raise ValueError(f"{item.path} has no true class")
+    return item.truth
+
+
+def open_dataset(
+    data: Dataset | str | Path,
+    names: Sequence[str],
+    *,
+    labels: str | Path | None = None,
+    exclude: Sequence[str] = (),
+    hidden: bool = False,
+) -> Dataset:
+    """Return a dataset as given, or find the labelled images of a folder and log its notes.
+
+    The arguments are those of ``find_labelled``.
+
+    Raises:
+        InputError: no images, or labels that match no class.
+    """
+    if isinstance(data, Dataset):
+        return data
+    dataset = find_labelled(data, names, labels=labels, exclude=exclude, hidden=hidden)
+    for note in dataset.notes:
+        log.info(note)
+    return dataset
+
+
+def find_labelled(
+    folder: str | Path,
+    names: Sequence[str],
+    *,
+    labels: str | Path | None = None,
+    exclude: Sequence[str] = (),
+    hidden: bool = False,
+) -> Dataset:
+    """Find the labelled images of a folder.
+
+    Args:
+        folder: holds a folder for each class, or the images that ``labels`` lists.
+        names: class names, one per output.
+        labels: table of labels; None takes the names of the folders.
+        exclude: globs of files and folders to leave out.
+        hidden: include hidden and system files.
+
+    Raises:
+        InputError: no images, or labels that match no class.
+    """
+    sieve = Sieve(hidden, tuple(exclude))
+    if labels is not None:
+        return label_by_table(Path(labels), str(folder), names, sieve)
+    return label_by_folder(str(folder), names, sieve)
+
+
+def label_by_folder(folder: str, names: Sequence[str], sieve: Sieve | None = None) -> Dataset:
+    """Label each image by the first folder below ``folder`` on its path.
 
     Args:
         folder: holds a folder for each class.
-        names: class names, one an output.
-        sieve: says what is passed over, and counts it.
+        names: class names, one per output.
+        sieve: decides what is skipped, and counts it.
 
     Raises:
-        InputError: no images, or folders that name no class.
+        InputError: no images, or folders that match no class.
     """
     sieve = sieve or Sieve()
     if not Path(folder).is_dir():
         what = "it is not a folder" if Path(folder).exists() else "there is no such folder"
         raise InputError(f"cannot evaluate on {folder}: {what}: name one with a folder a class")
-    images, passed_over = list_images(folder, sieve)
+    images, skipped = list_images(folder, sieve)
     parts = [Path(path).relative_to(folder).parts for path in images]
     folders = dict.fromkeys(part[0] for part in parts if len(part) > 1)
     if not folders:
         raise InputError(
-            f"no images to evaluate on: {folder}{why_none(passed_over, sieve)}: name a folder that "
+            f"no images to evaluate on: {folder}{why_none(skipped, sieve)}: name a folder that "
             "holds a folder for each class, or use --labels"
         )
-    if better := instead_of_splits(folder, parts, names):
+    if better := suggest_split(folder, parts, names):
         raise InputError(better)
     index, notes = match_labels(folder, list(folders), names)
     pairs = [
         (path, index[part[0]]) for path, part in zip(images, parts, strict=True) if len(part) > 1
     ]
-    notes += describe_left_out(len(images) - len(pairs), passed_over, sieve)
-    return make_dataset(pairs, names, notes, "have a folder")
+    notes += describe_left_out(len(images) - len(pairs), skipped, sieve)
+    return make_dataset(folder, pairs, names, notes, "have a folder")
 
 
-def by_table(table: Path, folder: str, names: Sequence[str], sieve: Sieve | None = None) -> Dataset:
-    """Take the images that a table lists, and their classes.
+def label_by_table(
+    table: Path, folder: str, names: Sequence[str], sieve: Sieve | None = None
+) -> Dataset:
+    """Take images and their labels from a table.
 
-    A path there is taken from ``folder``; where there is no such file, from the current folder.
+    Its paths are relative to ``folder``, or to the current folder if no such file exists.
 
     Args:
         table: of labels.
-        folder: that its paths are seen from.
-        names: class names, one an output.
-        sieve: says which lines of the table are left out, and counts them.
+        folder: base of its paths.
+        names: class names, one per output.
+        sieve: decides which rows of the table are skipped, and counts them.
 
     Raises:
-        InputError: the table cannot be read, or a label names no class.
+        InputError: the table cannot be read, or a label matches no class.
     """
     sieve = sieve or Sieve()
     rows = [row for row in read_labels(table) if not sieve.drops_line(row.path)]
@@ -103,22 +188,26 @@ def by_table(table: Path, folder: str, names: Sequence[str], sieve: Sieve | None
         (find_labelled_image(row.path, folder), class_index_of(row, index, len(names), table))
         for row in rows
     ]
-    images, passed_over = list_images(folder, sieve) if Path(folder).is_dir() else ([], 0)
+    images, skipped = list_images(folder, sieve) if Path(folder).is_dir() else ([], 0)
     listed = {Path(path).absolute() for path, _ in pairs}
     others = sum(Path(path).absolute() not in listed for path in images)
-    notes += describe_left_out(others, passed_over, sieve)
-    return make_dataset(pairs, names, notes, f"are in {table}")
+    notes += describe_left_out(others, skipped, sieve)
+    return make_dataset(folder, pairs, names, notes, f"are in {table}")
 
 
 def find_labelled_image(path: str, folder: str) -> str:
-    """Where the image of a line is; a path that leads nowhere is taken from ``folder``."""
+    """Return the path of an image in a table: below ``folder``, unless it is only found here."""
     inside = Path(folder) / as_found(path, folder)
     here = Path(as_found(path))
     return str(here if not inside.exists() and here.exists() else inside)
 
 
 def class_index_of(row: Labelled, index: Mapping[str, int], outputs: int, table: Path) -> int:
-    """The index of a line's class."""
+    """Return the class index of a row of a table.
+
+    Raises:
+        InputError: the index is not one of the outputs.
+    """
     if row.label is not None:
         return index[row.label]
     if row.index is None or row.index >= outputs:
@@ -129,139 +218,107 @@ def class_index_of(row: Labelled, index: Mapping[str, int], outputs: int, table:
     return row.index
 
 
-def match_labels(
-    place: str, labels: Sequence[str], names: Sequence[str]
-) -> tuple[dict[str, int], list[str]]:
-    """Find the class of each label, by name.
-
-    Returns:
-        The index of each, and what to say about it.
-
-    Raises:
-        UnmatchedError: labels that name no class, or several.
-    """
-    lookup = Lookup(names)
-    labels = list(dict.fromkeys(labels))
-    meant = {label: lookup.indices(label) for label in labels}
-    if not any(meant.values()) and in_wordnet_order(labels, names):
-        return (
-            {label: number for number, label in enumerate(sorted(labels))},
-            ["1,000 folders named by WordNet's numbers: in ImageNet's order, which is sorted"],
-        )
-    unknown = [label for label in labels if len(meant[label]) != 1]
-    if unknown:
-        raise UnmatchedError(both_sides(place, unknown, meant, names))
-    index = {label: indices[0] for label, indices in meant.items()}
-    notes = [*by_number(index, names), *by_likeness(index, names)]
-    twice = [
-        names[i] for i in dict.fromkeys(index.values()) if sum(v == i for v in index.values()) > 1
-    ]
-    if twice:
-        notes.append(f"several folders of one class: {few_names(twice)}")
-    return index, notes
-
-
-def by_number(index: Mapping[str, int], names: Sequence[str]) -> Iterator[str]:
-    """Say which labels are numbers of WordNet, and what they are taken for."""
-    pairs = [
-        f"{label} is {names[i]}" for label, i in index.items() if is_wordnet_number(label, names[i])
-    ]
-    if pairs:
-        yield f"{amount(len(pairs), 'WordNet number')} of ImageNet's classes: {few_names(pairs)}"
-
-
-def by_likeness(index: Mapping[str, int], names: Sequence[str]) -> list[str]:
-    """Say which labels are written in another way than the names of their classes."""
-    notes = [
-        f"{label!r} is taken for the class {names[i]!r}"
-        for label, i in index.items()
-        if names[i] != label and not is_wordnet_number(label, names[i])
-    ]
-    more = len(notes) - SHOWN
-    return notes[:SHOWN] + ([f"and {more} more so"] if more > 0 else [])
-
-
-def is_wordnet_number(label: str, name: str) -> bool:
-    """Whether a label stands for its class by a number of WordNet."""
-    return imagenet.output_of(label) is not None and imagenet.output_of(name) is None
-
-
-def in_wordnet_order(labels: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether the folders are those of ImageNet, whose numbers are sorted as its classes are."""
-    return len(labels) == len(names) == 1000 and all(map(imagenet.WORDNET_NUMBER.match, labels))
-
-
-def both_sides(
-    place: str, unknown: Sequence[str], meant: Mapping[str, Sequence[int]], names: Sequence[str]
-) -> str:
-    """Say which labels name no class, and which classes no label names."""
-    taken = {index for indices in meant.values() for index in indices}
-    several = {label: meant[label] for label in unknown if meant[label]}
-    if several:
-        label, indices = next(iter(several.items()))
-        return (
-            f"cannot match {label!r} of {place} to a class: it is the name of the outputs "
-            f"{', '.join(map(str, indices))}: give --labels with indices"
-        )
-    free = [name for index, name in enumerate(names) if index not in taken]
-    classes = amount(len(names), "class", "classes")
-    others = (
-        f"of its {classes} nothing is there for {few_names(free)}"
-        if free
-        else f"it has {classes}: {few_names(names)}"
-    )
-    return (
-        f"cannot match {place} to the classes by name: {few_names(unknown)} "
-        f"{'is not a class' if len(unknown) == 1 else 'are not classes'} of the checkpoint"
-        f"{about_numbers(unknown)}; {others}: rename the folders, or give "
-        f"--classes{suggest_classes(meant, names)}"
-    )
-
-
-def about_numbers(unknown: Sequence[str]) -> str:
-    """Say why numbers of WordNet match no class."""
-    if not all(map(imagenet.WORDNET_NUMBER.match, unknown)):
-        return ""
-    return " (WordNet numbers match only the 1,000 classes of ImageNet, by name)"
-
-
-def suggest_classes(meant: Mapping[str, Sequence[int]], names: Sequence[str]) -> str:
-    """The labels as class names, where there are as many and none is known by its name."""
-    labels = sorted(meant)  # as torchvision's ImageFolder numbers them
-    if any(meant.values()) or not len(labels) == len(names) <= SHOWN:
-        return ""
-    return f" {','.join(labels)} (the order of most trainings)"
-
-
-def few_names(names: Iterable[str]) -> str:
-    """The first of many names."""
-    listed = list(names)
-    more = f" … ({len(listed):,} in all)" if len(listed) > SHOWN else ""
-    return ", ".join(listed[:SHOWN]) + more
-
-
-def why_none(passed_over: int, sieve: Sieve) -> str:
-    """Say what was passed over where nothing else was found."""
-    reasons = [*skipped_words(passed_over, sieve), *excluded_words(sieve)]
+def why_none(skipped: int, sieve: Sieve) -> str:
+    """Explain what was skipped when no image is left."""
+    reasons = [*skipped_words(skipped, sieve), *excluded_words(sieve)]
     return f" ({'; '.join(reasons)})" if reasons else ""
 
 
-def describe_left_out(without_class: int, passed_over: int, sieve: Sieve) -> list[str]:
-    """Say which files have no part in it."""
-    notes = [*skipped_words(passed_over, sieve), *excluded_words(sieve)]
+def describe_left_out(without_class: int, skipped: int, sieve: Sieve) -> list[str]:
+    """List notes on the files that are not scored."""
+    notes = [*skipped_words(skipped, sieve), *excluded_words(sieve)]
     if without_class:
         notes.append(f"{amount(without_class, 'image')} without a class left out")
     return notes
 
 
 def make_dataset(
-    pairs: Sequence[tuple[str, int]], names: Sequence[str], notes: list[str], have: str
+    folder: str, pairs: Sequence[tuple[str, int]], names: Sequence[str], notes: list[str], have: str
 ) -> Dataset:
-    """Join what was found, and say which classes have no images."""
+    """Build a dataset, with a note on the classes without images."""
     present = {truth for _, truth in pairs}
     empty = [name for index, name in enumerate(names) if index not in present]
     if empty:
         classes = amount(len(names), "class", "classes")
         notes.append(f"{len(present):,} of {classes} {have}; without images: {few_names(empty)}")
-    paths, truths = zip(*pairs, strict=True)
-    return Dataset(paths, truths, tuple(notes))
+    items = [Item(path, truth=truth) for path, truth in pairs]
+    return Dataset(folder, items, tuple(notes))
+
+
+def sample_places(truths: Sequence[int], size: int) -> list[int]:
+    """Choose ``size`` images, the same number from each class as far as there are enough.
+
+    They are spread evenly over the images of a class, as neighbours are often similar.
+    """
+    places: dict[int, list[int]] = {}
+    for place, truth in enumerate(truths):
+        places.setdefault(truth, []).append(place)
+    queues = [spread_evenly(found) for found in places.values()]
+    chosen: list[int] = []
+    while queues and len(chosen) < size:
+        taken = queues[: size - len(chosen)]
+        chosen += [queue.pop() for queue in taken]
+        queues = [queue for queue in queues if queue]
+    return sorted(chosen)
+
+
+def spread_evenly(places: Sequence[int]) -> list[int]:
+    """Order places so that any number taken from the end is spread evenly (bit reversal)."""
+    bits = max(1, (len(places) - 1).bit_length())
+    return [
+        places[turned]
+        for turned in (int(f"{n:0{bits}b}"[::-1], 2) for n in range(1 << bits))
+        if turned < len(places)
+    ][::-1]
+
+
+def suggest_split(folder: str, parts: Sequence[Sequence[str]], names: Sequence[str]) -> str | None:
+    """Return an error that names the split to evaluate on, if ``folder`` holds splits.
+
+    Args:
+        folder: as given.
+        parts: of the paths of its images, relative to it.
+        names: class names, one per output.
+    """
+    lookup = Lookup(names)
+    if any(lookup.indices(part[0]) for part in parts if len(part) > 1):
+        return None
+    inside = folders_inside(parts)
+    splits = [
+        split
+        for split, classes in inside.items()
+        if any(map(lookup.indices, classes)) or is_split(split)
+    ]
+    if not splits:
+        return None
+    best = min(splits, key=split_preference)
+    classes = ", ".join(list(inside[best])[:FOLDERS])
+    return (
+        f"cannot evaluate on {folder}: the folders of the classes ({classes}) are in "
+        f"{', '.join(splits[:FOLDERS])}: name that folder: evaluate {Path(folder) / best}"
+    )
+
+
+def folders_inside(parts: Sequence[Sequence[str]]) -> Mapping[str, Mapping[str, None]]:
+    """Map each folder that holds images to its subfolders, in order."""
+    inside: dict[str, dict[str, None]] = defaultdict(dict)
+    for part in parts:
+        for depth in range(1, len(part) - 1):
+            inside["/".join(part[:depth])].setdefault(part[depth])
+    return inside
+
+
+def is_split(name: str) -> bool:
+    """Return True if a folder is named like a split of a data set."""
+    return SPLIT.fullmatch(last_name(name)) is not None
+
+
+def split_preference(split: str) -> int:
+    """Rank a split; the lowest is the one to evaluate on."""
+    name = last_name(split)
+    return next((rank for rank, start in enumerate(FIRST) if name.startswith(start)), len(FIRST))
+
+
+def last_name(path: str) -> str:
+    """Return the last name of a path in lower case."""
+    return path.rpartition("/")[2].strip().casefold()

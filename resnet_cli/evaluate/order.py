@@ -1,12 +1,12 @@
-"""The class-order detective: do the same names in another order score far better?
+"""Detect class names in the wrong order: would the same names in another order score far better?
 
-A network knows numbers, and the list of names says what they mean. A list in another order than in
-training makes a good network look bad, and the confusion matrix shows it: each class is taken for
-one other class, always the same.
+A network outputs indices, and the list of names gives them meaning. A list in another order than in
+training makes a good network look bad, and the confusion matrix shows it: each class is predicted
+as one other class, always the same.
 
-An assignment that was found by looking for the best one looks good on any network. So images are
-dealt into two halves: what the one half suggests is judged by the other. A few orders that people
-really mix up are tried as well; nothing about them is fitted, so that they need few images.
+The best assignment looks good on any network, because it was fitted. So the images are split into
+two halves, and what one half suggests is validated on the other. A few common mix-ups are tried as
+well; nothing is fitted for them, so they need few images.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_cli.evaluate.confusion import Matrix, mcnemar_test
+from resnet_cli.evaluate.metrics import Matrix, mcnemar_test
 from resnet_cli.sources.folders import natural_key
 
 Assignment = NDArray[np.int64]
-"""The output [classes] that the images of each class really go to."""
+"""The output [classes] that the images of each class are really assigned to."""
 
-SURE = 0.001  # p above which it may be luck
-FAR = 0.1  # of all images that must be gained, unless most images of the moved classes are
-MANY = 5  # moved classes, below which an open chain may just be a likeness
+SURE = 0.001  # p above which a gain may be chance
+FAR = 0.1  # share of all images to gain, unless most images of the moved classes are gained
+MANY = 5  # moved classes; an open chain of fewer may be mere similarity
 
 KNOWN: dict[str, Callable[[Sequence[str]], list[int]]] = {
     "they are sorted as text in training, 1, 10, 2, as torchvision's ImageFolder does": (
@@ -43,37 +43,37 @@ KNOWN: dict[str, Callable[[Sequence[str]], list[int]]] = {
         lambda names: [len(names) - 1, *range(len(names) - 1)]
     ),
 }
-"""Why an order may be mixed up: words, and the names' places in the right order."""
+"""Common mix-ups: a description, and the positions of the names in the right order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """An output that has another name in the better order."""
+    """An output with another name in the better order."""
 
     index: int
     named: str
     means: str
-    images: int  # of that class, on which the claim rests; a guess without any
+    images: int  # of that class, as evidence; without any it is a guess
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Another order of the class names that scores far better."""
+    """An order of the class names that scores far better."""
 
     classes: tuple[str, ...]
-    reason: str | None  # in words, where the pattern is a known one
+    reason: str | None  # description of the pattern, if it is a known one
     moves: tuple[Move, ...]
-    top1: float  # share of the images that would be right
-    top1_given: float  # share that is right in the order given
-    p: float  # that chance would show as much
+    top1: float  # accuracy in this order
+    top1_given: float  # accuracy in the order given
+    p: float  # probability of such a gain by chance
 
 
 def find_order(halves: tuple[Matrix, Matrix], names: Sequence[str]) -> Order | None:
-    """Find a far better order of the names; None where there is none that chance cannot explain.
+    """Find an order of the names that scores far better, beyond chance; None if there is none.
 
     Args:
-        halves: confusion matrices of two halves of the images, dealt by turns in each class.
-        names: one an output, in the order given.
+        halves: confusion matrices of two halves of the images, alternating in each class.
+        names: one per output, in the order given.
     """
     matrix = halves[0] + halves[1]
     found = better_known(matrix, names)
@@ -88,7 +88,7 @@ def find_order(halves: tuple[Matrix, Matrix], names: Sequence[str]) -> Order | N
 def deal_halves(
     truths: Sequence[int], labels: Sequence[int], classes: int
 ) -> tuple[Matrix, Matrix]:
-    """Confusion matrices of two halves of some images, dealt by turns in each class."""
+    """Compute confusion matrices of two halves of the images, alternating in each class."""
     halves = np.zeros((2, classes, classes), dtype=np.int64)
     seen = [0] * classes
     for truth, label in zip(truths, labels, strict=True):
@@ -100,7 +100,7 @@ def deal_halves(
 def better_known(
     matrix: Matrix, names: Sequence[str]
 ) -> tuple[Assignment, str | None, float] | None:
-    """The best of the known orders, if it is far better than the one given."""
+    """Return the best of the known orders, if it is far better than the one given."""
     best, most = None, int(matrix.trace())
     for reason, arrange in KNOWN.items():
         assignment = np.argsort(arrange(names))
@@ -115,7 +115,7 @@ def better_known(
 
 
 def fit_assignment(halves: tuple[Matrix, Matrix]) -> tuple[Assignment | None, float]:
-    """The assignment that suits all images, if each half confirms that of the other."""
+    """Return the best assignment for all images, if each half confirms that of the other."""
     matrix = halves[0] + halves[1]
     pairs = [
         exchanged_images(solve_assignment(fitted), judged)
@@ -131,7 +131,7 @@ def fit_assignment(halves: tuple[Matrix, Matrix]) -> tuple[Assignment | None, fl
 
 
 def solve_assignment(matrix: Matrix) -> Assignment:
-    """The assignment with the most images; where several have, the one that moves least."""
+    """Return the assignment with the most images; ties go to the one that moves least."""
     from scipy.optimize import linear_sum_assignment
 
     size = len(matrix)
@@ -139,14 +139,14 @@ def solve_assignment(matrix: Matrix) -> Assignment:
 
 
 def exchanged_images(assignment: Assignment, matrix: Matrix) -> tuple[int, int]:
-    """Images that are right only by the assignment, and only by the order given."""
+    """Count the images that only the assignment gets right, and only the order given."""
     places = np.arange(len(matrix))
     moved = places[assignment != places]
     return int(matrix[moved, assignment[moved]].sum()), int(matrix[moved, moved].sum())
 
 
 def held_out(halves: tuple[Matrix, Matrix]) -> int:
-    """Images that are right by the assignment of the other half."""
+    """Count the images that are right under the assignment of the other half."""
     places = np.arange(len(halves[0]))
     return sum(
         int(judged[places, solve_assignment(fitted)].sum())
@@ -155,20 +155,20 @@ def held_out(halves: tuple[Matrix, Matrix]) -> int:
 
 
 def far_better(gained: int, lost: int, p: float, matrix: Matrix, assignment: Assignment) -> bool:
-    """Whether the gain is neither luck nor small."""
+    """Return True if the gain is significant and large."""
     of_moved = int(matrix[assignment != np.arange(len(matrix))].sum())
     large = gained - lost >= FAR * matrix.sum() or 2 * gained >= of_moved
     return p < SURE and gained >= 2 * lost and bool(large)
 
 
 def describe_pattern(assignment: Assignment, matrix: Matrix, names: Sequence[str]) -> str | None:
-    """What the assignment looks like, in words."""
+    """Describe the pattern of an assignment, if it is a known one."""
     moved = np.flatnonzero((assignment != np.arange(len(matrix))) & (matrix.sum(1) > 0))
     steps = set((assignment - np.arange(len(matrix)))[moved].tolist())
     if len(moved) > 2 and steps <= {1, -1} and len(steps) == 1:
         return (
             f"shifted by one from {names[moved[0]]!r} to {names[moved[-1]]!r}: a class is missing "
-            "or too many at one end of them"
+            "or superfluous at one end of them"
         )
     return None
 
@@ -176,7 +176,7 @@ def describe_pattern(assignment: Assignment, matrix: Matrix, names: Sequence[str
 def describe_assignment(
     assignment: Assignment, reason: str | None, p: float, matrix: Matrix, names: Sequence[str]
 ) -> Order:
-    """Say what an assignment means for the list of names."""
+    """Turn an assignment into an order of the names."""
     back = np.argsort(assignment)  # output -> the class whose images go there
     support = matrix.sum(1)
     moves = (

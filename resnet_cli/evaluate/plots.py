@@ -1,4 +1,4 @@
-"""An evaluation as pictures: who is taken for whom, and what a probability is worth."""
+"""Draw an evaluation: the confusion matrix and the reliability diagram."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +16,9 @@ from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from resnet_cli.display.fonts import with_letters
-from resnet_cli.evaluate import Evaluation
-from resnet_cli.evaluate.calibration import Bin
+from resnet_cli.evaluate.metrics import Bin
+from resnet_cli.evaluate.scorecard import Evaluation
+from resnet_cli.files import whole_file
 from resnet_cli.text import cut_middle, escape_unprintable
 
 INK, QUIET, LINES = "#1f2328", "#6e7781", "#d9dee3"
@@ -27,67 +28,68 @@ PALE_BLUE, PALE_RED = "#9ecae1", "#efb9c0"
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#9ecae1", "#0b4f71"])
 
 DOTS_PER_INCH = 150
-MOST_CLASSES = 100  # of a matrix that can be read
-MOST_CONFUSED = 50  # of them, where there are more
-MOST_COUNTS = 30  # classes, up to which each cell has its count
+MOST_CLASSES = 100  # of a readable matrix
+MOST_CONFUSED = 50  # classes shown where there are more
+MOST_COUNTS = 30  # classes up to which cells show their count
 LETTERS = 28  # of a class name
-BESIDE = 1.45  # inches to the right of a matrix, for what its colours mean
-TICKS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the bar of shades
-GAMMA = 0.5  # of the shades: a share of one in fifty can be seen
+BESIDE = 1.45  # inches to the right of a matrix, for the colour bar
+TICKS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the colour bar
+GAMMA = 0.5  # of the colours: a share of 2 % is visible
 
 Draw = Callable[[Evaluation, str], Figure]
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a picture, whose format its suffix names."""
-    with warnings.catch_warnings():  # of letters that no font here has
+    """Write a drawing in the format of its suffix."""
+    with warnings.catch_warnings():  # about characters missing from all fonts
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
-        figure.savefig(path, dpi=DOTS_PER_INCH)
+        with whole_file(path) as file:
+            figure.savefig(file, format=path.suffix[1:].lower(), dpi=DOTS_PER_INCH)
 
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """How large the parts of a matrix are drawn."""
+    """Sizes of the parts of a drawn matrix."""
 
     classes: int
     longest: int  # letters of the longest name
 
     def between(self, few: Sequence[float]) -> float:
-        """A size for this many classes, out of those for 2, 10, 30 and 100."""
+        """Interpolate a size between those for 2, 10, 30 and 100 classes."""
         return float(np.interp(self.classes, [2, 10, 30, 100], few))
 
     @property
     def points(self) -> float:
-        """Size of the letters."""
+        """Font size."""
         return self.between([10, 9, 8, 5.5])
 
     @property
     def side(self) -> float:
-        """Inches of the matrix."""
+        """Width and height of the matrix, in inches."""
         return self.classes * self.between([1.1, 0.55, 0.36, 0.155])
 
     @property
     def words(self) -> float:
-        """Inches that the longest name takes."""
+        """Width of the longest name, in inches."""
         return self.longest * self.points * 0.0085
 
     @property
     def turned(self) -> bool:
-        """Whether the names below the matrix stand upright, as they are wider than a cell."""
+        """True if the names below the matrix are rotated, because they are wider than a cell."""
         return self.words > self.side / self.classes
 
     @property
     def margin(self) -> float:
-        """Inches for the names to the left."""
+        """Room for the names on the left, in inches."""
         return 0.45 + self.words
 
     @property
     def foot(self) -> float:
-        """Inches for the names below."""
+        """Room for the names below, in inches."""
         return 0.45 + (self.words if self.turned else 0.25)
 
     def figure(self) -> tuple[Figure, Axes, Axes]:
-        """An empty figure, its axes for the matrix and for the bar of shades."""
+        """Return an empty figure, with axes for the matrix and for the colour bar."""
         width = max(self.side + self.margin + BESIDE, 5.6)
         height = self.side + self.foot + 0.85
         figure = Figure(figsize=(width, height), facecolor="white")
@@ -100,9 +102,9 @@ class Measures:
 
 
 def draw_confusion(evaluation: Evaluation, caption: str) -> Figure:
-    """Draw the confusion matrix, each row on the scale of its own images.
+    """Draw the confusion matrix, each row relative to its number of images.
 
-    Of more than a hundred classes those with the most mistakes are shown.
+    Of more than 100 classes, those with the most mistakes are shown.
     """
     shown = classes_shown(evaluation)
     counts = evaluation.matrix[np.ix_(shown, shown)]
@@ -112,19 +114,19 @@ def draw_confusion(evaluation: Evaluation, caption: str) -> Figure:
     figure, axes, bar = measures.figure()
     shares = counts / np.maximum(support, 1)[:, None]
     seen = np.ma.masked_array(shares, mask=np.repeat((support == 0)[:, None], len(shown), axis=1))
-    picture = axes.imshow(seen, cmap=SHADES, norm=PowerNorm(GAMMA, 0, 1))
+    image = axes.imshow(seen, cmap=SHADES, norm=PowerNorm(GAMMA, 0, 1))
     name_axes(axes, names, measures)
     draw_cell_lines(axes, measures)
     if len(shown) <= MOST_COUNTS:
         write_counts(axes, counts, shares, measures.points)
-    explain_shades(figure, bar, picture, grey=bool((support == 0).any()))
+    explain_shades(figure, bar, image, grey=bool((support == 0).any()))
     write_titles(figure, matrix_title(evaluation, len(shown)), caption)
     return figure
 
 
-def explain_shades(figure: Figure, bar: Axes, picture: AxesImage, *, grey: bool) -> None:
-    """Say what the shades mean, and the rows of classes without images if there are any."""
-    shades = figure.colorbar(picture, cax=bar, ticks=TICKS, format=PercentFormatter(1, 0, " %"))
+def explain_shades(figure: Figure, bar: Axes, image: AxesImage, *, grey: bool) -> None:
+    """Draw the colour bar, and the legend of rows of classes without images if there are any."""
+    shades = figure.colorbar(image, cax=bar, ticks=TICKS, format=PercentFormatter(1, 0, " %"))
     shades.set_label("share of the row's images", color=QUIET, size=8)
     shades.outline.set_edgecolor(LINES)
     bar.tick_params(labelsize=7, color=LINES, labelcolor=QUIET)
@@ -138,7 +140,7 @@ def explain_shades(figure: Figure, bar: Axes, picture: AxesImage, *, grey: bool)
 
 
 def name_axes(axes: Axes, names: Sequence[str], measures: Measures) -> None:
-    """Write the names of the classes, and which side is which."""
+    """Label the axes and their ticks with the class names."""
     axes.set_facecolor(EMPTY)
     places = range(len(names))
     style = with_letters("".join(names), {"size": measures.points, "color": INK})
@@ -150,7 +152,7 @@ def name_axes(axes: Axes, names: Sequence[str], measures: Measures) -> None:
 
 
 def classes_shown(evaluation: Evaluation) -> list[int]:
-    """Indices of the classes of the picture, in their order."""
+    """Return the indices of the classes to draw, in order."""
     matrix = evaluation.matrix
     size = len(matrix)
     if size <= MOST_CLASSES:
@@ -162,7 +164,7 @@ def classes_shown(evaluation: Evaluation) -> list[int]:
 
 
 def matrix_title(evaluation: Evaluation, size: int) -> str:
-    """What the matrix shows, in a line."""
+    """Return the title of a confusion matrix."""
     top1 = f"top-1 {100 * (evaluation.top1.value or 0):.1f} % of {evaluation.images:,} images"
     everything = len(evaluation.classes)
     if size < everything:
@@ -173,7 +175,7 @@ def matrix_title(evaluation: Evaluation, size: int) -> str:
 
 
 def write_titles(figure: Figure, words: str, caption: str) -> None:
-    """Write the title and what made the picture."""
+    """Write the title and the caption."""
     width, height = figure.get_size_inches()
     left, shown = 0.15 / width, escape_unprintable(caption)
     style: dict[str, Any] = {"size": 11, "color": INK, "weight": "bold", "va": "center"}
@@ -183,7 +185,7 @@ def write_titles(figure: Figure, words: str, caption: str) -> None:
 
 
 def draw_cell_lines(axes: Axes, measures: Measures) -> None:
-    """Thin lines between the cells."""
+    """Draw thin lines between the cells."""
     between = np.arange(measures.classes - 1) + 0.5
     axes.set_xticks(between, minor=True)
     axes.set_yticks(between, minor=True)
@@ -195,7 +197,7 @@ def draw_cell_lines(axes: Axes, measures: Measures) -> None:
 def write_counts(
     axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float64], letters: float
 ) -> None:
-    """Write the number of images into each cell that has some."""
+    """Write the number of images into each cell that is not empty."""
     for row, column in np.argwhere(counts):
         words = f"{counts[row, column]:,}"
         axes.text(
@@ -206,12 +208,12 @@ def write_counts(
 
 
 def cell_label(name: str) -> str:
-    """A class name that leaves room for the cells; similar names often differ at the end."""
+    """Shorten a class name in the middle, as similar names often differ at the end."""
     return cut_middle(escape_unprintable(name), LETTERS)
 
 
 def draw_calibration(evaluation: Evaluation, caption: str) -> Figure:
-    """Draw accuracy over confidence, and how many images there are of each."""
+    """Draw the reliability diagram: accuracy over confidence, and the images of each bin."""
     figure = Figure(figsize=(6.0, 6.4), facecolor="white")
     upper = figure.add_axes((0.12, 0.34, 0.83, 0.5))
     lower = figure.add_axes((0.12, 0.09, 0.83, 0.17), sharex=upper)
@@ -243,7 +245,7 @@ def draw_calibration(evaluation: Evaluation, caption: str) -> Figure:
 
 
 def draw_accuracy(axes: Axes, bins: Sequence[Bin], bars: Mapping[str, Any]) -> None:
-    """Draw the accuracy in each bin, and how far from the confidence it is."""
+    """Draw the accuracy of each bin, and its difference from the confidence."""
     places = [each.low for each in bins]
     accuracy = [each.accuracy or 0.0 for each in bins]
     confidence = [each.confidence or 0.0 for each in bins]
@@ -260,7 +262,7 @@ def draw_accuracy(axes: Axes, bins: Sequence[Bin], bars: Mapping[str, Any]) -> N
 
 
 def quiet_lines(all_axes: Sequence[Axes]) -> None:
-    """Quiet lines."""
+    """Draw a light grid without a frame on top and right."""
     for axes in all_axes:
         axes.grid(color=LINES, linewidth=0.8)
         axes.set_axisbelow(True)
@@ -269,7 +271,7 @@ def quiet_lines(all_axes: Sequence[Axes]) -> None:
 
 
 def calibration_words(evaluation: Evaluation) -> str:
-    """Calibration error and the temperature that would mend it."""
+    """Return the title of a reliability diagram: the error, and the temperature that fixes it."""
     words = f"Calibration error {'unknown' if evaluation.ece is None else f'{evaluation.ece:.3f}'}"
     found = evaluation.temperature
     if found is None or found.at_bound:
@@ -278,4 +280,4 @@ def calibration_words(evaluation: Evaluation) -> str:
 
 
 PLOTS: dict[str, Draw] = {"confusion": draw_confusion, "calibration": draw_calibration}
-"""What the options of the same names draw."""
+"""The drawings, by the names of their options."""

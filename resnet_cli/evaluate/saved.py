@@ -1,6 +1,7 @@
-"""Results that ``predict`` has saved -> an evaluation, without the network."""
+"""Evaluate results that ``predict`` has saved, without running a network."""
 
 import json
+import logging
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -10,39 +11,48 @@ from typing import Any
 
 import numpy as np
 
-from resnet_cli.errors import ImageError, InputError
-from resnet_cli.evaluate.dataset import class_index_of, find_labelled_image, match_labels
+from resnet_cli.checkpoint.metadata import read_given
+from resnet_cli.errors import ImageError, InputError, OptionError
+from resnet_cli.evaluate import MULTI_LABEL, EvaluateOptions, EvaluationResult
+from resnet_cli.evaluate.dataset import class_index_of, find_labelled_image
+from resnet_cli.evaluate.outputs import RowFiles, check_files, open_rows, with_shares
+from resnet_cli.evaluate.scorecard import TOP, Evaluation, Scorecard
 from resnet_cli.images.decode import Decoder, thumbnail
 from resnet_cli.pipeline import map_ordered
 from resnet_cli.pipeline.loader import THUMBNAIL_SIDE
 from resnet_cli.pipeline.memory_budget import Budget, Turn
-from resnet_cli.records import Item, Prediction
-from resnet_cli.results.files.manifest import manifest_path
-from resnet_cli.results.readers import read_results
-from resnet_cli.sources.truth import read_labels
+from resnet_cli.records import Distribution, Item, Prediction, Progress
+from resnet_cli.results import read_results
+from resnet_cli.results.formats import manifest_path
+from resnet_cli.results.options import WriterOptions
+from resnet_cli.sources.truth import match_labels, read_labels
+from resnet_cli.text import amount, first_few
 
 Truth = Callable[[Path], int | None]
+"""Returns the index of the true class of an image, or None if it is unknown."""
+
+log = logging.getLogger("resnet_cli")
 
 
 @dataclass(frozen=True, slots=True)
 class SavedResults:
-    """A file of results, and what is known of it."""
+    """A file of results with its class names and manifest."""
 
     path: Path
-    names: tuple[str, ...]  # of the classes, one an output
-    base: Path  # the folder that the paths of its rows are seen from
-    record: Mapping[str, Any] | None  # of the run that made it
+    names: tuple[str, ...]  # of the classes, one per output
+    base: Path  # folder that relative paths of its rows start from
+    record: Mapping[str, Any] | None  # manifest of the run that wrote it
 
     @property
     def is_multi_label(self) -> bool:
-        """Whether the probabilities of a row are each their own."""
+        """True if the probabilities of a row do not sum to 1."""
         return bool((self.record or {}).get("multi_label"))
 
     def rows(self) -> Generator[Prediction]:
-        """Yield its rows; one that holds every class gets its distribution.
+        """Yield the rows; those that hold every class get a distribution.
 
         Raises:
-            InputError: a row that is none, or of an index beyond the classes.
+            InputError: an invalid row, or an index beyond the class names.
         """
         size = len(self.names)
         for row in read_results(self.path):
@@ -59,39 +69,168 @@ class SavedResults:
             )
 
     def absolute(self, path: Path) -> Path:
-        """Where the picture of a row is; a link to it is not followed."""
+        """Return the absolute path of an image; a link to a file is not followed."""
         seen = self.base / path
         return seen.parent.resolve() / seen.name
 
     def from_here(self, item: Item) -> Item:
-        """Return the item of a row with the path by which it opens from the current folder."""
+        """Return an item with the path by which it opens from the current folder."""
         path = Path(item.path)
         if path.is_absolute() or self.base.resolve() == Path.cwd():
             return item
         return replace(item, path=os.path.relpath(self.absolute(path)))
 
     def present(self, truth: "Truth") -> set[int]:
-        """The classes that have images."""
+        """Return the indices of the classes that have images."""
         return {index for row in read_results(self.path) if (index := truth(row.path)) is not None}
 
 
-def whole_distribution(row: Prediction, size: int) -> Any:
-    """The probabilities [size] of a row that holds them all."""
+def whole_distribution(row: Prediction, size: int) -> Distribution:
+    """Return the probabilities [size] of a row that holds every class."""
     distribution = np.zeros(size, np.float32)
     for score in row.scores:
         distribution[score.index] = score.prob
     return distribution
 
 
+def evaluate_predictions(
+    results: str | Path,
+    folder: str | Path | None = None,
+    options: EvaluateOptions | None = None,
+    *,
+    classes: Sequence[str] | str | Path | None = None,
+    files: RowFiles | None = None,
+    progress: Progress | None = None,
+) -> EvaluationResult:
+    """Compute the metrics of rows that ``predict`` has saved; no network runs.
+
+    Metrics that the rows do not hold are None: the loss of rows without every class, say.
+
+    Args:
+        results: .csv, .jsonl, .json or .parquet file of ``predict``.
+        folder: holds a folder for each class; None takes the folder of each image as its class.
+        options: ``labels``, ``threshold``, ``topk`` and ``workers`` apply; None takes the defaults.
+        classes: class names, or a file of them; None takes those of the manifest beside the file.
+        files: that get a row or a thumbnail of each image; thumbnails read the images again.
+        progress: called with the rows done so far.
+
+    Raises:
+        InputError: rows or class names that cannot be read, or labels that match no class.
+        OptionError: an option that needs the images themselves.
+        OutputError: a file that cannot be written.
+    """
+    options, files = options or EvaluateOptions(), files or RowFiles()
+    if options.exclude or options.hidden:
+        raise OptionError("saved rows are scored as they are: leave exclude and hidden out")
+    check_files(files)
+    saved = open_saved(Path(results), None if classes is None else read_given(classes)[0])
+    log.info("%s classes: %s", f"{len(saved.names):,}", first_few(saved.names))
+    truth = find_truth(saved, folder, options.labels)
+    evaluation = score_rows(saved, truth, options, files, progress)
+    log_missing_metrics(saved, evaluation)
+    return EvaluationResult(evaluation=evaluation, caption=saved.path.name, run=saved.record)
+
+
+def find_truth(saved: SavedResults, folder: str | Path | None, labels: str | Path | None) -> Truth:
+    """Return the function that looks up true classes, and log the notes.
+
+    Raises:
+        InputError: labels that match no class.
+    """
+    if labels is None:
+        truth, notes = truth_by_folder(saved, folder)
+    else:
+        truth, notes = truth_by_table(saved, Path(labels), folder)
+    for note in notes:
+        log.info(note)
+    return truth
+
+
+def log_missing_metrics(saved: SavedResults, evaluation: Evaluation) -> None:
+    """Log why some metrics are missing."""
+    if saved.is_multi_label:
+        log.info(MULTI_LABEL)
+    elif evaluation.images and evaluation.loss is None:
+        top5 = ", top-5" if evaluation.top5 is None and len(saved.names) > TOP else ""
+        log.info("the rows do not hold every class (-k): no loss, no temperature%s", top5)
+
+
+def score_rows(
+    saved: SavedResults,
+    truth: Truth,
+    options: EvaluateOptions,
+    files: RowFiles,
+    progress: Progress | None,
+) -> Evaluation:
+    """Fold the rows whose class is known into metrics, and log how many are left out."""
+    scorecard = Scorecard(
+        saved.names,
+        threshold=options.threshold,
+        present=saved.present(truth),
+        multi_label=saved.is_multi_label,
+    )
+    layout = lay_out_saved(saved, truth, options, files, scorecard)
+    source = rows_of(saved, options, files)
+    unknown = unseen = 0
+    with open_rows(files, saved.names, layout) as rows, closing(source):
+        for done, row in enumerate(source, start=1):
+            index = truth(row.path)
+            if progress is not None:
+                progress(done, None)
+            if index is None:
+                unknown += 1
+                continue
+            unseen += row.thumbnail is None and row.error is None
+            scorecard.add(row, index)
+            shown = replace(row, item=saved.from_here(row.item)) if rows.drawings else None
+            rows.add(row, index, shown)
+    if unseen and files.want_thumbnails:
+        log.warning("%s not shown: missing by now, or unreadable", amount(unseen, "image"))
+    if unknown:
+        log.info("%s rows without a class are left out", f"{unknown:,}")
+    return scorecard.evaluation()
+
+
+def rows_of(
+    saved: SavedResults, options: EvaluateOptions, files: RowFiles
+) -> Generator[Prediction]:
+    """Return the saved rows, with thumbnails if an output shows them."""
+    if not files.want_thumbnails:
+        return saved.rows()
+    return illustrate_rows(saved.rows(), saved.absolute, workers=options.threads)
+
+
+def lay_out_saved(
+    saved: SavedResults,
+    truth: Truth,
+    options: EvaluateOptions,
+    files: RowFiles,
+    scorecard: Scorecard,
+) -> WriterOptions:
+    """Return the layout of reports and grids of saved rows, with the truth of each image."""
+
+    def label(path: Path) -> str | None:
+        index = truth(Path.cwd() / path)
+        return None if index is None else saved.names[index]
+
+    record = {**(saved.record or {}), "classes": list(saved.names)}
+    return replace(
+        files.layout(min(options.topk, len(saved.names))),
+        caption=saved.path.name,
+        truth=label,
+        record=with_shares(lambda: record, scorecard),
+    )
+
+
 def open_saved(path: Path, names: Sequence[str] | None) -> SavedResults:
-    """Find out what is known of a file of results.
+    """Open a file of results with the manifest beside it.
 
     Args:
         path: of the file.
-        names: of the classes; None takes those in the record beside it.
+        names: of the classes; None takes those of the manifest.
 
     Raises:
-        InputError: nothing says which classes there are.
+        InputError: no class names, or a manifest that is not valid JSON.
     """
     beside = manifest_path(path)
     try:
@@ -103,29 +242,45 @@ def open_saved(path: Path, names: Sequence[str] | None) -> SavedResults:
     known = record if isinstance(record, dict) else {}
     if names is None and not known.get("classes"):
         raise InputError(
-            f"cannot name the classes of {path}: there is no {beside} that tells them: give "
-            "--classes"
+            f"cannot name the classes of {path}: {beside} is missing or has no classes: "
+            "give --classes"
         )
     base = known.get("folder") or Path.cwd()
     return SavedResults(path, tuple(names or known["classes"]), Path(base), known or None)
 
 
-def truth_by_table(saved: SavedResults, table: Path, folder: str | None) -> tuple[Truth, list[str]]:
-    """What tells the class of a picture by a table of labels."""
+def truth_by_table(
+    saved: SavedResults, table: Path, folder: str | Path | None
+) -> tuple[Truth, list[str]]:
+    """Look up true classes in a table of labels.
+
+    Returns:
+        The function that does so, and notes on matches that are not exact.
+
+    Raises:
+        InputError: the table cannot be read, or a label matches no class.
+    """
     rows = read_labels(table)
     labels = [row.label for row in rows if row.label is not None]
     index, notes = match_labels(str(table), labels, saved.names)
     by_path = {
         saved.absolute(
-            Path(find_labelled_image(row.path, folder or ".")).absolute()
+            Path(find_labelled_image(row.path, str(folder or "."))).absolute()
         ): class_index_of(row, index, len(saved.names), table)
         for row in rows
     }
     return lambda path: by_path.get(saved.absolute(path)), notes
 
 
-def truth_by_folder(saved: SavedResults, folder: str | None) -> tuple[Truth, list[str]]:
-    """What tells the class of a picture by its folder: the first below ``folder``, or its own."""
+def truth_by_folder(saved: SavedResults, folder: str | Path | None) -> tuple[Truth, list[str]]:
+    """Take true classes from folders: the first below ``folder``, or the one of the image.
+
+    Returns:
+        The function that does so, and notes on matches that are not exact.
+
+    Raises:
+        InputError: no image is below ``folder``, or a folder matches no class.
+    """
     top = None if folder is None else Path(folder).resolve()
 
     def name(path: Path) -> str | None:
@@ -151,11 +306,11 @@ def truth_by_folder(saved: SavedResults, folder: str | None) -> tuple[Truth, lis
 def illustrate_rows(
     rows: Iterable[Prediction], where: Callable[[Path], Path], *, workers: int
 ) -> Generator[Prediction]:
-    """Yield rows with a thumbnail each, or without where the image cannot be read any more.
+    """Yield rows with thumbnails, or without one where the image can no longer be read.
 
     Args:
         rows: of readable and unreadable images.
-        where: tells where the image of a row is.
+        where: returns the place of an image.
         workers: threads that decode.
     """
     decode, budget = Decoder(), Budget()

@@ -1,37 +1,29 @@
-"""An evaluation as people read it."""
+"""Evaluations, audits and comparisons as lines of text for a terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from unicodedata import east_asian_width
 
-from resnet_cli.evaluate import Evaluation, Scorecard, Subset
 from resnet_cli.evaluate.audit import Finding
 from resnet_cli.evaluate.compare import SURE, Comparison, Pair
-from resnet_cli.evaluate.confusion import ClassRow, Share
-from resnet_cli.evaluate.formats import (
-    NAME,
-    OF_TWO,
-    align_table,
-    figure,
-    percentage,
-    probability,
-    short_class_name,
-    text_columns,
-)
+from resnet_cli.evaluate.metrics import ClassRow, percentage
 from resnet_cli.evaluate.order import Order
-from resnet_cli.text import amount, cut_start, escape_unprintable
+from resnet_cli.evaluate.scorecard import Evaluation
+from resnet_cli.text import cut_end, cut_start, escape_unprintable
 
-MOST_CLASSES = 30  # of a table on a terminal; of more only the worst
+MOST_CLASSES = 30  # in the table; of more only the worst are shown
 WORST = 20
-SHOWN = 10  # pairs, and mistakes
-MOVES = 6  # outputs whose name is wrong
-TYPED = 20  # names that a person may be asked to type
+SHOWN = 10  # confused pairs, and mistakes
+MOVES = 6  # outputs with a wrong name
+TYPED = 20  # names in a suggested --classes
+NAME, OF_TWO = 34, 26  # characters of a class name, alone in a line and beside another
 
 
 def evaluation_lines(evaluation: Evaluation, width: int) -> Iterator[str]:
-    """Yield the lines that people read.
+    """Yield the report on one checkpoint.
 
     Args:
-        evaluation: what to show.
-        width: columns of the terminal.
+        evaluation: to report.
+        width: of the terminal, in columns.
     """
     yield from headline_lines(evaluation)
     if not evaluation.images:
@@ -46,19 +38,19 @@ def evaluation_lines(evaluation: Evaluation, width: int) -> Iterator[str]:
 
 
 def headline_lines(evaluation: Evaluation) -> Iterator[str]:
-    """The figures of the whole."""
+    """Yield the metrics over all images."""
     yield (
         f"{evaluation.images:,} images of {len(evaluation.classes):,} classes"
         f"{unreadable_line(evaluation)}"
     )
     if not evaluation.images:
         return
-    yield f"top-1        {percent(evaluation.top1)}"
+    yield f"top-1        {evaluation.top1}"
     if evaluation.subset is not None:
-        yield f"subset       {percent(evaluation.subset.top1)}"
-        yield f"             top-1 among {of_all(evaluation.subset)}"
+        yield f"subset       {evaluation.subset.top1}"
+        yield f"             top-1 among {evaluation.subset}"
     if evaluation.top5 is not None:
-        yield f"top-5        {percent(evaluation.top5)}"
+        yield f"top-5        {evaluation.top5}"
     if evaluation.loss is not None:
         yield f"loss         {evaluation.loss:.4f}  (mean negative log likelihood)"
     if evaluation.means is not None:
@@ -75,50 +67,25 @@ def headline_lines(evaluation: Evaluation) -> Iterator[str]:
             f"threshold    {kept.images.right:,} images ({percentage(kept.images.value)}) reach "
             f"{kept.threshold:g}; top-1 of them"
         )
-        yield f"             {percent(kept.top1)}"
-
-
-def shares_line(scorecard: Scorecard) -> str:
-    """Say in a line which share of the images seen so far is right."""
-    outputs = amount(len(scorecard.names), "class", "classes")
-    words = f"top-1 {percent(scorecard.top1())} over {outputs}"
-    subset = scorecard.subset()
-    return words + (f"; {percent(subset.top1)} among {of_all(subset)}" if subset else "")
-
-
-def of_all(subset: Subset) -> str:
-    """Say which classes can be the answer."""
-    return f"the {subset.classes:,} of {subset.outputs:,} classes that have images"
+        yield f"             {kept.top1}"
 
 
 def unreadable_line(evaluation: Evaluation) -> str:
-    """How many images are left out."""
+    """Say how many images could not be read."""
     return f"; {evaluation.errors:,} could not be read" if evaluation.errors else ""
 
 
-def percent(found: Share) -> str:
-    """A share with its interval."""
-    if found.value is None:
-        return "none"
-    return (
-        f"{percentage(found.value)}  ({found.right:,} of {found.images:,}; "
-        f"95 % interval {percentage(found.low)} to {percentage(found.high)})"
-    )
-
-
 def temperature_line(evaluation: Evaluation) -> str:
-    """What the temperature would mend."""
+    """Say how well a temperature would correct the calibration."""
     found = evaluation.temperature
-    if found is None:
-        return ""
-    if found.at_bound:
+    if found is None or found.at_bound:
         return ""
     trend = "over" if found.value > 1 else "under"
     return f"; {found.ece_after:.4f} at temperature {found.value:.2f} ({trend}confident)"
 
 
 def class_table(evaluation: Evaluation) -> Iterator[str]:
-    """Precision, recall, F1 and support of each class, or of the worst."""
+    """Yield precision, recall, F1 and support of each class, or of the worst."""
     rows = [row for row in evaluation.classes if row.support]
     if len(rows) > MOST_CLASSES:
         yield f"the {WORST} worst of {len(rows):,} classes with images, by F1 (-o FILE has all)"
@@ -136,12 +103,12 @@ def class_table(evaluation: Evaluation) -> Iterator[str]:
 
 
 def class_scores(row: ClassRow) -> tuple[float | None, ...]:
-    """The three figures of a class."""
+    """Return precision, recall and F1 of a class."""
     return row.precision, row.recall, row.f1
 
 
 def confused_pairs(evaluation: Evaluation) -> Iterator[str]:
-    """The most confused pairs."""
+    """Yield the most confused pairs of classes."""
     if evaluation.confused:
         yield from ["", "most confused: true → predicted, images, share of the true class"]
         yield from align_table(
@@ -157,7 +124,7 @@ def confused_pairs(evaluation: Evaluation) -> Iterator[str]:
 
 
 def mistake_lines(evaluation: Evaluation, width: int) -> Iterator[str]:
-    """The most confident mistakes."""
+    """Yield the most confident mistakes."""
     if evaluation.mistakes:
         yield from ["", "most confidently wrong"]
         for row in evaluation.mistakes[:SHOWN]:
@@ -169,7 +136,7 @@ def mistake_lines(evaluation: Evaluation, width: int) -> Iterator[str]:
 
 
 def order_lines(order: Order) -> Iterator[str]:
-    """What is wrong with the order of the class names, and what would mend it."""
+    """Explain what is wrong with the order of the class names, and how to fix it."""
     yield (
         f"the class names seem to be in the wrong order: top-1 would be {percentage(order.top1)} "
         f"instead of {percentage(order.top1_given)}"
@@ -186,7 +153,7 @@ def order_lines(order: Order) -> Iterator[str]:
 
 
 def order_option(order: Order) -> str:
-    """The option that puts the names in order."""
+    """Return the option that puts the class names in order."""
     guessed = sum(not move.images for move in order.moves)
     guess = f" ({guessed:,} of them without images, so guessed)" if guessed else ""
     names = order.classes
@@ -197,7 +164,7 @@ def order_option(order: Order) -> str:
 
 
 def audit_lines(findings: Sequence[Finding]) -> Iterator[str]:
-    """The table of an audit, and what follows from it."""
+    """Yield the table of an audit and its verdict."""
     yield f"preprocessing audit on {findings[0].top1.images:,} images, one change at a time"
     yield from align_table(
         [AUDIT_TITLES, *(audit_cells(each) for each in findings if not each.dropped)]
@@ -214,7 +181,7 @@ AUDIT_TITLES = ("preprocessing", "top-1", "flips", "gained", "lost", "p", "loss"
 
 
 def audit_cells(found: Finding) -> list[str]:
-    """A change in a line; the first line is none."""
+    """Return the cells of one change; the first row is the current preprocessing."""
     counts = [
         str(found.flips), str(found.gained), str(found.lost), probability(found.gain_p),
     ]  # fmt: skip
@@ -228,7 +195,7 @@ def audit_cells(found: Finding) -> list[str]:
 
 
 def dropped_reason(found: Finding) -> str:
-    """Say why a change was not tried on all images."""
+    """Explain why a change was not scored on all images."""
     images, right = found.top1.images, found.top1.right
     instead = percentage((right - found.gained + found.lost) / images)
     return (
@@ -238,7 +205,7 @@ def dropped_reason(found: Finding) -> str:
 
 
 def audit_verdict(findings: Sequence[Finding]) -> str:
-    """Which flags to give, if any."""
+    """Return a sentence on which options to use, if any is clearly better."""
     better = [found for found in findings if found.better]
     if not better:
         return "no alternative is clearly better"
@@ -252,46 +219,40 @@ def audit_verdict(findings: Sequence[Finding]) -> str:
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
-    """The table of several checkpoints, and that of every pair."""
+    """Yield the report on several checkpoints: a table of them, and one of their pairs."""
     evaluations = comparison.evaluations
     yield f"{evaluations[0].images:,} images, the same for all{unreadable_line(evaluations[0])}"
-    yield from align_table(
-        [
-            ["", "checkpoint", "top-1", "95 % interval", "loss", "ECE"],
-            *(
-                [
-                    str(number),
-                    cut_start(escape_unprintable(path), NAME),
-                    percentage(found.top1.value),
-                    f"{percentage(found.top1.low)} to {percentage(found.top1.high)}",
-                    figure(found.loss),
-                    figure(found.ece),
-                ]
-                for number, (path, found) in enumerate(
-                    zip(comparison.checkpoints, evaluations, strict=True), start=1
-                )
-            ),
-        ],
-        left=(1,),
-    )
+    yield from align_table(checkpoint_rows(comparison), left=(1,))
     yield ""
-    yield from align_table(
-        [
-            ["pair", "agree", "only 1st right", "only 2nd right", "McNemar p", ""],
-            *map(pair_cells, comparison.pairs),
-        ],
-        left=(0, 5),
-    )
+    yield from align_table([PAIR_TITLES, *map(pair_cells, comparison.pairs)], left=(0, 5))
     for number, found in enumerate(evaluations, start=1):
         if found.subset is not None:
-            yield f"{number}: top-1 {percent(found.subset.top1)} among {of_all(found.subset)}"
+            yield f"{number}: top-1 {found.subset.top1} among {found.subset}"
     for number, found in enumerate(evaluations, start=1):
         if found.order is not None:
             yield from ["", f"of checkpoint {number}:", *order_lines(found.order)]
 
 
+def checkpoint_rows(comparison: Comparison) -> Iterator[list[str]]:
+    """Yield the cells of each checkpoint, after the titles."""
+    yield ["", "checkpoint", "top-1", "95 % interval", "loss", "ECE"]
+    pairs = zip(comparison.checkpoints, comparison.evaluations, strict=True)
+    for number, (path, found) in enumerate(pairs, start=1):
+        yield [
+            str(number),
+            cut_start(escape_unprintable(path), NAME),
+            percentage(found.top1.value),
+            f"{percentage(found.top1.low)} to {percentage(found.top1.high)}",
+            figure(found.loss),
+            figure(found.ece),
+        ]
+
+
+PAIR_TITLES = ("pair", "agree", "only 1st right", "only 2nd right", "McNemar p", "")
+
+
 def pair_cells(pair: Pair) -> list[str]:
-    """Two checkpoints in a line."""
+    """Return the cells of a pair of checkpoints."""
     better = 1 + (pair.first if pair.only_first > pair.only_second else pair.second)
     return [
         f"{1 + pair.first}, {1 + pair.second}",
@@ -301,3 +262,40 @@ def pair_cells(pair: Pair) -> list[str]:
         probability(pair.p),
         f"{better} is better" if pair.p < SURE else "may be chance",
     ]
+
+
+def align_table(rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:
+    """Yield the lines of a table; the columns in ``left`` are left-aligned, the others right."""
+    cells = [[escape_unprintable(cell) for cell in row] for row in rows]
+    widths = [max(map(text_columns, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        yield "  ".join(
+            pad_cell(cell, width, to_left=place in left)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+
+
+def pad_cell(cell: str, width: int, *, to_left: bool) -> str:
+    """Pad a cell to the width of its column on a terminal."""
+    space = " " * (width - text_columns(cell))
+    return cell + space if to_left else space + cell
+
+
+def text_columns(words: str) -> int:
+    """Count the terminal columns of a text; East Asian wide characters take two."""
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in words)
+
+
+def short_class_name(name: str, most: int = NAME) -> str:
+    """Shorten a class name at its end to at most ``most`` characters."""
+    return cut_end(escape_unprintable(name), most)
+
+
+def figure(value: float | None) -> str:
+    """Format a metric of 0 to 1, or a dash where there is none."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def probability(p: float) -> str:
+    """Format a p-value."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,275 +1,304 @@
-"""Prediction <-> one row, flat for tables or nested for JSON: the columns of every format."""
+"""The columns of every format: a prediction becomes a row, and a row a prediction again.
 
-import os
-import re
-from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
+``COLUMNS`` is the table. A row is a JSON object, its keys in the order of the table; ``flat_cells``
+and ``nest_row`` convert it to the cells of a flat table and back.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Self
+from functools import cache
+from typing import Any
 
-import numpy as np
+from resnet_cli.records import UNCERTAIN, WARNING, Item, Prediction, Score, tidy_path
 
-from resnet_cli.records import UNCERTAIN, WARNING, Item, Prediction, Score
-from resnet_cli.results.dialect import Dialect
-
+Cell = str | int | float | None
+Kind = type[str] | type[int] | type[float]
 Row = dict[str, Any]
+Fields = dict[str, Any]
+"""Values for fields of ``Prediction``, by name."""
 
-Records = Iterator[tuple[Prediction, int]]
-"""Rows read back, each with the place in bytes where it ends; 0 where a file has no such place."""
+Identity = tuple[str, str]
+"""What a row is about: the path of its image, and the part of it."""
 
-Identities = Iterator[tuple[str, bool, int]]
-"""Of each row its path, whether it is an error, and the place where it ends."""
+Identities = Iterator[tuple[Identity, bool, int]]
+"""Of each row: its identity, whether it is an error, and where it ends in bytes, or 0."""
 
-TIMES = ("decode_ms", "preprocess_ms", "forward_ms")
+
+CLASS_KINDS: Mapping[str, Kind] = {"label": str, "index": int, "prob": float}
+"""Columns of each class, and keys of its object in JSON."""
 
 
 class DamageError(ValueError):
-    """A row that is none: torn off, or of another program."""
+    """A row that is cut off, or was written by another program."""
 
     def __init__(self, row: int, reason: object) -> None:
-        """Say which row it is, the first being 1, and what is wrong with it."""
+        """Build the message.
+
+        Args:
+            row: its number, from 1; 0 is the header of a table.
+            reason: what is wrong with it.
+        """
         super().__init__(f"row {row} is not a whole row of results ({reason})")
         self.row = row
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RowLayout:
-    """Which columns a row has.
+    """Which of the columns a file has.
 
-    Where a run decides and its file has no column for that, the decision stands in place of the
-    label: such files were made by earlier versions, and are resumed as they are.
+    If a run decides and its file has no column for the decision, the decision replaces the label:
+    earlier versions wrote such files, which are resumed as they are.
     """
 
     topk: int  # classes of an image
-    decides: bool = False  # whether there is a column for the decision
+    decides: bool = False  # there is a column for the decision
+    parts: bool = False  # there is a column for the part of an image
 
     @property
-    def columns(self) -> dict[str, type]:
-        """Columns of a table and the type of each, in order."""
-        first, *others = [ranked_columns(rank) for rank in range(1, self.topk + 1)]
-        scores = first | ({"decision": str} if self.decides else {})
-        for columns in others:
-            scores |= columns
-        times = dict.fromkeys(TIMES, float)
-        return {"path": str, "status": str, **scores, **times, "batch_size": int, "error": str}
+    def columns(self) -> Mapping[str, Kind]:
+        """Name and type of each column of a flat table, in order."""
+        return flat_columns(self)
 
-    def label(self, prediction: Prediction) -> str | None:
-        """Return what the column ``label`` holds."""
-        return prediction.label if self.decides else prediction.decision or prediction.label
+    @property
+    def classes(self) -> int:
+        """The number of classes of an image that the columns are computed from."""
+        return max(self.topk, *(column.classes for column in present_columns(self)))
 
 
-def ranked_columns(rank: int) -> dict[str, type]:
-    """The columns of the best class, of the second …, and the type of each."""
-    end = rank_suffix(rank)
-    return {f"label{end}": str, f"index{end}": int, f"prob{end}": float}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a flat table, and a key of a JSON object."""
+
+    name: str
+    kind: Kind
+    cell: Callable[[Prediction], Cell]
+    restore: Callable[[Row], Fields] = field(default=lambda _: {})
+    """Reads fields of the prediction from its row; none for a column that follows from others."""
+    present: Callable[[RowLayout], bool] = field(default=lambda _: True)
+    classes: int = 1  # best classes that ``cell`` reads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassColumns:
+    """The columns of ``CLASS_KINDS`` for the classes from one rank to another."""
+
+    first: int  # rank, from 1
+    last: int | None = None  # rank; None for the last that is kept
+    classes: int = 1
+
+    def ranks(self, layout: RowLayout) -> range:
+        """Return the ranks that a layout has columns for."""
+        return range(self.first, (self.last or layout.topk) + 1)
+
+    def cells(self, scores: list[Row], layout: RowLayout) -> Iterator[Cell]:
+        """Yield the cells of a row, with None for each class that is missing."""
+        ranks = self.ranks(layout)
+        kept = scores[ranks.start - 1 : ranks.stop - 1]
+        for score in kept:
+            yield from (score[name] for name in CLASS_KINDS)
+        yield from [None] * (len(CLASS_KINDS) * (len(ranks) - len(kept)))
+
+
+def stored(name: str, kind: Kind, *, digits: int | None = None) -> Column:
+    """Build the column of a number that is a field of ``Prediction`` of the same name.
+
+    Args:
+        name: of both.
+        kind: of the number.
+        digits: after the point, to which it is rounded.
+    """
+
+    def cell(prediction: Prediction) -> Cell:
+        value: Cell = getattr(prediction, name)
+        return value if value is None or digits is None else round(float(value), digits)
+
+    def restore(row: Row) -> Fields:
+        return {name: None if row.get(name) is None else kind(row[name])}
+
+    return Column(name=name, kind=kind, cell=cell, restore=restore)
+
+
+def restore_error(row: Row) -> Fields:
+    """Read the error, or the warning of a row that is ``ok``."""
+    remark = str(row.get("error") or "")
+    if row["status"] == "error":
+        return {"error": remark}
+    return {"warning": remark.removeprefix(WARNING) if remark.startswith(WARNING) else None}
+
+
+def restore_decision(row: Row) -> Fields:
+    """Read the decision, which earlier versions wrote in place of the label."""
+    if not row["predictions"]:
+        return {}
+    if "decision" in row:
+        return {"decision": row["decision"] or ""}
+    return {"decision": UNCERTAIN if row["predictions"][0]["label"] == UNCERTAIN else None}
+
+
+COLUMNS: tuple[Column | ClassColumns, ...] = (
+    Column(
+        name="path",
+        kind=str,
+        cell=lambda prediction: str(prediction.path),
+        restore=lambda row: {"item": Item(tidy_path(row["path"]), row.get("part") or "")},
+    ),
+    Column(
+        name="part",
+        kind=str,
+        cell=lambda prediction: prediction.part,
+        present=lambda layout: layout.parts,
+    ),
+    Column(name="status", kind=str, cell=lambda prediction: prediction.status),
+    ClassColumns(first=1, last=1),
+    Column(
+        name="decision",
+        kind=str,
+        cell=lambda prediction: prediction.decision,
+        restore=restore_decision,
+        present=lambda layout: layout.decides,
+    ),
+    ClassColumns(first=2),
+    stored("decode_ms", float, digits=3),  # a microsecond, finer than the clock
+    stored("preprocess_ms", float, digits=3),
+    stored("forward_ms", float, digits=3),
+    stored("batch_size", int),
+    Column(
+        name="error",
+        kind=str,
+        cell=lambda prediction: prediction.remark,
+        restore=restore_error,
+    ),
+)
+"""All columns in order. A JSON object has the classes of all ranks as ``predictions``."""
+
+
+@cache
+def present_columns(layout: RowLayout) -> tuple[Column | ClassColumns, ...]:
+    """Return the columns of the table that a layout has."""
+    return tuple(
+        column for column in COLUMNS if isinstance(column, ClassColumns) or column.present(layout)
+    )
+
+
+@cache
+def flat_columns(layout: RowLayout) -> Mapping[str, Kind]:
+    """Return name and type of each column of a flat table, in order."""
+    columns: dict[str, Kind] = {}
+    for column in present_columns(layout):
+        if isinstance(column, Column):
+            columns[column.name] = column.kind
+            continue
+        for end in map(rank_suffix, column.ranks(layout)):
+            columns |= {f"{name}{end}": kind for name, kind in CLASS_KINDS.items()}
+    return columns
+
+
+@cache
+def column_kind(name: str) -> Kind:
+    """Return the type of a column of a flat table, text if it is unknown."""
+    known = {column.name: column.kind for column in COLUMNS if isinstance(column, Column)}
+    first, _, rank = name.rpartition("_")
+    return known.get(name) or CLASS_KINDS.get(first if rank.isdecimal() else name, str)
 
 
 def rank_suffix(rank: int) -> str:
-    """What tells the columns of the second class from those of the first."""
+    """Return how the names of a class's columns end: ``_2`` for the second class."""
     return "" if rank == 1 else f"_{rank}"
 
 
-def row_cells(prediction: Prediction, layout: RowLayout) -> list[Any]:
-    """The values of ``layout.columns``, in order; None where there is none."""
-    row: list[Any] = [str(prediction.path), prediction.status]
-    row += (layout.label(prediction), prediction.index, prediction.prob)
-    row += (prediction.decision,) * layout.decides
-    for score in prediction.scores[1:]:
-        row += (score.label, score.index, score.prob)
-    row += (None, None, None) * (layout.topk - max(1, len(prediction.scores)))
-    row += row_times(prediction)
-    row += (prediction.batch_size, prediction.remark)
+def nested_row(prediction: Prediction, layout: RowLayout) -> Row:
+    """Convert a prediction to a row."""
+    shown = prediction if layout.decides else label_decision(prediction)
+    row: Row = {}
+    for column in present_columns(layout):
+        if isinstance(column, Column):
+            row[column.name] = column.cell(shown)
+        elif column.first == 1:
+            row["predictions"] = [
+                {"label": score.label, "index": score.index, "prob": score.prob}
+                for score in shown.scores[: layout.topk]
+            ]
     return row
 
 
-def flat_row(prediction: Prediction, layout: RowLayout) -> Row:
-    """One value for each of ``layout.columns``, by name."""
-    return dict(zip(layout.columns, row_cells(prediction, layout), strict=True))
+def label_decision(prediction: Prediction) -> Prediction:
+    """Replace the label of the best class by the decision, if there is one."""
+    if prediction.decision is None or not prediction.scores:
+        return prediction
+    best, *others = prediction.scores
+    return replace(prediction, scores=(replace(best, label=prediction.decision), *others))
 
 
-def nested_row(prediction: Prediction, layout: RowLayout) -> Row:
-    """The row as an object with a list of predictions, keys in the order of the table."""
-    scores = [
-        {"label": score.label, "index": score.index, "prob": score.prob}
-        for score in prediction.scores
-    ]
-    if scores:
-        scores[0]["label"] = layout.label(prediction) or ""
-    return {
-        "path": str(prediction.path),
-        "status": prediction.status,
-        "predictions": scores,
-        **({"decision": prediction.decision} if layout.decides else {}),
-        **dict(zip(TIMES, row_times(prediction), strict=True)),
-        "batch_size": prediction.batch_size,
-        "error": prediction.remark,
-    }
+def flat_cells(row: Row, layout: RowLayout) -> list[Cell]:
+    """Return the cells of a row, in the order of ``layout.columns``."""
+    cells: list[Cell] = []
+    for column in present_columns(layout):
+        if isinstance(column, Column):
+            cells.append(row.get(column.name))
+        else:
+            cells += column.cells(row["predictions"], layout)
+    return cells
 
 
-def row_times(prediction: Prediction) -> tuple[float | None, ...]:
-    """The values of ``TIMES``."""
-    return (
-        round_milliseconds(prediction.decode_ms),
-        round_milliseconds(prediction.preprocess_ms),
-        round_milliseconds(prediction.forward_ms),
-    )
+def nest_row(cells: Mapping[str, Any]) -> Row:
+    """Convert the cells of a flat table, by name, to a row."""
+    row: Row = {}
+    for column in COLUMNS:
+        if isinstance(column, ClassColumns):
+            row["predictions"] = nest_scores(cells)
+        elif column.name in cells:
+            row[column.name] = cells[column.name]
+    return row
 
 
-def round_milliseconds(milliseconds: float | None) -> float | None:
-    """To the microsecond, which is more than the clock tells."""
-    return None if milliseconds is None else round(milliseconds, 3)
+def nest_scores(cells: Mapping[str, Any]) -> list[Row]:
+    """Collect the classes in the cells of a flat table, best first."""
+    scores: list[Row] = []
+    while cells.get(f"prob{(end := rank_suffix(len(scores) + 1))}") is not None:
+        score = {name: cells[f"{name}{end}"] for name in CLASS_KINDS}
+        scores.append({**score, "label": score["label"] or ""})
+    return scores
 
 
-def as_utf8(text: str) -> str:
-    r"""Bytes of a name that are no UTF-8 are spelt out as ``\xe9``, for what holds nothing else."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def from_flat(row: Row, text: Callable[[str], str] = str) -> Prediction:
-    """A row of a table as a prediction.
-
-    Args:
-        row: text or numbers by column; None for an empty cell.
-        text: turns a cell of text into what it was before it was written.
-    """
-    scores: list[Score] = []
-    while row.get(f"prob{rank_suffix(len(scores) + 1)}") is not None:
-        end = rank_suffix(len(scores) + 1)
-        label = text(row[f"label{end}"] or "")
-        scores.append(Score(label, int(row[f"index{end}"]), float(row[f"prob{end}"])))
-    return join_row(row, scores, text)
-
-
-def from_nested(row: Any) -> Prediction:
-    """An object of JSON as a prediction."""
-    scores = [
-        Score(str(score["label"]), int(score["index"]), float(score["prob"]))
-        for score in row["predictions"]
-    ]
-    return join_row(row, scores)
-
-
-def join_row(row: Row, scores: list[Score], text: Callable[[str], str] = str) -> Prediction:
-    """Join the parts of a prediction, which have to agree with its status.
-
-    Args:
-        row: by column.
-        scores: its classes.
-        text: turns text into what it was before it was written.
+def restore_prediction(row: Row) -> Prediction:
+    """Convert a row back to the prediction that it was made from.
 
     Raises:
-        ValueError: they do not.
+        ValueError: a cell, or the status, is not one of results.
+        KeyError: a column is missing.
     """
-    failed = is_error(row["status"], classes=len(scores))
-    return Prediction(
-        item=Item(tidy_path(row["path"])),
-        scores=tuple(scores),
-        decode_ms=read_number(row, "decode_ms"),
-        preprocess_ms=read_number(row, "preprocess_ms"),
-        forward_ms=read_number(row, "forward_ms"),
-        batch_size=None if row.get("batch_size") is None else int(row["batch_size"]),
-        error=text(row.get("error") or "") if failed else None,
-        warning=None if failed else warning_in(row.get("error"), text),
-        decision=read_decision(row, scores, text),
+    scores = tuple(
+        Score(str(score["label"]), int(score["index"]), float(score["prob"]))
+        for score in row["predictions"]
     )
-
-
-def warning_in(remark: str | None, text: Callable[[str], str]) -> str | None:
-    """Return the warning of a row that is ok."""
-    said = text(remark or "")
-    return said.removeprefix(WARNING) if said.startswith(WARNING) else None
+    is_error(row["status"], classes=len(scores))
+    fields: Fields = {}
+    for column in COLUMNS:
+        if isinstance(column, Column):
+            fields |= column.restore(row)
+    return Prediction(scores=scores, **fields)
 
 
 def is_error(status: object, *, classes: int) -> bool:
     """Return True if a row is of an item that could not be read.
 
+    Args:
+        status: of the row.
+        classes: how many classes the row has.
+
     Raises:
-        ValueError: its status is none, or does not agree with how many classes it has.
+        ValueError: the status is unknown, or contradicts the number of classes.
     """
     if status not in ("ok", "error") or bool(classes) != (status == "ok"):
         raise ValueError(f"status {status!r} with {classes} classes")
     return status == "error"
 
 
-def read_decision(row: Row, scores: list[Score], text: Callable[[str], str]) -> str | None:
-    """Read the decision of a row, which earlier versions wrote in place of the label."""
-    if not scores:
-        return None
-    if "decision" in row:
-        return text(row["decision"] or "")
-    return UNCERTAIN if scores[0].label == UNCERTAIN else None
+def row_identity(row: Mapping[str, Any]) -> Identity:
+    """Return the identity of a row, flat or nested."""
+    return row["path"], row.get("part") or ""
 
 
-def read_number(row: Row, name: str) -> float | None:
-    """A number of a row, if it has one."""
-    value = row.get(name)
-    return None if value is None else float(value)
-
-
-UNTIDY = re.compile(r"//|(?:^|/)\.(?:/|\Z)|(?<=[^/])/\Z|^\Z")
-"""What ``Path`` would leave out of a path, or put into it."""
-
-
-def tidy_path(path: str) -> str:
-    """Spell a path as ``str(Path(path))`` does, which takes its time and mostly changes nothing."""
-    return str(Path(path)) if os.sep != "/" or UNTIDY.search(path) else path
-
-
-@dataclass(slots=True)
-class SavedRows:
-    """The rows that a file holds; sixteen bytes a row in memory."""
-
-    spelt_out: bool = False  # paths as Parquet spells them
-    size: int = 0  # bytes of the file
-    end: int = 0  # bytes of its whole rows
-    damage: str = ""  # what is wrong with the bytes between the two
-    errors: int = 0  # rows of images that could not be read
-    dialect: Dialect | None = None  # of a .csv, as its header says
-    decides: bool = True  # it has a column for the decision, where the run decides
-    keys: "array[int]" = field(default_factory=lambda: array("q"))  # of paths, then sorted
-    taken: "array[int]" = field(default_factory=lambda: array("q"))  # of those keys, at their first
-
-    @property
-    def rows(self) -> int:
-        """How many there are."""
-        return len(self.keys)
-
-    def add(self, path: str) -> None:
-        """Note one row."""
-        self.keys.append(self.key(path))
-
-    def sorted(self) -> Self:
-        """The same, ready to be asked."""
-        values = np.frombuffer(self.keys, dtype=np.int64).copy() if self.keys else np.empty(0)
-        values.sort()
-        self.keys = array("q", values.tobytes()) if len(values) else array("q")
-        self.taken = array("q", bytes(8 * len(self.keys)))
-        return self
-
-    def moved(self, size: int) -> "SavedRows":
-        """The same rows in another file of so many bytes."""
-        return replace(self, size=size, end=size)
-
-    def key(self, path: str) -> int:
-        """A number for a path: two of a million have the same with a chance of 1 to 10^7."""
-        path = tidy_path(path)
-        return hash(as_utf8(path) if self.spelt_out else path)
-
-    def take(self, path: str) -> bool:
-        """Whether there is a row for this path; a path that is listed twice has two."""
-        key = self.key(path)
-        first = bisect_left(self.keys, key)
-        if first == len(self.keys) or self.keys[first] != key:
-            return False
-        mine = first + self.taken[first]
-        if mine == len(self.keys) or self.keys[mine] != key:
-            return False
-        self.taken[first] += 1
-        return True
-
-    @property
-    def untaken(self) -> int:
-        """Rows whose pictures were not asked for."""
-        return len(self.keys) - sum(self.taken)
+def as_utf8(text: str) -> str:
+    r"""Escape the bytes of a name that are not UTF-8, as ``\xe9``, for formats without them."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

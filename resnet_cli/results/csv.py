@@ -4,34 +4,41 @@ import csv
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import BinaryIO, TextIO, TypeVar
 
 from resnet_cli.records import Prediction
 from resnet_cli.results.columns import (
+    Cell,
     DamageError,
     Identities,
-    Records,
+    Identity,
     Row,
-    from_flat,
+    column_kind,
+    flat_cells,
     is_error,
-    row_cells,
+    nest_row,
+    nested_row,
+    row_identity,
 )
-from resnet_cli.results.dialect import Dialect, Table, dialect_of
-from resnet_cli.results.options import Write, WriterOptions
+from resnet_cli.results.options import Dialect, Write, WriterOptions
 
 T = TypeVar("T")
 
 REQUIRED = {"path", "status", "label", "index", "prob"}
-"""Columns that results have, whoever saved them last."""
+"""Columns that results have, whichever program saved them last."""
 
 LONGEST_HEADER = 1 << 16  # bytes
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""First characters that make a spreadsheet take a cell for a formula."""
+"""First characters by which a spreadsheet takes a cell for a formula."""
+
+NO_SEPARATOR = re.compile(r'[\w"\r\n]')
+"""Characters of column names, quotes and line ends: no separator is one of them."""
 
 
 def csv_lines(options: WriterOptions) -> tuple[bytes, Callable[[Prediction], bytes]]:
-    """The header of a file and what makes its lines; names that are no UTF-8 keep their bytes."""
+    """Return the header, and what makes a line; names that are not UTF-8 keep their bytes."""
     lines = CsvLines(options)
     return (
         lines.header().encode(),
@@ -40,7 +47,7 @@ def csv_lines(options: WriterOptions) -> tuple[bytes, Callable[[Prediction], byt
 
 
 def csv_rows(file: TextIO, options: WriterOptions) -> Write:
-    """Write the header to an open file and return what writes a row."""
+    """Write the header to an open file, and return what writes a row."""
     lines = CsvLines(options)
 
     def pass_on(line: str) -> None:
@@ -52,25 +59,47 @@ def csv_rows(file: TextIO, options: WriterOptions) -> Write:
 
 
 class CsvLines:
-    """Makes lines of results."""
+    """Makes the lines of a file of results."""
 
     def __init__(self, options: WriterOptions) -> None:
-        """Say which columns there are, and how they are spelt."""
+        """Take columns and dialect from the options of the writer."""
         self.layout, self.dialect = options.layout, options.dialect
         self.table = Table(options.dialect)
 
     def header(self) -> str:
-        """The names of the columns."""
+        """Return the line with the names of the columns."""
         return self.dialect.mark + self.table.line(self.layout.columns)
 
     def row(self, prediction: Prediction) -> str:
-        """One prediction."""
-        path, *others = row_cells(prediction, self.layout)
+        """Return the line of a prediction."""
+        path, *others = flat_cells(nested_row(prediction, self.layout), self.layout)
         return self.table.line([disarm_cell(path, "./"), *map(disarm_cell, others)])
 
 
+class Table:
+    """Makes the lines of any table in a dialect."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        """Set up the writer of the csv module."""
+        # a terminator with a carriage return makes the module quote cells that hold one
+        self.table = csv.writer(Echo(), delimiter=dialect.separator, lineterminator="\r\n")
+
+    def line(self, values: Iterable[object]) -> str:
+        """Return one line."""
+        line: str = self.table.writerow(values)
+        return line.removesuffix("\r\n") + "\n"
+
+
+class Echo:
+    """A file that returns what is written to it, as ``writerow`` does in turn."""
+
+    def write(self, line: str) -> str:
+        """Return the line."""
+        return line
+
+
 def csv_text(rows: Iterable[Iterable[object]], dialect: Dialect) -> str:
-    """A whole table as text; its cells are to be harmless already."""
+    """Return a whole table as text; its cells have to be disarmed already."""
     return dialect.mark + "".join(map(Table(dialect).line, rows))
 
 
@@ -82,34 +111,45 @@ def disarm_row(row: Row) -> Row:
 
 
 def disarm_cell(value: object, shield: str = "'") -> object:
-    """One cell, behind a shield where a spreadsheet would run it."""
+    """Put a shield before a cell that a spreadsheet would run."""
     return shield + value if isinstance(value, str) and is_formula(value) else value
 
 
 def rearm_text(text: str) -> str:
-    """What text was before it was made harmless."""
+    """Return text as it was before ``disarm_cell``."""
     return text[1:] if text.startswith("'") and is_formula(text[1:]) else text
 
 
 def is_formula(text: str) -> bool:
-    """Whether a spreadsheet would take a cell for a formula; a plain number is none."""
+    """Return True if a spreadsheet takes a cell for a formula; a plain number is not one."""
     return text.startswith(FORMULA) and not reads_as_number(text)
 
 
 def reads_as_number(text: str) -> bool:
-    """Whether text reads as a number, such as the label -1."""
+    """Return True if text reads as a number, such as the label -1."""
     return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII) is not None
 
 
-def csv_records(file: BinaryIO) -> Records:
-    """Yield the rows of a CSV, each with the place in bytes where it ends.
+def read_csv(file: BinaryIO, convert: Callable[[Row], T]) -> Iterator[T]:
+    """Yield what ``convert`` makes of each row of a CSV.
 
     Raises:
         DamageError: at the first row that is not whole.
     """
-    return whole_csv_rows(
-        file, lambda row: from_flat({k: v or None for k, v in row.items()}, rearm_text)
+    rows = whole_csv_rows(
+        file, lambda row: convert(nest_row({name: read_cell(name, row[name]) for name in row}))
     )
+    return (found for found, _ in rows)
+
+
+def read_cell(name: str, cell: str) -> Cell:
+    """Convert a cell to the type of its column; an empty one is None."""
+    if not cell:
+        return None
+    if name == "path":
+        return cell  # ``./`` belongs to it
+    kind = column_kind(name)
+    return rearm_text(cell) if kind is str else kind(cell)
 
 
 def csv_identities(file: BinaryIO) -> Identities:
@@ -118,13 +158,13 @@ def csv_identities(file: BinaryIO) -> Identities:
     Raises:
         DamageError: at the first row that is not whole.
     """
-    for (path, failed), end in whole_csv_rows(file, csv_identity):
-        yield path, failed, end
+    for (identity, failed), end in whole_csv_rows(file, csv_identity):
+        yield identity, failed, end
 
 
-def csv_identity(row: dict[str, str]) -> tuple[str, bool]:
-    """Return the path of a row, and whether it is an error."""
-    return row["path"], is_error(row["status"], classes=bool(row["prob"]))
+def csv_identity(row: dict[str, str]) -> tuple[Identity, bool]:
+    """Return the identity of a row, and whether it is an error."""
+    return row_identity(row), is_error(row["status"], classes=bool(row["prob"]))
 
 
 def whole_csv_rows(file: BinaryIO, read: Callable[[dict[str, str]], T]) -> Iterator[tuple[T, int]]:
@@ -139,7 +179,7 @@ def whole_csv_rows(file: BinaryIO, read: Callable[[dict[str, str]], T]) -> Itera
         try:
             [cells] = csv.reader([text], delimiter=separator, strict=True)
             if not names:
-                names = complete_columns(cells)
+                names = require_columns(cells)
                 continue
             found = read(dict(zip(names, cells, strict=True)))
         except (ValueError, KeyError, TypeError, csv.Error) as error:
@@ -148,14 +188,20 @@ def whole_csv_rows(file: BinaryIO, read: Callable[[dict[str, str]], T]) -> Itera
 
 
 def csv_dialect(file: BinaryIO) -> Dialect:
-    """Find how a CSV of results is spelt, and return to its beginning."""
+    """Find the dialect of a CSV of results by its header, and rewind the file."""
     header = file.readline(LONGEST_HEADER)
     file.seek(0)
-    return dialect_of(header, REQUIRED)
+    text = header.removeprefix(BOM_UTF8).decode("utf-8", "surrogateescape").rstrip("\r\n")
+    bom = header.startswith(BOM_UTF8)
+    for separator in dict.fromkeys(NO_SEPARATOR.sub("", text)):
+        with suppress(csv.Error):
+            if set(*csv.reader([text], delimiter=separator)) >= REQUIRED:
+                return Dialect(separator=separator, bom=bom)
+    return Dialect(bom=bom)
 
 
-def complete_columns(names: list[str]) -> list[str]:
-    """The names of the columns, if none is missing that a result has to have."""
+def require_columns(names: list[str]) -> list[str]:
+    """Return the names of the columns, if all required ones are among them."""
     if missing := REQUIRED - set(names):
         raise ValueError(f"no column {', '.join(sorted(missing))}")
     return names

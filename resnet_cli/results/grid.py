@@ -20,10 +20,10 @@ from PIL.Image import Image
 
 from resnet_cli.display.fonts import DOTS_PER_INCH, Style, fit_text, with_letters
 from resnet_cli.errors import OutputError
+from resnet_cli.files import whole_file
 from resnet_cli.records import UNCERTAIN, Prediction
-from resnet_cli.results.files.disk import whole_file
-from resnet_cli.results.judge import Judge, Verdict
-from resnet_cli.results.options import Write, WriterOptions
+from resnet_cli.results.formats import numbered_page
+from resnet_cli.results.options import Judge, Verdict, Write, WriterOptions
 from resnet_cli.results.vector import SETTINGS, pdf_document, save_svg
 from resnet_cli.text import cut_end, escape_unprintable
 
@@ -34,12 +34,12 @@ TILE = 1.6  # inches, square: a thumbnail in full
 TEXT = 0.36  # inches under a tile, for its label and name
 MARGIN = 0.12  # inches around a tile
 FOOT = 0.3  # inches for the caption
-LEAST_COLUMNS = 2  # of a page with a single row, so that there is room for the caption
+LEAST_COLUMNS = 2  # of a page with a single row, so that the caption has room
 
 INK, QUIET, EMPTY = "#1f2328", "#646d76", "#f3f1ee"
 RIGHT, WRONG = "#1a7f37", "#c01c1c"
 MARKS = {True: ("✓ ", RIGHT), False: ("✗ ", WRONG), None: ("", INK)}
-"""What says beside the frame, for eyes that tell no red from green, whether a label is right."""
+"""Mark and colour of a label that is right, wrong or not judged; the marks do without colours."""
 
 LABEL_STYLE: Style = {"size": 7.5, "weight": "bold", "color": INK}
 NAME_STYLE: Style = {"size": 5.5, "color": QUIET}
@@ -48,7 +48,7 @@ ERROR_STYLE: Style = {"size": 6.5, "color": WRONG, "ha": "center", "va": "center
 LABEL_BASE, NAME_BASE = -11, -20  # points below a tile
 CAPTION_BASES = (0.17, 0.06)  # inches above the foot of the page
 ERROR_LINES, ERROR_WIDTH = 7, 26  # of a reason inside a tile, in lines and characters
-TRUTH_LETTERS = 24  # of the true label, which leave room for a name beside it
+TRUTH_LETTERS = 24  # of the true label, so that a name has room beside it
 FRAME = 1.6  # points
 
 Show = Callable[[Figure], None]
@@ -57,9 +57,8 @@ Tile = tuple[Prediction, Verdict]
 
 @contextmanager
 def image_writer(path: Path, options: WriterOptions) -> Iterator[Write]:
-    """Write a picture a page: ``grid.png``, or ``grid-1.png``, ``grid-2.png`` … of several."""
+    """Write an image per page: ``grid.png``, or ``grid-1.png``, ``grid-2.png`` … for several."""
     pages = 0
-
     is_svg = path.suffix.lower() == ".svg"
 
     def save(figure: Figure) -> None:
@@ -79,7 +78,7 @@ def image_writer(path: Path, options: WriterOptions) -> Iterator[Write]:
 
 
 def report_pages(path: Path, pages: int) -> None:
-    """Say what the pages are called, and which files look like more of them and are not."""
+    """Log the names of the pages, and warn of pages that an earlier run left."""
     if pages > 1:
         log.info(
             "%s has %d pages: %s to %s",
@@ -117,7 +116,7 @@ def pages_of(
         options: how the pages are laid out.
         save: takes each page.
         new_figure: makes an empty page.
-        settings: of matplotlib by name, while a page is drawn and saved.
+        settings: of matplotlib, by name, while a page is drawn and saved.
     """
     judge = Judge.of(options)
     tiles: list[Tile] = []
@@ -128,8 +127,8 @@ def pages_of(
         page += 1
         size = page_size(options, len(tiles), alone=page == 1)
         figure = new_figure(figsize=size, facecolor="white")
-        shown, tiles[:] = tiles[:], []  # first, as a page that cannot be drawn is not tried again
-        with warnings.catch_warnings(), rc_context(settings):  # of letters that no font here has
+        shown, tiles[:] = tiles[:], []  # first: a page that cannot be drawn is not tried again
+        with warnings.catch_warnings(), rc_context(settings):  # of letters that no font has
             warnings.filterwarnings("ignore", "Glyph", UserWarning)
             draw_page(figure, shown, options, page)
             save(figure)
@@ -145,7 +144,13 @@ def pages_of(
 
 
 def page_size(options: WriterOptions, tiles: int, *, alone: bool) -> tuple[float, float]:
-    """Width and height in inches; the last page ends below its last row, a single one beside it."""
+    """Return width and height in inches; the last page ends below its last row.
+
+    Args:
+        options: rows and columns of a page.
+        tiles: on this page.
+        alone: it is the first page, which is as narrow as its tiles.
+    """
     rows = min(options.grid_rows, -(-tiles // options.grid_columns))
     columns = (
         min(options.grid_columns, max(tiles, LEAST_COLUMNS)) if alone else options.grid_columns
@@ -155,7 +160,7 @@ def page_size(options: WriterOptions, tiles: int, *, alone: bool) -> tuple[float
 
 
 def draw_page(figure: Figure, tiles: list[Tile], options: WriterOptions, page: int) -> None:
-    """Draw one page; a row that is not full keeps its tiles at the same size."""
+    """Draw one page; tiles of a row that is not full have the same size."""
     width, height = figure.get_size_inches()
     for number, (prediction, verdict) in enumerate(tiles):
         row, column = divmod(number, options.grid_columns)
@@ -175,7 +180,7 @@ def draw_page(figure: Figure, tiles: list[Tile], options: WriterOptions, page: i
 
 
 def count_page(tiles: list[Tile], first: int) -> str:
-    """Which pictures are on a page, and how many of them are right or could not be read."""
+    """Describe which images are on a page, and how many are right or could not be read."""
     last = first + len(tiles)
     images = f"image {last:,}" if len(tiles) == 1 else f"images {first + 1:,} to {last:,}"
     judged = [verdict.right for _, verdict in tiles if verdict.right is not None]
@@ -190,7 +195,7 @@ def count_page(tiles: list[Tile], first: int) -> str:
 
 
 def draw_tile(axes: Axes, prediction: Prediction, verdict: Verdict, options: WriterOptions) -> None:
-    """Draw one picture, or the reason why there is none, with its label and name below."""
+    """Draw one image, or its error, with label and name below."""
     axes.set(xticks=[], yticks=[], facecolor=EMPTY)
     axes.spines[:].set_visible(False)
     if prediction.thumbnail is not None:
@@ -214,7 +219,7 @@ def draw_tile(axes: Axes, prediction: Prediction, verdict: Verdict, options: Wri
 
 
 def draw_label(axes: Axes, prediction: Prediction, verdict: Verdict) -> None:
-    """Write label and probability below a picture; where the truth is known, frame it."""
+    """Write label and probability below an image, and frame it if the truth is known."""
     mark, colour = MARKS[verdict.right]
     label = escape_unprintable(prediction.label or "")
     start, end = (f"{mark}{UNCERTAIN} (", ")") if verdict.uncertain else (mark, "")
@@ -230,7 +235,7 @@ def draw_label(axes: Axes, prediction: Prediction, verdict: Verdict) -> None:
 
 
 def draw_thumbnail(axes: Axes, thumbnail: Image) -> None:
-    """Fit a picture of any shape into the middle of a square tile."""
+    """Fit an image of any shape into the middle of a square tile."""
     width, height = (side / max(thumbnail.size) / 2 for side in thumbnail.size)
     extent = (0.5 - width, 0.5 + width, 0.5 - height, 0.5 + height)
     axes.imshow(np.asarray(thumbnail), extent=extent)
@@ -238,7 +243,7 @@ def draw_thumbnail(axes: Axes, thumbnail: Image) -> None:
 
 
 def write_below(axes: Axes, words: str, base: float, style: Style) -> None:
-    """Write a line so many points below a tile."""
+    """Write a line below a tile, ``base`` points from it."""
     axes.annotate(
         words,
         (0, 0),
@@ -249,16 +254,11 @@ def write_below(axes: Axes, words: str, base: float, style: Style) -> None:
     )
 
 
-def numbered_page(path: Path, page: int) -> Path:
-    """Where one page of several goes: ``grid-2.png`` for ``grid.png``."""
-    return path.with_name(f"{path.stem}-{page}{path.suffix}")
-
-
 def check_display() -> None:
-    """Make sure that a window can be opened.
+    """Check that a window can be opened.
 
     Raises:
-        OutputError: there is no display, or nothing that draws windows on it.
+        OutputError: there is no display, or no window toolkit.
     """
     _, framework = backend_registry.resolve_backend(get_backend())
     if framework in (None, "headless"):
@@ -270,7 +270,7 @@ def check_display() -> None:
 
 @contextmanager
 def window_writer(options: WriterOptions) -> Iterator[Write]:
-    """Show each page in a window; closing it lets the run go on."""
+    """Show each page in a window; the run continues when it is closed."""
     from matplotlib import pyplot
 
     def show(figure: Figure) -> None:

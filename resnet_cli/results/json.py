@@ -1,4 +1,4 @@
-"""JSON: an object a line (.jsonl), or one list of them (.json)."""
+"""JSON: one object per line (.jsonl), or one list of them (.json)."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,12 +9,12 @@ from resnet_cli.records import Prediction
 from resnet_cli.results.columns import (
     DamageError,
     Identities,
-    Records,
+    Identity,
     Row,
     RowLayout,
-    from_nested,
     is_error,
     nested_row,
+    row_identity,
 )
 from resnet_cli.results.options import Write, WriterOptions
 
@@ -22,17 +22,17 @@ T = TypeVar("T")
 
 
 def jsonl_rows(file: TextIO, options: WriterOptions) -> Write:
-    """Return what writes an object a line to an open file."""
+    """Return what writes an object per line to an open file."""
 
     def write(prediction: Prediction) -> None:
-        file.write(encode_row(prediction, options.layout) + "\n")
+        file.write(encode_row(nested_row(prediction, options.layout)) + "\n")
         file.flush()
 
     return write
 
 
 def write_list(rows: BinaryIO, file: BinaryIO, _: WriterOptions) -> None:
-    """Write lines of JSON as one list."""
+    """Write the lines of a journal as one list."""
     separator = b"[\n"
     for line in rows:
         file.write(separator + line.rstrip(b"\n"))
@@ -41,31 +41,36 @@ def write_list(rows: BinaryIO, file: BinaryIO, _: WriterOptions) -> None:
 
 
 def jsonl_lines(options: WriterOptions) -> tuple[bytes, Callable[[Prediction], bytes]]:
-    """The header of a file, which is none, and what makes its lines."""
-    return b"", partial(json_line, layout=options.layout)
+    """Return the header, which is empty, and what makes a line of a prediction."""
+    return b"", partial(prediction_line, layout=options.layout)
 
 
-def json_line(prediction: Prediction, layout: RowLayout) -> bytes:
-    r"""One prediction as a line.
+def prediction_line(prediction: Prediction, layout: RowLayout) -> bytes:
+    """Return the line of a prediction."""
+    return json_line(nested_row(prediction, layout))
 
-    A name that is no UTF-8 reaches the file as \udcxx, which is how JSON writes such a character:
-    what reads it back gets the path that opens.
+
+def json_line(row: Row) -> bytes:
+    r"""Return the line of a row.
+
+    A byte of a name that is not UTF-8 is written as \udcxx, as JSON writes such a character: a
+    reader gets the path that opens.
     """
-    return (encode_row(prediction, layout) + "\n").encode("utf-8", "backslashreplace")
+    return (encode_row(row) + "\n").encode("utf-8", "backslashreplace")
 
 
-def encode_row(prediction: Prediction, layout: RowLayout) -> str:
-    """One prediction as JSON."""
-    return json.dumps(nested_row(prediction, layout), ensure_ascii=False)
+def encode_row(row: Row) -> str:
+    """Return a row as JSON."""
+    return json.dumps(row, ensure_ascii=False)
 
 
-def jsonl_records(file: BinaryIO) -> Records:
-    """Yield the rows of a file of JSON lines, each with the place in bytes where it ends.
+def read_jsonl(file: BinaryIO, convert: Callable[[Row], T]) -> Iterator[T]:
+    """Yield what ``convert`` makes of each row of a file of JSON lines.
 
     Raises:
         DamageError: at the first row that is not whole.
     """
-    return whole_json_rows(file, from_nested)
+    return (found for found, _ in whole_json_rows(file, convert))
 
 
 def jsonl_identities(file: BinaryIO) -> Identities:
@@ -74,13 +79,13 @@ def jsonl_identities(file: BinaryIO) -> Identities:
     Raises:
         DamageError: at the first row that is not whole.
     """
-    for (path, failed), end in whole_json_rows(file, json_identity):
-        yield path, failed, end
+    for (identity, failed), end in whole_json_rows(file, json_identity):
+        yield identity, failed, end
 
 
-def json_identity(row: Row) -> tuple[str, bool]:
-    """Return the path of a row, and whether it is an error."""
-    return row["path"], is_error(row["status"], classes=len(row["predictions"]))
+def json_identity(row: Row) -> tuple[Identity, bool]:
+    """Return the identity of a row, and whether it is an error."""
+    return row_identity(row), is_error(row["status"], classes=len(row["predictions"]))
 
 
 def whole_json_rows(file: BinaryIO, read: Callable[[Row], T]) -> Iterator[tuple[T, int]]:
@@ -101,10 +106,9 @@ def whole_json_rows(file: BinaryIO, read: Callable[[Row], T]) -> Iterator[tuple[
         yield found, end
 
 
-def json_records(file: BinaryIO) -> Records:
-    """Yield the rows of one list."""
-    for row in json.load(file):
-        yield from_nested(row), 0
+def read_json(file: BinaryIO, convert: Callable[[Row], T]) -> Iterator[T]:
+    """Yield what ``convert`` makes of each row of one list."""
+    return map(convert, json.load(file))
 
 
 def json_identities(file: BinaryIO) -> Identities:

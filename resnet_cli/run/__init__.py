@@ -9,11 +9,12 @@ from resnet_cli.classifier import Classifier, PredictOptions
 from resnet_cli.errors import OutputError
 from resnet_cli.pipeline.in_memory import Source, inputs_of_source
 from resnet_cli.records import Prediction, Progress
-from resnet_cli.results import Dialect, WriterOptions, check_outputs
-from resnet_cli.results.dialect import COMMA
-from resnet_cli.results.files.outputs import Output, keep_manifests, read_resumed
+from resnet_cli.results import check_outputs
+from resnet_cli.results.files.manifest import Output, keep_manifests
+from resnet_cli.results.files.resume import read_resumed
+from resnet_cli.results.options import COMMA, Dialect, WriterOptions
 from resnet_cli.run.destinations import Destinations
-from resnet_cli.run.manifest import Fingerprint, Record
+from resnet_cli.run.manifest import Record, pin_inputs
 from resnet_cli.run.resume import Plan
 from resnet_cli.run.tally import Tally
 from resnet_cli.sources import Inputs
@@ -138,12 +139,6 @@ class RunResult:
     rows: dict[Path, int]  # in each file, also of earlier runs
 
 
-def pin_inputs(inputs: Inputs, fingerprint: Fingerprint) -> Inputs:
-    """Take the fingerprint of the inputs: at once, or of a stream as they come."""
-    items = fingerprint.through(inputs.items)
-    return replace(inputs, items=items if inputs.total is None else list(items))
-
-
 def refuse_foreign_rows(files: Sequence[Path], plan: Plan) -> None:
     """Refuse to resume files without a row of these inputs.
 
@@ -225,10 +220,11 @@ def lay_out_results(
 ) -> WriterOptions:
     """Return how the results of a classifier are laid out in every format."""
     return WriterOptions(
-        classifier.topk(predict.topk),
-        *output.grid_size,
-        f"{classifier.checkpoint.path.name}  ·  {classifier.checkpoint.model}",
-        output.overwrite,
+        topk=classifier.topk(predict.topk),
+        grid_rows=output.grid_size[0],
+        grid_columns=output.grid_size[1],
+        caption=f"{classifier.checkpoint.path.name}  ·  {classifier.checkpoint.model}",
+        overwrite=output.overwrite,
         decides=predict.threshold is not None,
         dialect=output.csv_dialect,
         truth=folder_truth(classifier.class_names),

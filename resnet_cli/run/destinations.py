@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.results import ILLUSTRATED, Write, WriterOptions, open_writer
-from resnet_cli.results.columns import SavedRows
-from resnet_cli.results.files.outputs import Output
+from resnet_cli.results import open_writer
+from resnet_cli.results.files.manifest import Output
+from resnet_cli.results.files.resume import SavedRows
+from resnet_cli.results.formats import format_of
+from resnet_cli.results.options import Write, WriterOptions
 from resnet_cli.results.short_names import names_for
 from resnet_cli.sources import Inputs
-
-REPORT_CLASSES = 5  # of an image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +33,13 @@ class Destinations:
     @property
     def want_thumbnails(self) -> bool:
         """Return True if anything shows the images."""
-        return self.show or any(path.suffix.lower() in ILLUSTRATED for path in self.paths)
+        return self.show or any(format_of(path).thumbnails for path in self.paths)
 
     @property
     def topk(self) -> int:
         """Return the number of classes of an image that any of them wants."""
-        return max([self.options.topk, *(self.options_for(path).topk for path in self.files)])
+        options = [self.options, *map(self.options_for, self.files)]
+        return max(each.layout.classes for each in options)
 
     @property
     def resumed(self) -> dict[Path, WriterOptions]:
@@ -47,9 +48,8 @@ class Destinations:
 
     def options_for(self, path: Path) -> WriterOptions:
         """Return how one file is written: a report shows the next best classes too."""
-        if path.suffix.lower() != ".html":
-            return self.options
-        return replace(self.options, topk=max(self.options.topk, REPORT_CLASSES))
+        topk = max(self.options.topk, format_of(path).least_topk)
+        return replace(self.options, topk=topk)
 
     def describing(self, record: Callable[[], Mapping[str, Any]], inputs: Inputs) -> "Destinations":
         """Return a copy whose writers know what made the results, and of which items."""

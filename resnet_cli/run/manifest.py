@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import sha256
@@ -17,6 +17,7 @@ from typing import Any
 from resnet_cli.classifier import Classifier
 from resnet_cli.records import Item, Pause
 from resnet_cli.run.tally import Tally
+from resnet_cli.sources import Inputs
 
 
 class Fingerprint:
@@ -60,6 +61,12 @@ class Fingerprint:
         if not self.complete:
             return None
         return {"files": self.inputs, "bytes": self.bytes, "sha256": self.digest.hexdigest()}
+
+
+def pin_inputs(inputs: Inputs, fingerprint: Fingerprint) -> Inputs:
+    """Take the fingerprint of the inputs: at once, or of a stream as they come."""
+    items = fingerprint.through(inputs.items)
+    return replace(inputs, items=items if inputs.total is None else list(items))
 
 
 @dataclass

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from resnet_cli.records import Item, Pause
-from resnet_cli.results.columns import SavedRows
+from resnet_cli.results.files.resume import SavedRows
 from resnet_cli.sources import Inputs
 
 
@@ -34,7 +34,7 @@ class Plan:
             if isinstance(item, Pause):
                 yield item
                 continue
-            wanted = tuple(not saved.take(item.path) for saved in self.saved)
+            wanted = tuple(not saved.take(item.identity) for saved in self.saved)
             if any(wanted):
                 self.wanted.append(self.kinds.setdefault(wanted, wanted))
                 yield item

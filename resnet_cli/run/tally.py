@@ -1,10 +1,15 @@
 """Tally: counts and mean times of a run, and what limits it."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.records import Prediction
+
+log = logging.getLogger("resnet_cli")
 
 STAGES = ("decode", "preprocess", "forward")
 
@@ -123,3 +128,23 @@ class Tally:
             },
             "limit": self.limit(seconds),
         }
+
+
+@contextmanager
+def note_interruption(
+    tally: Tally, total: int | None, *, earlier: int = 0, rest: str = ""
+) -> Iterator[None]:
+    """Log how many images are done when a signal ends a run.
+
+    Args:
+        tally: of this run.
+        total: number of images; None while unknown.
+        earlier: images with rows of earlier runs.
+        rest: of the message: how to continue, or which files exist.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        images = "images" if total is None else f"of {total:,} images"
+        log.info("stopped after %s %s%s", f"{earlier + tally.images:,}", images, rest)
+        raise

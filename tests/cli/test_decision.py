@@ -14,8 +14,8 @@ from click.testing import Result
 
 from conftest import Run
 from resnet_cli.records import Item, Prediction, Score, decide_label
-from resnet_cli.results import WriterOptions, open_writer
-from resnet_cli.results.readers import read_results
+from resnet_cli.results import open_writer, read_results
+from resnet_cli.results.options import WriterOptions
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 NAMES = ("x.csv", "x.jsonl", "x.json", "x.parquet")
@@ -135,7 +135,7 @@ ODD = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_decisions_come_back(name: str) -> None:
-    with open_writer(Path(name), WriterOptions(2, decides=True)) as write:
+    with open_writer(Path(name), WriterOptions(topk=2, decides=True)) as write:
         for row in ODD:
             write(row)
     assert list(read_results(Path(name))) == ODD
@@ -143,7 +143,7 @@ def test_decisions_come_back(name: str) -> None:
 
 
 def test_a_decision_starts_no_formula() -> None:
-    with open_writer(Path("x.csv"), WriterOptions(1, decides=True)) as write:
+    with open_writer(Path("x.csv"), WriterOptions(topk=1, decides=True)) as write:
         write(ODD[0])
     assert table("x.csv")[0]["decision"] == "'=ants"
 
@@ -222,7 +222,7 @@ def test_earlier_rows_are_read_as_uncertain(name: str) -> None:
         Prediction(Item("a.jpg"), (Score("uncertain", 1, 0.4),)),
         Prediction(Item("b.jpg"), (Score("bees", 1, 0.9),)),
     ]
-    with open_writer(Path(name), WriterOptions(1)) as write:
+    with open_writer(Path(name), WriterOptions(topk=1)) as write:
         for row in rows:
             write(row)
     assert [row.uncertain for row in read_results(Path(name))] == [True, False]
@@ -251,7 +251,7 @@ def test_a_table_of_other_columns_is_refused(predict: Run, photos: Path) -> None
     beside.write_text(json.dumps(record))
     result = predict(photos, "-o", "x.csv", "--resume")
     assert result.exit_code == 1
-    assert "columns 1 part there, status now" in result.stderr
+    assert "column part there, not now" in result.stderr
 
 
 # another threshold needs no new run

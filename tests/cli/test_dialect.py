@@ -12,8 +12,8 @@ from click.testing import Result
 
 from conftest import Run
 from resnet_cli.records import Item, Prediction, Score
-from resnet_cli.results import Dialect, WriterOptions, open_writer
-from resnet_cli.results.readers import read_results
+from resnet_cli.results import open_writer, read_results
+from resnet_cli.results.options import Dialect, WriterOptions
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 BOM = b"\xef\xbb\xbf"
@@ -48,7 +48,7 @@ def cells(path: str, separator: str, *, bom: bool = False) -> list[list[str]]:
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|", "¦", "^"])
 @pytest.mark.parametrize("bom", [False, True])
 def test_what_was_written_is_read_back(separator: str, *, bom: bool) -> None:
-    options = WriterOptions(2, dialect=Dialect(separator, bom))
+    options = WriterOptions(topk=2, dialect=Dialect(separator=separator, bom=bom))
     with open_writer(Path("x.csv"), options) as write:
         for row in ROWS:
             write(row)

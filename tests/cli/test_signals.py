@@ -13,7 +13,7 @@ import pytest
 from conftest import Run, picture
 from resnet_cli.cli.process import ENDING, catch_signals, leave_process, unbroken
 from resnet_cli.records import Prediction
-from resnet_cli.results.files.outputs import Output
+from resnet_cli.results.files.manifest import Output
 from resnet_cli.system import run_is_ending
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no such signals there")

@@ -12,17 +12,19 @@ from scipy.stats import binomtest
 
 from conftest import DEMO, SAMPLES, Run
 from resnet_cli.classifier import Classifier
-from resnet_cli.cli import scoring
 from resnet_cli.evaluate import audit as audit_module
 from resnet_cli.evaluate.audit import (
     LOOKS,
     AuditAnswers,
+    Trial,
     audit_preprocessing,
     compare_trial,
+    list_trials,
     plan_looks,
 )
-from resnet_cli.evaluate.trials import Trial, list_trials
+from resnet_cli.evaluate.dataset import Dataset
 from resnet_cli.preprocess import Preprocess
+from resnet_cli.records import Item
 
 
 def answers(right: list[bool], probs: list[float]) -> AuditAnswers:
@@ -91,8 +93,7 @@ def two_changes(classifier: Classifier) -> list[Trial]:
 def test_what_is_plainly_worse_is_left_early(
     run: Run, copies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit_module, "list_trials", two_changes)
-    monkeypatch.setattr(scoring, "list_trials", two_changes)  # the others take their time
+    monkeypatch.setattr(audit_module, "list_trials", two_changes)  # the others take their time
     result = run("evaluate", copies, "-c", DEMO, "--audit", "-o", "m.json", "--progress", "on")
     assert result.exit_code == 0
     now, same, worse = json.loads(Path("m.json").read_text())["audit"]
@@ -120,9 +121,13 @@ def test_a_figure_is_that_of_the_images_it_was_taken_on(copies: Path) -> None:
     classifier = Classifier.load(DEMO, device="cpu")
     paths = sorted(map(str, copies.rglob("*.*")))[::9]
     truths = [classifier.class_names.index(Path(path).parent.name) for path in paths]
-    shown: list[int] = []
-    findings = list(
-        audit_preprocessing(classifier, paths, truths, progress=lambda: shown.append(1))
+    items = [Item(path, truth=truth) for path, truth in zip(paths, truths, strict=True)]
+    shown: list[tuple[int, int | None]] = []
+    findings = audit_preprocessing(
+        classifier,
+        Dataset("copies", items),
+        progress=lambda done, total: shown.append((done, total)),
     )
-    assert len(shown) == len(paths) * len(findings)
+    count = len(paths) * len(findings)
+    assert shown == [(done, count) for done in range(1, count + 1)]
     assert all(found.top1.images == len(paths) for found in findings)  # too few for any look

@@ -24,11 +24,11 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
-from resnet_cli.evaluate import MOST, Evaluation, Scorecard
-from resnet_cli.evaluate import calibration as calibration_module
-from resnet_cli.evaluate.confusion import mcnemar_test, wilson_share
-from resnet_cli.evaluate.formats import evaluation_csv, matrix_csv
+from resnet_cli.evaluate import metrics
+from resnet_cli.evaluate.metrics import mcnemar_test, wilson_share
+from resnet_cli.evaluate.outputs import evaluation_csv, matrix_csv
 from resnet_cli.evaluate.plots import MOST_CONFUSED, classes_shown, matrix_title
+from resnet_cli.evaluate.scorecard import MOST, Evaluation, Scorecard
 from resnet_cli.records import Item, Prediction, Score
 
 Floats = NDArray[np.float32]
@@ -238,7 +238,7 @@ def test_the_temperature_of_very_many_images_is_that_of_a_sample(
 ) -> None:
     logits, truths = logits_of(10, 2000)
     all_of_them = evaluated(softmax(logits), truths).temperature
-    monkeypatch.setattr(calibration_module, "KEPT_VALUES", 5000)
+    monkeypatch.setattr(metrics, "KEPT_VALUES", 5000)
     some = evaluated(softmax(logits), truths).temperature
     assert all_of_them is not None
     assert some is not None

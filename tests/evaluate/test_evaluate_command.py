@@ -21,12 +21,17 @@ from conftest import DEMO, SAMPLES, Run, picture, trained
 from items import items_of
 from resnet_cli import Classifier
 from resnet_cli.errors import InputError
-from resnet_cli.evaluate import Scorecard
 from resnet_cli.evaluate import audit as audit_module
-from resnet_cli.evaluate.audit import audit_preprocessing, sample_places, spread_evenly
-from resnet_cli.evaluate.compare import Ledger, common_numbers, predict_all
-from resnet_cli.evaluate.dataset import by_folder, by_table
-from resnet_cli.evaluate.trials import list_trials
+from resnet_cli.evaluate.audit import audit_preprocessing, list_trials
+from resnet_cli.evaluate.compare import Ledger, common_numbers
+from resnet_cli.evaluate.dataset import (
+    label_by_folder,
+    label_by_table,
+    sample_places,
+    spread_evenly,
+)
+from resnet_cli.evaluate.scorecard import Scorecard
+from resnet_cli.evaluate.shared_decoding import predict_all
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.sources import Inputs
@@ -314,7 +319,7 @@ def test_labels_that_fit_no_class(evaluate: Run, photos: Path, text: str) -> Non
 
 def test_labels_from_a_table(photos: Path) -> None:
     Path("l.csv").write_text("path,label\na/img2.jpg,B\nphotos/b/img6.jpg,c\na/gone.jpg,a\n")
-    found = by_table(Path("l.csv"), "photos", ["a", "b", "c"])
+    found = label_by_table(Path("l.csv"), "photos", ["a", "b", "c"])
     assert list(found.paths) == ["photos/a/img2.jpg", "photos/b/img6.jpg", "photos/a/gone.jpg"]
     assert list(found.truths) == [1, 2, 0]
     assert "8 images without a class left out" in found.notes
@@ -328,7 +333,7 @@ def test_folders_that_name_no_class_are_an_error_that_lists_both_sides(
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
         f"Error: cannot match {photos} to the classes by name: zebra is not a class of the "
-        "checkpoint; of its 3 classes nothing is there for b, c: rename the folders, or give "
+        "checkpoint; 2 of its 3 classes have no label: b, c: rename the folders, or give "
         "--classes"
     )
 
@@ -346,9 +351,9 @@ def test_a_folder_too_many_is_held_against_all_classes(evaluate: Run, photos: Pa
 def test_some_folders_of_imagenet_are_told_apart(photos: Path) -> None:
     (photos / "a").rename(photos / "n01440764")
     (photos / "b").rename(photos / "n01498041")
-    assert by_folder(str(photos), ["stingray", "tench"]).truths == (1,) * 5 + (0,) * 5
+    assert label_by_folder(str(photos), ["stingray", "tench"]).truths == (1,) * 5 + (0,) * 5
     with pytest.raises(InputError, match=r"WordNet numbers match only the 1,000 classes of Image"):
-        by_folder(str(photos), ["carp", "ray"])
+        label_by_folder(str(photos), ["carp", "ray"])
 
 
 def test_folders_of_a_checkpoint_without_names_may_be_its_names(run: Run, photos: Path) -> None:
@@ -384,12 +389,12 @@ def test_of_many_classes_the_worst_are_shown(run: Run, photos: Path) -> None:
 def test_two_outputs_of_one_name_need_indices(photos: Path) -> None:
     (photos / "b").rename(photos / "crane")
     with pytest.raises(Exception, match="it is the name of the outputs 1, 2: give --labels"):
-        by_folder(str(photos), ["a", "crane", "crane"])
+        label_by_folder(str(photos), ["a", "crane", "crane"])
 
 
 def test_two_folders_of_one_class_are_said(photos: Path) -> None:
     (photos / "b").rename(photos / "A")
-    found = by_folder(str(photos), ["a", "b"])
+    found = label_by_folder(str(photos), ["a", "b"])
     assert set(found.truths) == {0}
     assert "several folders of one class: a" in found.notes
 
@@ -400,7 +405,7 @@ def test_the_folders_of_imagenet_are_in_its_order() -> None:
         folder.mkdir(parents=True)
         (folder / "x.jpg").touch()
     names = [f"class {number}" for number in range(1000)]
-    assert list(by_folder("val", names).truths) == list(range(1000))
+    assert list(label_by_folder("val", names).truths) == list(range(1000))
 
 
 @pytest.mark.parametrize(
@@ -553,7 +558,7 @@ def test_saved_rows_need_the_names_of_their_classes(
     run("predict", "photos", "-c", checkpoint, "--classes", "a,b,c", *SMALL, "-o", "p.csv")
     Path("p.csv.run.json").unlink()
     result = run("evaluate", "--predictions", "p.csv")
-    assert "there is no p.csv.run.json that tells them: give --classes" in result.stderr
+    assert "p.csv.run.json is missing or has no classes: give --classes" in result.stderr
     assert run("evaluate", "--predictions", "p.csv", "--classes", "a,b,c").exit_code == 0
     result = run("evaluate", "--predictions", "p.csv", "--classes", "a,b")
     assert result.exit_code == 1 or "2" not in {row["index"] for row in rows("p.csv")}
@@ -591,11 +596,8 @@ def test_the_flags_of_a_trial_do_what_it_did(run: Run, photos: Path, in_channels
         device="cpu",
         preprocess=lambda p: type(p)(resize_size=40, crop_size=32, mean=p.mean, std=p.std),
     )
-    data = by_folder("photos", "abc")
-    findings = audit_preprocessing(
-        classifier, data.paths[:3], data.truths[:3], progress=lambda: None
-    )
-    for found in list(findings)[3:]:
+    data = label_by_folder("photos", "abc")
+    for found in audit_preprocessing(classifier, data.select(range(3)))[3:]:
         result = run(
             "evaluate", "photos", "-c", "x.pth", "--classes", "a,b,c", *SMALL, *found.flags.split(),
             "--labels", labels_of(data.paths[:3], data.truths[:3]), "--format", "json",
@@ -622,9 +624,9 @@ def test_an_audit_minds_the_order_of_the_names(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     classifier = Classifier.load(DEMO, classes="bees,ants", device="cpu")
-    folder = by_folder(str(SAMPLES), classifier.class_names)
+    folder = label_by_folder(str(SAMPLES), classifier.class_names)
     monkeypatch.setattr(audit_module, "list_trials", lambda _: [])
-    [now] = audit_preprocessing(classifier, folder.paths, folder.truths, progress=list)
+    [now] = audit_preprocessing(classifier, folder)
     assert now.top1.value == 1
     assert now.loss is not None
     assert now.loss < 0.1
@@ -706,7 +708,7 @@ def test_each_image_is_decoded_once_for_all(
 def test_who_is_right_alone_is_counted(checkpoint: Path) -> None:
     classifier = Classifier.load(checkpoint, classes="a,b,c", device="cpu")
     other = Classifier.load(checkpoint, classes="c,b,a", device="cpu")
-    ledger = Ledger([classifier, other])
+    ledger = Ledger(["x", "y"], [Scorecard(each.class_names) for each in (classifier, other)])
 
     def says(index: int) -> Prediction:
         return Prediction(Item("x.jpg"), (Score("", index, 0.9),))
@@ -774,15 +776,11 @@ def test_bgr_is_found_on_ants_and_bees(data: Path, monkeypatch: pytest.MonkeyPat
     weights["conv1.weight"] = weights["conv1.weight"].flip(1).contiguous()
     torch.save(weights, "bgr.pth")
     classifier = Classifier.load("bgr.pth", classes="ants,bees", device="cpu")
-    folder = by_folder(str(data / "photos" / "ants_bees"), classifier.class_names)
+    folder = label_by_folder(str(data / "photos" / "ants_bees"), classifier.class_names)
     every = list_trials(classifier)
     few = [trial for trial in every if trial.name == "BGR" or "v2" in trial.name]
     monkeypatch.setattr(audit_module, "list_trials", lambda _: few)  # the others take their time
-
-    def progress() -> None:
-        pass
-
-    now, v2, bgr = audit_preprocessing(classifier, folder.paths, folder.truths, progress=progress)
+    now, v2, bgr = audit_preprocessing(classifier, folder)
     assert bgr.better
     assert bgr.loss_p * len(every) / len(few) < 0.05  # with all of them tried it is found as well
     assert bgr.flags == "--color bgr"

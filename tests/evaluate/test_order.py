@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from resnet_cli.evaluate.formats import align_table, text_columns
 from resnet_cli.evaluate.order import Order, deal_halves, find_order
-from resnet_cli.evaluate.text import order_lines, order_option
+from resnet_cli.evaluate.text import align_table, order_lines, order_option, text_columns
 
 
 def find(

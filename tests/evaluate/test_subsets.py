@@ -15,8 +15,8 @@ from torchvision.models import ResNet18_Weights
 
 from conftest import Run, picture, trained
 from resnet_cli.errors import InputError
-from resnet_cli.evaluate import Scorecard
-from resnet_cli.evaluate.dataset import Dataset, by_folder, by_table
+from resnet_cli.evaluate.dataset import Dataset, label_by_folder, label_by_table
+from resnet_cli.evaluate.scorecard import Scorecard
 from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.sources.truth import Lookup, folder_truth
 
@@ -48,7 +48,7 @@ def matched(dataset: Dataset, names: Sequence[str]) -> dict[str, str]:
 
 def test_wordnet_numbers_are_matched_to_the_classes_of_imagenet() -> None:
     labelled(*KNOWN)
-    dataset = by_folder("d", CATEGORIES)
+    dataset = label_by_folder("d", CATEGORIES)
     assert matched(dataset, CATEGORIES) == KNOWN
     assert any(note.startswith("11 of 1,000 classes have a folder") for note in dataset.notes)
     assert any("n01440764 is tench" in note for note in dataset.notes)
@@ -58,13 +58,13 @@ def test_wordnet_numbers_are_matched_to_the_classes_of_imagenet() -> None:
 def test_a_network_of_a_few_of_them_is_matched_by_name(order: int) -> None:
     labelled(*list(KNOWN)[:4])
     names = [*KNOWN.values()][::order]
-    assert matched(by_folder("d", names), names) == dict(list(KNOWN.items())[:4])
+    assert matched(label_by_folder("d", names), names) == dict(list(KNOWN.items())[:4])
 
 
 @pytest.mark.parametrize("end", ["", "-golden_retriever", "_dog", " x"])
 def test_what_follows_the_number_does_not_matter(end: str) -> None:
     labelled(f"n02099601{end}", "n02085620-Chihuahua")
-    assert set(matched(by_folder("d", CATEGORIES), CATEGORIES).values()) == {
+    assert set(matched(label_by_folder("d", CATEGORIES), CATEGORIES).values()) == {
         "golden retriever", "Chihuahua",
     }  # fmt: skip
 
@@ -73,7 +73,7 @@ def test_what_follows_the_number_does_not_matter(end: str) -> None:
 def test_other_numbers_are_no_classes(name: str) -> None:
     labelled(name, "n02102040")
     with pytest.raises(InputError, match=f"cannot match d to the classes by name: {name} is no"):
-        by_folder("d", CATEGORIES)
+        label_by_folder("d", CATEGORIES)
 
 
 def test_imagenet_is_known_by_other_lists_of_its_names() -> None:
@@ -82,7 +82,11 @@ def test_imagenet_is_known_by_other_lists_of_its_names() -> None:
     names[0], names[134] = "Tinca tinca", "crane"
     assert Lookup(names).indices("n01440764") == [0]
     labelled("n01440764", "English_springer", "n02012849")  # the last is crane, the bird
-    assert sorted(by_folder("d", names).truths) == [0, 134, CATEGORIES.index("English springer")]
+    assert sorted(label_by_folder("d", names).truths) == [
+        0,
+        134,
+        CATEGORIES.index("English springer"),
+    ]
 
 
 def test_a_thousand_other_names_have_no_numbers() -> None:
@@ -107,14 +111,14 @@ def test_reports_of_predict_know_the_numbers() -> None:
 def test_a_misspelt_folder_of_a_subset_lists_both_sides() -> None:
     labelled("n01440764", "n02102040", "gas pumpp")
     with pytest.raises(
-        InputError, match=r"gas pumpp is not a class .* of its 1,000 classes nothing"
+        InputError, match=r"gas pumpp is not a class .* 998 of its 1,000 classes have no label: "
     ):
-        by_folder("d", CATEGORIES)
+        label_by_folder("d", CATEGORIES)
 
 
 def test_labels_of_a_table_may_be_numbers() -> None:
     Path("l.csv").write_text("path,label\na.jpg,n01440764\nb.jpg,tench\nc.jpg,n02102040\n")
-    dataset = by_table(Path("l.csv"), ".", CATEGORIES)
+    dataset = label_by_table(Path("l.csv"), ".", CATEGORIES)
     assert [CATEGORIES[truth] for truth in dataset.truths] == ["tench"] * 2 + ["English springer"]
 
 
@@ -205,7 +209,7 @@ def test_a_folder_above_the_classes_names_the_one_to_give(folders: list[str], be
     labelled(*folders)
     names = CATEGORIES if "val/n02102040" in folders else ["a", "b"]
     with pytest.raises(InputError, match="cannot evaluate on d: ") as caught:
-        by_folder("d", names)
+        label_by_folder("d", names)
     assert str(caught.value).endswith(f": evaluate {better}")
     assert "--classes" not in str(caught.value)
 
@@ -222,12 +226,12 @@ def test_a_folder_above_the_classes_names_the_one_to_give(folders: list[str], be
 def test_other_folders_are_held_against_the_classes(folders: list[str], complaint: str) -> None:
     labelled(*folders)
     with pytest.raises(InputError, match=f"cannot match d to the classes by name: {complaint}"):
-        by_folder("d", ["a", "b"])
+        label_by_folder("d", ["a", "b"])
 
 
 def test_classes_may_be_called_like_splits_and_hold_folders() -> None:
     labelled("train/2021", "car/test", "train/val")
-    assert sorted(by_folder("d", ["car", "train"]).truths) == [0, 1, 1]
+    assert sorted(label_by_folder("d", ["car", "train"]).truths) == [0, 1, 1]
 
 
 def test_the_field_folders(run: Run, data: Path) -> None:

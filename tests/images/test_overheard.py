@@ -21,7 +21,7 @@ from resnet_cli.images.decode import Decoder
 from resnet_cli.pipeline.loader import Loader
 from resnet_cli.pipeline.workers import Processes
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.results.columns import from_nested
+from resnet_cli.results.columns import restore_prediction
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="Linux alone")
 
@@ -70,7 +70,9 @@ def test_a_warning_stands_in_the_row_of_its_image(
     )  # fmt: skip
     with Path("a.csv").open(newline="") as file:
         rows = {Path(row["path"]).name: row for row in csv.DictReader(file)}
-    nested = [from_nested(json.loads(line)) for line in Path("a.jsonl").read_text().splitlines()]
+    nested = [
+        restore_prediction(json.loads(line)) for line in Path("a.jsonl").read_text().splitlines()
+    ]
 
     assert len(rows) == 15
     assert {row["status"] for row in rows.values()} == {"ok"}

@@ -19,7 +19,7 @@ from conftest import picture
 from items import items_of
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ProcessError
-from resnet_cli.evaluate.compare import SharedLoader, predict_all
+from resnet_cli.evaluate.shared_decoding import SharedLoader, predict_all
 from resnet_cli.images.decode import Decoder, type_of_pixels
 from resnet_cli.images.files import ENDLESS, Room
 from resnet_cli.pipeline import cut_chunks, stream_results

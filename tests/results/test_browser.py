@@ -24,7 +24,8 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from conftest import DEMO, SAMPLES, Run
 from resnet_cli.records import UNCERTAIN, Item, Prediction, Score
-from resnet_cli.results import WriterOptions, open_writer
+from resnet_cli.results import open_writer
+from resnet_cli.results.options import WriterOptions
 
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -120,7 +121,9 @@ def opened(chrome: Chrome) -> Open:
         look(**(screen or {}))
         if isinstance(predictions, Path):
             return Report(chrome, predictions)
-        with open_writer(Path("report.html"), WriterOptions(3, overwrite=True, **options)) as write:
+        with open_writer(
+            Path("report.html"), WriterOptions(topk=3, overwrite=True, **options)
+        ) as write:
             for prediction in predictions:
                 write(prediction)
         return Report(chrome, Path("report.html"))
@@ -572,7 +575,7 @@ def thousands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tops = random.uniform(0.34, 1, 10_000)
     path = tmp_path_factory.mktemp("thousands") / "report.html"
     thumbnail = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-    with open_writer(path, WriterOptions(2)) as write:
+    with open_writer(path, WriterOptions(topk=2)) as write:
         for n, top in enumerate(tops):
             write(row(f"{n}.jpg", n % 3, top, 1 - top, thumbnail=thumbnail))
     return path

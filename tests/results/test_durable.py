@@ -15,9 +15,10 @@ from conftest import picture, room_for
 from resnet_cli.cli import cli
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Item, Prediction
-from resnet_cli.results import WriterOptions, open_writer
+from resnet_cli.results import open_writer
 from resnet_cli.results.files import append as growing
 from resnet_cli.results.files.manifest import write_manifest
+from resnet_cli.results.options import WriterOptions
 
 ROW = Prediction(Item("a.jpg"), error="none")
 
@@ -53,7 +54,7 @@ def grown(name: str) -> Path:
 @pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.parquet"])
 def test_the_disk_lacks_fewer_than_a_thousand_rows(name: str, synced: dict[int, int]) -> None:
     assert growing.ROWS <= 1000
-    with open_writer(Path(name), WriterOptions(1)) as write:
+    with open_writer(Path(name), WriterOptions(topk=1)) as write:
         file = grown(name).stat().st_ino
         for _ in range(2500):
             write(ROW)
@@ -67,7 +68,7 @@ def test_the_disk_lacks_fewer_than_a_thousand_rows(name: str, synced: dict[int, 
 @pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
 def test_the_disk_has_a_row_soon_when_no_other_comes(name: str, synced: dict[int, int]) -> None:
     assert growing.SECONDS <= 1
-    with open_writer(Path(name), WriterOptions(1)) as write:
+    with open_writer(Path(name), WriterOptions(topk=1)) as write:
         write(ROW)
         state = grown(name).stat()
         assert until(lambda: synced.get(state.st_ino, 0) == state.st_size)
@@ -113,8 +114,8 @@ def test_who_reads_a_record_sees_one_version_of_it() -> None:
 @pytest.mark.parametrize("name", ["x.html", "x.png", "x.json", "x.parquet", "x.csv"])
 def test_two_runs_do_not_make_one_file(name: str) -> None:
     pytest.importorskip("fcntl")
-    with open_writer(Path(name), WriterOptions(1)):
-        second = open_writer(Path(name), WriterOptions(1, overwrite=True))
+    with open_writer(Path(name), WriterOptions(topk=1)):
+        second = open_writer(Path(name), WriterOptions(topk=1, overwrite=True))
         with pytest.raises(OutputError, match=f"cannot write {name}.*: another run is writing it"):
             second.__enter__()
 
@@ -124,7 +125,7 @@ def test_a_file_that_came_meanwhile_is_left_alone(name: str) -> None:
     Path(name).write_text("mine")
     with (
         pytest.raises(OutputError, match=f"cannot write {name}: it already exists: "),
-        open_writer(Path(name), WriterOptions(1)) as write,
+        open_writer(Path(name), WriterOptions(topk=1)) as write,
     ):
         write(ROW)
     assert Path(name).read_text() == "mine"
@@ -133,5 +134,5 @@ def test_a_file_that_came_meanwhile_is_left_alone(name: str) -> None:
 @pytest.mark.parametrize("name", ["x.html", "x.png", "x.json", "x.parquet", "x.csv", "x.jsonl"])
 def test_what_is_started_anew_is_not_taken_for_the_new_one(name: str) -> None:
     Path(name).write_text("old")
-    with open_writer(Path(name), WriterOptions(1, overwrite=True)):
+    with open_writer(Path(name), WriterOptions(topk=1, overwrite=True)):
         assert not Path(name).exists() or Path(name).read_bytes() == b""

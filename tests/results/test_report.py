@@ -18,7 +18,8 @@ from PIL import Image
 from conftest import Run
 from resnet_cli.errors import OutputError
 from resnet_cli.records import UNCERTAIN, Item, Prediction, Score
-from resnet_cli.results import WriterOptions, open_writer
+from resnet_cli.results import open_writer
+from resnet_cli.results.options import WriterOptions
 
 NAMES = ("ants", "bees", "wasps")
 
@@ -90,7 +91,7 @@ def broken(path: str = "b.jpg", error: str = "truncated JPEG") -> Prediction:
 
 def report(*predictions: Prediction, **options: Any) -> Page:
     path = Path("report.html")
-    with open_writer(path, WriterOptions(3, overwrite=True, **options)) as write:
+    with open_writer(path, WriterOptions(topk=3, overwrite=True, **options)) as write:
         for prediction in predictions:
             write(prediction)
     return Page(path)
@@ -342,7 +343,7 @@ def test_no_picture_at_all_is_a_report() -> None:
 def test_a_run_that_stops_leaves_a_whole_report_that_says_so() -> None:
     def interrupted() -> None:
         with open_writer(
-            Path("x.html"), WriterOptions(3, record=lambda: {"status": "running"})
+            Path("x.html"), WriterOptions(topk=3, record=lambda: {"status": "running"})
         ) as write:
             write(ok())
             raise KeyboardInterrupt
@@ -365,12 +366,12 @@ def test_a_report_that_cannot_be_written_leaves_no_part_of_itself(
     monkeypatch.setattr(Path, "replace", full)
     with (
         pytest.raises(OutputError, match=r"cannot write x\.html: No space left"),
-        open_writer(Path("x.html"), WriterOptions(3, overwrite=True)) as write,
+        open_writer(Path("x.html"), WriterOptions(topk=3, overwrite=True)) as write,
     ):
         write(ok())
     with (
         pytest.raises(OutputError, match=r"cannot write y\.html: No space left"),
-        open_writer(Path("y.html"), WriterOptions(3)) as write,
+        open_writer(Path("y.html"), WriterOptions(topk=3)) as write,
     ):
         write(ok())
     assert list(Path().iterdir()) == []  # nor the earlier one, which --overwrite gives up

@@ -16,8 +16,9 @@ from click.testing import Result
 from conftest import REPOSITORY, Run, picture
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Item, Prediction
-from resnet_cli.results import WriterOptions, open_writer
-from resnet_cli.results.files.scan import saved_rows
+from resnet_cli.results import open_writer
+from resnet_cli.results.files.resume import saved_rows
+from resnet_cli.results.options import WriterOptions
 from resnet_cli.run.tally import Tally
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")

@@ -12,8 +12,8 @@ import pytest
 
 from resnet_cli.errors import InputError
 from resnet_cli.records import Item, Prediction, Score
-from resnet_cli.results import WriterOptions, open_writer
-from resnet_cli.results.readers import read_results
+from resnet_cli.results import open_writer, read_results
+from resnet_cli.results.options import WriterOptions
 
 SUFFIXES = [".csv", ".jsonl", ".json", ".parquet"]
 
@@ -38,7 +38,7 @@ ROWS = [
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_was_written_is_read_back(suffix: str) -> None:
     path = Path("x").with_suffix(suffix)
-    with open_writer(path, WriterOptions(2)) as write:
+    with open_writer(path, WriterOptions(topk=2)) as write:
         for prediction in ROWS:
             write(prediction)
     assert list(read_results(path)) == ROWS
@@ -47,7 +47,7 @@ def test_what_was_written_is_read_back(suffix: str) -> None:
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json"])
 def test_a_name_that_is_not_utf8_is_read_back(suffix: str) -> None:
     path = Path("x").with_suffix(suffix)
-    with open_writer(path, WriterOptions(1)) as write:
+    with open_writer(path, WriterOptions(topk=1)) as write:
         write(row(os.fsdecode(b"caf\xe9.jpg"), Score("ants", 0, 0.5)))
     [prediction] = read_results(path)
     assert os.fsencode(prediction.path) == b"caf\xe9.jpg"

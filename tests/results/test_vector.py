@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from resnet_cli.records import Item, Prediction, Score
-from resnet_cli.results import WriterOptions, open_writer
+from resnet_cli.results import open_writer
+from resnet_cli.results.options import WriterOptions
 
 MOST = 50_000  # bytes of a file, and of memory, that an image adds
 
@@ -39,7 +40,9 @@ def row(number: int, thumbnail: Image.Image | None) -> Prediction:
 
 def written(suffix: str, *thumbnails: Image.Image | None) -> bytes:
     path = Path("grid").with_suffix(suffix)
-    with open_writer(path, WriterOptions(1, 2, 2, overwrite=True)) as write:
+    with open_writer(
+        path, WriterOptions(topk=1, grid_rows=2, grid_columns=2, overwrite=True)
+    ) as write:
         for number, thumbnail in enumerate(thumbnails):
             write(row(number, thumbnail))
     return path.read_bytes()
@@ -111,7 +114,9 @@ def test_pages_that_are_written_leave_the_memory() -> None:
 
     tracemalloc.start()
     try:
-        with open_writer(Path("grid.pdf"), WriterOptions(1, 2, 2)) as write:
+        with open_writer(
+            Path("grid.pdf"), WriterOptions(topk=1, grid_rows=2, grid_columns=2)
+        ) as write:
             for number in range(8):
                 write(row(number, photograph(number)))
             before = held()
@@ -124,7 +129,7 @@ def test_pages_that_are_written_leave_the_memory() -> None:
 
 def test_a_single_row_is_as_wide_as_its_tiles() -> None:
     def width(count: int) -> int:
-        with open_writer(Path("g.png"), WriterOptions(1, overwrite=True)) as write:
+        with open_writer(Path("g.png"), WriterOptions(topk=1, overwrite=True)) as write:
             for number in range(count):
                 write(row(number, None))
         with Image.open("g.png") as image:

@@ -19,9 +19,11 @@ from conftest import Run, room_for
 from resnet_cli.display.fonts import font_families
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Item, Prediction, Score
-from resnet_cli.results import WRITERS, WriterOptions, check_outputs, open_writer
+from resnet_cli.results import check_outputs, open_writer
 from resnet_cli.results.files.manifest import write_manifest
+from resnet_cli.results.formats import FORMATS
 from resnet_cli.results.grid import check_display, window_writer
+from resnet_cli.results.options import WriterOptions
 
 TABLES = [".csv", ".jsonl", ".json", ".parquet"]
 
@@ -59,7 +61,7 @@ def labelled(label: str, path: str = "a.jpg") -> Prediction:
 
 
 def write(path: Path, *predictions: Prediction, topk: int = 1, **options: Any) -> Path:
-    with open_writer(path, WriterOptions(topk, **options)) as write_row:
+    with open_writer(path, WriterOptions(topk=topk, **options)) as write_row:
         for prediction in predictions:
             write_row(prediction)
     return path
@@ -278,7 +280,7 @@ def test_a_run_that_stops_leaves_whole_rows(suffix: str, rows: int) -> None:
     path = Path("x").with_suffix(suffix)
 
     def stopped() -> None:
-        with open_writer(path, WriterOptions(1)) as write_row:
+        with open_writer(path, WriterOptions(topk=1)) as write_row:
             for number in range(rows):
                 write_row(ok(f"{number}.jpg"))
             raise StopError
@@ -291,7 +293,7 @@ def test_a_run_that_stops_leaves_whole_rows(suffix: str, rows: int) -> None:
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_rows_are_in_the_file_as_soon_as_they_are_written(suffix: str) -> None:
     path = Path("x").with_suffix(suffix)
-    with open_writer(path, WriterOptions(1)) as write_row:
+    with open_writer(path, WriterOptions(topk=1)) as write_row:
         for number in range(3):
             write_row(ok(f"{number}.jpg"))
             assert len(paths_in(path)) == number + 1
@@ -300,7 +302,7 @@ def test_rows_are_in_the_file_as_soon_as_they_are_written(suffix: str) -> None:
 def test_a_run_that_stops_leaves_the_page_it_was_at() -> None:
     def stopped() -> None:
         with open_writer(
-            Path("grid.png"), WriterOptions(1, grid_rows=2, grid_columns=2)
+            Path("grid.png"), WriterOptions(topk=1, grid_rows=2, grid_columns=2)
         ) as write_row:
             write_row(ok())
             raise StopError
@@ -337,7 +339,7 @@ def test_an_error_of_the_callers_is_not_blamed_on_the_file(suffix: str) -> None:
     theirs = OSError(errno.EIO, "the network drive of the photographs", "photos")
 
     def failing() -> None:
-        with open_writer(Path("x").with_suffix(suffix), WriterOptions(1)):
+        with open_writer(Path("x").with_suffix(suffix), WriterOptions(topk=1)):
             raise theirs
 
     with pytest.raises(OSError, match="network drive") as caught:
@@ -346,7 +348,7 @@ def test_an_error_of_the_callers_is_not_blamed_on_the_file(suffix: str) -> None:
 
 
 def test_what_can_be_written_is_let_through() -> None:
-    assert check_outputs([Path(f"x{suffix}") for suffix in WRITERS], overwrite=False) is None  # type: ignore[func-returns-value]
+    assert check_outputs([Path(f"x{suffix}") for suffix in FORMATS], overwrite=False) is None  # type: ignore[func-returns-value]
     check_outputs([Path("X.CSV")], overwrite=False)
 
 
@@ -681,7 +683,7 @@ def test_each_page_has_a_window_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(
         pyplot, "show", lambda *, block: shown.append(len(pyplot.gcf().axes)) if block else None
     )
-    with window_writer(WriterOptions(1, 2, 2)) as show:
+    with window_writer(WriterOptions(topk=1, grid_rows=2, grid_columns=2)) as show:
         for number in range(6):
             show(ok(f"{number}.jpg"))
 

@@ -9,7 +9,7 @@ import pytest
 
 from items import paths_of
 from resnet_cli.errors import InputError
-from resnet_cli.evaluate.dataset import by_table
+from resnet_cli.evaluate.dataset import label_by_table
 from resnet_cli.sources import find_inputs
 from resnet_cli.sources.lists import as_found
 from resnet_cli.sources.truth import read_labels
@@ -71,7 +71,7 @@ def test_blank_lines_and_the_line_of_excel_are_none() -> None:
 def test_a_table_of_western_windows_is_read_where_it_fits() -> None:
     touch("d/Käfer.jpg", "d/b.jpg")
     Path("l.csv").write_bytes("path;label\nKäfer.jpg;Käfer\nb.jpg;Biene\n".encode("cp1252"))
-    found = by_table(Path("l.csv"), "d", ["Biene", "Käfer"])
+    found = label_by_table(Path("l.csv"), "d", ["Biene", "Käfer"])
     assert (found.paths, found.truths) == (("d/Käfer.jpg", "d/b.jpg"), (1, 0))
 
 
@@ -80,7 +80,7 @@ def test_paths_of_windows_are_found_in_a_table(caplog: pytest.LogCaptureFixture)
     Path("l.csv").write_text(
         "path,label\nsub\\a.jpg,x\n.\\b.jpg,x\n c.jpg ,x\nC:\\my\\d.jpg,x\nhere\\e.jpg,x\n"
     )
-    found = by_table(Path("l.csv"), "d", ["x"])
+    found = label_by_table(Path("l.csv"), "d", ["x"])
     assert [Path(path).as_posix() for path in found.paths] == [
         "d/sub/a.jpg", "d/b.jpg", "d/c.jpg", "d/C:\\my\\d.jpg", "here/e.jpg",
     ]  # fmt: skip
@@ -138,6 +138,6 @@ def test_a_list_warns_once_of_paths_that_lead_nowhere(caplog: pytest.LogCaptureF
 @pytest.mark.parametrize("name", ["labels_semicolon", "labels_backslash", "labels_utf16"])
 def test_the_field_tables(data: Path, name: str) -> None:
     folder = data / "field" / "labels"
-    found = by_table(folder / f"{name}.csv", str(folder / "img"), ["ants", "bees"])
+    found = label_by_table(folder / f"{name}.csv", str(folder / "img"), ["ants", "bees"])
     assert found.truths == (0, 1, 0)
     assert all(Path(path).is_file() for path in found.paths)

@@ -1,1 +1,1 @@
-"""Result files that outlive a run which is cut off, and that a later run goes on with."""
+"""Rows in, files out that survive a run that is cut off, and that a later run can resume."""

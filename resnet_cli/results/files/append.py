@@ -1,34 +1,49 @@
-"""A file that grows by whole rows, which are on the disk within a second."""
+"""Files that grow by whole rows, which are on the disk within a second.
+
+A format that cannot grow row by row has a journal of JSON lines beside its file. As long as
+``results.parquet.part.jsonl`` exists it holds all rows, and the file itself, if any, is older. That
+is all there is to know after a run was cut off: no row is ever in one of them only.
+"""
 
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, BinaryIO
 
 from resnet_cli.errors import OutputError
+from resnet_cli.files import existing_error, lock_file, sync_file, sync_folder, whole_file
 from resnet_cli.records import Prediction
-from resnet_cli.results.files.disk import existing_error, lock_file, sync_file, sync_folder
+from resnet_cli.results.formats import format_of, journal_path
+from resnet_cli.results.json import json_line, prediction_line
 from resnet_cli.results.options import Write, WriterOptions
+
+if TYPE_CHECKING:
+    from resnet_cli.results.files.resume import SavedRows
 
 SECONDS, ROWS = 1.0, 1000
 """How long, and how many, rows may wait for the disk at most."""
+
+Line = Callable[[Prediction], bytes]
+Finish = Callable[[BinaryIO, BinaryIO, WriterOptions], None]
 
 
 class GrowingFile:
     """Rows reach the system at once, which outlives the program, and the disk soon after."""
 
     def __init__(self, file: FileIO) -> None:
-        """Go on at the end of ``file``, which is open for appending."""
+        """Start a thread that syncs ``file``, which is open for appending."""
         self.file = file
         self.size = os.fstat(file.fileno()).st_size
         self.waiting = 0  # rows that the disk may not have
-        self.failure: OSError | None = None  # of the thread, told at the next row
+        self.failure: OSError | None = None  # of the thread, raised at the next row
         self.syncing = Lock()
         self.closed = Event()
-        # no row may come for an hour: somebody else has to see to the last one
+        # the last row must not wait for the next one, which may come in an hour
         self.thread = Thread(target=self.keep_syncing, daemon=True)
         self.thread.start()
 
@@ -57,7 +72,7 @@ class GrowingFile:
         """Wait until the disk has all rows.
 
         Raises:
-            OSError: it has not, or the file was removed.
+            OSError: it lacks some, or the file was removed.
         """
         with self.syncing:
             if self.waiting:
@@ -90,17 +105,17 @@ class GrowingFile:
 
 @contextmanager
 def growing_file(path: Path, options: WriterOptions) -> Iterator[GrowingFile]:
-    """Open a file that grows: a new one, one that starts anew, or one that is gone on with.
+    """Open a file for appending: a new one, one that is replaced, or one that is resumed.
 
     Raises:
-        OutputError: it is there already, or another run is writing it, or has done so meanwhile.
+        OutputError: it already exists, another run is writing it, or has written it meanwhile.
         OSError: it cannot be written.
     """
     if options.saved is None and not options.overwrite:
         try:
             path.touch(exist_ok=False)
         except FileExistsError:
-            raise existing_error(path) from None
+            raise existing_error(path, format_of(path).remedy) from None
     with FileIO(path, "a") as file:
         lock_file(file, path)
         size = os.fstat(file.fileno()).st_size
@@ -114,9 +129,6 @@ def growing_file(path: Path, options: WriterOptions) -> Iterator[GrowingFile]:
             yield growing
 
 
-Line = Callable[[Prediction], bytes]
-
-
 @contextmanager
 def append_lines(path: Path, options: WriterOptions, header: bytes, line: Line) -> Iterator[Write]:
     """Append a line for each prediction.
@@ -124,7 +136,7 @@ def append_lines(path: Path, options: WriterOptions, header: bytes, line: Line) 
     Args:
         path: the file.
         options: how results are laid out.
-        header: what the file begins with, if anything, even when it has no rows.
+        header: of the file, also of one without rows; may be empty.
         line: makes a line of a prediction.
     """
     with growing_file(path, options) as file:
@@ -141,3 +153,70 @@ def append_lines(path: Path, options: WriterOptions, header: bytes, line: Line) 
             yield write
         finally:
             begin()
+
+
+@contextmanager
+def journal_rows(path: Path, options: WriterOptions, finish: Finish) -> Iterator[Write]:
+    """Collect rows in a journal, from which ``finish`` makes the file when the run ends or stops.
+
+    A finished file stays as it is until there is a row to add.
+
+    Args:
+        path: the file.
+        options: how results are laid out.
+        finish: writes the rows of an open journal to an open file.
+    """
+    with ExitStack() as stack:
+        begun: list[Write] = []
+
+        def write(prediction: Prediction) -> None:
+            if not begun:
+                begun.append(stack.enter_context(collect_rows(path, options, finish)))
+            begun[0](prediction)
+
+        if options.saved is None or journal_path(path).exists() or not path.exists():
+            begun.append(stack.enter_context(collect_rows(path, options, finish)))
+        yield write
+
+
+@contextmanager
+def collect_rows(path: Path, options: WriterOptions, finish: Finish) -> Iterator[Write]:
+    """Open the journal now, and make the file from it at the end.
+
+    Raises:
+        OutputError: the file exists by now.
+    """
+    if options.saved is None and not options.overwrite and path.exists():
+        raise existing_error(path, format_of(path).remedy)
+    journal = journal_path(path)
+    if options.saved is not None and not journal.exists():
+        size = begin_journal(journal, path, options.saved)
+        options = replace(options, saved=options.saved.moved(size))
+    with growing_file(journal, options) as file:
+        if options.overwrite:
+            path.resolve().unlink(missing_ok=True)
+        try:
+            yield lambda prediction: file.append(prediction_line(prediction, options.layout))
+        finally:
+            file.sync()
+            with journal.open("rb") as rows, whole_file(path) as finished:
+                finish(rows, finished, options)
+    journal.unlink()
+    sync_folder(path.parent)
+
+
+def begin_journal(journal: Path, path: Path, saved: "SavedRows") -> int:
+    """Copy the rows of a finished file, if it exists, into a new journal, and return its size.
+
+    Raises:
+        OutputError: the file has changed since ``saved`` was read from it.
+    """
+    with whole_file(journal) as new:
+        if path.exists():
+            with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size != saved.size:
+                    raise OutputError(f"cannot resume {path}: another run has written it meanwhile")
+                read = format_of(path).read
+                for line in read(file, json_line) if read else ():
+                    new.write(line)
+        return new.tell()
