@@ -1,5 +1,6 @@
 """Tables in plain text: columns aligned in the cells of a terminal, whatever the script."""
 
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,24 @@ def align_rows(
     sides: list[Align] = ["left" if place in left else "right" for place in range(len(widths))]
     for row in cells:
         yield gap.join(map(pad_cell, row, widths, sides)).rstrip()
+
+
+def fact_lines(facts: Iterable[tuple[str, str]], width: int, indent: int) -> Iterator[str]:
+    """Yield named facts as lines; long ones are wrapped below where they start.
+
+    Args:
+        facts: name, or nothing for one more line under the same name, and text.
+        width: terminal cells of a line.
+        indent: cells of the column of names.
+    """
+    for name, text in facts:
+        yield from textwrap.wrap(
+            escape_unprintable(text),
+            width,
+            initial_indent=pad_cell(name, indent, "left"),
+            subsequent_indent=" " * indent,
+            break_on_hyphens=False,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

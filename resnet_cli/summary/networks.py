@@ -24,14 +24,14 @@ from resnet_cli.checkpoint.network.architectures import (
     unknown_model_error,
 )
 from resnet_cli.errors import OptionError, SettingError
-from resnet_cli.summary.caffe import CaffeNetwork, assemble_network, image_input, read_file
+from resnet_cli.summary.caffe import CaffeNetwork, assemble_network, image_input, read_network
 from resnet_cli.text import first_few
 
 if TYPE_CHECKING:
     from resnet_cli.checkpoint import Checkpoint
 
 INPUT_SIZES = {"inception_v3": 299}
-"""Pixels of a side where it is not 224."""
+"""Side of the images in pixels, where it is not 224."""
 
 SETTINGS = {
     # torchvision publishes it without the heads that only training uses
@@ -212,7 +212,7 @@ def subject_of_prototxt(path: Path, options: SummaryOptions) -> Subject:
         CheckpointError: the file is not a prototxt.
         SettingError: a network that cannot be built, or changes that it cannot take.
     """
-    described = read_file(path)
+    described = read_network(path)
     written = assemble_network(described, path)
     _, (_, channels, height, width) = image_input(described, path)
     subject = as_written(described, written, (channels, height, width), path)
