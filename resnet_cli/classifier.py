@@ -9,8 +9,6 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from resnet_cli.checkpoint import (
     Checkpoint,
     LoadOptions,
@@ -19,7 +17,7 @@ from resnet_cli.checkpoint import (
     sha256_of_files,
 )
 from resnet_cli.errors import ImageError, OptionError, SettingError
-from resnet_cli.images.decode import MOST_PIXELS, Decoder
+from resnet_cli.images import MOST_PIXELS, Decoder
 from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline.in_memory import Source, inputs_of_source
 from resnet_cli.pipeline.loader import Loader
@@ -27,10 +25,9 @@ from resnet_cli.pipeline.postprocess import Answers, Wanted
 from resnet_cli.pipeline.workers import place_loader
 from resnet_cli.preprocess import IMAGE_CHANNELS, Preprocess
 from resnet_cli.records import Batch, Prediction
-from resnet_cli.runtimes import BATCH_SIZES, PRECISIONS, device_name, find_device, has_units
-from resnet_cli.runtimes.torch_backend import Backend, CudaBackend
+from resnet_cli.runtimes import PRECISIONS, Runtime, Session, SessionOptions, find_runtime
 from resnet_cli.sources import Inputs
-from resnet_cli.system import available_cores
+from resnet_cli.system import allow_pixels, available_cores
 from resnet_cli.text import amount
 
 log = logging.getLogger("resnet_cli")
@@ -79,7 +76,7 @@ class Classifier:
     reason: str  # why this checkpoint, in words
     preprocess: Preprocess
     preprocess_source: str  # in words
-    backend: Backend
+    session: Session
     decoder: Decoder
     class_names: tuple[str, ...]  # one an index
     precision: str
@@ -152,7 +149,7 @@ class Classifier:
             load_checkpoint(location, options),
             reason=location.reason,
             preprocess=preprocess,
-            device=find_device(device),
+            runtime=find_runtime(device),
             precision=precision,
             compile=compile,
             exact=exact,
@@ -169,7 +166,7 @@ class Classifier:
         checkpoint: Checkpoint,
         *,
         reason: str,
-        device: torch.device,
+        runtime: Runtime,
         preprocess: Preprocess | Callable[[Preprocess], Preprocess] | None = None,
         precision: str = "fp32",
         compile: bool = False,
@@ -187,25 +184,27 @@ class Classifier:
         """
         if precision not in PRECISIONS:
             raise OptionError(f"cannot use precision {precision!r}: one of {', '.join(PRECISIONS)}")
-        if not has_units(device, precision):
+        if precision not in runtime.precisions:
             log.warning(
                 "%s on this processor would be emulated, slower than fp32: using fp32", precision
             )
             precision = "fp32"
         settings, source = choose_preprocess(preprocess, checkpoint)
-        make = CudaBackend if device.type == "cuda" else Backend
+        most = MOST_PIXELS if max_pixels is None else max_pixels
+        allow_pixels(most)
         return cls(
             checkpoint=checkpoint,
             reason=reason,
             preprocess=settings,
             preprocess_source=source,
-            backend=make(
+            session=runtime.load(
                 checkpoint.network(),
-                settings,
-                device=device,
-                activation=checkpoint.activation,
-                precision=precision,
-                compiled=compile,
+                SessionOptions(
+                    preprocess=settings,
+                    activation=checkpoint.activation,
+                    precision=precision,
+                    compiled=compile,
+                ),
             ),
             decoder=Decoder(
                 mode="L" if checkpoint.in_channels == 1 else "RGB",
@@ -213,7 +212,7 @@ class Classifier:
                 exact=exact,
                 srgb=srgb,
                 background=background,
-                max_pixels=MOST_PIXELS if max_pixels is None else max_pixels,
+                max_pixels=most,
                 bands=bands_for(checkpoint.in_channels, bands),
                 assumed=bands is None,
             ),
@@ -221,6 +220,11 @@ class Classifier:
             precision=precision,
             compiled=compile,
         )
+
+    @property
+    def runtime(self) -> Runtime:
+        """What computes the network."""
+        return self.session.runtime
 
     def record(self) -> dict[str, Any]:
         """What decides the predictions, as it is written into files."""
@@ -240,7 +244,7 @@ class Classifier:
             "background": self.decoder.background,
             "max_pixels": self.decoder.max_pixels,
             "bands": self.decoder.bands,
-            "device": device_name(self.backend.device),
+            "device": self.runtime.description,
             "precision": self.precision,
             "compiled": self.compiled,
         }
@@ -318,10 +322,10 @@ class Classifier:
         self, inputs: Inputs, loader: Loader, wanted: Wanted, *, size: int, workers: int
     ) -> Generator[Prediction]:
         """Classify inputs in batches of ``size``."""
-        device = self.backend.device
+        runtime = self.runtime
         with (
             place_loader(
-                loader, device=device, workers=workers, size=size, total=inputs.total
+                loader, runtime=runtime, workers=workers, size=size, total=inputs.total
             ) as load,
             closing(
                 stream_results(
@@ -329,7 +333,7 @@ class Classifier:
                     load,
                     partial(self.launch, wanted=wanted),
                     workers=workers,
-                    on_cpu=device.type == "cpu",
+                    on_workers_cores=runtime.on_workers_cores,
                 )
             ) as predictions,
         ):
@@ -337,7 +341,7 @@ class Classifier:
 
     def default_batch_size(self, total: int | None, workers: int) -> int:
         """Images in one pass: as many as pay, yet the same work for each worker."""
-        largest = BATCH_SIZES[self.backend.device.type]
+        largest = self.runtime.batch_size
         if total is None:
             return largest
         rounds = max(1, ceil(total / (largest * workers)))
@@ -349,14 +353,14 @@ class Classifier:
             self.decoder,
             self.preprocess,
             channels=self.checkpoint.in_channels,
-            pinned=self.backend.device.type == "cuda",
+            allocate=self.runtime.allocate,
             thumbnails=thumbnails,
         )
 
     def launch(self, batch: Batch, wanted: Wanted) -> Callable[[], list[Prediction]]:
         """Start the network on a batch; what is returned waits for the rows of its images."""
         kept = len(self.class_names) if wanted.distribution else wanted.topk
-        passes = self.backend.launch(batch.pixels, kept) if len(batch.pixels) else []
+        passes = self.session.launch(batch.pixels, kept) if len(batch.pixels) else []
         answers = Answers(self.class_names, self.precision, wanted)
         return lambda: answers.rows(batch, [wait() for wait in passes])
 

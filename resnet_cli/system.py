@@ -1,17 +1,20 @@
-"""What this process may use of its machine: cores, memory, instructions, streams.
+"""What this process may use of its machine, and the settings that hold for the whole process.
 
-Control groups, which bound a process in a container, are known here and nowhere else.
+Control groups, which bound a process in a container, are known here and nowhere else. So are the
+switches of libraries that are global: threads of an operator, TF32, Pillow's limit of pixels. They
+are set where a run begins.
 """
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from io import FileIO
 from math import ceil
 from pathlib import Path
 from platform import machine, processor
-from threading import Event
+from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +24,10 @@ CGROUPS = Path("/sys/fs/cgroup")
 CGROUPS_OF_PROCESS = Path("/proc/self/cgroup")
 MEMINFO = Path("/proc/meminfo")
 CPUINFO = Path("/proc/cpuinfo")
+STATUS = Path("/proc/self/status")
+CLEAR = Path("/proc/self/clear_refs")
+
+RESET_PEAK = "5"  # proc(5): the peak resident set becomes the present one
 
 MEMORY_FILES = (  # limit, usage, and what of the usage is droppable file cache: versions 2 and 1
     ("memory.max", "memory.current", "inactive_file"),
@@ -107,6 +114,23 @@ def free_group_memory() -> Iterator[int]:
                 yield left + int(statistics[statistics.index(cache) + 1])
 
 
+def reset_peak_memory() -> None:
+    """Start measuring the peak here; where the system cannot, it is that of the whole process."""
+    with suppress(OSError):
+        CLEAR.write_text(RESET_PEAK)
+
+
+def peak_memory() -> int:
+    """Return the most bytes that this process has had in memory since the reset."""
+    try:
+        return read_kilobytes(STATUS, "VmHWM")
+    except (OSError, StopIteration):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def control_groups(controller: str) -> Iterator[Path]:
     """Yield the folders of the control groups that bound this process, the innermost first.
 
@@ -164,3 +188,58 @@ def read_cpuinfo() -> str:
         return CPUINFO.read_text()
     except OSError:
         return ""
+
+
+class OneThreadEach:
+    """Gives PyTorch's operators one thread each while any stream runs, and restores them after.
+
+    Workers run beside each other, one a core: a pool of threads inside each would compete with
+    them. The number of threads is the process's, however many streams there are.
+    """
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.streams = 0
+        self.before: int | None = None  # threads; None where torch was not loaded
+
+    def __enter__(self) -> None:
+        """Note the number of threads when the first stream begins."""
+        torch = sys.modules.get("torch")
+        with self.lock:
+            if self.streams == 0 and torch is not None:
+                self.before = torch.get_num_threads()
+                torch.set_num_threads(1)
+            self.streams += 1
+
+    def __exit__(self, *_: object) -> None:
+        """Restore it when the last one ends."""
+        torch = sys.modules.get("torch")
+        with self.lock:
+            self.streams -= 1
+            if self.streams == 0 and torch is not None and self.before is not None:
+                torch.set_num_threads(self.before)
+
+
+one_thread_each = OneThreadEach()
+
+
+def use_one_thread() -> None:
+    """Give PyTorch's operators, if they are loaded, one thread when this thread calls them."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+def disable_tf32() -> None:
+    """Compute fp32 in full on a GPU: TF32, the default of convolutions, keeps 10 bits of 23."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def allow_pixels(count: int) -> None:
+    """Let Pillow open images of up to ``count`` pixels; it refuses twice its own limit."""
+    from PIL import Image
+
+    if Image.MAX_IMAGE_PIXELS is not None and count > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = count

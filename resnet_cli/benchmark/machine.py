@@ -1,10 +1,8 @@
-"""The machine that a benchmark runs on: its peak GFLOP/s, its memory, its names and versions."""
+"""The machine that a benchmark runs on: its peak GFLOP/s, its names and versions."""
 
 import os
 import platform
 import re
-import resource
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnet_cli.benchmark.timing import synchronize_device
-from resnet_cli.system import cpu_name, free_memory, read_kilobytes
+from resnet_cli.runtimes import Runtime
+from resnet_cli.system import cpu_name
 
 CHANNELS, PIXELS = 256, 56  # of the convolution, as in the middle of a ResNet
 
@@ -29,18 +27,18 @@ LONGEST = 0.25  # seconds of one run; a CPU that emulates the arithmetic would t
 class Kernel:
     """Work in several sizes; larger ones keep a device busier."""
 
-    make: Callable[[int, torch.device, torch.dtype], Callable[[], Tensor]]
+    make: Callable[[int, str, torch.dtype], Callable[[], Tensor]]
     flops: Callable[[int], int]  # floating-point operations of a size
     sizes: Sequence[int]
 
 
-def matrix_product(side: int, device: torch.device, dtype: torch.dtype) -> Callable[[], Tensor]:
+def matrix_product(side: int, device: str, dtype: torch.dtype) -> Callable[[], Tensor]:
     """Return a function that multiplies two square matrices."""
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return lambda: left @ right
 
 
-def large_convolution(count: int, device: torch.device, dtype: torch.dtype) -> Callable[[], Tensor]:
+def large_convolution(count: int, device: str, dtype: torch.dtype) -> Callable[[], Tensor]:
     """Return a function that runs a 3x3 convolution over ``count`` images in channels-last."""
     images = torch.randn(count, CHANNELS, PIXELS, PIXELS, device=device)
     kernel = torch.randn(CHANNELS, CHANNELS, 3, 3, device=device)
@@ -54,14 +52,14 @@ KERNELS = (
 )
 
 
-def peak_gflops(device: torch.device, dtype: torch.dtype, threads: int) -> float | None:
+def peak_gflops(runtime: Runtime, dtype: torch.dtype, threads: int) -> float | None:
     """Measure the GFLOP/s of a large matrix product and a large 3x3 convolution; keep the better.
 
     Some processors are tuned for one, some for the other: one machine gave 196 GFLOP/s in the
     product and 430 in a ResNet.
 
     Args:
-        device: to measure.
+        runtime: of the device to measure.
         dtype: of the numbers.
         threads: CPU threads that share the work.
 
@@ -72,13 +70,13 @@ def peak_gflops(device: torch.device, dtype: torch.dtype, threads: int) -> float
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
-            rates = [rate for kernel in KERNELS for rate in measure_sizes(kernel, device, dtype)]
+            rates = [rate for kernel in KERNELS for rate in measure_sizes(kernel, runtime, dtype)]
     finally:
         torch.set_num_threads(before)
     return max(rates, default=None)
 
 
-def measure_sizes(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> Iterator[float]:
+def measure_sizes(kernel: Kernel, runtime: Runtime, dtype: torch.dtype) -> Iterator[float]:
     """Yield the GFLOP/s of each size, while a run stays short and fits into memory."""
     rate = 0.0
     for size in kernel.sizes:
@@ -86,70 +84,32 @@ def measure_sizes(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> I
         if rate and flops / (1e9 * rate) > LONGEST:
             return
         try:
-            rate = quickest_gflops(kernel.make(size, device, dtype), flops, device)
+            rate = quickest_gflops(kernel.make(size, runtime.device, dtype), flops, runtime)
         except torch.OutOfMemoryError:
             return
         yield rate
 
 
-def quickest_gflops(run: Callable[[], object], flops: int, device: torch.device) -> float:
+def quickest_gflops(run: Callable[[], object], flops: int, runtime: Runtime) -> float:
     """Return the GFLOP/s of the quickest of a few runs, the one that was disturbed least."""
     run()
     seconds = []
     for _ in range(ROUNDS):
-        synchronize_device(device)
+        runtime.synchronize()
         begun = perf_counter()
         run()
-        synchronize_device(device)
+        runtime.synchronize()
         seconds.append(perf_counter() - begun)
     return flops / min(seconds) / 1e9
-
-
-CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-
-RESET_PEAK = "5"  # proc(5): sets the peak resident set size to the current one
-
-
-def forget_peak(device: torch.device) -> None:
-    """Reset the peak of memory; where the system cannot, it stays that of the whole process."""
-    if device.type == "cuda":  # cuda only
-        torch.cuda.empty_cache()  # of the row before
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    try:
-        CLEAR.write_text(RESET_PEAK)
-    except OSError:
-        return
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Return the peak of memory since ``forget_peak``: of the device, or of the process on CPUs."""
-    if device.type == "cuda":  # cuda only
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        return read_kilobytes(STATUS, "VmHWM")
-    except (OSError, StopIteration):
-        unit = 1 if sys.platform == "darwin" else 1024
-        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def available_memory(device: torch.device) -> int | None:
-    """Return the bytes that work may take: all of a GPU's, or what is free on the machine.
-
-    None where the system does not report it.
-    """
-    if device.type == "cuda":  # cuda only
-        return torch.cuda.mem_get_info(device)[1]
-    return free_memory()
 
 
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def describe_environment(device: torch.device, workers: int) -> dict[str, Any]:
+def describe_environment(runtime: Runtime, workers: int) -> dict[str, Any]:
     """Return the hardware, the versions, and how the network runs, for the record of a result."""
     return {
-        "device": hardware_name(device),
+        "device": runtime.hardware,
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": workers,
@@ -163,13 +123,6 @@ def describe_environment(device: torch.device, workers: int) -> dict[str, Any]:
         "batch_norm": "folded",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def hardware_name(device: torch.device) -> str:
-    """Return the name of the GPU, or of the processor."""
-    if device.type == "cuda":  # cuda only
-        return torch.cuda.get_device_name(device)
-    return cpu_name()
 
 
 def driver_version() -> str | None:

@@ -160,6 +160,7 @@ class Choices:
     workers: int  # threads
     cores: int  # that this process may use
     bf16: bool = True  # the device has arithmetic for it
+    on_workers_cores: bool = True  # the network runs where the images are decoded
 
 
 def state_verdict(rows: Sequence[BenchmarkRow], options: Choices) -> str:
@@ -195,7 +196,7 @@ def state_verdict(rows: Sequence[BenchmarkRow], options: Choices) -> str:
 def name_limit(best: BenchmarkRow, measured: Sequence[BenchmarkRow], options: Choices) -> str:
     """Say what limits the speed of a row."""
     if best.stages is not None:
-        if best.device == "cpu":
+        if options.on_workers_cores:
             if best.stages.prepare_ms > best.stages.forward_ms:
                 return f"decode-bound: {describe_row(best)}: {advise_decoders(options)}"
         elif best.speed < BUSY * speed_alone(best, best.stages, measured):
@@ -235,7 +236,7 @@ def give_advice(best: BenchmarkRow, measured: Sequence[BenchmarkRow], options: C
         untried.append("--compile")
     if is_rising(best, measured):
         untried.append(f"a --batch-size over {best.batch_size}")
-    if best.device == "cpu" and options.workers < options.cores:
+    if options.on_workers_cores and options.workers < options.cores:
         untried.append(f"--workers {options.cores}")
     return f"try {' or '.join(untried)}" if untried else "only a smaller --img-size would be faster"
 

@@ -10,13 +10,7 @@ from typing import Any
 import torch
 
 from resnet_cli.benchmark import BenchmarkOptions, BenchmarkResult, BenchmarkRow
-from resnet_cli.benchmark.machine import (
-    available_memory,
-    describe_environment,
-    forget_peak,
-    peak_bytes,
-    peak_gflops,
-)
+from resnet_cli.benchmark.machine import describe_environment, peak_gflops
 from resnet_cli.benchmark.report import Choices, state_verdict
 from resnet_cli.benchmark.timing import Timing, count_streams, time_end_to_end, time_forward
 from resnet_cli.benchmark.workload import EndlessImages, find_measured_network
@@ -24,10 +18,8 @@ from resnet_cli.checkpoint import Checkpoint
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import DeviceError
 from resnet_cli.records import Progress
-from resnet_cli.runtimes import PRECISIONS, find_device, has_units
-from resnet_cli.runtimes.fusion import has_fused_operators
-from resnet_cli.runtimes.torch_backend import Backend
-from resnet_cli.runtimes.winograd import saves_time
+from resnet_cli.runtimes import PRECISIONS, Runtime, Session, find_runtime
+from resnet_cli.runtimes.torch_runtime import DTYPES
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.summary import Totals, summarize_network
 from resnet_cli.summary.networks import Subject, SummaryOptions
@@ -70,14 +62,14 @@ def run_benchmark(
     return sweep.result()
 
 
-def runnable_precisions(precisions: Iterable[str], device: torch.device) -> tuple[str, ...]:
+def runnable_precisions(precisions: Iterable[str], runtime: Runtime) -> tuple[str, ...]:
     """Return the precisions in which ``predict`` would run, each once.
 
     What a processor would emulate runs in fp32, which is logged.
     """
     used: dict[str, None] = {}
     for precision in precisions:
-        if has_units(device, precision):
+        if precision in runtime.precisions:
             used[precision] = None
         else:
             log.warning("%s on this processor would be emulated: fp32 is measured", precision)
@@ -91,12 +83,12 @@ class Sweep:
 
     checkpoint: Checkpoint
     options: BenchmarkOptions  # with a device by name, precisions that it has, and workers
-    device: torch.device
+    runtime: Runtime
     images: EndlessImages | None
     cost: Totals  # of one image
     environment: Mapping[str, Any]
     rows: list[BenchmarkRow] = field(default_factory=list)
-    peaks: dict[torch.dtype, float | None] = field(default_factory=dict)  # GFLOP/s
+    peaks: dict[str, float | None] = field(default_factory=dict)  # GFLOP/s
 
     @classmethod
     def prepare(cls, model: str | Path, options: BenchmarkOptions) -> "Sweep":
@@ -105,19 +97,19 @@ class Sweep:
         Raises:
             UserError: as ``run_benchmark`` does.
         """
-        device = find_device(options.device)
+        runtime = find_runtime(options.device)
         workers = options.workers or available_cores()
         sieve = Sieve(options.hidden, options.exclude)
-        precisions = runnable_precisions(options.precisions, device)
+        precisions = runnable_precisions(options.precisions, runtime)
         images = None if options.images is None else EndlessImages(options.images, sieve)
         checkpoint = find_measured_network(str(model))
         return cls(
             checkpoint,
-            replace(options, device=str(device), precisions=precisions, workers=workers),
-            device,
+            replace(options, device=runtime.device, precisions=precisions, workers=workers),
+            runtime,
             images,
             cost_of_an_image(checkpoint, options.img_size),
-            describe_environment(device, workers),
+            describe_environment(runtime, workers),
         )
 
     @property
@@ -168,15 +160,23 @@ class Sweep:
         if not self.rows:
             return "nothing was measured"
         choices = Choices(
-            compiling=precisions_to_compile(self.options, self.device),
+            compiling=self.precisions_to_compile,
             workers=self.workers,
             cores=available_cores(),
-            bf16=has_units(self.device, "bf16"),
+            bf16="bf16" in self.runtime.precisions,
+            on_workers_cores=self.runtime.on_workers_cores,
         )
         verdict = state_verdict(self.rows, choices)
         if len(self.rows) == self.options.total:
             return verdict
         return f"stopped after {len(self.rows)} of {self.options.total} rows; {verdict}"
+
+    @property
+    def precisions_to_compile(self) -> frozenset[str]:
+        """The precisions in which ``--compile``, if it was not given, would be faster."""
+        if self.options.compile:
+            return frozenset()
+        return frozenset(filter(self.runtime.compiling_pays, self.options.precisions))
 
     def empty_row(self, mode: str, precision: str, batch: int) -> BenchmarkRow:
         """Return a row before anything is measured."""
@@ -188,10 +188,10 @@ class Sweep:
         try:
             self.check_room(row)
             classifier = self.ready(row.precision)
-            peak = self.peak(classifier.backend.dtype)
-            forget_peak(self.device)
+            peak = self.peak(row.precision)
+            self.runtime.reset_peak_memory()
             timing = self.timed(classifier, row)
-            check_whole(classifier.backend, row.batch_size)
+            check_whole(classifier.session, row.batch_size)
         except (torch.OutOfMemoryError, DeviceError, RuntimeError, MemoryError) as error:
             return replace(row, status="out of memory", error=out_of_memory_message(error))
         return self.completed(row, timing, peak)
@@ -202,11 +202,10 @@ class Sweep:
         Raises:
             MemoryError: names both sizes.
         """
-        device, workers = self.device, self.workers
-        share = PRECISIONS[row.precision].itemsize / torch.float32.itemsize
+        share = PRECISIONS[row.precision] / PRECISIONS["fp32"]
         needed = share * self.cost.peak_activation_bytes * row.batch_size
-        needed *= count_streams(device, workers)
-        free = available_memory(device)
+        needed *= count_streams(self.runtime, self.workers)
+        free = self.runtime.available_memory()
         if free is not None and needed > free:
             raise MemoryError(
                 f"not enough memory: the activations need {needed / 1e9:,.1f} GB, of which there "
@@ -221,7 +220,7 @@ class Sweep:
         return Classifier.of(
             self.checkpoint,
             reason="to be measured",
-            device=self.device,
+            runtime=self.runtime,
             precision=precision,
             compile=self.options.compile,
             preprocess=lambda recorded: replace(
@@ -229,12 +228,12 @@ class Sweep:
             ),
         )
 
-    def peak(self, dtype: torch.dtype) -> float | None:
-        """Return this machine's peak in GFLOP/s, measured once for each type of number."""
-        if dtype not in self.peaks:
+    def peak(self, precision: str) -> float | None:
+        """Return this machine's peak in GFLOP/s, measured once for each precision."""
+        if precision not in self.peaks:
             threads = min(self.workers, available_cores())
-            self.peaks[dtype] = peak_gflops(self.device, dtype, threads)
-        return self.peaks[dtype]
+            self.peaks[precision] = peak_gflops(self.runtime, DTYPES[precision], threads)
+        return self.peaks[precision]
 
     def timed(self, classifier: Classifier, row: BenchmarkRow) -> Timing:
         """Time one setting."""
@@ -263,28 +262,11 @@ class Sweep:
             },
             gflops=gflops,
             peak_share=None if peak is None else gflops / peak,
-            peak_memory_bytes=peak_bytes(self.device),
+            peak_memory_bytes=self.runtime.peak_memory(),
             iterations=len(timing.latencies_ms),
             status="noisy" if timing.spread > WIDE else "ok",
             stages=timing.stages,
         )
-
-
-def precisions_to_compile(options: BenchmarkOptions, device: torch.device) -> frozenset[str]:
-    """Return the precisions in which ``--compile``, if it was not given, would be faster.
-
-    On the CPU a fused network gains by it where its convolutions are Winograd's.
-    """
-    if options.compile:
-        return frozenset()
-    if device.type != "cpu":
-        return frozenset(options.precisions)
-    return frozenset(
-        precision
-        for precision in options.precisions
-        if saves_time(PRECISIONS[precision], compiled=True)
-        or not has_fused_operators(PRECISIONS[precision])
-    )
 
 
 def mark_doubtful(row: BenchmarkRow, alone: float) -> BenchmarkRow:
@@ -297,14 +279,14 @@ def mark_doubtful(row: BenchmarkRow, alone: float) -> BenchmarkRow:
     return replace(row, status="noisy") if row.speed > FASTER * alone else row
 
 
-def check_whole(backend: Backend, batch: int) -> None:
+def check_whole(session: Session, batch: int) -> None:
     """Check that a batch went through the network in one pass.
 
     Raises:
         MemoryError: it had to be split.
     """
-    if backend.limit is not None and backend.limit < batch:
-        raise MemoryError(f"not enough memory: predict runs it in passes of {backend.limit}")
+    if session.limit is not None and session.limit < batch:
+        raise MemoryError(f"not enough memory: predict runs it in passes of {session.limit}")
 
 
 def out_of_memory_message(error: Exception) -> str:

@@ -8,14 +8,16 @@ from statistics import fmean, median
 from threading import Barrier, BrokenBarrierError
 from time import perf_counter
 
+import numpy as np
 import torch
 
 from resnet_cli.benchmark.workload import EndlessImages
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import InputError
-from resnet_cli.pipeline import one_thread_each
 from resnet_cli.records import Prediction
+from resnet_cli.runtimes import Runtime, TimedPass
 from resnet_cli.sources import Inputs
+from resnet_cli.system import one_thread_each
 
 LEAST_PASSES = 3  # of each stream, however slow they are
 
@@ -154,43 +156,31 @@ def time_run(run: Callable[[], object]) -> float:
     return perf_counter()
 
 
-def synchronize_device(device: torch.device) -> None:
-    """Wait for the work queued on a device; on the CPU there is none."""
-    if device.type != "cpu":  # cuda only
-        torch.accelerator.synchronize(device)
-
-
 def time_device(
-    run: Callable[[], object], *, device: torch.device, batch: int, effort: Effort
+    run: Callable[[], object], *, runtime: Runtime, batch: int, effort: Effort
 ) -> Timing:  # cuda only
     """Time passes that a device runs one after the other.
 
     They are queued without waiting, so that the device is never idle; events on its stream give
     the time of each pass, and the wall clock runs until the last one is done.
     """
-    with torch.cuda.device(device):  # events belong to the current one
-        for _ in range(effort.warmup):
-            run()
-        torch.cuda.synchronize()
-        begun = perf_counter()
-        events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-        while not effort.enough(len(events), perf_counter() - begun):
-            pair = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            pair[0].record()
-            run()
-            pair[1].record()
-            events.append(pair)
-            if len(events) > AHEAD:
-                events[-AHEAD][1].synchronize()
-        torch.cuda.synchronize()
-        seconds = perf_counter() - begun
-    latencies = [start.elapsed_time(end) for start, end in events]
-    return Timing(batch * len(events), seconds, latencies)
+    for _ in range(effort.warmup):
+        run()
+    runtime.synchronize()
+    begun = perf_counter()
+    passes: list[TimedPass] = []
+    while not effort.enough(len(passes), perf_counter() - begun):
+        passes.append(runtime.time_pass(run))
+        if len(passes) > AHEAD:
+            passes[-AHEAD].wait()
+    runtime.synchronize()
+    seconds = perf_counter() - begun
+    return Timing(batch * len(passes), seconds, [one.milliseconds() for one in passes])
 
 
-def count_streams(device: torch.device, workers: int) -> int:
+def count_streams(runtime: Runtime, workers: int) -> int:
     """Return how many passes run at the same time: one per core, or one on a device."""
-    return workers if device.type == "cpu" else 1
+    return workers if runtime.on_workers_cores else 1
 
 
 def time_forward(
@@ -205,25 +195,20 @@ def time_forward(
         workers: streams, on the CPU.
         effort: how long to measure.
     """
-    backend = classifier.backend
-    device = backend.device
-    shape = (batch, classifier.checkpoint.in_channels, side, side)
-    pixels = torch.randint(256, shape, dtype=torch.uint8, device=device)
-    pixels = pixels.contiguous(memory_format=torch.channels_last)
-    kept = classifier.topk(None)
-
-    def run() -> object:
-        return backend.top(pixels, kept)
+    runtime = classifier.runtime
+    shape = (batch, side, side, classifier.checkpoint.in_channels)
+    pixels = np.random.default_rng().integers(256, size=shape, dtype=np.uint8)
+    run = classifier.session.repeat(pixels, classifier.topk(None))
 
     def run_and_wait() -> object:
         best = run()
-        synchronize_device(device)
+        runtime.synchronize()
         return best
 
-    if device.type == "cuda":  # cuda only
-        return time_device(run, device=device, batch=batch, effort=effort)
+    if runtime.times_passes:  # cuda only
+        return time_device(run, runtime=runtime, batch=batch, effort=effort)
     return time_streams(
-        run_and_wait, batch=batch, streams=count_streams(device, workers), effort=effort
+        run_and_wait, batch=batch, streams=count_streams(runtime, workers), effort=effort
     )
 
 
@@ -246,7 +231,7 @@ def time_end_to_end(
     """
     endless = Inputs(images.cycle(), None)
     rows = classifier.predict(endless, batch_size=batch, workers=workers)
-    beside = count_streams(classifier.backend.device, workers)
+    beside = count_streams(classifier.runtime, workers)
     passes: list[list[Prediction]] = []
     begun = now = perf_counter()
     with closing(rows):

@@ -18,7 +18,7 @@ from resnet_cli.checkpoint.network.architectures import (
     unknown_model_error,
 )
 from resnet_cli.errors import ImageError, InputError
-from resnet_cli.images.decode import Decoder
+from resnet_cli.images import Decoder
 from resnet_cli.preprocess import PRESETS
 from resnet_cli.records import Item
 from resnet_cli.sources import find_inputs

@@ -268,7 +268,7 @@ def predict_labelled(
 
 def start_record(classifier: Classifier, options: EvaluateOptions) -> Record:
     """Return the manifest of a run that begins now."""
-    tally = Tally(options.threads, on_cpu=classifier.backend.device.type == "cpu")
+    tally = Tally.of(classifier, options.threads)
     return Record(classifier, tally, options.topk, options.threshold)
 
 

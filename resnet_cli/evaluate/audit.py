@@ -330,19 +330,19 @@ def color_trials(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
 def with_trial(classifier: Classifier, trial: Trial) -> Classifier:
     """Return the same network with another preprocessing."""
     now, then = classifier.preprocess, trial.preprocess
-    backend = classifier.backend
+    session = classifier.session
     if (now.mean, now.std) != (then.mean, then.std):
-        backend = Classifier.of(
+        session = Classifier.of(
             classifier.checkpoint,
             reason=classifier.reason,
-            device=backend.device,
+            runtime=classifier.runtime,
             preprocess=then,
             precision=classifier.precision,
-        ).backend
+        ).session
     return replace(
         classifier,
         preprocess=then,
-        backend=backend,
+        session=session,
         decoder=replace(classifier.decoder, upright=trial.upright),
     )
 

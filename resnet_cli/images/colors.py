@@ -6,16 +6,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageColor
-from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from resnet_cli.errors import OptionError
 from resnet_cli.images.tiff import Tiff, Values
-
-Levels = npt.NDArray[np.uint8]
-"""Values of 8 bits a channel."""
+from resnet_cli.records import Pixels
 
 SIXTEEN_BITS = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 """Pillow's modes for greys of 16 bits, which ``Image.convert`` clips at 255."""
@@ -85,7 +80,7 @@ def in_full(image: Image.Image) -> Image.Image:
     return deep
 
 
-def scale_to_levels(values: npt.NDArray[Any]) -> Levels:
+def scale_to_levels(values: npt.NDArray[Any]) -> Pixels:
     """Scale values of any type to 0..255, all channels by one scale."""
     if values.dtype == np.uint8:
         return values
@@ -94,7 +89,7 @@ def scale_to_levels(values: npt.NDArray[Any]) -> Levels:
     return stretch_values(values)
 
 
-def stretch_values(values: npt.NDArray[Any]) -> Levels:
+def stretch_values(values: npt.NDArray[Any]) -> Pixels:
     """Scale other numbers to 0..255, by the narrowest of ``SCALES`` that holds them."""
     levels = values.astype(np.float64)  # and then in place: such pictures are large
     sound = np.isfinite(levels)
@@ -177,7 +172,7 @@ FULL = {"1": "L", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB", "HS
 """Modes whose bands are not colours of 8 bits: mode to convert to."""
 
 
-def stored_bands(image: Image.Image) -> Levels:
+def stored_bands(image: Image.Image) -> Pixels:
     """Return the bands of a loaded image as they are stored, uint8 [H, W, bands]."""
     if image.mode in DEEP:
         image = eight_bits(image)
@@ -189,16 +184,16 @@ def stored_bands(image: Image.Image) -> Levels:
     return values[..., None] if values.ndim == 2 else values
 
 
-def take_bands(values: Levels, bands: Iterable[int]) -> list[Image.Image]:
+def take_bands(values: Pixels, bands: Iterable[int]) -> list[Image.Image]:
     """Return bands, counted from 1, of an image [H, W, bands] as greys."""
     return [Image.fromarray(np.ascontiguousarray(values[:, :, band - 1])) for band in bands]
 
 
-def join_bands(bands: Sequence[Image.Image]) -> Tensor | Image.Image:
-    """Join bands: one or three to an image, others to a tensor uint8 [bands, H, W]."""
+def join_bands(bands: Sequence[Image.Image]) -> Pixels | Image.Image:
+    """Join bands: one or three to an image, others to uint8 [H, W, bands], band after band."""
     if len(bands) in (1, 3):
         return bands[0] if len(bands) == 1 else Image.merge("RGB", bands)
-    return torch.cat([pil_to_tensor(band) for band in bands])
+    return np.stack([np.asarray(band) for band in bands]).transpose(1, 2, 0)
 
 
 def describe_unused_bands(count: int, bands: Iterable[int]) -> str:
@@ -206,7 +201,7 @@ def describe_unused_bands(count: int, bands: Iterable[int]) -> str:
     return f"has {count} bands, of which {', '.join(map(str, bands))} were used (--bands)"
 
 
-def tiff_levels(values: Values, tags: Tiff) -> Levels:
+def tiff_levels(values: Values, tags: Tiff) -> Pixels:
     """Scale the values of a TIFF to 8 bits, black being zero."""
     scaled = scale_to_levels(values)
     return 255 - scaled if tags.white_is_zero else scaled
@@ -218,7 +213,7 @@ def tiff_image(values: Values, tags: Tiff) -> Image.Image:
     parts = [tiff_levels(values[:, :, :colours], tags)]
     if tags.alpha:
         parts.append(scale_to_levels(values[:, :, colours:]))
-    whole: npt.NDArray[np.uint8] = np.concatenate(parts, axis=2)
+    whole: Pixels = np.concatenate(parts, axis=2)
     mode = MODES[colours] + tags.alpha
     image = Image.frombytes(mode, (tags.width, tags.height), whole.tobytes())
     if mode in ("La", "RGBa"):
