@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import textwrap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import click
 from resnet_cli.cli.options import debug_option, ema_option, state_key_option
 from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
+from resnet_cli.display.tables import fact_lines
 from resnet_cli.errors import CheckpointError
-from resnet_cli.text import escape_unprintable, first_few
+from resnet_cli.text import first_few
 
 INDENT = 16  # columns of the names of facts
 
@@ -45,33 +46,25 @@ def inspect_command(
     if text_format == "json":
         echo(json.dumps(record, indent=2))
     else:
-        echo(facts_table(record))
+        width = shutil.get_terminal_size(fallback=(100, 24)).columns
+        echo("\n".join(fact_lines(list_facts(record), width, INDENT)))
     if found.error is not None:
         raise CheckpointError(found.error)
 
 
-def facts_table(record: dict[str, Any]) -> str:
-    """A fact a line; what is not there is left out."""
-    width = shutil.get_terminal_size(fallback=(100, 24)).columns
-    lines = []
+def list_facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each fact that the file has."""
     for name, value in record.items():
         if value is None or value == () or name == "error":
             continue
-        several = value if name in ("warnings", "unsafe_globals") else (fact_words(name, value),)
-        for number, text in enumerate(several):
-            start = name.replace("_", " ") if number == 0 else ""
-            lines += textwrap.wrap(
-                escape_unprintable(text),
-                width,
-                initial_indent=start.ljust(INDENT),
-                subsequent_indent=" " * INDENT,
-                break_on_hyphens=False,
-            )
-    return "\n".join(lines)
+        title = name.replace("_", " ")
+        for text in value if name in ("warnings", "unsafe_globals") else (fact_words(name, value),):
+            yield title, text
+            title = ""
 
 
 def fact_words(name: str, value: Any) -> str:
-    """One fact as people read it."""
+    """Write one fact for people."""
     if name == "classes":
         return first_few(value)
     if name == "preprocess":
@@ -84,7 +77,7 @@ def fact_words(name: str, value: Any) -> str:
 
 
 def setting_words(value: Any) -> str:
-    """A setting; numbers of each channel in few digits."""
+    """Write a setting, with numbers of channels in four digits."""
     if isinstance(value, tuple | list):
         return " ".join(f"{number:.4g}" for number in value)
     return str(value)

@@ -1,9 +1,9 @@
-"""``resnet-cli models``: the networks that are known by name."""
+"""``resnet-cli models``: the networks known by name, with their published weights."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 import click
@@ -11,12 +11,13 @@ import click
 from resnet_cli.cli.options import debug_option
 from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
+from resnet_cli.display.tables import align_rows
 
 if TYPE_CHECKING:
-    from resnet_cli.summary.catalogue import Model
+    from resnet_cli.summary import ModelEntry
 
-HEADER = ("model", "parameters", "GMACs", "weights", "acc@1", "acc@5", "preset", "MB", "")
-LEFT = frozenset({"model", "weights", "preset", ""})  # columns of words; numbers go right
+TITLES = ("model", "parameters", "GMACs", "weights", "acc@1", "acc@5", "preset", "MB", "")
+WORDS = (0, 3, 6, 8)  # columns aligned to the left; numbers go to the right
 
 
 @click.command(cls=Command)
@@ -36,25 +37,24 @@ def models_command(*, everything: bool, text_format: str) -> None:
     preset they hold for (resize/crop in pixels) and the size of the download in MB (10^6 bytes),
     all from torchvision's own metadata; cached weights are in the torch hub cache already.
     """
-    from resnet_cli.summary.catalogue import list_models
+    from resnet_cli.summary import list_models
 
     found = list_models(everything=everything)
     if text_format == "json":
         echo(json.dumps([asdict(model) for model in found], indent=2))
         return
-    rows = [HEADER, *(row for model in found for row in model_lines(model))]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    echo(align_model_row(HEADER, widths))
+    rows = (row for model in found for row in model_rows(model))
+    lines = align_rows([TITLES, *rows], WORDS, gap=" ")
+    echo(next(lines))
     for group, members in groupby(found, key=lambda model: model.group):
         if everything:
             echo(f"\n{group}")
-        for model in members:
-            for row in model_lines(model):
-                echo(align_model_row(row, widths))
+        for line in islice(lines, sum(len(model.weights) for model in members)):
+            echo(line)
 
 
-def model_lines(model: "Model") -> Iterator[tuple[str, ...]]:
-    """A line for each set of weights; the name stands on the first."""
+def model_rows(model: "ModelEntry") -> Iterator[tuple[str, ...]]:
+    """Yield a row for each set of weights; what belongs to the model stands on the first."""
     start = (model.name, f"{model.parameters:,}", f"{model.gmacs:.3f}")
     for entry in model.weights:
         preset = f"{entry.resize_size}/{entry.crop_size}"
@@ -62,12 +62,3 @@ def model_lines(model: "Model") -> Iterator[tuple[str, ...]]:
         state = "cached" if entry.cached else ""
         yield (*start, entry.name, *accuracy, preset, f"{entry.megabytes:.1f}", state)
         start = ("", "", "")
-
-
-def align_model_row(row: Sequence[str], widths: Sequence[int]) -> str:
-    """One line of the list."""
-    cells = [
-        text.ljust(width) if title in LEFT else text.rjust(width)
-        for title, text, width in zip(HEADER, row, widths, strict=True)
-    ]
-    return " ".join(cells).rstrip()

@@ -9,7 +9,7 @@ from resnet_cli.cli.options import OUTPUT, POSITIVE, debug_option, height_and_wi
 from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
 
-WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
+WIDE = 200  # characters, where stdout is not a terminal and COLUMNS is not set
 
 
 @click.command(cls=Command)
@@ -90,29 +90,38 @@ def summary_command(
     """
     from resnet_cli.cli.terminal import say_left_out
     from resnet_cli.files import check_new, write_text_file
-    from resnet_cli.summary import Changes, find_subject, summarise_network
-    from resnet_cli.summary.formats import FORMATS, choose_format, columns_left_out, summary_table
+    from resnet_cli.summary import summarize_network
+    from resnet_cli.summary.formats import (
+        SUMMARY_FORMATS,
+        choose_format,
+        layout_summary,
+        summary_table,
+    )
+    from resnet_cli.summary.networks import SummaryOptions, find_subject
 
     wanted = choose_format(text_format, output)
     for path in filter(None, (output, plot)):
         check_new(path, overwrite=overwrite)
-    found = find_subject(subject, Changes(num_classes, in_channels, dilation))
-    result = summarise_network(
-        found, view=view, depth=depth, img_size=img_size, batch_size=batch_size
+    options = SummaryOptions(
+        view=view,
+        depth=depth,
+        img_size=img_size,
+        batch_size=batch_size,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        dilated=dilation,
     )
+    found = find_subject(subject, options)
+    summary = summarize_network(found, options)
     if plot is not None:
-        from resnet_cli.summary.plot import plot_network as draw
+        from resnet_cli.summary.plot import plot_subject
 
-        draw(
-            summarise_network(found, view="stages", img_size=img_size, batch_size=batch_size),
-            summarise_network(found, view="blocks", img_size=img_size, batch_size=batch_size),
-            plot,
-        )
+        plot_subject(found, options, plot)
     if output is not None:
-        write_text_file(output, FORMATS[wanted](result))
+        write_text_file(output, SUMMARY_FORMATS[wanted](summary))
     elif wanted == "table":
         width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
-        echo(summary_table(result, width), nl=False)
-        say_left_out(columns_left_out(result, width), width)
+        echo(summary_table(summary, width), nl=False)
+        say_left_out(layout_summary(summary, width).left_out, width)
     else:
-        echo(FORMATS[wanted](result), nl=False)
+        echo(SUMMARY_FORMATS[wanted](summary), nl=False)
