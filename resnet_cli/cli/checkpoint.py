@@ -1,4 +1,4 @@
-"""``resnet-cli inspect`` and ``resnet-cli convert``: what a checkpoint file holds, and a new one."""
+"""``resnet-cli inspect`` and ``resnet-cli convert``: what a checkpoint holds, and a new one of it."""
 
 import json
 import shutil

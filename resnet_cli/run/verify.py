@@ -1,4 +1,4 @@
-"""Checks before a run: labels against plain fp32, missing class names, and how long it will take."""
+"""Checks before a run: labels against plain fp32, missing class names, and how long it takes."""
 
 import logging
 from collections.abc import Sequence
