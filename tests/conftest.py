@@ -28,7 +28,6 @@ from resnet_cli.benchmark.sweep import Sweep
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.cli import cli
 from resnet_cli.cli.process import ENDING
-from resnet_cli.runtimes import PRECISIONS
 from resnet_cli.system import run_is_ending
 
 REPOSITORY = Path(__file__).parents[1]
@@ -159,10 +158,7 @@ def fix(monkeypatch: pytest.MonkeyPatch, known_peak: None) -> Fix:
 
     def give(timing: Callable[[int], Timing]) -> None:
         def ready(_: Sweep, precision: str) -> object:
-            dtype = PRECISIONS[precision]
-            return SimpleNamespace(
-                precision=precision, backend=SimpleNamespace(limit=None, dtype=dtype)
-            )
+            return SimpleNamespace(precision=precision, session=SimpleNamespace(limit=None))
 
         monkeypatch.setattr(Sweep, "ready", ready)
         monkeypatch.setattr(Sweep, "timed", lambda _, __, row: timing(row.batch_size))

@@ -4,17 +4,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
-
 from resnet_cli.benchmark.subject import Photographs
 from resnet_cli.benchmark.timing import Effort, Stages
+from resnet_cli.runtimes import Runtime
 
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkSettings:
     """What is measured, and how."""
 
-    device: torch.device
+    runtime: Runtime
     batch_sizes: tuple[int, ...] = (1, 8, 32)
     precisions: tuple[str, ...] = ("fp32",)
     compiled: bool = False
@@ -37,7 +36,7 @@ class BenchmarkSettings:
     def record(self) -> dict[str, Any]:
         """The settings as they are written into JSON."""
         return {
-            "device": str(self.device),
+            "device": self.runtime.device,
             "batch_sizes": list(self.batch_sizes),
             "precisions": list(self.precisions),
             "compiled": self.compiled,

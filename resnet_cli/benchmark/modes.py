@@ -5,26 +5,26 @@ from contextlib import closing
 from statistics import fmean
 from time import perf_counter
 
-import torch
+import numpy as np
 
 from resnet_cli.benchmark.subject import Photographs
 from resnet_cli.benchmark.timing import (
     Effort,
     Stages,
     Timing,
-    synchronize_device,
     time_device,
     time_streams,
 )
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import InputError
 from resnet_cli.records import Prediction
+from resnet_cli.runtimes import Runtime
 from resnet_cli.sources import Inputs
 
 
-def count_streams(device: torch.device, workers: int) -> int:
+def count_streams(runtime: Runtime, workers: int) -> int:
     """Passes that run beside each other: one a core, or one after the other on a device."""
-    return workers if device.type == "cpu" else 1
+    return workers if runtime.on_workers_cores else 1
 
 
 def time_forward(
@@ -39,25 +39,20 @@ def time_forward(
         workers: streams, on the CPU.
         effort: how long.
     """
-    backend = classifier.backend
-    device = backend.device
-    shape = (batch, classifier.checkpoint.in_channels, side, side)
-    pixels = torch.randint(256, shape, dtype=torch.uint8, device=device)
-    pixels = pixels.contiguous(memory_format=torch.channels_last)
-    kept = classifier.topk(None)
-
-    def run() -> object:
-        return backend.top(pixels, kept)
+    runtime = classifier.runtime
+    shape = (batch, side, side, classifier.checkpoint.in_channels)
+    pixels = np.random.default_rng().integers(256, size=shape, dtype=np.uint8)
+    run = classifier.session.repeat(pixels, classifier.topk(None))
 
     def run_and_wait() -> object:
         best = run()
-        synchronize_device(device)
+        runtime.synchronize()
         return best
 
-    if device.type == "cuda":  # cuda only
-        return time_device(run, device=device, batch=batch, effort=effort)
+    if runtime.times_passes:  # cuda only
+        return time_device(run, runtime=runtime, batch=batch, effort=effort)
     return time_streams(
-        run_and_wait, batch=batch, streams=count_streams(device, workers), effort=effort
+        run_and_wait, batch=batch, streams=count_streams(runtime, workers), effort=effort
     )
 
 
@@ -80,7 +75,7 @@ def time_end_to_end(
     """
     endless = Inputs(photographs.endless(), None)
     rows = classifier.predict(endless, batch_size=batch, workers=workers)
-    beside = count_streams(classifier.backend.device, workers)
+    beside = count_streams(classifier.runtime, workers)
     passes: list[list[Prediction]] = []
     begun = now = perf_counter()
     with closing(rows):

@@ -1,17 +1,13 @@
 """What this machine can do at a precision: the measure that a network's speed is held against."""
 
-import resource
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
 import torch
 from torch import Tensor
 
-from resnet_cli.benchmark.timing import synchronize_device
-from resnet_cli.system import free_memory, read_kilobytes
+from resnet_cli.runtimes import Runtime
 
 CHANNELS, PIXELS = 256, 56  # of the convolution, as in the middle of a ResNet
 
@@ -23,18 +19,18 @@ LONGEST = 0.25  # seconds of one run; a processor without the arithmetic would t
 class Kernel:
     """Work of several sizes, of which larger ones keep a device busier."""
 
-    make: Callable[[int, torch.device, torch.dtype], Callable[[], Tensor]]
+    make: Callable[[int, str, torch.dtype], Callable[[], Tensor]]
     flops: Callable[[int], int]  # floating-point operations of a size
     sizes: Sequence[int]
 
 
-def matrix_product(side: int, device: torch.device, dtype: torch.dtype) -> Callable[[], Tensor]:
+def matrix_product(side: int, device: str, dtype: torch.dtype) -> Callable[[], Tensor]:
     """A product of two square matrices."""
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return lambda: left @ right
 
 
-def large_convolution(count: int, device: torch.device, dtype: torch.dtype) -> Callable[[], Tensor]:
+def large_convolution(count: int, device: str, dtype: torch.dtype) -> Callable[[], Tensor]:
     """A 3x3 convolution of so many images, in channels-last."""
     images = torch.randn(count, CHANNELS, PIXELS, PIXELS, device=device)
     kernel = torch.randn(CHANNELS, CHANNELS, 3, 3, device=device)
@@ -48,14 +44,14 @@ KERNELS = (
 )
 
 
-def peak_gflops(device: torch.device, dtype: torch.dtype, threads: int) -> float | None:
+def peak_gflops(runtime: Runtime, dtype: torch.dtype, threads: int) -> float | None:
     """GFLOP/s of the better of a large matrix product and a large 3x3 convolution.
 
     On some processors the one is tuned well, on some the other: one machine gave 196 GFLOP/s in the
     product and 430 in a ResNet.
 
     Args:
-        device: where.
+        runtime: where.
         dtype: of the numbers.
         threads: CPU threads that share the work.
 
@@ -66,13 +62,13 @@ def peak_gflops(device: torch.device, dtype: torch.dtype, threads: int) -> float
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
-            rates = [rate for kernel in KERNELS for rate in measure_sizes(kernel, device, dtype)]
+            rates = [rate for kernel in KERNELS for rate in measure_sizes(kernel, runtime, dtype)]
     finally:
         torch.set_num_threads(before)
     return max(rates, default=None)
 
 
-def measure_sizes(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> Iterator[float]:
+def measure_sizes(kernel: Kernel, runtime: Runtime, dtype: torch.dtype) -> Iterator[float]:
     """Yield the GFLOP/s of each size, for as long as a run is short and there is room."""
     rate = 0.0
     for size in kernel.sizes:
@@ -80,58 +76,20 @@ def measure_sizes(kernel: Kernel, device: torch.device, dtype: torch.dtype) -> I
         if rate and flops / (1e9 * rate) > LONGEST:
             return
         try:
-            rate = quickest_gflops(kernel.make(size, device, dtype), flops, device)
+            rate = quickest_gflops(kernel.make(size, runtime.device, dtype), flops, runtime)
         except torch.OutOfMemoryError:
             return
         yield rate
 
 
-def quickest_gflops(run: Callable[[], object], flops: int, device: torch.device) -> float:
+def quickest_gflops(run: Callable[[], object], flops: int, runtime: Runtime) -> float:
     """GFLOP/s of the quickest of a few runs: what the machine does when nothing disturbs it."""
     run()
     seconds = []
     for _ in range(ROUNDS):
-        synchronize_device(device)
+        runtime.synchronize()
         begun = perf_counter()
         run()
-        synchronize_device(device)
+        runtime.synchronize()
         seconds.append(perf_counter() - begun)
     return flops / min(seconds) / 1e9
-
-
-CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-
-RESET_PEAK = "5"  # says proc(5): the peak resident set becomes the present one
-
-
-def forget_peak(device: torch.device) -> None:
-    """Reset the peak; where the system cannot, it stays that of the whole process."""
-    if device.type == "cuda":  # cuda only
-        torch.cuda.empty_cache()  # what the row before has left
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    try:
-        CLEAR.write_text(RESET_PEAK)
-    except OSError:
-        return
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Bytes on the device at the worst moment since; of the process, on the CPU."""
-    if device.type == "cuda":  # cuda only
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        return read_kilobytes(STATUS, "VmHWM")
-    except (OSError, StopIteration):
-        unit = 1 if sys.platform == "darwin" else 1024
-        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def available_memory(device: torch.device) -> int | None:
-    """Bytes that work may take: of a GPU all it has, of the machine what is free.
-
-    None where the system does not say.
-    """
-    if device.type == "cuda":  # cuda only
-        return torch.cuda.mem_get_info(device)[1]
-    return free_memory()

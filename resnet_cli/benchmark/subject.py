@@ -24,9 +24,10 @@ from resnet_cli.checkpoint.network.architectures import (
     unknown_model_error,
 )
 from resnet_cli.errors import ImageError, InputError
-from resnet_cli.images.decode import Decoder
+from resnet_cli.images import Decoder
 from resnet_cli.preprocess import PRESETS
 from resnet_cli.records import Item
+from resnet_cli.runtimes import Runtime
 from resnet_cli.sources import find_inputs
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.system import cpu_name
@@ -132,10 +133,10 @@ class Photographs:
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def describe_environment(device: torch.device, workers: int) -> dict[str, Any]:
+def describe_environment(runtime: Runtime, workers: int) -> dict[str, Any]:
     """The machine, the versions, and how the network runs."""
     return {
-        "device": hardware_name(device),
+        "device": runtime.hardware,
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": workers,
@@ -149,13 +150,6 @@ def describe_environment(device: torch.device, workers: int) -> dict[str, Any]:
         "batch_norm": "folded",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def hardware_name(device: torch.device) -> str:
-    """Name of the GPU, or of the processor."""
-    if device.type == "cuda":  # cuda only
-        return torch.cuda.get_device_name(device)
-    return cpu_name()
 
 
 def driver_version() -> str | None:

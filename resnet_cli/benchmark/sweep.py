@@ -9,13 +9,13 @@ import torch
 
 from resnet_cli.benchmark import BenchmarkSettings, Row
 from resnet_cli.benchmark.modes import count_streams, time_end_to_end, time_forward
-from resnet_cli.benchmark.peak import available_memory, forget_peak, peak_bytes, peak_gflops
+from resnet_cli.benchmark.peak import peak_gflops
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.checkpoint import Checkpoint
-from resnet_cli.classifier import Classifier
+from resnet_cli.classifier import Classifier, RuntimeOptions
 from resnet_cli.errors import DeviceError
-from resnet_cli.runtimes import PRECISIONS, has_units
-from resnet_cli.runtimes.torch_backend import Backend
+from resnet_cli.runtimes import PRECISIONS, Runtime, Session
+from resnet_cli.runtimes.torch_runtime import DTYPES
 from resnet_cli.summary import Totals, summarise_network
 from resnet_cli.summary.networks import Subject
 from resnet_cli.system import available_cores
@@ -30,14 +30,14 @@ OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 """What torch's allocators say; that of the CPU has no class of its own for it."""
 
 
-def as_they_run(precisions: Iterable[str], device: torch.device) -> tuple[str, ...]:
+def as_they_run(precisions: Iterable[str], runtime: Runtime) -> tuple[str, ...]:
     """The arithmetic that ``predict`` uses for each of some precisions, each once.
 
     What a processor would emulate runs in fp32, which a warning says.
     """
     used: dict[str, None] = {}
     for precision in precisions:
-        if has_units(device, precision):
+        if precision in runtime.precisions:
             used[precision] = None
         else:
             log.warning("%s on this processor would be emulated: fp32 is measured", precision)
@@ -87,11 +87,11 @@ class Sweep:
     checkpoint: Checkpoint
     settings: BenchmarkSettings
     cost: Totals  # of one image
-    peaks: dict[torch.dtype, float | None] = field(default_factory=dict)  # GFLOP/s
+    peaks: dict[str, float | None] = field(default_factory=dict)  # GFLOP/s
 
     def row(self, mode: str, precision: str, batch: int) -> Row:
         """A row before anything was measured."""
-        device, compiled = str(self.settings.device), self.settings.compiled
+        device, compiled = self.settings.runtime.device, self.settings.compiled
         return Row(mode, self.checkpoint.model, device, precision, batch, compiled)
 
     def measured(self, row: Row) -> Row:
@@ -99,10 +99,10 @@ class Sweep:
         try:
             self.check_room(row)
             classifier = self.ready(row.precision)
-            peak = self.peak(classifier.backend.dtype)
-            forget_peak(self.settings.device)
+            peak = self.peak(row.precision)
+            self.settings.runtime.reset_peak_memory()
             timing = self.timed(classifier, row)
-            check_whole(classifier.backend, row.batch_size)
+            check_whole(classifier.session, row.batch_size)
         except (torch.OutOfMemoryError, DeviceError, RuntimeError, MemoryError) as error:
             return replace(row, status="out of memory", error=out_of_memory_message(error))
         return self.completed(row, timing, peak)
@@ -113,11 +113,11 @@ class Sweep:
         Raises:
             MemoryError: says how much is missing.
         """
-        device, workers = self.settings.device, self.settings.workers
-        share = PRECISIONS[row.precision].itemsize / torch.float32.itemsize
+        runtime, workers = self.settings.runtime, self.settings.workers
+        share = PRECISIONS[row.precision] / PRECISIONS["fp32"]
         needed = share * self.cost.peak_activation_bytes * row.batch_size
-        needed *= count_streams(device, workers)
-        there = available_memory(device)
+        needed *= count_streams(runtime, workers)
+        there = runtime.available_memory()
         if there is not None and needed > there:
             raise MemoryError(
                 f"not enough memory: the activations need {needed / 1e9:,.1f} GB, of which there "
@@ -132,20 +132,22 @@ class Sweep:
         return Classifier.of(
             self.checkpoint,
             reason="to be measured",
-            device=self.settings.device,
-            precision=precision,
-            compile=self.settings.compiled,
+            compute=RuntimeOptions(
+                device=self.settings.runtime.device,
+                precision=precision,
+                compile=self.settings.compiled,
+            ),
             preprocess=lambda recorded: replace(
                 recorded, crop_size=side, resize_size=max(side, recorded.resize_size)
             ),
         )
 
-    def peak(self, dtype: torch.dtype) -> float | None:
-        """What this machine can do, measured once for each kind of number."""
-        if dtype not in self.peaks:
+    def peak(self, precision: str) -> float | None:
+        """What this machine can do, measured once for each precision."""
+        if precision not in self.peaks:
             threads = min(self.settings.workers, available_cores())
-            self.peaks[dtype] = peak_gflops(self.settings.device, dtype, threads)
-        return self.peaks[dtype]
+            self.peaks[precision] = peak_gflops(self.settings.runtime, DTYPES[precision], threads)
+        return self.peaks[precision]
 
     def timed(self, classifier: Classifier, row: Row) -> Timing:
         """Time one setting."""
@@ -174,21 +176,21 @@ class Sweep:
             },
             gflops=gflops,
             peak_share=None if peak is None else gflops / peak,
-            peak_memory_bytes=peak_bytes(self.settings.device),
+            peak_memory_bytes=self.settings.runtime.peak_memory(),
             iterations=len(timing.latencies_ms),
             status="noisy" if timing.spread > WIDE else "ok",
             stages=timing.stages,
         )
 
 
-def check_whole(backend: Backend, batch: int) -> None:
+def check_whole(session: Session, batch: int) -> None:
     """See that a batch went through the network in one pass.
 
     Raises:
         MemoryError: it had to be cut.
     """
-    if backend.limit is not None and backend.limit < batch:
-        raise MemoryError(f"not enough memory: predict runs it in passes of {backend.limit}")
+    if session.limit is not None and session.limit < batch:
+        raise MemoryError(f"not enough memory: predict runs it in passes of {session.limit}")
 
 
 def out_of_memory_message(error: Exception) -> str:

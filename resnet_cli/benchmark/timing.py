@@ -10,7 +10,8 @@ from time import perf_counter
 
 import torch
 
-from resnet_cli.pipeline import one_thread_each
+from resnet_cli.runtimes import Runtime, TimedPass
+from resnet_cli.system import one_thread_each
 
 LEAST_PASSES = 3  # of each stream, however slow they are
 
@@ -149,35 +150,23 @@ def time_run(run: Callable[[], object]) -> float:
     return perf_counter()
 
 
-def synchronize_device(device: torch.device) -> None:
-    """Let a device finish what it was given; the processor has when its operators return."""
-    if device.type != "cpu":  # cuda only
-        torch.accelerator.synchronize(device)
-
-
 def time_device(
-    run: Callable[[], object], *, device: torch.device, batch: int, effort: Effort
+    run: Callable[[], object], *, runtime: Runtime, batch: int, effort: Effort
 ) -> Timing:  # cuda only
     """Time passes that a device works off one after the other.
 
     They are queued without waiting, so that the device never rests; events on its stream tell how
     long each took, and the clock runs until the last is done.
     """
-    with torch.cuda.device(device):  # events belong to the current one
-        for _ in range(effort.warmup):
-            run()
-        torch.cuda.synchronize()
-        begun = perf_counter()
-        events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
-        while not effort.enough(len(events), perf_counter() - begun):
-            pair = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            pair[0].record()
-            run()
-            pair[1].record()
-            events.append(pair)
-            if len(events) > AHEAD:
-                events[-AHEAD][1].synchronize()
-        torch.cuda.synchronize()
-        seconds = perf_counter() - begun
-    latencies = [start.elapsed_time(end) for start, end in events]
-    return Timing(batch * len(events), seconds, latencies)
+    for _ in range(effort.warmup):
+        run()
+    runtime.synchronize()
+    begun = perf_counter()
+    passes: list[TimedPass] = []
+    while not effort.enough(len(passes), perf_counter() - begun):
+        passes.append(runtime.time_pass(run))
+        if len(passes) > AHEAD:
+            passes[-AHEAD].wait()
+    runtime.synchronize()
+    seconds = perf_counter() - begun
+    return Timing(batch * len(passes), seconds, [one.milliseconds() for one in passes])

@@ -19,6 +19,7 @@ class Choices:
     workers: int  # threads
     cores: int  # that this process may use
     bf16: bool = True  # the device has arithmetic for it
+    on_workers_cores: bool = True  # the network runs where the images are decoded
 
 
 def state_verdict(rows: Sequence[Row], options: Choices) -> str:
@@ -60,7 +61,7 @@ def decisive_row(measured: Sequence[Row]) -> Row:
 def name_limit(best: Row, measured: Sequence[Row], options: Choices) -> str:
     """What limits a row."""
     if best.stages is not None:
-        if best.device == "cpu":
+        if options.on_workers_cores:
             if best.stages.prepare_ms > best.stages.forward_ms:
                 return f"decode-bound: {describe_row(best)}: {more_decoders(options)}"
         elif row_speed(best) < BUSY * speed_alone(best, best.stages, measured):
@@ -100,7 +101,7 @@ def give_advice(best: Row, measured: Sequence[Row], options: Choices) -> str:
         untried.append("--compile")
     if is_rising(best, measured):
         untried.append(f"a --batch-size over {best.batch_size}")
-    if best.device == "cpu" and options.workers < options.cores:
+    if options.on_workers_cores and options.workers < options.cores:
         untried.append(f"--workers {options.cores}")
     return f"try {' or '.join(untried)}" if untried else "only a smaller --img-size would be faster"
 

@@ -194,18 +194,18 @@ def benchmark_command(
     from resnet_cli.benchmark.timing import Effort
     from resnet_cli.cli.sweep import check_benchmark_outputs, run_benchmark
     from resnet_cli.cli.terminal import showing_notes_of_images
-    from resnet_cli.runtimes import find_device
+    from resnet_cli.runtimes import find_runtime
     from resnet_cli.sources.folders import Sieve
     from resnet_cli.system import available_cores
 
     check_benchmark_outputs(outputs, overwrite=overwrite)
     earlier = None if compare is None else read_benchmark(compare)
     with showing_notes_of_images():
-        found = find_device(device)
+        runtime = find_runtime(device)
         settings = BenchmarkSettings(
-            device=found,
+            runtime=runtime,
             batch_sizes=batch_sizes,
-            precisions=as_they_run(wanted_precisions, found),
+            precisions=as_they_run(wanted_precisions, runtime),
             compiled=compile,
             workers=workers or available_cores(),
             img_size=img_size,

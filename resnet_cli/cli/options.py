@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from resnet_cli.cli.process import keep_compiled, lend_temporary_folder
-from resnet_cli.errors import DeviceNameError
 
 POSITIVE = click.IntRange(min=1)
 
@@ -16,9 +15,6 @@ SEPARATOR = re.compile(r"""[^\w\s"'+.=@-]""")
 """A character that neither quotes text nor stands in numbers, formulas and names of columns."""
 
 SOME_UNREADABLE = 3  # exit status of a run that met pictures it could not read
-
-
-DEVICES = re.compile(r"auto|(cpu|cuda|mps)(:\d+)?")
 
 
 class OutputPath(click.Path):
@@ -38,10 +34,11 @@ def check_device_name(_: click.Context, __: click.Parameter, value: str) -> str:
     """Refuse a name that no device has before anything is looked for.
 
     Raises:
-        DeviceNameError: names those that there are.
+        DeviceNameError: lists those that exist.
     """
-    if not DEVICES.fullmatch(value):
-        raise DeviceNameError(f"cannot use device {value!r}: one of auto, cpu, cuda, cuda:1, mps")
+    from resnet_cli.runtimes import check_device_name as check
+
+    check(value)
     return value
 
 

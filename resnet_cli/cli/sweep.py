@@ -22,9 +22,6 @@ from resnet_cli.cli.process import echo
 from resnet_cli.cli.terminal import above_the_bar, print_note, progress_bar, say_left_out
 from resnet_cli.errors import OutputError
 from resnet_cli.files import check_new_files, naming_output, write_text_file
-from resnet_cli.runtimes import PRECISIONS, has_units
-from resnet_cli.runtimes.fusion import has_fused_operators
-from resnet_cli.runtimes.winograd import saves_time
 from resnet_cli.system import available_cores
 from resnet_cli.text import amount
 
@@ -83,7 +80,7 @@ def run_benchmark(
         earlier: a run to compare with.
         progress: ``auto``, ``on`` or ``off``.
     """
-    where = describe_environment(settings.device, settings.workers)
+    where = describe_environment(settings.runtime, settings.workers)
     print_note(
         f"{checkpoint.model} on {where['device']}, {amount(settings.workers, 'worker')}, "
         f"torch {where['torch']}"
@@ -133,7 +130,8 @@ def state_conclusion(rows: Sequence[Row], settings: BenchmarkSettings) -> str:
         compiling=precisions_to_compile(settings),
         workers=settings.workers,
         cores=available_cores(),
-        bf16=has_units(settings.device, "bf16"),
+        bf16="bf16" in settings.runtime.precisions,
+        on_workers_cores=settings.runtime.on_workers_cores,
     )
     said = state_verdict(rows, options)
     if len(rows) == settings.total:
@@ -142,20 +140,10 @@ def state_conclusion(rows: Sequence[Row], settings: BenchmarkSettings) -> str:
 
 
 def precisions_to_compile(settings: BenchmarkSettings) -> frozenset[str]:
-    """Precisions in which ``--compile``, which was not given, would be faster.
-
-    On the CPU a fused network gains by it where its convolutions are Winograd's.
-    """
+    """Return the precisions in which ``--compile``, which was not given, would be faster."""
     if settings.compiled:
         return frozenset()
-    if settings.device.type != "cpu":
-        return frozenset(settings.precisions)
-    return frozenset(
-        precision
-        for precision in settings.precisions
-        if saves_time(PRECISIONS[precision], compiled=True)
-        or not has_fused_operators(PRECISIONS[precision])
-    )
+    return frozenset(filter(settings.runtime.compiling_pays, settings.precisions))
 
 
 def write_benchmark(result: Benchmark, outputs: Sequence[Path]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_cli.classifier import Classifier
+from resnet_cli.classifier import Classifier, RuntimeOptions
 from resnet_cli.errors import OptionError
 from resnet_cli.evaluate.dataset import Dataset, open_dataset, sample_places, true_class
 from resnet_cli.evaluate.metrics import SMALLEST, Share, mcnemar_test, wilson_share
@@ -330,19 +330,20 @@ def color_trials(now: Preprocess, *, upright: bool) -> Iterator[Trial]:
 def with_trial(classifier: Classifier, trial: Trial) -> Classifier:
     """Return the same network with another preprocessing."""
     now, then = classifier.preprocess, trial.preprocess
-    backend = classifier.backend
+    session = classifier.session
     if (now.mean, now.std) != (then.mean, then.std):
-        backend = Classifier.of(
+        session = Classifier.of(
             classifier.checkpoint,
             reason=classifier.reason,
-            device=backend.device,
+            compute=RuntimeOptions(
+                device=classifier.runtime.device, precision=classifier.precision
+            ),
             preprocess=then,
-            precision=classifier.precision,
-        ).backend
+        ).session
     return replace(
         classifier,
         preprocess=then,
-        backend=backend,
+        session=session,
         decoder=replace(classifier.decoder, upright=trial.upright),
     )
 

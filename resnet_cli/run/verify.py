@@ -10,7 +10,7 @@ import torch
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ImageError, UserError
 from resnet_cli.records import Item
-from resnet_cli.runtimes.torch_backend import to_probabilities
+from resnet_cli.runtimes.torch_runtime import to_probabilities
 from resnet_cli.sources import Inputs
 from resnet_cli.text import amount
 
@@ -40,13 +40,14 @@ def verify_classifier(classifier: Classifier, items: Sequence[Item]) -> Verifica
     everything = len(classifier.class_names)
     for row in classifier.predict(Inputs.of(items), topk=everything):
         try:
-            pixels = preprocess(decoder(row.item.source)).unsqueeze(0)
+            pixels = preprocess(decoder(row.item.source))[None]
         except ImageError:
             continue
         if row.error is not None:
             continue
         with torch.inference_mode():
-            logits = network(preprocess.normalise(pixels))
+            images = torch.from_numpy(preprocess.normalise(pixels)).permute(0, 3, 1, 2)
+            logits = network(images)
             plain = to_probabilities(logits, classifier.checkpoint.activation)[0].tolist()
         count += 1
         largest = max(largest, *(abs(plain[score.index] - score.prob) for score in row.scores))

@@ -12,13 +12,20 @@ from resnet_cli.cli.benchmark import benchmark_command as command
 
 
 def said(
-    *rows: Row, compiling: str = "fp32 bf16", workers: int = 2, cores: int = 2, bf16: bool = True
+    *rows: Row,
+    compiling: str = "fp32 bf16",
+    workers: int = 2,
+    cores: int = 2,
+    bf16: bool = True,
+    on_workers_cores: bool = True,
 ) -> str:
-    return state_verdict(rows, Choices(frozenset(compiling.split()), workers, cores, bf16))
+    choices = Choices(frozenset(compiling.split()), workers, cores, bf16, on_workers_cores)
+    return state_verdict(rows, choices)
 
 
 def on_gpu(*rows: Row, workers: int, cores: int = 12) -> str:
-    return said(*(replace(row, device="cuda:0") for row in rows), workers=workers, cores=cores)
+    there = (replace(row, device="cuda:0") for row in rows)
+    return said(*there, workers=workers, cores=cores, on_workers_cores=False)
 
 
 DECODING = end_to_end(8, 40.0, prepare_ms=30.0, forward_ms=20.0)

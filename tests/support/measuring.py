@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from click.testing import Result
 
 from resnet_cli.benchmark import Row
 from resnet_cli.benchmark.timing import Stages, Timing
+from resnet_cli.runtimes import find_runtime
 
-CPU = torch.device("cpu")
+CPU = find_runtime("cpu")
 
 PEAK = 1000.0  # GFLOP/s that this machine is said to reach: to measure them takes seconds
 
