@@ -24,22 +24,21 @@ INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
     "nearest-exact": Image.Resampling.NEAREST,
 }
-"""Names as torchvision has them: the filters of Pillow."""
+"""torchvision's names: Pillow's filters."""
 
 COLORS = ("rgb", "bgr")
 SWITCH = (False, True)
 
-IMAGE_CHANNELS = (1, 3)  # of the pictures that are not merely a number of bands
+IMAGE_CHANNELS = (1, 3)  # grey and RGB; other numbers are bands
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """What happens to pixels before the network: torchvision's classification preset.
+    """The preprocessing of an image: torchvision's classification preset, and its variants.
 
-    The short side is resized to ``resize_size`` (the long side is cut to an integer), the centre
-    is cropped, the values are scaled to 0..1 and normalised. The defaults are those of
-    torchvision's ``IMAGENET1K_V1`` weights. ``squash`` and
-    ``floor_crop`` are ways of other libraries.
+    The short side is resized to ``resize_size`` (the long side is rounded down), the centre is
+    cropped, the values are scaled to 0..1 and normalised. The defaults are those of torchvision's
+    ``IMAGENET1K_V1`` weights. Other libraries use ``squash`` and ``floor_crop``.
     """
 
     resize_size: int = 256  # short side, pixels
@@ -47,14 +46,18 @@ class Preprocess:
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # a value a channel, on the scale 0..1
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    color: str = "rgb"  # order of the channels that the network was trained on
-    squash: bool = False  # resize both sides to resize_size, whatever the shape of the picture
-    floor_crop: bool = False  # a centre between two pixels is the upper or left one
-    # mean, std and color are facts of the network, which normalises by itself: no preset is
+    color: str = "rgb"  # order of channels in training
+    squash: bool = False  # resize both sides to resize_size, whatever the shape
+    floor_crop: bool = False  # a centre between two pixels becomes the upper or left one
+    # mean, std and color belong to the network, which normalises by itself: presets keep them
     fixed: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse settings that would give other pixels than they promise."""
+        """Check the settings.
+
+        Raises:
+            OptionError: they are impossible, or would give other pixels than they say.
+        """
         # lists come from JSON and from callers; the record itself holds tuples
         object.__setattr__(self, "mean", tuple(map(float, self.mean)))
         object.__setattr__(self, "std", tuple(map(float, self.std)))
@@ -93,7 +96,7 @@ class Preprocess:
 
     @property
     def words(self) -> str:
-        """The settings in short, without the normalisation."""
+        """The settings in a few words, without the normalisation."""
         resize = f"squash to {self.resize_size}" if self.squash else f"resize {self.resize_size}"
         color = "grey" if self.channels == 1 else self.color
         return f"{resize}, crop {self.crop_size}, {self.interpolation}, {color}"
@@ -161,7 +164,7 @@ class Preprocess:
         return (pixels - shift) / scale
 
     def record(self) -> dict[str, Any]:
-        """The settings as they are written into files."""
+        """Return the settings as they are written into files."""
         return {name: value for name, value in asdict(self).items() if name != "fixed"}
 
     @classmethod
@@ -169,8 +172,8 @@ class Preprocess:
         """Read the settings out of a file.
 
         Raises:
-            SettingError: a name or value that this program does not know; obeying the rest of it
-                would give other pixels than the file asks for.
+            SettingError: an unknown name or value; ignoring it would give other pixels than the
+                file asks for.
         """
         known = {one.name for one in fields(cls) if one.compare}
         unknown = sorted(set(record) - known)
@@ -181,15 +184,18 @@ class Preprocess:
         try:
             return cls(**record)
         except OptionError as error:
-            raise SettingError(str(error)) from error  # it is a file's, and not an option's
+            raise SettingError(str(error)) from error  # of a file, not of an option
         except (TypeError, ValueError) as error:
             raise SettingError(f"cannot obey the recorded preprocessing: {dict(record)}") from error
 
     def with_channels(self, channels: int) -> "Preprocess":
-        """These settings for a network of so many input channels.
+        """Return these settings for a network of ``channels`` input channels.
 
-        One channel takes the mean and the deviation of ImageNet's greys; what has one number a
-        channel already stays as it is.
+        One channel takes the mean and deviation of ImageNet in grey; settings with one number a
+        channel are returned as they are.
+
+        Raises:
+            SettingError: mean and std of that many channels are unknown.
         """
         if self.channels == channels:
             return self
@@ -246,7 +252,7 @@ def image_of_pixels(pixels: Pixels) -> Image.Image:
 
 
 def narrow_size(height: int, width: int) -> tuple[int, int]:
-    """Return the height and width of the middle of a very long image that the crop can need.
+    """Return height and width of the middle of a very long image, all that the crop needs.
 
     Resizing a line of 1x20000 pixels whole would take gigabytes, of which the crop keeps little.
     """
@@ -266,26 +272,26 @@ PRESETS = {
     "imagenet-v1": Preprocess(resize_size=256),
     "imagenet-v2": Preprocess(resize_size=232),
 }
-"""What torchvision evaluates its two generations of ImageNet weights with."""
+"""The preprocessing of torchvision's two generations of ImageNet weights."""
 
 CAFFE = Preprocess(
     mean=(103.939 / 255, 116.779 / 255, 123.68 / 255), std=(1 / 255, 1 / 255, 1 / 255), color="bgr"
 )
-"""What Caffe's ResNets were trained with: means taken off the values from 0 to 255."""
+"""The preprocessing of Caffe's ResNets: means subtracted from values of 0 to 255."""
 
 MSRA = replace(CAFFE, mean=(102.9801 / 255, 115.9465 / 255, 122.7717 / 255))
-"""The same for Detectron: https://github.com/facebookresearch/Detectron, core/config.py."""
+"""That of Detectron: https://github.com/facebookresearch/Detectron, core/config.py."""
 
 
 def adjust_preprocess(
     recorded: Preprocess, *, preset: str | None, given: Mapping[str, Any]
 ) -> Preprocess:
-    """Lay the user's choices over what a checkpoint records.
+    """Apply the user's choices to what a checkpoint records.
 
     Args:
-        recorded: taken where ``preset`` is None.
-        preset: a name of ``PRESETS``; its sizes alone where its numbers are not the network's.
-        given: fields of ``Preprocess``; None leaves a field as it is.
+        recorded: the base if ``preset`` is None.
+        preset: a name of ``PRESETS``; only its sizes where its numbers are not the network's.
+        given: fields of ``Preprocess``; None keeps a field.
     """
     base = recorded
     if preset is not None and (recorded.fixed or recorded.channels not in IMAGE_CHANNELS):

@@ -36,10 +36,10 @@ MEMORY_FILES = (  # limit, usage, and what of the usage is droppable file cache:
 
 
 class ForgivingFile(FileIO):
-    """A file that drops what it cannot write, such as stderr on a full disk."""
+    """A file that ignores failed writes, such as stderr on a full disk."""
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Write, or pretend to."""
+        """Write, or report the data as written."""
         try:
             return super().write(data)
         except OSError:
@@ -53,7 +53,7 @@ run_is_ending = Event()
 def available_cores() -> int:
     """Count the CPU cores that this process may use.
 
-    The smallest of what affinity, a container's share of time and ``OMP_NUM_THREADS`` allow.
+    The least that affinity, the CPU quota of a container and ``OMP_NUM_THREADS`` allow.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
@@ -64,13 +64,13 @@ def available_cores() -> int:
 
 
 def cpu_quotas() -> Iterator[int]:
-    """Yield the cores' worth of time that each control group allows, rounded up."""
+    """Yield the cores that the CPU quota of each control group is worth, rounded up."""
     for folder in control_groups("cpu"):
         try:
             quota, period = read_cpu_quota(folder)
-        except (OSError, ValueError):  # no limit here, or a kernel that states it differently
+        except (OSError, ValueError):  # no limit here, or another format of the kernel
             continue
-        if quota.isdecimal():  # and not "max", or -1
+        if quota.isdecimal():  # neither "max" nor -1
             yield max(1, ceil(int(quota) / int(period)))
 
 
@@ -97,7 +97,7 @@ def free_memory() -> int | None:
 
 
 def free_machine_memory() -> Iterator[int]:
-    """Yield the free bytes of the machine, then all that it has, as far as it states them."""
+    """Yield the free bytes of the machine, then its total, as far as the system states them."""
     with suppress(OSError, StopIteration, ValueError):
         yield read_kilobytes(MEMINFO, "MemAvailable")
     with suppress(OSError, ValueError, AttributeError):
@@ -105,7 +105,7 @@ def free_machine_memory() -> Iterator[int]:
 
 
 def free_group_memory() -> Iterator[int]:
-    """Yield the bytes that each limit on a control group of this process leaves."""
+    """Yield the bytes that the limit of each control group leaves to this process."""
     for folder in control_groups("memory"):
         for limit, usage, cache in MEMORY_FILES:
             with suppress(OSError, ValueError):  # no such file, or "max"
@@ -132,7 +132,7 @@ def peak_memory() -> int:
 
 
 def control_groups(controller: str) -> Iterator[Path]:
-    """Yield the folders of the control groups that bound this process, the innermost first.
+    """Yield the folders of the control groups of this process, the innermost first.
 
     The root is always among them: a container sees its own group as the root.
 
@@ -160,8 +160,8 @@ def read_kilobytes(file: Path, name: str) -> int:
 def cpu_instructions() -> set[str]:
     """Return the names of the processor's instruction sets, such as ``avx512_bf16``.
 
-    A release of torch that does not tell (``torch.cpu.get_capabilities`` is newer than 2.11) is
-    replaced by ``/proc/cpuinfo``.
+    Releases of torch without ``torch.cpu.get_capabilities``, such as 2.11, are replaced by
+    ``/proc/cpuinfo``.
     """
     import torch
 
@@ -170,7 +170,7 @@ def cpu_instructions() -> set[str]:
 
 
 def cpu_flags() -> set[str]:
-    """Return what Linux says that the first processor can do."""
+    """Return the flags of the first processor that Linux lists."""
     lines = read_cpuinfo().splitlines()
     words = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return set(words.partition(":")[2].split())
@@ -183,7 +183,7 @@ def cpu_name() -> str:
 
 
 def read_cpuinfo() -> str:
-    """Read what Linux says of its processors; elsewhere nothing."""
+    """Read Linux's description of its processors; empty on other systems."""
     try:
         return CPUINFO.read_text()
     except OSError:

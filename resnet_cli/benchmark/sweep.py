@@ -15,7 +15,7 @@ from resnet_cli.benchmark.report import Choices, state_verdict
 from resnet_cli.benchmark.timing import Timing, count_streams, time_end_to_end, time_forward
 from resnet_cli.benchmark.workload import EndlessImages, find_measured_network
 from resnet_cli.checkpoint import Checkpoint
-from resnet_cli.classifier import Classifier
+from resnet_cli.classifier import Classifier, RuntimeOptions
 from resnet_cli.errors import DeviceError
 from resnet_cli.records import Progress
 from resnet_cli.runtimes import PRECISIONS, Runtime, Session, find_runtime
@@ -220,9 +220,11 @@ class Sweep:
         return Classifier.of(
             self.checkpoint,
             reason="to be measured",
-            runtime=self.runtime,
-            precision=precision,
-            compile=self.options.compile,
+            compute=RuntimeOptions(
+                device=self.runtime.device,
+                precision=precision,
+                compile=self.options.compile,
+            ),
             preprocess=lambda recorded: replace(
                 recorded, crop_size=side, resize_size=max(side, recorded.resize_size)
             ),

@@ -43,59 +43,51 @@ class Examination:
     weights: Weights
     found: Found
     recorded: Recorded
+    layout: str  # name of the layout, or of the library that uses the layout in this form
+    activation: str  # turns outputs into probabilities: softmax, or sigmoid for each output
+    notes: tuple[str, ...]  # assumptions, and deviations from torchvision's network, in words
 
-    @property
-    def layout(self) -> str:
-        """Name of the layout, or of the library that uses the layout in this form."""
-        name, prefix = self.weights.layout.name, self.weights.prefix
-        if name == "sequential" and self.found.variant.concat_pool:
-            return "fastai"
-        if name == "torchvision" and prefix.endswith("backbone.") and self.has_mm_head:
+
+def name_layout(weights: Weights, found: Found, library: str | None) -> str:
+    """Name the layout of weights, or the library that uses the layout in this form."""
+    name, prefix = weights.layout.name, weights.prefix
+    if name == "sequential" and found.variant.concat_pool:
+        return "fastai"
+    if name == "torchvision" and prefix.endswith("backbone."):
+        start = prefix.removesuffix("backbone.")
+        if f"{start}head.fc.weight" in weights.tensors:
             return "mmpretrain"
-        if name == "torchvision" and self.recorded.config.library == "timm":
-            return "timm"
-        return name
+    return "timm" if name == "torchvision" and library == "timm" else name
 
-    @property
-    def has_mm_head(self) -> bool:
-        """Whether the head is where OpenMMLab puts it."""
-        start = self.weights.prefix.removesuffix("backbone.")
-        return f"{start}head.fc.weight" in self.weights.tensors
 
-    @property
-    def activation(self) -> str:
-        """What turns outputs into probabilities: ``softmax``, or ``sigmoid`` for each output."""
-        said = (
-            self.recorded.record.get("activation"),
-            self.found.end,
-            self.recorded.config.activation,
+def choose_activation(found: Found, recorded: Recorded) -> str:
+    """Return what turns outputs into probabilities: ``softmax``, or ``sigmoid`` for each output."""
+    stated = (recorded.record.get("activation"), found.end, recorded.config.activation)
+    return "sigmoid" if "sigmoid" in stated or found.num_classes == 1 else "softmax"
+
+
+def assumption_notes(found: Found, recorded: Recorded, layout: str) -> Iterator[str]:
+    """Yield what was assumed of a network, as its file does not show it, in words."""
+    if found.assumed:
+        yield "the activations of the head are not in the file: taken for ReLU"
+    bottlenecks = found.architecture.block == "Bottleneck"
+    if layout in UNSAID_STRIDES and bottlenecks and recorded.variant is None:
+        yield (
+            "whether bottlenecks stride in the 1x1 or the 3x3 convolution is not in the file: "
+            f"taken for the {UNSAID_STRIDES[layout]}"
         )
-        return "sigmoid" if "sigmoid" in said or self.found.num_classes == 1 else "softmax"
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Assumptions, and deviations from torchvision's network, in words."""
-        variant, found = self.found.variant, list(self.weights.notes)
-        if self.found.assumed:
-            found.append("the activations of the head are not in the file: taken for ReLU")
-        bottlenecks = self.found.architecture.block == "Bottleneck"
-        if self.layout in UNSAID_STRIDES and bottlenecks and self.recorded.variant is None:
-            found.append(
-                "whether bottlenecks stride in the 1x1 or the 3x3 convolution is not in the file: "
-                f"taken for the {UNSAID_STRIDES[self.layout]}"
-            )
-        if variant.concat_pool:
-            found.append("the head takes the maxima of the features, then their averages")
-        if variant.stride_in_1x1:
-            found.append("bottlenecks stride in their first 1x1 convolution")
-        if variant.ceil_pool:
-            found.append("the max pool rounds up and does not pad, as Caffe's")
-        if any(variant.dilated):
-            found.append("layers " + dilated_layers(variant) + " dilate instead of striding")
-        found += beside_notes(self.found, self.weights.prefix)
-        if self.activation == "sigmoid" and self.found.num_classes > 1:
-            found.append(MULTI_LABEL)
-        return tuple(found)
+
+def variant_notes(variant: Variant) -> Iterator[str]:
+    """Yield how a network deviates from torchvision's, in words."""
+    if variant.concat_pool:
+        yield "the head takes the maxima of the features, then their averages"
+    if variant.stride_in_1x1:
+        yield "bottlenecks stride in their first 1x1 convolution"
+    if variant.ceil_pool:
+        yield "the max pool rounds up and does not pad, as Caffe's"
+    if any(variant.dilated):
+        yield "layers " + dilated_layers(variant) + " dilate instead of striding"
 
 
 def beside_notes(found: Found, prefix: str) -> Iterator[str]:
@@ -166,7 +158,16 @@ def examine_contents(contents: Contents, path: Path, options: LoadOptions) -> Ex
         raise CheckpointError(f"cannot load {path}: {reason}") from error
     except SettingError as error:  # a variant that this network cannot have
         raise CheckpointError(f"cannot load {path}: {error}") from error
-    return Examination(weights, found, recorded)
+    layout = name_layout(weights, found, recorded.config.library)
+    activation = choose_activation(found, recorded)
+    notes = (
+        *weights.notes,
+        *assumption_notes(found, recorded, layout),
+        *variant_notes(found.variant),
+        *beside_notes(found, weights.prefix),
+        *([MULTI_LABEL] if activation == "sigmoid" and found.num_classes > 1 else []),
+    )
+    return Examination(weights, found, recorded, layout, activation, notes)
 
 
 def explain_error(error: CheckpointError, contents: Contents, options: LoadOptions) -> str:

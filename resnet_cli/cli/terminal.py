@@ -4,13 +4,13 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from tqdm import tqdm
 
 from resnet_cli.cli.process import discard
 from resnet_cli.images.native_warnings import listen_to_libraries
-from resnet_cli.records import UNCERTAIN, Prediction, Progress
+from resnet_cli.records import UNCERTAIN, Prediction
 from resnet_cli.text import escape_unprintable
 
 if TYPE_CHECKING:
@@ -102,16 +102,28 @@ def progress_bar(
     )
 
 
-@contextmanager
-def draw_progress(total: int | None, mode: str, what: str | None = None) -> Iterator[Progress]:
-    """Draw a bar of images for the progress callback of a library call, which is yielded."""
-    with progress_bar(total, mode, what=what) as bar:
+class BarProgress:
+    """A progress callback of library calls that draws a bar of images.
 
-        def update(done: int, total: int | None) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+    Attributes:
+        done: images so far, also where no bar is drawn.
+    """
 
-        yield update
+    def __init__(self, total: int | None, mode: str, what: str | None = None) -> None:
+        """Open the bar; the arguments are those of ``progress_bar``."""
+        self.bar = progress_bar(total, mode, what=what)
+        self.done = 0
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Show how many images are done."""
+        self.done, self.bar.total = done, total
+        self.bar.update(done - self.bar.n)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
 
 
 def above_the_bar() -> AbstractContextManager[None]:

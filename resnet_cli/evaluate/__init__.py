@@ -38,7 +38,7 @@ from resnet_cli.records import Prediction, Progress
 from resnet_cli.results.options import COMMA, Dialect, WriterOptions
 from resnet_cli.results.short_names import names_for
 from resnet_cli.run.manifest import Record, pin_inputs
-from resnet_cli.run.tally import Tally, note_interruption
+from resnet_cli.run.tally import Tally
 
 log = logging.getLogger("resnet_cli")
 
@@ -51,41 +51,20 @@ MOST_REPORTED = 10  # unreadable images logged one by one; all are counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateOptions:
-    """Options of an evaluation.
+class EvaluateOptions(PredictOptions):
+    """Options of an evaluation: which images, and how they are classified.
+
+    An image whose top probability is below ``threshold`` is not kept. The evaluation itself sets
+    ``thumbnails`` and ``distribution``.
 
     Raises:
         OptionError: a value that is not possible.
     """
 
+    topk: int = 5  # classes shown for an image in reports
     labels: str | Path | None = None  # table of labels; None takes the names of the folders
     exclude: tuple[str, ...] = ()  # globs of files and folders to leave out
     hidden: bool = False  # include hidden and system files
-    topk: int = 5  # classes shown for an image in reports
-    threshold: float | None = None  # top probability, 0 to 1, that an image must reach to be kept
-    batch_size: int | None = None  # images in one pass; None chooses for the device
-    workers: int | None = None  # CPU threads; None takes all cores
-    on_error: str = "skip"  # at an unreadable image: skip or fail
-
-    def __post_init__(self) -> None:
-        self.predict()  # which refuses what cannot be
-
-    def predict(self, *, thumbnails: bool = False) -> PredictOptions:
-        """Return how images are classified for an evaluation."""
-        return PredictOptions(
-            topk=self.topk if self.topk < 1 else max(self.topk, TOP),
-            threshold=self.threshold,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            on_error=self.on_error,
-            thumbnails=thumbnails,
-            distribution=True,
-        )
-
-    @property
-    def threads(self) -> int:
-        """Return the number of CPU threads of a run."""
-        return self.predict().threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +81,7 @@ class EvaluationResult:
     @property
     def accuracy(self) -> float | None:
         """Top-1 accuracy, 0 to 1; None without images."""
-        return self.evaluation.top1.value
+        return self.evaluation.accuracy
 
     @property
     def loss(self) -> float | None:
@@ -234,20 +213,18 @@ def score_images(
     layout = lay_out(classifier, dataset, options, files, with_shares(record, scorecard))
     predictions = predict_labelled(classifier, dataset, options, files, record)
     tally, total = record.tally, len(dataset.items)
-    kept = f": {files.mistakes[0]} has the mistakes among them" if files.mistakes else ""
     with (
-        note_interruption(tally, total, rest=kept),
         open_rows(files, classifier.class_names, layout) as rows,
         closing(predictions),
     ):
         for prediction in predictions:
             truth = true_class(prediction.item)
             tally.add(prediction)
+            if progress is not None:
+                progress(tally.images, total)
             report_unreadable(prediction, tally)
             scorecard.add(prediction, truth)
             rows.add(prediction, truth)
-            if progress is not None:
-                progress(tally.images, total)
         record.finish()
     return finish_result(scorecard.evaluation(), layout.caption, record)
 
@@ -260,10 +237,13 @@ def predict_labelled(
     record: Record,
 ) -> Generator[Prediction]:
     """Classify the images of a dataset with the probabilities of every class."""
-    return classifier.classify(
-        pin_inputs(dataset.inputs, record.inputs),
-        options.predict(thumbnails=files.want_thumbnails),
+    predict = replace(
+        options,
+        topk=max(options.topk, TOP),
+        thumbnails=files.want_thumbnails,
+        distribution=True,
     )
+    return classifier.classify(pin_inputs(dataset.inputs, record.inputs), predict)
 
 
 def start_record(classifier: Classifier, options: EvaluateOptions) -> Record:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_cli.classifier import Classifier
+from resnet_cli.classifier import Classifier, RuntimeOptions
 from resnet_cli.errors import OptionError
 from resnet_cli.evaluate.dataset import Dataset, open_dataset, sample_places, true_class
 from resnet_cli.evaluate.metrics import SMALLEST, Share, mcnemar_test, wilson_share
@@ -335,9 +335,10 @@ def with_trial(classifier: Classifier, trial: Trial) -> Classifier:
         session = Classifier.of(
             classifier.checkpoint,
             reason=classifier.reason,
-            runtime=classifier.runtime,
+            compute=RuntimeOptions(
+                device=classifier.runtime.device, precision=classifier.precision
+            ),
             preprocess=then,
-            precision=classifier.precision,
         ).session
     return replace(
         classifier,

@@ -1,4 +1,4 @@
-"""One image file -> upright pixels, or ImageError."""
+"""The bytes of an image -> upright 8-bit pixels, or an ``ImageError`` that says why not."""
 
 import re
 from collections.abc import Callable
@@ -49,7 +49,7 @@ Result = TypeVar("Result")
 Decoded = Pixels | Image.Image
 """Pixels [H, W, C] from the fast decoder and of other than one or three bands; else an image."""
 
-MOST_PIXELS = 178_956_970  # of a picture: where Pillow, too, takes it for a bomb
+MOST_PIXELS = 178_956_970  # of an image; Pillow, too, suspects a decompression bomb above it
 
 # measured at the worst moment, with alpha, a profile, a background and a turn
 BYTES_PER_PIXEL = {"JPEG": 14, "JPEG2000": 34, "WEBP": 38}
@@ -60,16 +60,16 @@ JPEGS = frozenset({"JPEG", "MPO"})  # Pillow's formats that its JPEG decoder rea
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """How files become pixels."""
+    """How files are decoded."""
 
     mode: str = "RGB"  # or "L", for a network with one input channel
     upright: bool = True  # turned as its EXIF orientation says
     exact: bool = False  # Pillow alone
     srgb: bool = False  # converted from its own colour profile
     background: str | None = None  # colour under transparent pixels; None drops alpha
-    max_pixels: int = MOST_PIXELS  # of a picture; a larger one is refused
+    max_pixels: int = MOST_PIXELS  # of an image; a larger one is refused
     bands: tuple[int, ...] | None = None  # of each image, from 1; None takes its colours
-    assumed: bool = False  # nobody chose the bands: an image that has more of them is reported
+    assumed: bool = False  # the bands are a default: an image that has more of them gets a warning
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -89,8 +89,8 @@ class Decoder:
 
         Args:
             source: a file, or an image in memory.
-            room: is asked before the file is opened, and again, once the header is read, for the
-                bytes that decoding and resizing will take at most; it hears what is odd.
+            room: asked before the file is opened, and again, once the header is read, for the most
+                bytes that decoding and resizing will take; receives warnings.
 
         Returns:
             uint8 [H, W, 3] from the fast decoder, [H, W, bands] where the bands are neither one
@@ -118,7 +118,7 @@ class Decoder:
             raise ImageError(describe_failure(error)) from error
 
     def read(self, stored: BinaryIO, size: int, room: Room) -> Decoded:
-        """Decode an open file of ``size`` bytes by what reads it right."""
+        """Decode an open file of ``size`` bytes by the library that reads it right."""
         tags = read_tiff(stored)
         if tags is not None:
             refuse_previews(tags, room)
@@ -137,12 +137,12 @@ class Decoder:
         encoded = file.read()
         if header.format in JPEGS:
             check_scans(encoded)
-        # libtiff would map the file itself, and crash if somebody cuts it off meanwhile
+        # libtiff would map the file itself, and crash if it is truncated meanwhile
         decode = partial(self.decode, BytesIO(encoded), room)
         return heard(room, decode) if header.format == "TIFF" else decode()
 
     def read_values(self, file: BinaryIO, tags: Tiff, size: int, room: Room) -> Decoded:
-        """Read a TIFF that Pillow does not read right, or some of its bands.
+        """Read a TIFF that Pillow reads wrongly, or some of its bands.
 
         Raises:
             ImageError: it cannot be read here either.
@@ -181,31 +181,31 @@ class Decoder:
         return self.bands
 
     def check(self, header: Image.Image) -> None:
-        """Refuse a picture before memory is taken for it."""
+        """Refuse an image before memory is taken for it."""
         if header.format == "EPS":
             raise ImageError("is PostScript, a program that would have to be run")
         self.check_pixels(header.width * header.height)
 
     def check_pixels(self, pixels: int) -> None:
-        """Refuse a picture of too many pixels."""
+        """Refuse an image of too many pixels."""
         if pixels > self.max_pixels:
             raise ImageError(describe_over_limit(pixels, self.max_pixels))
 
     def is_fast(self, header: Image.Image) -> bool:
         """Return True if torchvision.io gives the pixels: RGB, with no profile or XMP to obey."""
-        odd = "xmp" in header.info or (self.srgb and "icc_profile" in header.info)
-        plain = self.mode == "RGB" and not (self.exact or self.bands or odd)
+        special = "xmp" in header.info or (self.srgb and "icc_profile" in header.info)
+        plain = self.mode == "RGB" and not (self.exact or self.bands or special)
         return header.format == "JPEG" and plain and find_fast_jpeg() is not None
 
     def fast(self, file: BinaryIO, header: Image.Image, size: int, room: Room) -> Pixels | None:
-        """Decode by torchvision.io, or return None where Pillow must have a try."""
+        """Decode by torchvision.io; None where Pillow has to try."""
         if not self.is_fast(header):
             return None
         turned = (
             self.upright and read_orientation(header) != 1
-        )  # one reader of EXIF for both decoders
+        )  # EXIF is read in one way for both decoders
         file.seek(0)
-        encoded = bytearray(file.read(size))  # less than its size if it is cut off meanwhile
+        encoded = bytearray(file.read(size))  # less than its size if it was truncated meanwhile
         check_scans(encoded)
         return heard(room, partial(decode_by_torchvision, encoded, turned=turned))
 
@@ -221,7 +221,7 @@ class Decoder:
 
         Args:
             image: loaded.
-            room: hears of bands that are not used.
+            room: receives a warning of unused bands.
             by_pillow: the orientation that Pillow has turned it from.
         """
         method = TURNS.get(read_orientation(image)) if self.upright else BACK.get(by_pillow)
@@ -232,7 +232,11 @@ class Decoder:
         return join_bands([turn_image(band, method) for band in bands])
 
     def from_memory(self, image: Image.Image | Pixels | str, room: Room) -> Decoded:
-        """Take the pixels of an image that was decoded by others, or say why it has none."""
+        """Take the pixels of an image that is decoded already.
+
+        Raises:
+            ImageError: it has none, for the reason given.
+        """
         if isinstance(image, str):
             raise ImageError(image)
         if not isinstance(image, Image.Image):
@@ -240,16 +244,16 @@ class Decoder:
         self.check(image)
         pixels = self.finished(image, room)
         if isinstance(pixels, Image.Image) and self.is_fast(image):
-            return np.array(pixels)  # which is resized as that of its file
+            return np.array(pixels)  # so that it is resized like its file
         return pixels
 
     def converted(self, image: Image.Image) -> Image.Image:
-        """Give a loaded, upright picture the colours that the network wants."""
+        """Convert a loaded, upright image to the colours of the network."""
         return convert_image(image, self.mode, srgb=self.srgb, background=self.background)
 
 
 def heard(room: Room, work: Callable[[], Result]) -> Result:
-    """Do some work, and warn of what a native library prints of it."""
+    """Call ``work``, and turn what a native library prints meanwhile into a warning."""
     result, said = output_during(work)
     if said:
         room.warn(said)
@@ -286,7 +290,7 @@ def decode_by_torchvision(encoded: bytearray, *, turned: bool) -> Pixels | None:
 
 
 def header_of(file: BinaryIO) -> Image.Image:
-    """Open an image by Pillow.
+    """Open an image by Pillow and read its header.
 
     Raises:
         ImageError: says what the file is instead.
@@ -299,10 +303,10 @@ def header_of(file: BinaryIO) -> Image.Image:
 
 
 def refuse_previews(tags: Tiff, room: Room) -> None:
-    """Refuse a raw photograph, and warn of a TIFF whose first page is a preview.
+    """Refuse a raw camera file, and warn of a TIFF whose first page is a preview.
 
     Raises:
-        ImageError: the data of a sensor.
+        ImageError: it holds the data of a sensor.
     """
     if why := raw_photograph(tags):
         raise ImageError(why)
@@ -312,7 +316,7 @@ def refuse_previews(tags: Tiff, room: Room) -> None:
 
 
 def need(header: Image.Image) -> int:
-    """Bytes of memory that decoding and resizing a picture takes at most, its file left out."""
+    """Return the most bytes that decoding and resizing an image takes, without its file."""
     each = BYTES_PER_PIXEL.get(header.format or "", OTHER_BYTES_PER_PIXEL)
     return each * header.width * header.height
 

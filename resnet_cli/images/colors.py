@@ -1,4 +1,4 @@
-"""What a file stores -> RGB or grey of 8 bits: deep values, colour profiles, transparency."""
+"""Convert what a file stores to 8-bit RGB or grey: deep values, profiles, transparency."""
 
 from collections.abc import Iterable, Sequence
 from io import BytesIO
@@ -24,18 +24,18 @@ SCALES = (  # the largest value, what the values are multiplied by, and what is 
     (255, 1.0, 0.0),
     (65_535, 1 / 256, 0.0),
 )
-"""Scales that start at 0, narrowest first; numbers that fit none stretch from least to largest."""
+"""Scales that start at 0, narrowest first; values outside all are stretched from min to max."""
 
 
 def convert_image(
     image: Image.Image, mode: str, *, srgb: bool = False, background: str | None = None
 ) -> Image.Image:
-    """Give a loaded picture 8 bits a channel.
+    """Convert a loaded image to 8 bits a channel.
 
     Args:
-        image: of any mode of Pillow's.
+        image: of any of Pillow's modes.
         mode: ``RGB`` or ``L``.
-        srgb: obey the colour profile of the picture.
+        srgb: apply the colour profile of the image.
         background: colour under transparent pixels; None drops alpha, as ``Image.convert`` does.
 
     Raises:
@@ -43,7 +43,7 @@ def convert_image(
     """
     if image.mode in DEEP:
         image = eight_bits(image)
-    elif image.mode == "La":  # premultiplied, which Pillow takes to no other mode
+    elif image.mode == "La":  # premultiplied: Pillow converts it to LA alone
         image = image.convert("LA")
     elif image.mode == "LAB":
         image = image.convert("RGB")
@@ -58,14 +58,14 @@ def convert_image(
 def eight_bits(image: Image.Image) -> Image.Image:
     """Scale greys of more than 8 bits to 8, where ``Image.convert`` would clip them to white.
 
-    Of 16 bits the highest 8 stay. Whole numbers of 32 bits and floating-point numbers keep their
-    brightness when they lie within 0 to 1 (floating point alone), 0 to 255 or 0 to 65535; others
-    stretch from the least to the largest of the picture. Not-a-number is black.
+    Of 16 bits the highest 8 are kept. Integers of 32 bits and floating-point numbers keep their
+    brightness when they lie within 0 to 1 (floating point only), 0 to 255 or 0 to 65535; others are
+    stretched from the least to the largest value of the image. Not-a-number is black.
     """
     values = np.asarray(image)
     scaled = Image.fromarray(scale_to_levels(values))
     clear = image.info.get("transparency")
-    if isinstance(clear, int):  # one grey of the deep ones stands for see-through
+    if isinstance(clear, int):  # the value that is transparent
         scaled.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     scaled.info |= {key: image.info[key] for key in ("icc_profile",) if key in image.info}
     return scaled
@@ -90,11 +90,11 @@ def scale_to_levels(values: npt.NDArray[Any]) -> Pixels:
 
 
 def stretch_values(values: npt.NDArray[Any]) -> Pixels:
-    """Scale other numbers to 0..255, by the narrowest of ``SCALES`` that holds them."""
-    levels = values.astype(np.float64)  # and then in place: such pictures are large
-    sound = np.isfinite(levels)
-    low = float(levels.min(where=sound, initial=np.inf))
-    high = float(levels.max(where=sound, initial=-np.inf))
+    """Scale other numbers to 0..255 by the narrowest of ``SCALES`` that contains them."""
+    levels = values.astype(np.float64)  # and then in place: such images are large
+    finite = np.isfinite(levels)
+    low = float(levels.min(where=finite, initial=np.inf))
+    high = float(levels.max(where=finite, initial=-np.inf))
     scales = SCALES if values.dtype.kind == "f" else SCALES[1:]
     known = next((scale for scale in scales if low >= 0 and high <= scale[0]), None)
     _, factor, rounding = known or (high, 255 / max(high - low, TINY), 0.5)
@@ -105,13 +105,13 @@ def stretch_values(values: npt.NDArray[Any]) -> Pixels:
     return levels.clip(0, 255, out=levels).astype(np.uint8)
 
 
-TINY = 1e-300  # in place of a difference of nothing
+TINY = 1e-300  # avoids a division by zero
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """Convert colours from ``profile`` to sRGB; alpha stays.
 
-    A profile that is broken, or meant for other channels than the picture has, is left out.
+    A broken profile, or one for other channels than the image has, is ignored.
     """
     from PIL import ImageCms
 
@@ -133,28 +133,28 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     return converted or image
 
 
-CHANNELS = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # of a profile: Pillow's mode
+CHANNELS = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # color space of a profile: Pillow's mode
 
 
 def channels_fit(channels: str, mode: str) -> bool:
-    """Whether a profile for ``channels`` says anything about a picture of ``mode``."""
+    """Return True if a profile for ``channels`` applies to an image of ``mode``."""
     if channels == "L":
         return Image.getmodebase(mode) == "L"
     return (channels == "CMYK") == (mode == "CMYK")
 
 
 def lay_over_color(image: Image.Image, background: str) -> Image.Image:
-    """Lay a picture with transparent pixels over a colour."""
+    """Lay an image with transparent pixels over a colour."""
     ground = Image.new("RGBA", image.size, (*parse_color(background), 255))
     ground.alpha_composite(image.convert("RGBA"))
     return ground.convert("RGB")
 
 
 def parse_color(name: str) -> tuple[int, int, int]:
-    """Red, green and blue, 0 to 255 each, of a name or ``#rrggbb``.
+    """Read red, green and blue, 0 to 255 each, from a name or ``#rrggbb``.
 
     Raises:
-        OptionError: it names no colour, or one that shines through.
+        OptionError: not a colour, or a transparent one.
     """
     try:
         red, green, blue, *alpha = ImageColor.getrgb(name)
@@ -165,11 +165,11 @@ def parse_color(name: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # colours: mode of Pillow's
+MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # number of colours: Pillow's mode
 
 FULL = {"1": "L", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB",
         "LAB": "RGB", "PA": "RGBA"}  # fmt: skip
-"""Modes whose bands are not colours of 8 bits: mode to convert to."""
+"""Modes whose bands are not 8-bit colours: the mode to convert to."""
 
 
 def stored_bands(image: Image.Image) -> Pixels:
@@ -235,11 +235,11 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-BACK = TURNS | {6: TURNS[8], 8: TURNS[6]}  # the other way
+BACK = TURNS | {6: TURNS[8], 8: TURNS[6]}  # undoes a turn
 
 
 def read_orientation(image: Image.Image) -> int:
-    """How the pixels are stored, 1 to 8; 1 is upright, and what a damaged EXIF says."""
+    """Read how the pixels are stored, 1 to 8; 1 is upright, also where EXIF is damaged."""
     try:
         value = image.getexif().get(ORIENTATION)
     except Exception:
@@ -248,7 +248,7 @@ def read_orientation(image: Image.Image) -> int:
 
 
 def turn_image(image: Image.Image, method: Image.Transpose | None) -> Image.Image:
-    """Turn a loaded picture; None leaves it as it is."""
+    """Turn a loaded image; None leaves it as it is."""
     if method is None:
         return image
     turned = image.transpose(method)

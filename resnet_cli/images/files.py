@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from resnet_cli.errors import ImageError, describe
 
-LARGEST_FILE = 1 << 30  # bytes; no picture is larger, and it is read whole
+LARGEST_FILE = 1 << 30  # bytes; no image is larger, and it is read whole
 
 
 REASONS: Mapping[type[Exception], str] = MappingProxyType(
@@ -24,35 +24,35 @@ REASONS: Mapping[type[Exception], str] = MappingProxyType(
         MemoryError: "there is not enough memory for it",
     }
 )
-"""What stands in a row, by the kind of error."""
+"""Kind of error: what the row says."""
 
-DECODER_ERROR = re.compile(r"decoder error -?\d+")  # by which Pillow means damaged data
+DECODER_ERROR = re.compile(r"decoder error -?\d+")  # Pillow's words for damaged data
 
 
 class Room(Protocol):
-    """What decoding asks before it takes memory, and tells of what it finds."""
+    """What decoding asks for memory, and where it reports warnings."""
 
     def enter(self, size: int) -> None:
-        """Wait until a file of ``size`` bytes may be opened; some formats are read whole for it."""
+        """Wait until a file of ``size`` bytes may be opened; some formats are then read whole."""
 
     def claim(self, size: int) -> None:
-        """Wait until there are ``size`` bytes for a picture, its file among them."""
+        """Wait until there are ``size`` bytes for an image, including its file."""
 
     def warn(self, message: str) -> None:
-        """Hear that an image was read, but not all of it, or not as it should be."""
+        """Report that an image was read, but not all of it, or not as it should be."""
 
 
 class Endless:
-    """Memory that never runs out."""
+    """Memory without a limit."""
 
     def enter(self, size: int) -> None:
-        """At once."""
+        """Return at once."""
 
     def claim(self, size: int) -> None:
-        """At once."""
+        """Return at once."""
 
     def warn(self, message: str) -> None:
-        """Drop it."""
+        """Ignore it."""
 
 
 ENDLESS = Endless()
@@ -63,7 +63,7 @@ def open_source(source: Path | bytes) -> Iterator[tuple[BinaryIO, int]]:
     """Open a regular file, or bytes in memory, and return its size.
 
     Raises:
-        ImageError: it cannot be an image; a pipe or a device would block the run for ever.
+        ImageError: it cannot be an image; a pipe or a device could block the run for ever.
     """
     if isinstance(source, bytes):
         check_size(len(source))
@@ -95,7 +95,7 @@ def check_size(size: int) -> None:
 
 
 def describe_over_limit(pixels: int, limit: int) -> str:
-    """Say that a picture is larger than is allowed, and what sets the limit."""
+    """Say that an image is larger than allowed, and which option sets the limit."""
     return f"has {pixels:,} pixels, over the limit of {limit:,} (--max-pixels)"
 
 
@@ -118,15 +118,15 @@ def describe_failure(error: Exception) -> str:
 BRANDS = frozenset({
     b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1",
 })  # fmt: skip
-"""What stands in the first box of a HEIF file; the pictures of phones are ``heic``."""
+"""Brands in the first box of a HEIF file; phones write ``heic``."""
 
 
 def open_image(file: BinaryIO) -> Image.Image:
-    """Read the header of a picture.
+    """Read the header of an image.
 
     Raises:
-        ImageError: HEIC, and the library for it is not installed.
-        Exception: whatever Pillow raises.
+        ImageError: it is HEIC, and the library for that is not installed.
+        Exception: any that Pillow raises.
     """
     try:
         return Image.open(file)
@@ -145,7 +145,7 @@ def open_image(file: BinaryIO) -> Image.Image:
     return HeifImageFile(file)
 
 
-HEAD = 1024  # bytes that are looked at
+HEAD = 1024  # bytes of a file that tell what it is
 
 RAW = "is a raw camera file ({}): convert it to JPEG, PNG or TIFF"
 VIDEO = "is a video ({}), not an image: save its frames as images"
@@ -154,8 +154,8 @@ DOCUMENT = "is {}, not an image"
 DRAWING = "is a vector drawing ({}): save it as PNG"
 CONVERT = "is {}, which cannot be read: convert it to PNG or JPEG"
 
-MARK = rb"(?:\xef\xbb\xbf)?\s*"  # what may stand before text
-XML = MARK + rb"(?:<\?xml[^>]*>\s*)?(?>(?:<!--.*?-->\s*)*)"  # no way back into the comments
+MARK = rb"(?:\xef\xbb\xbf)?\s*"  # what may precede text
+XML = MARK + rb"(?:<\?xml[^>]*>\s*)?(?>(?:<!--.*?-->\s*)*)"  # no backtracking into comments
 
 # tried from the top: what is special stands before what is general
 NATURES = (
@@ -211,14 +211,14 @@ NATURES = (
         "PNM": rb"P[1-7fF]\s", "BMP": rb"BM.{4}\0{4}",
     }.items()),
 )  # fmt: skip
-"""What a file is, in words that follow its name, and how it begins."""
+"""What a file is, in words that follow its name, and a pattern of its first bytes."""
 
 TEXT = DOCUMENT.format("a text")
 UNKNOWN = "is not an image, or is in an unsupported format"
 
 
 def identify_file(head: bytes) -> str:
-    """Say what a file is that cannot be read as an image, and what to do.
+    """Say what a file is that cannot be read as an image, and what to do about it.
 
     Args:
         head: its first ``HEAD`` bytes.
@@ -232,11 +232,13 @@ def identify_file(head: bytes) -> str:
 def is_any_text(head: bytes) -> bool:
     """Return True for text, whether in UTF-8, UTF-16 with a mark, or another encoding."""
     encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
-    text = head.decode(encoding, "replace").rstrip("\ufffd")  # a character that the end cut off
-    foreign = text.count("\ufffd") > len(text) / 3  # a third of letters no other encoding has
+    text = head.decode(encoding, "replace").rstrip("\ufffd")  # a character cut off at the end
+    foreign = (
+        text.count("\ufffd") > len(text) / 3
+    )  # no text of another encoding has a third of such letters
     return not foreign and all(map(is_text_character, text))
 
 
 def is_text_character(character: str) -> bool:
-    """Return True for what stands in texts."""
+    """Return True for printable characters and white space."""
     return character.isprintable() or character.isspace()

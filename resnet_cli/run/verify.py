@@ -1,6 +1,5 @@
 """What a run may get wrong, found before it begins: other labels than plain fp32, other names."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,13 +7,10 @@ from pathlib import Path
 import torch
 
 from resnet_cli.classifier import Classifier
-from resnet_cli.errors import ImageError, UserError
+from resnet_cli.errors import ImageError
 from resnet_cli.records import Item
 from resnet_cli.runtimes.torch_runtime import to_probabilities
 from resnet_cli.sources import Inputs
-from resnet_cli.text import amount
-
-log = logging.getLogger("resnet_cli")
 
 MOST_SUGGESTED = 20  # class names
 
@@ -68,28 +64,3 @@ def folder_class_names(classifier: Classifier, inputs: Inputs) -> list[str]:
     folders = {Path(item.path).absolute().parent.name for item in inputs.known}
     fits = len(folders) == len(classes.names) <= MOST_SUGGESTED
     return sorted(folders) if fits and not any("," in name for name in folders) else []
-
-
-def verify_first(classifier: Classifier, inputs: Inputs, count: int) -> Inputs:
-    """Compare the first ``count`` images against plain fp32 on the CPU, and log the result.
-
-    Returns:
-        The inputs again, from the first.
-
-    Raises:
-        UserError: the label of an image differs.
-    """
-    first, everything = inputs.peek(count)
-    result = verify_classifier(classifier, first)
-    log.info(
-        "verified %s against plain fp32 on the CPU: largest difference of probability %.1e, %s",
-        amount(result.images, "image"),
-        result.largest_difference,
-        amount(len(result.flips), "top-1 flip"),
-    )
-    if result.flips:
-        raise UserError(
-            f"another label than plain fp32 on the CPU: {', '.join(map(str, result.flips))}: "
-            "try --exact, or --precision fp32"
-        )
-    return everything

@@ -18,6 +18,7 @@ from docs_blocks import run_blocks
 from resnet_cli import (
     Classifier,
     EvaluateOptions,
+    OutputOptions,
     Preprocess,
     RowFiles,
     UserError,
@@ -80,9 +81,8 @@ def test_the_figures_are_those_of_numpy(files: tuple[Path, Path], photos: Path) 
     assert result.accuracy == (labels == TRUTHS).mean()
     assert result.loss == pytest.approx(-np.log(probs[range(10), TRUTHS]).mean(), rel=1e-5)
     for index, row in enumerate(result.per_class):
-        is_class = np.equal(TRUTHS, index)
-        right = ((labels == index) & is_class).sum()
-        assert (row.label, row.support) == (NAMES[index], is_class.sum())
+        right = ((labels == index) & np.equal(TRUTHS, index)).sum()
+        assert (row.label, row.support) == (NAMES[index], np.equal(TRUTHS, index).sum())
         assert (row.predicted, row.right) == ((labels == index).sum(), right)
         assert row.recall == (right / row.support if row.support else None)
     counts = np.zeros((3, 3), int)
@@ -204,6 +204,8 @@ def test_what_cannot_be_done_is_refused_before_any_image_is_read(
         evaluate_classifier(classifier, photos, files=bad)
     with pytest.raises(UserError, match="the suffix must be one of"):
         evaluate_predictions("p.csv", photos, files=bad)
+    with pytest.raises(UserError, match="cannot be resumed"):
+        evaluate_classifier(classifier, photos, files=RowFiles(output=OutputOptions(resume=True)))
     with pytest.raises(UserError, match="at least 2 classifiers, got 1"):
         compare_classifiers([classifier], photos)
     with pytest.raises(UserError, match="only reports"):

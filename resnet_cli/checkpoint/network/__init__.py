@@ -71,6 +71,7 @@ class Found:
     architecture: Architecture
     in_channels: int
     head: Head  # empty for a backbone alone
+    num_classes: int  # outputs of the head; 0 without one
     assumed: bool  # whether the activations of the head are a convention
     variant: Variant
     state: dict[str, Tensor] = field(repr=False)  # under torchvision's names
@@ -78,24 +79,9 @@ class Found:
     end: str | None  # softmax or sigmoid, where the file applies one to its outputs
     unused: tuple[str, ...]  # tensors that are neither used nor harmless
     pretext: str | None  # a name that only networks trained without labels have
+    projects: bool  # whether the head is the usual one of such training
     blank: ResNet = field(repr=False)  # on the meta device
     build: Callable[[], ResNet] = field(repr=False)  # makes another such
-
-    @property
-    def num_classes(self) -> int:
-        """Number of outputs of the head; 0 without one."""
-        sizes = [layer.size_out for layer in self.head if layer.size_out]
-        return sizes[-1] if sizes else 0
-
-    @property
-    def projects(self) -> bool:
-        """Whether the head is the usual one of contrastive learning: F to F, and to few outputs."""
-        kinds = [layer.kind for layer in self.head]
-        return (
-            kinds == ["linear", "relu", "linear"]
-            and self.head[0].size_in == self.head[0].size_out
-            and self.num_classes in PROJECTED
-        )
 
 
 def find_network(
@@ -186,6 +172,7 @@ def match_network(weights: Weights, *, default: Variant | None, dilated: bool) -
         architecture=detected.architecture,
         in_channels=detected.in_channels,
         head=head.layers,
+        num_classes=count_outputs(head.layers),
         assumed=head.assumed,
         variant=variant,
         state=complete,
@@ -193,6 +180,7 @@ def match_network(weights: Weights, *, default: Variant | None, dilated: bool) -
         end=end,
         unused=tuple(unused),
         pretext=pretext,
+        projects=is_projector(head.layers),
         blank=blank,
         build=build_another,
     )
@@ -206,6 +194,21 @@ def parts_outside(parts: Mapping[str, Part], root: str) -> dict[str, Part]:
 def sizes_out(head: Head) -> set[int]:
     """Return the numbers of outputs of the layers of a head."""
     return {layer.size_out for layer in head if layer.size_out}
+
+
+def count_outputs(head: Head) -> int:
+    """Return the number of outputs of a head; 0 without one."""
+    sizes = [layer.size_out for layer in head if layer.size_out]
+    return sizes[-1] if sizes else 0
+
+
+def is_projector(head: Head) -> bool:
+    """Return whether a head is the usual one of contrastive learning: F to F, to few outputs."""
+    return (
+        [layer.kind for layer in head] == ["linear", "relu", "linear"]
+        and head[0].size_in == head[0].size_out
+        and head[-1].size_out in PROJECTED
+    )
 
 
 def pretext_of(weights: Weights, sizes: set[int]) -> str | None:
