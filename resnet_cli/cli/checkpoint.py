@@ -1,4 +1,4 @@
-"""``resnet-cli inspect`` and ``resnet-cli convert``: what a checkpoint holds, and a new one of it."""
+"""``resnet-cli inspect`` and ``resnet-cli convert``: what a checkpoint holds, and a copy of it."""
 
 import json
 import shutil
