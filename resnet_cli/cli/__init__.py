@@ -113,7 +113,7 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).splitlines())
 
 
-def show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+def show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001
     """Print the versions without importing what they are of."""
     if asked:
         names = ("resnet-cli", "torch", "torchvision")
