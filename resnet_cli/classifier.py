@@ -1,15 +1,13 @@
-"""Classifier: a checkpoint, its preprocessing and a device, ready to run."""
+"""A checkpoint, its preprocessing and a runtime, ready to classify images."""
 
 import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from resnet_cli.checkpoint import (
     Checkpoint,
@@ -19,7 +17,7 @@ from resnet_cli.checkpoint import (
     sha256_of_files,
 )
 from resnet_cli.errors import ImageError, OptionError, SettingError
-from resnet_cli.images.decode import MOST_PIXELS, Decoder
+from resnet_cli.images import MOST_PIXELS, Decoder
 from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline.in_memory import Source, inputs_of_source
 from resnet_cli.pipeline.loader import Loader
@@ -27,10 +25,9 @@ from resnet_cli.pipeline.postprocess import Answers, Wanted
 from resnet_cli.pipeline.workers import place_loader
 from resnet_cli.preprocess import IMAGE_CHANNELS, Preprocess
 from resnet_cli.records import Batch, Prediction
-from resnet_cli.runtimes import BATCH_SIZES, PRECISIONS, device_name, find_device, has_units
-from resnet_cli.runtimes.torch_backend import Backend, CudaBackend
+from resnet_cli.runtimes import PRECISIONS, Runtime, Session, SessionOptions, find_runtime
 from resnet_cli.sources import Inputs
-from resnet_cli.system import available_cores
+from resnet_cli.system import allow_pixels, available_cores
 from resnet_cli.text import amount
 
 log = logging.getLogger("resnet_cli")
@@ -71,6 +68,68 @@ class PredictOptions:
         return self.workers or available_cores()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeOptions:
+    """How files become pixels."""
+
+    exact: bool = False  # by Pillow alone, pixel for pixel as torchvision's transforms
+    upright: bool = True  # turned as their EXIF orientation says
+    srgb: bool = False  # converted from their own colour profiles, which training leaves out
+    background: str | None = None  # colour under transparent pixels; None drops alpha
+    max_pixels: int | None = None  # of an image; a larger one is an error. None: Pillow's limit
+    bands: Sequence[int] | None = None  # that feed the network, from 1; None: the colours
+
+    def decoder(self, in_channels: int) -> Decoder:
+        """Return the decoder for a network.
+
+        Raises:
+            SettingError: a value that is not possible, or not a band for each input channel.
+        """
+        return Decoder(
+            mode="L" if in_channels == 1 else "RGB",
+            upright=self.upright,
+            exact=self.exact,
+            srgb=self.srgb,
+            background=self.background,
+            max_pixels=MOST_PIXELS if self.max_pixels is None else self.max_pixels,
+            bands=bands_for(in_channels, self.bands),
+            assumed=self.bands is None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeOptions:
+    """Where and how a network is computed.
+
+    Raises:
+        OptionError: an unknown precision.
+    """
+
+    device: str = "auto"  # or cpu, cuda, cuda:1, mps
+    precision: str = "fp32"  # or bf16, fp16; what the processor would emulate is fp32
+    compile: bool = False  # through torch.compile
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.precision not in PRECISIONS:
+            raise OptionError(
+                f"cannot use precision {self.precision!r}: one of {', '.join(PRECISIONS)}"
+            )
+
+    def precision_on(self, runtime: Runtime) -> str:
+        """Return the precision to use: fp32 where the processor would only emulate another."""
+        if self.precision in runtime.precisions:
+            return self.precision
+        log.warning(
+            "%s on this processor would be emulated, slower than fp32: using fp32", self.precision
+        )
+        return "fp32"
+
+
+Adjust = Callable[[Preprocess], Preprocess]
+"""Changes the preprocessing that a checkpoint records."""
+
+
 @dataclass(frozen=True)
 class Classifier:
     """A network that is loaded and ready to classify images."""
@@ -79,7 +138,7 @@ class Classifier:
     reason: str  # why this checkpoint, in words
     preprocess: Preprocess
     preprocess_source: str  # in words
-    backend: Backend
+    session: Session
     decoder: Decoder
     class_names: tuple[str, ...]  # one an index
     precision: str
@@ -93,7 +152,7 @@ class Classifier:
         model: str | None = None,
         weights: str | None = None,
         classes: Sequence[str] | str | Path | None = None,
-        preprocess: Preprocess | Callable[[Preprocess], Preprocess] | None = None,
+        preprocess: Preprocess | Adjust | None = None,
         device: str = "auto",
         precision: str = "fp32",
         compile: bool = False,
@@ -121,10 +180,10 @@ class Classifier:
             precision: ``fp32``, ``bf16`` or ``fp16``; what the processor would emulate is fp32.
             compile: run through ``torch.compile``.
             exact: decode and resize by Pillow alone, pixel for pixel as torchvision's transforms.
-            upright: turn photographs as their EXIF orientation says.
-            srgb: convert pictures from their own colour profiles, which training leaves out.
-            background: colour to lay transparent pictures over; None drops alpha.
-            max_pixels: of a picture; a larger one is an error. None is Pillow's limit. A larger
+            upright: turn images as their EXIF orientation says.
+            srgb: convert images from their own colour profiles, which training leaves out.
+            background: colour to lay transparent images over; None drops alpha.
+            max_pixels: of an image; a larger one is an error. None is Pillow's limit. A larger
                 limit is Pillow's from then on, for the whole process.
             bands: which bands of an image feed the network, from 1, as many as it has input
                 channels. None takes red, green and blue, or the first ones.
@@ -139,28 +198,54 @@ class Classifier:
             SettingError: a value that does not fit.
             DeviceError: no such device here.
         """
-        location = locate_checkpoint(checkpoint, model=model, weights=weights, progress=progress)
-        options = LoadOptions(
-            classes=classes,
-            model=None if location.published else model,
-            state_key=state_key,
-            ema=ema,
-            dilated=dilated,
-            trusted=trusted,
-        )
-        return cls.of(
-            load_checkpoint(location, options),
-            reason=location.reason,
+        return cls.from_options(
+            checkpoint,
+            weights=weights,
+            load=LoadOptions(
+                classes=classes,
+                model=model,
+                state_key=state_key,
+                ema=ema,
+                dilated=dilated,
+                trusted=trusted,
+            ),
+            decode=DecodeOptions(
+                exact=exact,
+                upright=upright,
+                srgb=srgb,
+                background=background,
+                max_pixels=max_pixels,
+                bands=bands,
+            ),
+            compute=RuntimeOptions(device=device, precision=precision, compile=compile),
             preprocess=preprocess,
-            device=find_device(device),
-            precision=precision,
-            compile=compile,
-            exact=exact,
-            upright=upright,
-            srgb=srgb,
-            background=background,
-            max_pixels=max_pixels,
-            bands=bands,
+            progress=progress,
+        )
+
+    @classmethod
+    def from_options(
+        cls,
+        checkpoint: str | Path | None,
+        *,
+        weights: str | None = None,
+        load: LoadOptions,
+        decode: DecodeOptions,
+        compute: RuntimeOptions,
+        preprocess: Preprocess | Adjust | None = None,
+        progress: bool = False,
+    ) -> "Classifier":
+        """Load a checkpoint and make it ready to run; what ``load`` does with its arguments."""
+        location = locate_checkpoint(
+            checkpoint, model=load.model, weights=weights, progress=progress
+        )
+        if location.published:  # whose model is known
+            load = replace(load, model=None)
+        return cls.of(
+            load_checkpoint(location, load),
+            reason=location.reason,
+            decode=decode,
+            compute=compute,
+            preprocess=preprocess,
         )
 
     @classmethod
@@ -169,61 +254,55 @@ class Classifier:
         checkpoint: Checkpoint,
         *,
         reason: str,
-        device: torch.device,
-        preprocess: Preprocess | Callable[[Preprocess], Preprocess] | None = None,
-        precision: str = "fp32",
-        compile: bool = False,
-        exact: bool = False,
-        upright: bool = True,
-        srgb: bool = False,
-        background: str | None = None,
-        max_pixels: int | None = None,
-        bands: Sequence[int] | None = None,
+        compute: RuntimeOptions,
+        decode: DecodeOptions | None = None,
+        preprocess: Preprocess | Adjust | None = None,
     ) -> "Classifier":
-        """Make a checkpoint that is loaded ready to run; the arguments are those of ``load``.
+        """Make a checkpoint that is loaded ready to run.
+
+        Args:
+            checkpoint: loaded.
+            reason: why this one, in words.
+            compute: where and how the network runs.
+            decode: how files become pixels.
+            preprocess: in place of what the checkpoint records, or a function that changes it.
 
         Raises:
             SettingError: a value that does not fit.
+            DeviceError: no such device here.
         """
-        if precision not in PRECISIONS:
-            raise OptionError(f"cannot use precision {precision!r}: one of {', '.join(PRECISIONS)}")
-        if not has_units(device, precision):
-            log.warning(
-                "%s on this processor would be emulated, slower than fp32: using fp32", precision
-            )
-            precision = "fp32"
+        runtime = find_runtime(compute.device)
+        precision = compute.precision_on(runtime)
         settings, source = choose_preprocess(preprocess, checkpoint)
-        make = CudaBackend if device.type == "cuda" else Backend
+        decoder = (decode or DecodeOptions()).decoder(checkpoint.in_channels)
+        allow_pixels(decoder.max_pixels)
         return cls(
             checkpoint=checkpoint,
             reason=reason,
             preprocess=settings,
             preprocess_source=source,
-            backend=make(
+            session=runtime.load(
                 checkpoint.network(),
-                settings,
-                device=device,
-                activation=checkpoint.activation,
-                precision=precision,
-                compiled=compile,
+                SessionOptions(
+                    preprocess=settings,
+                    activation=checkpoint.activation,
+                    precision=precision,
+                    compiled=compute.compile,
+                ),
             ),
-            decoder=Decoder(
-                mode="L" if checkpoint.in_channels == 1 else "RGB",
-                upright=upright,
-                exact=exact,
-                srgb=srgb,
-                background=background,
-                max_pixels=MOST_PIXELS if max_pixels is None else max_pixels,
-                bands=bands_for(checkpoint.in_channels, bands),
-                assumed=bands is None,
-            ),
+            decoder=decoder,
             class_names=outcome_names(checkpoint),
             precision=precision,
-            compiled=compile,
+            compiled=compute.compile,
         )
 
+    @property
+    def runtime(self) -> Runtime:
+        """What computes the network."""
+        return self.session.runtime
+
     def record(self) -> dict[str, Any]:
-        """What decides the predictions, as it is written into files."""
+        """Return what decides the predictions, as the manifest has it."""
         path = self.checkpoint.path
         return {
             "checkpoint": {"path": str(path), "sha256": sha256_of_files(*self.checkpoint.files)},
@@ -240,13 +319,13 @@ class Classifier:
             "background": self.decoder.background,
             "max_pixels": self.decoder.max_pixels,
             "bands": self.decoder.bands,
-            "device": device_name(self.backend.device),
+            "device": self.runtime.description,
             "precision": self.precision,
             "compiled": self.compiled,
         }
 
     def topk(self, k: int | None) -> int:
-        """How many classes are kept: ``k``, by default 1, or 5 when there are more than 10."""
+        """Return how many classes are kept: ``k``, by default 1, or 5 of more than 10."""
         count = len(self.class_names)
         return min(count, k or (5 if count > 10 else 1))
 
@@ -279,8 +358,8 @@ class Classifier:
                 under it; None decides nothing.
             batch_size: images in one pass; None chooses for the device and the number of images.
             workers: CPU threads; None takes all cores.
-            on_error: ``skip`` yields an error row and goes on, ``fail`` raises after that row.
-            thumbnails: make a small picture for each prediction.
+            on_error: ``skip`` yields an error row and continues, ``fail`` raises after that row.
+            thumbnails: make a small image for each prediction.
             distribution: keep the probabilities of all classes beside the best ``topk``.
 
         Yields:
@@ -318,10 +397,10 @@ class Classifier:
         self, inputs: Inputs, loader: Loader, wanted: Wanted, *, size: int, workers: int
     ) -> Generator[Prediction]:
         """Classify inputs in batches of ``size``."""
-        device = self.backend.device
+        runtime = self.runtime
         with (
             place_loader(
-                loader, device=device, workers=workers, size=size, total=inputs.total
+                loader, runtime=runtime, workers=workers, size=size, total=inputs.total
             ) as load,
             closing(
                 stream_results(
@@ -329,34 +408,34 @@ class Classifier:
                     load,
                     partial(self.launch, wanted=wanted),
                     workers=workers,
-                    on_cpu=device.type == "cpu",
+                    on_workers_cores=runtime.on_workers_cores,
                 )
             ) as predictions,
         ):
             yield from predictions
 
     def default_batch_size(self, total: int | None, workers: int) -> int:
-        """Images in one pass: as many as pay, yet the same work for each worker."""
-        largest = BATCH_SIZES[self.backend.device.type]
+        """Return the images in one pass: as many as pay, yet the same work for each worker."""
+        largest = self.runtime.batch_size
         if total is None:
             return largest
         rounds = max(1, ceil(total / (largest * workers)))
         return max(1, ceil(total / (rounds * workers)))
 
     def loader(self, *, thumbnails: bool = False) -> Loader:
-        """What turns paths into batches for this network."""
+        """Return what loads items into batches for this network."""
         return Loader(
             self.decoder,
             self.preprocess,
             channels=self.checkpoint.in_channels,
-            pinned=self.backend.device.type == "cuda",
+            allocate=self.runtime.allocate,
             thumbnails=thumbnails,
         )
 
     def launch(self, batch: Batch, wanted: Wanted) -> Callable[[], list[Prediction]]:
-        """Start the network on a batch; what is returned waits for the rows of its images."""
+        """Start the network on a batch, and return what waits for the rows of its images."""
         kept = len(self.class_names) if wanted.distribution else wanted.topk
-        passes = self.backend.launch(batch.pixels, kept) if len(batch.pixels) else []
+        passes = self.session.launch(batch.pixels, kept) if len(batch.pixels) else []
         answers = Answers(self.class_names, self.precision, wanted)
         return lambda: answers.rows(batch, [wait() for wait in passes])
 
@@ -375,9 +454,9 @@ def stop_at_error(rows: Generator[Prediction]) -> Generator[Prediction]:
 
 
 def choose_preprocess(
-    preprocess: Preprocess | Callable[[Preprocess], Preprocess] | None, checkpoint: Checkpoint
+    preprocess: Preprocess | Adjust | None, checkpoint: Checkpoint
 ) -> tuple[Preprocess, str]:
-    """The preprocessing of a run and where it comes from.
+    """Return the preprocessing of a run, and where it comes from.
 
     Raises:
         OptionError: it has not one mean for each input channel of the network.
@@ -388,7 +467,7 @@ def choose_preprocess(
     else:
         wanted = preprocess(recorded)
     if (wanted.mean, wanted.std) in ((recorded.mean, recorded.std), IMAGENET_COLOURS):
-        wanted = wanted.with_channels(checkpoint.in_channels)  # nobody chose these for this network
+        wanted = wanted.with_channels(checkpoint.in_channels)  # not chosen for this network
     if wanted.channels != checkpoint.in_channels:
         raise OptionError(
             f"cannot normalise {checkpoint.in_channels} channels with mean {wanted.mean} and std "
@@ -414,7 +493,7 @@ def bands_for(in_channels: int, bands: Sequence[int] | None) -> tuple[int, ...] 
 
 
 def outcome_names(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """A name for each index that a prediction can have.
+    """Return a name for each index that a prediction can have.
 
     The single output of a sigmoid tells index 1 from index 0; one name is that of index 1.
     """

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from torch import Tensor
 
 WARNING = "warning: "  # what a remark on an image begins with that was read
 
@@ -17,6 +16,9 @@ UNCERTAIN = "uncertain"  # the decision where the best probability is under the 
 
 Progress = Callable[[int, int | None], None]
 """Receives how many items are done so far, and how many there are; None while that is unknown."""
+
+Pixels = NDArray[np.uint8]
+"""Values of 8 bits: an image [H, W, C] or a batch [N, H, W, C], which is channels-last."""
 
 Distribution = NDArray[np.float32]
 """Probabilities, 0 to 1, one a class."""
@@ -93,7 +95,7 @@ class Batch:
     """Neighbouring inputs, readable or not, and the pixels of the readable ones."""
 
     samples: tuple[Sample, ...]
-    pixels: Tensor  # uint8 [N, C, H, W] in host memory, N = the samples without error
+    pixels: Pixels  # [N, H, W, C], N = the samples without error
     warm_up: bool  # the first batch of its worker, whose times tell little
 
 

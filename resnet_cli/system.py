@@ -1,17 +1,20 @@
-"""What this process may use of its machine: cores, memory, instructions, streams.
+"""What this process may use of its machine, and the settings that hold for the whole process.
 
-Control groups, which bound a process in a container, are known here and nowhere else.
+Control groups, which bound a process in a container, are known here and nowhere else. So are the
+switches of libraries that are global: threads of an operator, TF32, Pillow's limit of pixels. They
+are set where a run begins.
 """
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from io import FileIO
 from math import ceil
 from pathlib import Path
 from platform import machine, processor
-from threading import Event
+from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +24,10 @@ CGROUPS = Path("/sys/fs/cgroup")
 CGROUPS_OF_PROCESS = Path("/proc/self/cgroup")
 MEMINFO = Path("/proc/meminfo")
 CPUINFO = Path("/proc/cpuinfo")
+STATUS = Path("/proc/self/status")
+CLEAR = Path("/proc/self/clear_refs")
+
+RESET_PEAK = "5"  # proc(5): the peak resident set becomes the present one
 
 MEMORY_FILES = (  # limit, usage, and what of the usage is droppable file cache: versions 2 and 1
     ("memory.max", "memory.current", "inactive_file"),
@@ -29,10 +36,10 @@ MEMORY_FILES = (  # limit, usage, and what of the usage is droppable file cache:
 
 
 class ForgivingFile(FileIO):
-    """A file that drops what it cannot write, such as stderr on a full disk."""
+    """A file that ignores failed writes, such as stderr on a full disk."""
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Write, or pretend to."""
+        """Write, or report the data as written."""
         try:
             return super().write(data)
         except OSError:
@@ -46,7 +53,7 @@ run_is_ending = Event()
 def available_cores() -> int:
     """Count the CPU cores that this process may use.
 
-    The smallest of what affinity, a container's share of time and ``OMP_NUM_THREADS`` allow.
+    The least that affinity, the CPU quota of a container and ``OMP_NUM_THREADS`` allow.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
@@ -57,13 +64,13 @@ def available_cores() -> int:
 
 
 def cpu_quotas() -> Iterator[int]:
-    """Yield the cores' worth of time that each control group allows, rounded up."""
+    """Yield the cores that the CPU quota of each control group is worth, rounded up."""
     for folder in control_groups("cpu"):
         try:
             quota, period = read_cpu_quota(folder)
-        except (OSError, ValueError):  # no limit here, or a kernel that states it differently
+        except (OSError, ValueError):  # no limit here, or another format of the kernel
             continue
-        if quota.isdecimal():  # and not "max", or -1
+        if quota.isdecimal():  # neither "max" nor -1
             yield max(1, ceil(int(quota) / int(period)))
 
 
@@ -90,7 +97,7 @@ def free_memory() -> int | None:
 
 
 def free_machine_memory() -> Iterator[int]:
-    """Yield the free bytes of the machine, then all that it has, as far as it states them."""
+    """Yield the free bytes of the machine, then its total, as far as the system states them."""
     with suppress(OSError, StopIteration, ValueError):
         yield read_kilobytes(MEMINFO, "MemAvailable")
     with suppress(OSError, ValueError, AttributeError):
@@ -98,7 +105,7 @@ def free_machine_memory() -> Iterator[int]:
 
 
 def free_group_memory() -> Iterator[int]:
-    """Yield the bytes that each limit on a control group of this process leaves."""
+    """Yield the bytes that the limit of each control group leaves to this process."""
     for folder in control_groups("memory"):
         for limit, usage, cache in MEMORY_FILES:
             with suppress(OSError, ValueError):  # no such file, or "max"
@@ -107,8 +114,25 @@ def free_group_memory() -> Iterator[int]:
                 yield left + int(statistics[statistics.index(cache) + 1])
 
 
+def reset_peak_memory() -> None:
+    """Start measuring the peak here; where the system cannot, it is that of the whole process."""
+    with suppress(OSError):
+        CLEAR.write_text(RESET_PEAK)
+
+
+def peak_memory() -> int:
+    """Return the most bytes that this process has had in memory since the reset."""
+    try:
+        return read_kilobytes(STATUS, "VmHWM")
+    except (OSError, StopIteration):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def control_groups(controller: str) -> Iterator[Path]:
-    """Yield the folders of the control groups that bound this process, the innermost first.
+    """Yield the folders of the control groups of this process, the innermost first.
 
     The root is always among them: a container sees its own group as the root.
 
@@ -136,8 +160,8 @@ def read_kilobytes(file: Path, name: str) -> int:
 def cpu_instructions() -> set[str]:
     """Return the names of the processor's instruction sets, such as ``avx512_bf16``.
 
-    A release of torch that does not tell (``torch.cpu.get_capabilities`` is newer than 2.11) is
-    replaced by ``/proc/cpuinfo``.
+    Releases of torch without ``torch.cpu.get_capabilities``, such as 2.11, are replaced by
+    ``/proc/cpuinfo``.
     """
     import torch
 
@@ -146,7 +170,7 @@ def cpu_instructions() -> set[str]:
 
 
 def cpu_flags() -> set[str]:
-    """Return what Linux says that the first processor can do."""
+    """Return the flags of the first processor that Linux lists."""
     lines = read_cpuinfo().splitlines()
     words = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return set(words.partition(":")[2].split())
@@ -159,8 +183,63 @@ def cpu_name() -> str:
 
 
 def read_cpuinfo() -> str:
-    """Read what Linux says of its processors; elsewhere nothing."""
+    """Read Linux's description of its processors; empty on other systems."""
     try:
         return CPUINFO.read_text()
     except OSError:
         return ""
+
+
+class OneThreadEach:
+    """Gives PyTorch's operators one thread each while any stream runs, and restores them after.
+
+    Workers run beside each other, one a core: a pool of threads inside each would compete with
+    them. The number of threads is the process's, however many streams there are.
+    """
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.streams = 0
+        self.before: int | None = None  # threads; None where torch was not loaded
+
+    def __enter__(self) -> None:
+        """Note the number of threads when the first stream begins."""
+        torch = sys.modules.get("torch")
+        with self.lock:
+            if self.streams == 0 and torch is not None:
+                self.before = torch.get_num_threads()
+                torch.set_num_threads(1)
+            self.streams += 1
+
+    def __exit__(self, *_: object) -> None:
+        """Restore it when the last one ends."""
+        torch = sys.modules.get("torch")
+        with self.lock:
+            self.streams -= 1
+            if self.streams == 0 and torch is not None and self.before is not None:
+                torch.set_num_threads(self.before)
+
+
+one_thread_each = OneThreadEach()
+
+
+def use_one_thread() -> None:
+    """Give PyTorch's operators, if they are loaded, one thread when this thread calls them."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+def disable_tf32() -> None:
+    """Compute fp32 in full on a GPU: TF32, the default of convolutions, keeps 10 bits of 23."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def allow_pixels(count: int) -> None:
+    """Let Pillow open images of up to ``count`` pixels; it refuses twice its own limit."""
+    from PIL import Image
+
+    if Image.MAX_IMAGE_PIXELS is not None and count > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = count

@@ -23,12 +23,11 @@ from torchvision.models import ResNet
 import against
 import systems
 from measuring import PEAK
-from resnet_cli.benchmark.subject import random_checkpoint
 from resnet_cli.benchmark.sweep import Sweep
 from resnet_cli.benchmark.timing import Timing
+from resnet_cli.benchmark.workload import random_checkpoint
 from resnet_cli.cli import cli
 from resnet_cli.cli.process import ENDING
-from resnet_cli.runtimes import PRECISIONS
 from resnet_cli.system import run_is_ending
 
 REPOSITORY = Path(__file__).parents[1]
@@ -159,14 +158,11 @@ def fix(monkeypatch: pytest.MonkeyPatch, known_peak: None) -> Fix:
 
     def give(timing: Callable[[int], Timing]) -> None:
         def ready(_: Sweep, precision: str) -> object:
-            dtype = PRECISIONS[precision]
-            return SimpleNamespace(
-                precision=precision, backend=SimpleNamespace(limit=None, dtype=dtype)
-            )
+            return SimpleNamespace(precision=precision, session=SimpleNamespace(limit=None))
 
         monkeypatch.setattr(Sweep, "ready", ready)
         monkeypatch.setattr(Sweep, "timed", lambda _, __, row: timing(row.batch_size))
-        monkeypatch.setattr("resnet_cli.benchmark.subject.random_checkpoint", filled_once)
+        monkeypatch.setattr("resnet_cli.benchmark.workload.random_checkpoint", filled_once)
 
     return give
 

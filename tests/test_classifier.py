@@ -22,7 +22,8 @@ from items import items_of
 from resnet_cli import Classifier, Prediction, Preprocess
 from resnet_cli.errors import ImageError, InputError, SettingError
 from resnet_cli.run.verify import verify_classifier
-from resnet_cli.runtimes.torch_backend import Backend, FromPixels
+from resnet_cli.runtimes import SessionOptions
+from resnet_cli.runtimes.torch_runtime import FromPixels, TorchSession
 
 SIZES = [  # the whole-number arithmetic of resizing and cropping goes wrong at such as these
     (500, 375), (375, 500), (257, 1001), (256, 347), (49, 98), (224, 224), (640, 480), (231, 403),
@@ -265,7 +266,8 @@ def test_a_batch_that_did_not_fit_has_the_same_rows_and_says_what_fitted(
     file: Path, pictures: list[Path], expected: Tensor
 ) -> None:
     exact = Classifier.load(file, device="cpu", exact=True)
-    exact.backend.network = Hungry(cast(nn.Module, exact.backend.network))
+    session = cast(TorchSession, exact.session)
+    session.network = Hungry(cast(nn.Module, session.network))
     rows = list(exact.predict(pictures[:7], topk=3, batch_size=5, workers=1))
 
     assert [row.path for row in rows] == pictures[:7]
@@ -302,9 +304,9 @@ def test_how_many_classes_are_kept(
     classifier: Classifier, pictures: list[Path], classes: int, given: int | None, kept: int
 ) -> None:
     network = trained(num_classes=classes)
-    backend = Backend(network, classifier.preprocess, device=torch.device("cpu"))
+    session = classifier.runtime.load(network, SessionOptions(preprocess=classifier.preprocess))
     names = tuple(f"class_{index}" for index in range(classes))
-    wider = replace(classifier, backend=backend, class_names=names)
+    wider = replace(classifier, session=session, class_names=names)
 
     [row] = wider.predict(pictures[0], topk=given)
     assert len(row.scores) == wider.topk(given) == kept
@@ -379,7 +381,7 @@ def test_verify_finds_the_same_labels(classifier: Classifier, with_broken: list[
 
 def test_verify_finds_flips_when_the_network_is_spoiled(file: Path, pictures: list[Path]) -> None:
     spoiled = Classifier.load(file, device="cpu")
-    head = cast(ResNet, cast(FromPixels, spoiled.backend.network).network).fc
+    head = cast(ResNet, cast(FromPixels, cast(TorchSession, spoiled.session).network).network).fc
     head.weight.data.neg_()
     head.bias.data.neg_()
     found = verify_classifier(spoiled, items_of(pictures[:4]))

@@ -6,14 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from resnet_cli import system
-from resnet_cli.benchmark.peak import available_memory
 from resnet_cli.pipeline.memory_budget import default_total
+from resnet_cli.runtimes import find_runtime
 from resnet_cli.system import available_cores, free_memory
 
-CPU = torch.device("cpu")
+CPU = find_runtime("cpu")
 MIB = 1 << 20
 
 
@@ -68,7 +67,7 @@ def test_free_memory_is_within_the_limits_of_the_container(
 ) -> None:
     file_system(tmp_path, MACHINE | files, monkeypatch)
 
-    assert free_memory() == available_memory(CPU) == mebibytes * MIB  # predict's and benchmark's
+    assert free_memory() == CPU.available_memory() == mebibytes * MIB  # predict's and benchmark's
     assert default_total() == mebibytes * MIB // 2
 
 

@@ -190,6 +190,7 @@ def evaluate_command(
     from resnet_cli.evaluate import EvaluateOptions
     from resnet_cli.evaluate.outputs import RowFiles
     from resnet_cli.results.options import Dialect
+    from resnet_cli.run import OutputOptions
 
     request = Request(
         folder=folder,
@@ -198,9 +199,11 @@ def evaluate_command(
             batch_size=batch_size, workers=workers, on_error=on_error,
         ),
         rows=RowFiles(
-            mistakes=mistakes, report=report, grids=grids, show=show, overwrite=overwrite,
-            report_limit=report_limit, grid_size=grid_size,
-            dialect=Dialect(separator=csv_separator, bom=csv_bom),
+            mistakes=mistakes, report=report, grids=grids, show=show,
+            output=OutputOptions(
+                overwrite=overwrite, grid_size=grid_size, report_limit=report_limit,
+                csv_dialect=Dialect(separator=csv_separator, bom=csv_bom),
+            ),
         ),
         metrics=outputs, confusion=confusion, calibration=calibration,
         audit_images=audit_images if audit else 0,

@@ -1,12 +1,12 @@
-"""What the disk can do while Python is busy."""
+"""The options that say which classifier a command loads, and how they load it."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from functools import partial, wraps
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -24,16 +24,16 @@ from resnet_cli.cli.options import (
 )
 
 CHUNK, CHUNKS = 1 << 20, 1 << 10
-"""Bytes read at once, and how often: what is larger than this is no checkpoint, or can wait."""
+"""Bytes read at once, and how often: of a larger file only the beginning is read."""
 
 
 def read_ahead(files: Iterable[Path]) -> Thread:
     """Bring files into the system's memory while PyTorch is imported, which takes longer.
 
-    What is no file is passed over: whoever opens it has more to say.
+    What is not a file is skipped: opening it will report more.
 
     Returns:
-        The thread that does it, and that nobody has to wait for.
+        The thread that does it, which need not be waited for.
     """
     thread = Thread(target=read_to_nowhere, args=(tuple(files),), daemon=True)
     thread.start()
@@ -41,7 +41,7 @@ def read_ahead(files: Iterable[Path]) -> Thread:
 
 
 def read_to_nowhere(files: Iterable[Path]) -> None:
-    """Read files to nowhere."""
+    """Read files and drop what was read."""
     nowhere = bytearray(CHUNK)
     for file in files:
         with suppress(OSError, ValueError):
@@ -56,8 +56,21 @@ if TYPE_CHECKING:
     from resnet_cli.classifier import Classifier
 
 Command = Callable[..., Any]
-Load = Callable[..., "Classifier"]
-LoadAll = Callable[..., "list[Classifier]"]
+
+
+class Load(Protocol):
+    """Loads the classifier that the options of a command describe."""
+
+    def __call__(self, *, progress: bool) -> "Classifier":
+        """Load it; ``progress`` lets a download draw its bar."""
+
+
+class LoadAll(Protocol):
+    """Loads the classifiers that the options of a command describe, at least one."""
+
+    def __call__(self, *, progress: bool) -> "list[Classifier]":
+        """Load them; ``progress`` lets a download draw its bar."""
+
 
 CHECKPOINT = "RESNET_CLI_CHECKPOINT"  # environment variable
 
@@ -75,7 +88,7 @@ PREPROCESS_FIELDS = {  # option: field of Preprocess
 def parse_numbers(
     _: click.Context, __: click.Parameter, value: str | None
 ) -> tuple[float, ...] | None:
-    """Read numbers with commas between them, one a channel."""
+    """Parse numbers with commas between them, one a channel."""
     try:
         return None if value is None else tuple(float(part) for part in value.split(","))
     except ValueError:
@@ -83,7 +96,7 @@ def parse_numbers(
 
 
 def band_numbers(_: click.Context, __: click.Parameter, value: str | None) -> list[int] | None:
-    """Read numbers of bands with commas between them."""
+    """Parse numbers of bands with commas between them."""
     parts = [] if value is None else value.split(",")
     if not all(part.strip().isdecimal() and int(part) for part in parts):
         raise click.BadParameter(f"{value!r} is not like 4,3,2")
@@ -212,13 +225,44 @@ LOAD_OPTIONS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadValues:
+    """The values of ``LOAD_OPTIONS``, by their names."""
+
+    checkpoint: Path | tuple[Path, ...] | None
+    classes: str | tuple[str, ...] | None
+    model: str | None
+    weights: str | None
+    state_key: str | None
+    ema: bool
+    dilation: bool
+    trust_checkpoint: bool
+    device: str
+    precision: str
+    compile: bool
+    preset: str | None
+    resize_size: int | None
+    img_size: int | None
+    interpolation: str | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    color: str | None
+    squash: bool | None
+    exact: bool
+    exif: str
+    icc: str
+    background: str | None
+    max_pixels: int | None
+    bands: list[int] | None
+
+
 def loads_classifier(command: Command) -> Command:
     """Add the options that say what is loaded; the command receives ``load``, which loads it."""
     return with_load(command, LOAD_OPTIONS, load_classifier)
 
 
 def loads_classifiers(command: Command) -> Command:
-    """The same, but ``load`` gives a list: one for each checkpoint, at least one."""
+    """Add the options for several checkpoints; the command receives ``load``, which loads all."""
     several = {checkpoint_option: checkpoints_option, classes_option: several_classes_option}
     options = [several.get(option, option) for option in LOAD_OPTIONS]
     return with_load(command, options, load_classifiers)
@@ -228,57 +272,31 @@ def with_load(command: Command, options: Sequence[Command], load: Callable[..., 
     """Add options, and hand their values to ``load`` in place of the command."""
 
     @wraps(command)
-    def wrapper(**given: Any) -> Any:
-        mine = {name: given.pop(name) for name in LOAD_NAMES}
-        chosen = mine["checkpoint"] or ()
+    def wrapper(**given: Any) -> Any:  # as click calls a command
+        values = LoadValues(**{field.name: given.pop(field.name) for field in fields(LoadValues)})
+        chosen = values.checkpoint or ()
         read_ahead(chosen if isinstance(chosen, tuple) else (chosen,))
-        return command(load=partial(load, **mine), **given)
+        return command(load=partial(load, values), **given)
 
     for option in reversed(options):
         wrapper = option(wrapper)
     return wrapper
 
 
-LOAD_NAMES = (
-    "checkpoint", "model", "weights", "classes", "state_key", "ema", "dilation",
-    "trust_checkpoint", "device", "precision",
-    "compile", "preset", "exact", "exif", "icc", "background", "max_pixels",
-    "bands", *PREPROCESS_FIELDS,
-)  # fmt: skip
+def load_classifier(values: LoadValues, *, progress: bool) -> "Classifier":
+    """Load the classifier that the options describe.
 
-
-def load_classifier(
-    *,
-    progress: bool,
-    preset: str | None,
-    exif: str,
-    icc: str,
-    dilation: bool,
-    trust_checkpoint: bool,
-    **options: Any,
-) -> "Classifier":
-    """Turn the options into a classifier."""
-    from resnet_cli.classifier import Classifier
+    Raises:
+        CheckpointError: says so where the checkpoint is from the environment variable.
+    """
     from resnet_cli.errors import CheckpointError
-    from resnet_cli.preprocess import adjust_preprocess
 
-    given = {field: options.pop(option) for option, field in PREPROCESS_FIELDS.items()}
-    checkpoint = options.pop("checkpoint")
     source = click.get_current_context().get_parameter_source("checkpoint")
     from_environment = source is click.core.ParameterSource.ENVIRONMENT
-    if from_environment and options["weights"] is not None:  # said here and now, it goes first
-        checkpoint, from_environment = None, False
+    if from_environment and values.weights is not None:  # the command line goes first
+        values, from_environment = replace(values, checkpoint=None), False
     try:
-        classifier = Classifier.load(
-            checkpoint,
-            preprocess=partial(adjust_preprocess, preset=preset, given=given),
-            upright=exif == "apply",
-            srgb=icc == "srgb",
-            dilated=dilation,
-            trusted=trust_checkpoint,
-            progress=progress,
-            **options,
-        )
+        classifier = load_described(values, progress=progress)
     except CheckpointError as error:
         if not from_environment:
             raise
@@ -286,18 +304,53 @@ def load_classifier(
     return replace(classifier, reason=f"from {CHECKPOINT}") if from_environment else classifier
 
 
-def load_classifiers(
-    *, checkpoint: Sequence[Path], classes: Sequence[str], **options: Any
-) -> list["Classifier"]:
+def load_described(values: LoadValues, *, progress: bool) -> "Classifier":
+    """Build the library's options from the values, and load the classifier."""
+    from resnet_cli.checkpoint import LoadOptions
+    from resnet_cli.classifier import Classifier, DecodeOptions, RuntimeOptions
+    from resnet_cli.preprocess import adjust_preprocess
+
+    given = {field: getattr(values, option) for option, field in PREPROCESS_FIELDS.items()}
+    (place,) = values.checkpoint if isinstance(values.checkpoint, tuple) else (values.checkpoint,)
+    return Classifier.from_options(
+        place,
+        weights=values.weights,
+        load=LoadOptions(
+            classes=values.classes,
+            model=values.model,
+            state_key=values.state_key,
+            ema=values.ema,
+            dilated=values.dilation,
+            trusted=values.trust_checkpoint,
+        ),
+        decode=DecodeOptions(
+            exact=values.exact,
+            upright=values.exif == "apply",
+            srgb=values.icc == "srgb",
+            background=values.background,
+            max_pixels=values.max_pixels,
+            bands=values.bands,
+        ),
+        compute=RuntimeOptions(
+            device=values.device, precision=values.precision, compile=values.compile
+        ),
+        preprocess=partial(adjust_preprocess, preset=values.preset, given=given),
+        progress=progress,
+    )
+
+
+def load_classifiers(values: LoadValues, *, progress: bool) -> list["Classifier"]:
     """Load each checkpoint, with its own class names or those of all."""
-    places = checkpoint or (None,)
-    if len(classes) not in (0, 1, len(places)):
+    given, classes = values.checkpoint, values.classes
+    places = given if isinstance(given, tuple) and given else (None,)
+    names = classes if isinstance(classes, tuple) else ()
+    if len(names) not in (0, 1, len(places)):
         raise click.UsageError(
-            f"--classes is given {len(classes)} times for {len(places)} checkpoints: once for all, "
+            f"--classes is given {len(names)} times for {len(places)} checkpoints: once for all, "
             "or once for each, in their order"
         )
-    lists = classes if len(classes) > 1 else [*classes, None][:1] * len(places)
+    lists = names if len(names) > 1 else [*names, None][:1] * len(places)
     return [
-        load_classifier(checkpoint=place, classes=names, **options)
-        for place, names in zip(places, lists, strict=True)
+        load_classifier(replace(values, checkpoint=place, classes=one), progress=progress)
+        for place, one in zip(places, lists, strict=True)
     ]

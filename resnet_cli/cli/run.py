@@ -7,10 +7,10 @@ from pathlib import Path
 
 from resnet_cli.classifier import IMAGENET_COLOURS, Classifier
 from resnet_cli.cli.loading import Load
-from resnet_cli.cli.misplaced import refuse_checkpoints
+from resnet_cli.cli.options import refuse_checkpoints
 from resnet_cli.cli.process import echo
-from resnet_cli.cli.stdout import StandardOutput
 from resnet_cli.cli.terminal import (
+    StandardOutput,
     above_the_bar,
     bar_wanted,
     draw_progress,
@@ -21,11 +21,9 @@ from resnet_cli.cli.terminal import (
 from resnet_cli.errors import ImageError
 from resnet_cli.results.formats import format_of
 from resnet_cli.run import Run
-from resnet_cli.run.destinations import Destinations
-from resnet_cli.run.forecast import Forecast, forecast_run
+from resnet_cli.run.manifest import Destinations
 from resnet_cli.run.tally import Tally, note_interruption
-from resnet_cli.run.verify import folder_class_names, verify_first
-from resnet_cli.runtimes import device_name
+from resnet_cli.run.verify import Forecast, folder_class_names, forecast_run, verify_first
 from resnet_cli.sources import Inputs, find_inputs
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.text import amount, duration_words, escape_unprintable, first_few
@@ -194,7 +192,7 @@ def suggest_names(classifier: Classifier, found: Inputs) -> None:
 
 def report_run(classifier: Classifier, tally: Tally, seconds: float) -> None:
     """Say how long it took and what limited it."""
-    device = device_name(classifier.backend.device)
+    device = classifier.runtime.description
     print_on_stderr(
         f"{device}, {classifier.precision}, {amount(tally.workers, 'worker')}: "
         f"{amount(tally.images, 'image')}, {amount(tally.errors, 'error')} in {seconds:.2f} s: "

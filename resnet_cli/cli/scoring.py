@@ -10,7 +10,7 @@ import click
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli.loading import LoadAll
-from resnet_cli.cli.misplaced import refuse_checkpoints
+from resnet_cli.cli.options import refuse_checkpoints
 from resnet_cli.cli.process import echo
 from resnet_cli.cli.run import describe_classifier, report_run
 from resnet_cli.cli.terminal import bar_wanted, draw_progress, print_note, print_on_stderr
@@ -152,7 +152,7 @@ def report_comparison(classifiers: Sequence[Classifier], folder: str, request: R
             classifiers, datasets, request.options, files=request.rows, progress=progress
         )
     for path in request.metrics:
-        comparison.save(path, overwrite=request.rows.overwrite)
+        comparison.save(path, overwrite=request.rows.output.overwrite)
     if request.stdout_format == "json":
         print_lines([evaluation_json(comparison.record()).rstrip("\n")])
     else:
@@ -227,7 +227,7 @@ def publish(result: EvaluationResult, request: Request) -> None:
         print_lines([evaluation_json(result.record()).rstrip("\n")])
     else:
         print_lines(evaluation_lines(result.evaluation, get_terminal_size().columns))
-    overwrite, dialect = request.rows.overwrite, request.rows.dialect
+    overwrite, dialect = request.rows.output.overwrite, request.rows.output.csv_dialect
     for path in request.metrics:
         result.save(path, overwrite=overwrite, dialect=dialect)
     for path in request.confusion:

@@ -51,41 +51,20 @@ MOST_REPORTED = 10  # unreadable images logged one by one; all are counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateOptions:
-    """Options of an evaluation.
+class EvaluateOptions(PredictOptions):
+    """Options of an evaluation: which images, and how they are classified.
+
+    An image whose top probability is below ``threshold`` is not kept. The evaluation itself sets
+    ``thumbnails`` and ``distribution``.
 
     Raises:
         OptionError: a value that is not possible.
     """
 
+    topk: int = 5  # classes shown for an image in reports
     labels: str | Path | None = None  # table of labels; None takes the names of the folders
     exclude: tuple[str, ...] = ()  # globs of files and folders to leave out
     hidden: bool = False  # include hidden and system files
-    topk: int = 5  # classes shown for an image in reports
-    threshold: float | None = None  # top probability, 0 to 1, that an image must reach to be kept
-    batch_size: int | None = None  # images in one pass; None chooses for the device
-    workers: int | None = None  # CPU threads; None takes all cores
-    on_error: str = "skip"  # at an unreadable image: skip or fail
-
-    def __post_init__(self) -> None:
-        self.predict()  # which refuses what cannot be
-
-    def predict(self, *, thumbnails: bool = False) -> PredictOptions:
-        """Return how images are classified for an evaluation."""
-        return PredictOptions(
-            topk=self.topk if self.topk < 1 else max(self.topk, TOP),
-            threshold=self.threshold,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            on_error=self.on_error,
-            thumbnails=thumbnails,
-            distribution=True,
-        )
-
-    @property
-    def threads(self) -> int:
-        """Return the number of CPU threads of a run."""
-        return self.predict().threads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +81,7 @@ class EvaluationResult:
     @property
     def accuracy(self) -> float | None:
         """Top-1 accuracy, 0 to 1; None without images."""
-        return self.evaluation.top1.value
+        return self.evaluation.accuracy
 
     @property
     def loss(self) -> float | None:
@@ -260,15 +239,18 @@ def predict_labelled(
     record: Record,
 ) -> Generator[Prediction]:
     """Classify the images of a dataset with the probabilities of every class."""
-    return classifier.classify(
-        pin_inputs(dataset.inputs, record.inputs),
-        options.predict(thumbnails=files.want_thumbnails),
+    predict = replace(
+        options,
+        topk=max(options.topk, TOP),
+        thumbnails=files.want_thumbnails,
+        distribution=True,
     )
+    return classifier.classify(pin_inputs(dataset.inputs, record.inputs), predict)
 
 
 def start_record(classifier: Classifier, options: EvaluateOptions) -> Record:
     """Return the manifest of a run that begins now."""
-    tally = Tally(options.threads, on_cpu=classifier.backend.device.type == "cpu")
+    tally = Tally.of(classifier, options.threads)
     return Record(classifier, tally, options.topk, options.threshold)
 
 

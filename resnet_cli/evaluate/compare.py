@@ -171,7 +171,7 @@ def check_report_files(files: RowFiles, count: int) -> None:
     check_files(files)
     if files.report is not None:
         for number in range(1, count + 1):
-            check_new(numbered_page(files.report, number), overwrite=files.overwrite)
+            check_new(numbered_page(files.report, number), overwrite=files.output.overwrite)
 
 
 def open_datasets(

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from resnet_cli.errors import OutputNameError
 from resnet_cli.evaluate.scorecard import Evaluation, Scorecard, describe_mistake
 from resnet_cli.files import (
     check_new,
@@ -20,6 +21,7 @@ from resnet_cli.results import check_outputs, open_writer
 from resnet_cli.results.csv import Table, csv_text, disarm_cell, disarm_row
 from resnet_cli.results.formats import GRIDS
 from resnet_cli.results.options import COMMA, Dialect, Write, WriterOptions
+from resnet_cli.run import OutputOptions
 
 METRICS = (".json", ".csv")  # suffixes of files of metrics
 DRAWINGS = (".png", ".pdf", ".svg", ".csv")  # of drawings, or of their numbers
@@ -38,10 +40,7 @@ class RowFiles:
     report: Path | None = None  # .html; of several checkpoints one each, numbered
     grids: Sequence[Path] = ()  # .png, .pdf or .svg
     show: bool = False  # open a window for each page of the grid
-    overwrite: bool = False  # replace existing files
-    report_limit: int = 10_000  # images in a report; of more it holds a sample
-    grid_size: tuple[int, int] = (4, 4)  # rows and columns of a page
-    dialect: Dialect = COMMA  # of .csv
+    output: OutputOptions = field(default_factory=OutputOptions)
 
     @property
     def illustrated(self) -> list[Path]:
@@ -55,13 +54,13 @@ class RowFiles:
 
     def layout(self, topk: int) -> WriterOptions:
         """Return the layout of reports and grids that show ``topk`` classes for an image."""
-        rows, columns = self.grid_size
+        rows, columns = self.output.grid_size
         return WriterOptions(
             topk=topk,
             grid_rows=rows,
             grid_columns=columns,
-            overwrite=self.overwrite,
-            report_limit=self.report_limit,
+            overwrite=self.output.overwrite,
+            report_limit=self.output.report_limit,
         )
 
 
@@ -73,6 +72,8 @@ def check_files(
     Raises:
         OutputError: an unknown suffix, a missing folder, an existing file, or one named twice.
     """
+    if rows.output.resume:
+        raise OutputNameError("an evaluation cannot be resumed: leave resume out")
     wanted = [
         *((path, METRICS) for path in metrics),
         *((path, DRAWINGS) for path in drawings),
@@ -80,8 +81,8 @@ def check_files(
         *((path, (".html",)) for path in [rows.report] if path is not None),
         *((path, GRIDS) for path in rows.grids),
     ]
-    check_new_files(wanted, overwrite=rows.overwrite)
-    check_outputs((), grids=rows.grids, overwrite=rows.overwrite)
+    check_new_files(wanted, overwrite=rows.output.overwrite)
+    check_outputs((), grids=rows.grids, overwrite=rows.output.overwrite)
     if rows.show:
         from resnet_cli.results.grid import check_display
 
@@ -137,10 +138,10 @@ def open_rows(files: RowFiles, names: Sequence[str], layout: WriterOptions) -> I
 @contextmanager
 def open_mistakes(path: Path, names: Sequence[str], files: RowFiles) -> Iterator[WriteLabelled]:
     """Open a .csv file with a row for each wrong image, in input order."""
-    mode = "w" if files.overwrite else "x"
+    mode = "w" if files.output.overwrite else "x"
     with path.open(mode, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        table = Table(files.dialect)
-        file.write(files.dialect.mark + table.line(MISTAKE_COLUMNS))
+        table = Table(files.output.csv_dialect)
+        file.write(files.output.csv_dialect.mark + table.line(MISTAKE_COLUMNS))
 
         def write(prediction: Prediction, truth: int) -> None:
             if prediction.error is not None or prediction.index == truth:

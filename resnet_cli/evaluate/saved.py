@@ -17,10 +17,10 @@ from resnet_cli.evaluate import MULTI_LABEL, EvaluateOptions, EvaluationResult
 from resnet_cli.evaluate.dataset import class_index_of, find_labelled_image
 from resnet_cli.evaluate.outputs import RowFiles, check_files, open_rows, with_shares
 from resnet_cli.evaluate.scorecard import TOP, Evaluation, Scorecard
-from resnet_cli.images.decode import Decoder, thumbnail
+from resnet_cli.images import Decoder, thumbnail
 from resnet_cli.pipeline import map_ordered
 from resnet_cli.pipeline.loader import THUMBNAIL_SIDE
-from resnet_cli.pipeline.memory_budget import Budget, Turn
+from resnet_cli.pipeline.memory_budget import MemoryBudget, Reservation
 from resnet_cli.records import Distribution, Item, Prediction, Progress
 from resnet_cli.results import read_results
 from resnet_cli.results.formats import manifest_path
@@ -313,15 +313,15 @@ def illustrate_rows(
         where: returns the place of an image.
         workers: threads that decode.
     """
-    decode, budget = Decoder(), Budget()
+    decode, budget = Decoder(), MemoryBudget()
 
     def shown(row: Prediction) -> Prediction:
         if row.error is not None:
             return row
-        with closing(Turn(budget)) as turn:
+        with closing(Reservation(budget)) as reserved:
             try:
                 return replace(
-                    row, thumbnail=thumbnail(decode(where(row.path), turn), THUMBNAIL_SIDE)
+                    row, thumbnail=thumbnail(decode(where(row.path), reserved), THUMBNAIL_SIDE)
                 )
             except ImageError:
                 return row

@@ -5,12 +5,12 @@ from copy import copy
 from pathlib import Path
 from threading import local
 
-import torch
+import numpy as np
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ImageError
 from resnet_cli.evaluate.scorecard import TOP
-from resnet_cli.images.decode import Decoder, type_of_pixels
+from resnet_cli.images import Decoded, Decoder
 from resnet_cli.images.files import Room
 from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline.loader import Loader
@@ -32,7 +32,7 @@ class CachingDecoder:
         self.decode = decode
         self.last = local()
 
-    def __call__(self, source: Path | Content, room: Room) -> type_of_pixels:
+    def __call__(self, source: Path | Content, room: Room) -> Decoded:
         """Decode a file, or return its pixels again if this thread decoded it last.
 
         Raises:
@@ -46,7 +46,7 @@ class CachingDecoder:
                 self.last.pixels, self.last.error = None, error
         if self.last.error is not None:
             raise ImageError(str(self.last.error))
-        pixels: type_of_pixels = self.last.pixels
+        pixels: Decoded = self.last.pixels
         return pixels
 
 
@@ -92,9 +92,7 @@ def join_batches(batches: Sequence[Batch]) -> Batch:
     """Concatenate batches."""
     return Batch(
         tuple(sample for batch in batches for sample in batch.samples),
-        torch.cat([batch.pixels for batch in batches]).contiguous(
-            memory_format=torch.channels_last
-        ),
+        np.concatenate([batch.pixels for batch in batches]),
         batches[0].warm_up,
     )
 
@@ -123,11 +121,10 @@ def predict_all(
         ]
         return lambda: list(zip(*(wait() for wait in waits), strict=True))
 
-    device = first.backend.device
     size = batch_size or first.default_batch_size(inputs.total, threads)
     with place_loader(
         SharedLoader(classifiers, thumbnails=thumbnails),
-        device=device,
+        runtime=first.runtime,
         workers=threads,
         size=size,
         total=inputs.total,
@@ -137,5 +134,5 @@ def predict_all(
             load,
             launch,
             workers=threads,
-            on_cpu=device.type == "cpu",
+            on_workers_cores=first.runtime.on_workers_cores,
         )

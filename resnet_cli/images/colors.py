@@ -1,4 +1,4 @@
-"""What a file stores -> RGB or grey of 8 bits: deep values, colour profiles, transparency."""
+"""Convert what a file stores to 8-bit RGB or grey: deep values, profiles, transparency."""
 
 from collections.abc import Iterable, Sequence
 from io import BytesIO
@@ -6,16 +6,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, ImageColor
-from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from resnet_cli.errors import OptionError
 from resnet_cli.images.tiff import Tiff, Values
-
-Levels = npt.NDArray[np.uint8]
-"""Values of 8 bits a channel."""
+from resnet_cli.records import Pixels
 
 SIXTEEN_BITS = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 """Pillow's modes for greys of 16 bits, which ``Image.convert`` clips at 255."""
@@ -29,18 +24,18 @@ SCALES = (  # the largest value, what the values are multiplied by, and what is 
     (255, 1.0, 0.0),
     (65_535, 1 / 256, 0.0),
 )
-"""Scales that start at 0, narrowest first; numbers that fit none stretch from least to largest."""
+"""Scales that start at 0, narrowest first; values outside all are stretched from min to max."""
 
 
 def convert_image(
     image: Image.Image, mode: str, *, srgb: bool = False, background: str | None = None
 ) -> Image.Image:
-    """Give a loaded picture 8 bits a channel.
+    """Convert a loaded image to 8 bits a channel.
 
     Args:
-        image: of any mode of Pillow's.
+        image: of any of Pillow's modes.
         mode: ``RGB`` or ``L``.
-        srgb: obey the colour profile of the picture.
+        srgb: apply the colour profile of the image.
         background: colour under transparent pixels; None drops alpha, as ``Image.convert`` does.
 
     Raises:
@@ -48,7 +43,7 @@ def convert_image(
     """
     if image.mode in DEEP:
         image = eight_bits(image)
-    elif image.mode == "La":  # premultiplied, which Pillow takes to no other mode
+    elif image.mode == "La":  # premultiplied: Pillow converts it to LA alone
         image = image.convert("LA")
     elif image.mode == "LAB":
         image = image.convert("RGB")
@@ -63,14 +58,14 @@ def convert_image(
 def eight_bits(image: Image.Image) -> Image.Image:
     """Scale greys of more than 8 bits to 8, where ``Image.convert`` would clip them to white.
 
-    Of 16 bits the highest 8 stay. Whole numbers of 32 bits and floating-point numbers keep their
-    brightness when they lie within 0 to 1 (floating point alone), 0 to 255 or 0 to 65535; others
-    stretch from the least to the largest of the picture. Not-a-number is black.
+    Of 16 bits the highest 8 are kept. Integers of 32 bits and floating-point numbers keep their
+    brightness when they lie within 0 to 1 (floating point only), 0 to 255 or 0 to 65535; others are
+    stretched from the least to the largest value of the image. Not-a-number is black.
     """
     values = np.asarray(image)
     scaled = Image.fromarray(scale_to_levels(values))
     clear = image.info.get("transparency")
-    if isinstance(clear, int):  # one grey of the deep ones stands for see-through
+    if isinstance(clear, int):  # the value that is transparent
         scaled.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     scaled.info |= {key: image.info[key] for key in ("icc_profile",) if key in image.info}
     return scaled
@@ -85,7 +80,7 @@ def in_full(image: Image.Image) -> Image.Image:
     return deep
 
 
-def scale_to_levels(values: npt.NDArray[Any]) -> Levels:
+def scale_to_levels(values: npt.NDArray[Any]) -> Pixels:
     """Scale values of any type to 0..255, all channels by one scale."""
     if values.dtype == np.uint8:
         return values
@@ -94,12 +89,12 @@ def scale_to_levels(values: npt.NDArray[Any]) -> Levels:
     return stretch_values(values)
 
 
-def stretch_values(values: npt.NDArray[Any]) -> Levels:
-    """Scale other numbers to 0..255, by the narrowest of ``SCALES`` that holds them."""
-    levels = values.astype(np.float64)  # and then in place: such pictures are large
-    sound = np.isfinite(levels)
-    low = float(levels.min(where=sound, initial=np.inf))
-    high = float(levels.max(where=sound, initial=-np.inf))
+def stretch_values(values: npt.NDArray[Any]) -> Pixels:
+    """Scale other numbers to 0..255 by the narrowest of ``SCALES`` that contains them."""
+    levels = values.astype(np.float64)  # and then in place: such images are large
+    finite = np.isfinite(levels)
+    low = float(levels.min(where=finite, initial=np.inf))
+    high = float(levels.max(where=finite, initial=-np.inf))
     scales = SCALES if values.dtype.kind == "f" else SCALES[1:]
     known = next((scale for scale in scales if low >= 0 and high <= scale[0]), None)
     _, factor, rounding = known or (high, 255 / max(high - low, TINY), 0.5)
@@ -110,13 +105,13 @@ def stretch_values(values: npt.NDArray[Any]) -> Levels:
     return levels.clip(0, 255, out=levels).astype(np.uint8)
 
 
-TINY = 1e-300  # in place of a difference of nothing
+TINY = 1e-300  # avoids a division by zero
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """Convert colours from ``profile`` to sRGB; alpha stays.
 
-    A profile that is broken, or meant for other channels than the picture has, is left out.
+    A broken profile, or one for other channels than the image has, is ignored.
     """
     from PIL import ImageCms
 
@@ -138,28 +133,28 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     return converted or image
 
 
-CHANNELS = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # of a profile: Pillow's mode
+CHANNELS = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # color space of a profile: Pillow's mode
 
 
 def channels_fit(channels: str, mode: str) -> bool:
-    """Whether a profile for ``channels`` says anything about a picture of ``mode``."""
+    """Return True if a profile for ``channels`` applies to an image of ``mode``."""
     if channels == "L":
         return Image.getmodebase(mode) == "L"
     return (channels == "CMYK") == (mode == "CMYK")
 
 
 def lay_over_color(image: Image.Image, background: str) -> Image.Image:
-    """Lay a picture with transparent pixels over a colour."""
+    """Lay an image with transparent pixels over a colour."""
     ground = Image.new("RGBA", image.size, (*parse_color(background), 255))
     ground.alpha_composite(image.convert("RGBA"))
     return ground.convert("RGB")
 
 
 def parse_color(name: str) -> tuple[int, int, int]:
-    """Red, green and blue, 0 to 255 each, of a name or ``#rrggbb``.
+    """Read red, green and blue, 0 to 255 each, from a name or ``#rrggbb``.
 
     Raises:
-        OptionError: it names no colour, or one that shines through.
+        OptionError: not a colour, or a transparent one.
     """
     try:
         red, green, blue, *alpha = ImageColor.getrgb(name)
@@ -170,14 +165,14 @@ def parse_color(name: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # colours: mode of Pillow's
+MODES = {1: "L", 3: "RGB", 4: "CMYK"}  # number of colours: Pillow's mode
 
 FULL = {"1": "L", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB",
         "LAB": "RGB", "PA": "RGBA"}  # fmt: skip
-"""Modes whose bands are not colours of 8 bits: mode to convert to."""
+"""Modes whose bands are not 8-bit colours: the mode to convert to."""
 
 
-def stored_bands(image: Image.Image) -> Levels:
+def stored_bands(image: Image.Image) -> Pixels:
     """Return the bands of a loaded image as they are stored, uint8 [H, W, bands]."""
     if image.mode in DEEP:
         image = eight_bits(image)
@@ -189,16 +184,16 @@ def stored_bands(image: Image.Image) -> Levels:
     return values[..., None] if values.ndim == 2 else values
 
 
-def take_bands(values: Levels, bands: Iterable[int]) -> list[Image.Image]:
+def take_bands(values: Pixels, bands: Iterable[int]) -> list[Image.Image]:
     """Return bands, counted from 1, of an image [H, W, bands] as greys."""
     return [Image.fromarray(np.ascontiguousarray(values[:, :, band - 1])) for band in bands]
 
 
-def join_bands(bands: Sequence[Image.Image]) -> Tensor | Image.Image:
-    """Join bands: one or three to an image, others to a tensor uint8 [bands, H, W]."""
+def join_bands(bands: Sequence[Image.Image]) -> Pixels | Image.Image:
+    """Join bands: one or three to an image, others to uint8 [H, W, bands], band after band."""
     if len(bands) in (1, 3):
         return bands[0] if len(bands) == 1 else Image.merge("RGB", bands)
-    return torch.cat([pil_to_tensor(band) for band in bands])
+    return np.stack([np.asarray(band) for band in bands]).transpose(1, 2, 0)
 
 
 def describe_unused_bands(count: int, bands: Iterable[int]) -> str:
@@ -206,7 +201,7 @@ def describe_unused_bands(count: int, bands: Iterable[int]) -> str:
     return f"has {count} bands, of which {', '.join(map(str, bands))} were used (--bands)"
 
 
-def tiff_levels(values: Values, tags: Tiff) -> Levels:
+def tiff_levels(values: Values, tags: Tiff) -> Pixels:
     """Scale the values of a TIFF to 8 bits, black being zero."""
     scaled = scale_to_levels(values)
     return 255 - scaled if tags.white_is_zero else scaled
@@ -218,7 +213,7 @@ def tiff_image(values: Values, tags: Tiff) -> Image.Image:
     parts = [tiff_levels(values[:, :, :colours], tags)]
     if tags.alpha:
         parts.append(scale_to_levels(values[:, :, colours:]))
-    whole: npt.NDArray[np.uint8] = np.concatenate(parts, axis=2)
+    whole: Pixels = np.concatenate(parts, axis=2)
     mode = MODES[colours] + tags.alpha
     image = Image.frombytes(mode, (tags.width, tags.height), whole.tobytes())
     if mode in ("La", "RGBa"):
@@ -240,11 +235,11 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-BACK = TURNS | {6: TURNS[8], 8: TURNS[6]}  # the other way
+BACK = TURNS | {6: TURNS[8], 8: TURNS[6]}  # undoes a turn
 
 
 def read_orientation(image: Image.Image) -> int:
-    """How the pixels are stored, 1 to 8; 1 is upright, and what a damaged EXIF says."""
+    """Read how the pixels are stored, 1 to 8; 1 is upright, also where EXIF is damaged."""
     try:
         value = image.getexif().get(ORIENTATION)
     except Exception:
@@ -253,7 +248,7 @@ def read_orientation(image: Image.Image) -> int:
 
 
 def turn_image(image: Image.Image, method: Image.Transpose | None) -> Image.Image:
-    """Turn a loaded picture; None leaves it as it is."""
+    """Turn a loaded image; None leaves it as it is."""
     if method is None:
         return image
     turned = image.transpose(method)

@@ -1,4 +1,4 @@
-"""What a PNG or JPEG may hold that a decoder should not be given: long texts, too many scans."""
+"""Keep from decoders what could occupy them for hours: long texts in a PNG, scans in a JPEG."""
 
 import re
 import zlib
@@ -12,26 +12,26 @@ from resnet_cli.errors import ImageError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-LONGEST = 1 << 20  # bytes of a text or a colour profile, unpacked, that Pillow takes
+LONGEST = 1 << 20  # bytes of a text or a colour profile, unpacked, that Pillow accepts
 
-MOST_CHUNKS = 1 << 20  # of a file with more, Pillow alone decides
+MOST_CHUNKS = 1 << 20  # a file with more is left to Pillow
 
 FRAME = 12  # bytes of a chunk beside its data: length and type before, a checksum behind
 
 ORIENTING = frozenset({b"XML:com.adobe.xmp", b"Raw profile type exif"})
-"""Texts that may say which way up an image is; all others say nothing of its pixels."""
+"""Texts that may hold the orientation of an image; no other text concerns its pixels."""
 
 Chunk = tuple[bytes, int, int]  # type, place in the file, bytes of its data
 
 
 def without_texts(file: BinaryIO) -> tuple[BinaryIO, bool]:
-    """Leave out of a PNG what Pillow need not, or will not, read.
+    """Remove from a PNG the texts that Pillow need not, or will not, read.
 
     Args:
-        file: of any format; one with nothing to leave out comes back as it is.
+        file: of any format; one without such texts is returned as it is.
 
     Returns:
-        A file of the same pixels, and whether its colour profile was too long.
+        A file with the same pixels, and True if its colour profile was removed as too long.
     """
     file.seek(0)
     if file.read(len(SIGNATURE)) != SIGNATURE:
@@ -50,7 +50,7 @@ def without_texts(file: BinaryIO) -> tuple[BinaryIO, bool]:
 
 
 def png_chunks(file: BinaryIO) -> Iterator[Chunk]:
-    """Yield the chunks of a PNG, up to its end or to where it is cut off."""
+    """Yield the chunks of a PNG, up to its end or to where it is truncated."""
     place = len(SIGNATURE)
     while True:
         file.seek(place)
@@ -63,7 +63,7 @@ def png_chunks(file: BinaryIO) -> Iterator[Chunk]:
 
 
 def is_text_chunk(file: BinaryIO, chunk: Chunk) -> bool:
-    """Return True for a text that orients nothing, and for any text or profile that is long."""
+    """Return True for a text without an orientation, and for any long text or profile."""
     kind, place, size = chunk
     if kind not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
         return False
@@ -91,20 +91,20 @@ def unpacked_size(kind: bytes, rest: bytes) -> int:
     return 0
 
 
-MOST_SCANS = 100  # a progressive picture has about ten; libtiff stops here, too
+MOST_SCANS = 100  # a progressive image has about ten; libtiff stops here, too
 
 MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
-"""What ends compressed pixels: they hold 0xff only before a zero or a restart marker."""
+"""The end of compressed pixels, which hold 0xff only before a zero or a restart marker."""
 
 SCAN, END = 0xDA, 0xD9
-BARE = frozenset({0x01, 0xD8, END})  # markers that no length follows
+BARE = frozenset({0x01, 0xD8, END})  # markers without a length
 
-SEQUENTIAL = frozenset({0xC0, 0xC1})  # frames whose pixels are whole after a scan
+SEQUENTIAL = frozenset({0xC0, 0xC1})  # frames that one scan can complete
 OTHER_FRAMES = frozenset(range(0xC2, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def check_scans(encoded: bytes | bytearray) -> None:
-    """Refuse a JPEG that a few bytes a scan would keep a decoder busy with for hours.
+    """Refuse a JPEG of so many scans, at a few bytes each, that decoding would take hours.
 
     Raises:
         ImageError: it has more than ``MOST_SCANS``.
@@ -117,9 +117,9 @@ def check_scans(encoded: bytes | bytearray) -> None:
 
 
 def has_one_scan(encoded: bytes | bytearray) -> bool:
-    """Whether the first scan holds all components for good: libjpeg takes no second one then.
+    """Return True if the first scan completes all components: libjpeg reads no second one then.
 
-    This is so of nearly every photograph, and needs no look at its pixels.
+    Nearly every photograph is of this kind, and its pixels need not be searched.
     """
     components: bytes | bytearray = b""
     for kind, place in jpeg_markers(encoded):

@@ -1,9 +1,9 @@
-"""What native libraries print on stderr while an image is decoded -> a warning of that image.
+"""Turn what native libraries print on stderr into warnings of the image being decoded.
 
-libjpeg writes to the process's stderr that data are corrupt, and names no file. For the time of a
-run those lines go to a file in memory; an image that was decoded while one came is decoded again,
-alone, and what is printed then is its own. All other lines are passed on. A small process passes on
-what is left should this one crash.
+libjpeg writes to the process's stderr that data are corrupt, and names no file. During a run those
+lines go to a file in memory; an image that was being decoded when one came is decoded again, alone,
+and the lines printed then are its own. All other lines are passed on. If this process crashes, a
+small second process prints what was held back.
 """
 
 import os
@@ -27,21 +27,21 @@ MOST_LINES = 2  # of a warning
 NAMELESS = "tempfile.tif: "  # what Pillow calls every TIFF
 
 PASS_ON = 'trap "" INT HUP TERM; read _; exec cat "$0"'
-"""Wait for the end of a process whose stdin this is, then print what it has left."""
+"""Wait for the end of the process that holds the other end of stdin, then print the file."""
 
 
-class Turns:
-    """Lets many share what one at a time may want for itself."""
+class SharedLock:
+    """A lock that many threads share, or one holds alone."""
 
     def __init__(self) -> None:
         self.changed = Condition()
         self.sharing = 0
-        self.waiting = 0  # to be alone, or being so
+        self.waiting = 0  # to be alone, or alone now
         self.taken = False
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Share; whoever waits to be alone goes first."""
+        """Hold it shared; threads that wait to be alone go first."""
         with self.changed:
             self.changed.wait_for(lambda: not self.waiting)
             self.sharing += 1
@@ -54,7 +54,7 @@ class Turns:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Be the only one."""
+        """Hold it alone."""
         with self.changed:
             self.waiting += 1
             self.changed.wait_for(lambda: not (self.sharing or self.taken))
@@ -69,16 +69,16 @@ class Turns:
 
 
 class Listener:
-    """Holds back what is printed on stderr past Python."""
+    """Holds back what native code prints on stderr."""
 
     def __init__(self, real: int) -> None:
-        """Begin to listen.
+        """Start listening.
 
         Args:
-            real: where lines of no image are passed on to.
+            real: file descriptor that receives the lines of no image.
         """
         self.real = real
-        self.turns = Turns()
+        self.lock = SharedLock()
         self.known: set[bytes] = set()  # lines that belong to images
         self.file = os.memfd_create("stderr")
         again = os.open(f"/proc/self/fd/{self.file}", os.O_WRONLY | os.O_APPEND)
@@ -87,43 +87,43 @@ class Listener:
 
     @property
     def size(self) -> int:
-        """Bytes that were printed."""
+        """Bytes printed so far."""
         return os.fstat(self.file).st_size
 
     def during(self, work: Callable[[], Result]) -> tuple[Result, str]:
-        """Do some work, and return what was printed by it alone; it is done again to tell."""
-        with self.turns.shared():
+        """Call ``work``, twice if anything was printed, and return what it alone printed."""
+        with self.lock.shared():
             before = self.size
             outcome = attempt_work(work)
             if self.size == before:
                 return outcome.result(), ""
-        with self.turns.alone():
+        with self.lock.alone():
             before = self.size
             outcome = attempt_work(work)
             lines = os.pread(self.file, self.size - before, before).splitlines()
             self.known.update(lines)
-            if self.turns.waiting == 1:  # what is left is of no image
+            if self.lock.waiting == 1:  # no other image is being decoded
                 self.pass_on()
         return outcome.result(), in_short(lines)
 
     def pass_on(self) -> None:
-        """Print the lines of no image, and forget all."""
+        """Print the lines of no image, and clear the file."""
         lines = os.pread(self.file, self.size, 0).splitlines(keepends=True)
         foreign = b"".join(line for line in lines if line.rstrip(b"\n") not in self.known)
         os.ftruncate(self.file, 0)
         self.known.clear()
-        with suppress(OSError):  # nobody reads it
+        with suppress(OSError):  # stderr was closed
             os.write(self.real, foreign)
 
     def close(self) -> None:
-        """Pass on what is left and put stderr back."""
+        """Pass on the remaining lines and restore stderr."""
         os.dup2(self.real, STDERR)
         self.pass_on()
         os.close(self.file)
 
 
 def attempt_work(work: Callable[[], Result]) -> Future[Result]:
-    """Do some work, and keep what it returns or raises."""
+    """Call ``work``, and keep what it returns or raises."""
     outcome: Future[Result] = Future()
     try:
         outcome.set_result(work())
@@ -133,23 +133,23 @@ def attempt_work(work: Callable[[], Result]) -> Future[Result]:
 
 
 def in_short(lines: list[bytes]) -> str:
-    """Join the first lines of what a library printed, of which there may be hundreds."""
+    """Join the first lines that a library printed; there may be hundreds."""
     texts = [line.decode(errors="replace").strip().removeprefix(NAMELESS) for line in lines]
     return "; ".join(texts[:MOST_LINES]) + ("; …" if len(texts) > MOST_LINES else "")
 
 
 listener: Listener | None = None
-"""Of this process, while ``listening``: its stderr is one."""
+"""The one of this process, during ``listen_to_libraries``."""
 
 
 def output_during(work: Callable[[], Result]) -> tuple[Result, str]:
-    """Do some work; return what native libraries printed, if somebody listens."""
+    """Call ``work``; return its result and, while listening, what native libraries printed."""
     return (work(), "") if listener is None else listener.during(work)
 
 
 @contextmanager
 def listen_to_libraries() -> Iterator[None]:
-    """Listen to native libraries, where the system has what it takes (Linux, a shell)."""
+    """Listen to native libraries where the system allows it (Linux, a shell)."""
     with ExitStack() as stack:
         if hasattr(os, "memfd_create") and listener is None:
             with suppress(OSError):
@@ -159,7 +159,7 @@ def listen_to_libraries() -> Iterator[None]:
 
 @contextmanager
 def install_listener() -> Iterator[None]:
-    """Be the one listener of this process.
+    """Install the listener of this process.
 
     Raises:
         OSError: the system allows no more files or processes.
@@ -176,21 +176,21 @@ def install_listener() -> Iterator[None]:
 
 
 def listen_alone() -> None:
-    """Listen in a process that was copied from one that does, whose threads it has not."""
+    """Start a listener of its own in a process forked from one that listens."""
     global listener
     if listener is not None:
         listener = Listener(listener.real)
 
 
 def pass_on() -> None:
-    """Print what was held back while nothing is being decoded."""
+    """Print what was held back; nothing may be decoding meanwhile."""
     if listener is not None and listener.size:
         listener.pass_on()
 
 
 @contextmanager
 def guard_output(heard: Listener) -> Iterator[None]:
-    """Have another process print what was held back when this one crashes."""
+    """Have another process print what was held back if this one crashes."""
     waits, ends = os.pipe()
     try:
         guard = subprocess.Popen(
@@ -202,18 +202,18 @@ def guard_output(heard: Listener) -> Iterator[None]:
     try:
         yield
     finally:
-        guard.kill()  # nothing is left for it that is not passed on here
+        guard.kill()  # all was passed on here
         guard.wait()
         os.close(ends)
 
 
 @contextmanager
 def pythons_stderr(real: int) -> Iterator[None]:
-    """Let what Python itself prints on stderr be seen at once."""
+    """Write what Python itself prints on stderr to the real one at once."""
     usual = sys.stderr
     try:
         is_ours = usual.fileno() == STDERR
-    except (OSError, ValueError):  # something in place of it, as in tests
+    except (OSError, ValueError):  # replaced, as in tests
         is_ours = False
     if not is_ours:
         yield

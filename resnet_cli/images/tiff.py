@@ -1,7 +1,7 @@
-"""Read the TIFFs that Pillow refuses or reads wrongly: floats, many bands, planes of 16 bits.
+"""Read the tags of a TIFF, and tell whether Pillow reads its values right.
 
-The tags are read by Pillow and the values laid out by NumPy. Compressed strips and tiles are
-unpacked by the libtiff inside Pillow, each wrapped as an image of plain bytes.
+Pillow refuses or reads wrongly floats, many bands and planes of 16 bits: ``tiff_strips`` reads
+those.
 """
 
 from collections.abc import Mapping
@@ -29,10 +29,10 @@ WANTED = (
     SAMPLES, ROWS, STRIP_BYTES, PLANAR, PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES,
     SUB_IFDS, EXTRA, FORMAT, SUBSAMPLING, PROFILE, DNG_VERSION,
 )  # fmt: skip
-"""Tags that are decoded; of others, millions of numbers would become as many objects."""
+"""Tags that are decoded; others may hold millions of numbers, each a Python object."""
 
 BYTEWISE = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
-"""Compressions that give back plain bytes: none, LZW, deflate, PackBits, LZMA, Zstandard."""
+"""Compressions of plain bytes: none, LZW, deflate, PackBits, LZMA, Zstandard."""
 
 KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}  # sample format: kind of number in NumPy
 WORDS = {"u": "unsigned", "i": "signed", "f": "floating-point"}
@@ -43,7 +43,7 @@ COLOURS = {0: 1, 1: 1, 2: 3, 5: 4}  # photometric interpretation: samples that a
 MAIN = 4  # samples that Pillow reads right
 OTHERS = {3: "a palette", 6: "YCbCr", 8: "CIELab", 9: "ICCLab", 10: "ITULab"}
 SENSOR = frozenset({32803, 34892})  # photometric interpretations of raw photographs
-ALPHAS = {1: "a", 2: "A"}  # kind of extra sample: letter of Pillow's, small where premultiplied
+ALPHAS = {1: "a", 2: "A"}  # kind of extra sample: Pillow's letter, small where premultiplied
 
 MAKERS = {b"CR\2\0": "Canon CR2", b"IIII": "Phase One IIQ", b"MMMM": "Phase One IIQ"}
 SUB_IMAGES = 16  # looked at for the data of a sensor
@@ -82,19 +82,19 @@ class Tiff:
 
     @property
     def bits(self) -> int:
-        """Bits of a sample; 0 where they differ."""
+        """Bits of a sample; 0 if they differ."""
         bits = set(self.several(BITS) or (1,))
         return bits.pop() if len(bits) == 1 else 0
 
     @property
     def kind(self) -> str:
-        """Kind of number as NumPy has it; empty where it is none of those, or they differ."""
+        """NumPy's kind of number; empty if it has none, or the bands differ."""
         kinds = set(self.several(FORMAT) or (1,))
         return KINDS.get(kinds.pop(), "") if len(kinds) == 1 else ""
 
     @property
     def alpha(self) -> str:
-        """Letter of Pillow's for the band after the colours; empty where that is no alpha."""
+        """Pillow's letter for the band after the colours; empty if that is not alpha."""
         extra = self.several(EXTRA)
         follows = self.samples == self.colours + len(extra)
         has_scale = self.kind == "f" or (self.kind == "u" and self.bits <= 16)
@@ -102,12 +102,12 @@ class Tiff:
 
     @property
     def in_planes(self) -> bool:
-        """Whether each band is stored apart from the others."""
+        """Whether each band is stored separately."""
         return self.samples > 1 and self.number(PLANAR, 1) == 2
 
     @property
     def is_for_pillow(self) -> bool:
-        """Whether Pillow reads it, and right."""
+        """Whether Pillow reads it, and reads it right."""
         photometric, planes = self.number(PHOTOMETRIC, 0), self.in_planes
         if self.kind != "u" or self.bits > 16 or self.samples > MAIN:
             return False
@@ -120,7 +120,7 @@ class Tiff:
         return self.samples != 2 and not planes and not self.white_is_zero
 
     def number(self, tag: int, default: int | None = None) -> int:
-        """Return a number of the tags.
+        """Return the number of a tag.
 
         Raises:
             ImageError: there is none.
@@ -132,7 +132,7 @@ class Tiff:
         return first
 
     def several(self, tag: int) -> tuple[int, ...]:
-        """Return the numbers of a tag; none where it is missing."""
+        """Return the numbers of a tag, none if it is missing."""
         value = self.tags.get(tag, ())
         return value if isinstance(value, tuple) else (value,)
 
@@ -148,7 +148,7 @@ class Tiff:
 
     @property
     def is_preview(self) -> bool:
-        """Whether it calls itself a smaller copy of another image."""
+        """Whether it is marked as a smaller copy of another image."""
         return self.number(REDUCED, 0) & 1 == 1
 
     @property
@@ -175,7 +175,7 @@ class Tiff:
 
 
 def read_tiff(file: BinaryIO) -> Tiff | None:
-    """Read the tags of a TIFF; None for other files, and for what only Pillow might read."""
+    """Read the tags of a TIFF; None for other files and damaged tags, which are left to Pillow."""
     file.seek(0)
     header = file.read(16)
     if not header.startswith(STARTS):
@@ -185,7 +185,7 @@ def read_tiff(file: BinaryIO) -> Tiff | None:
         inside = tags.get(SUB_IFDS, ())
         places = inside if isinstance(inside, tuple) else (inside,)
         others = tuple(read_tags(file, header, place)[0] for place in places[:SUB_IMAGES])
-    except Exception:  # whatever is damaged, Pillow has a try
+    except Exception:  # damaged: Pillow has to try
         return None
     maker = next((name for mark, name in MAKERS.items() if header[8:].startswith(mark)), None)
     found = Tiff(tags, order, is_bigtiff(header), others, maker)
@@ -193,14 +193,14 @@ def read_tiff(file: BinaryIO) -> Tiff | None:
 
 
 def is_bigtiff(header: bytes) -> bool:
-    """Return True for the format with places of 64 bits."""
+    """Return True for BigTIFF, the format with 64-bit offsets."""
     return header[2:4] in (b"+\0", b"\0+")
 
 
 def read_tags(file: BinaryIO, header: bytes, place: int | None = None) -> tuple[Tags, str]:
     """Read the tags of one image, at ``place`` or the first, and the order of its bytes."""
     is_big = is_bigtiff(header)
-    # Pillow knows BigTIFF of one order of bytes alone; the order itself it takes apart from that
+    # Pillow knows BigTIFF in one byte order only; it is given the order separately
     start = b"II+\0" + header[4:] if is_big else header[:8]
     directory = ImageFileDirectory_v2(start, prefix=header[:2])
     order = "<" if header[:2] == b"II" else ">"
@@ -213,7 +213,7 @@ def read_tags(file: BinaryIO, header: bytes, place: int | None = None) -> tuple[
 
 
 def raw_photograph(tiff: Tiff) -> str | None:
-    """Say that a TIFF holds the data of a sensor, of which readers see a preview; else None."""
+    """Say that a TIFF holds raw sensor data, of which readers see a preview; else None."""
     images = (tiff.tags, *tiff.others)
     from_sensor = any(tags.get(PHOTOMETRIC) in SENSOR for tags in images)
     if not (from_sensor or tiff.maker or DNG_VERSION in tiff.tags):

@@ -1,4 +1,4 @@
-"""Read the values of TIFFs that Pillow reads wrongly or not: floats, many bands, planes of 16 bits.
+"""Read the values of TIFFs that Pillow does not read right: floats, many bands, 16-bit planes.
 
 NumPy lays them out. Compressed strips and tiles are unpacked by the libtiff inside Pillow, each
 wrapped as an image of grey bytes.
@@ -39,15 +39,15 @@ SMALLEST_TILE = 16  # pixels of a side; the standard asks for multiples of it
 LARGEST_CHUNK = 1 << 30  # bytes of a strip or tile
 MOST_CHUNKS = 1 << 18
 
-LONGEST_PACKED = 2  # times its bytes that a chunk has at most when packed; LZW takes 1.5
-LEAST_PACKED = 1 << 10  # bytes that a packed chunk may have, however small it is
+LONGEST_PACKED = 2  # most bytes of a packed chunk, per byte unpacked; LZW takes up to 1.5
+LEAST_PACKED = 1 << 10  # bytes that a packed chunk may always have
 
-BYTES_FOR_SCALING = 28  # a value, at the worst moment: as float64, its mask, and colours of 8 bits
+BYTES_FOR_SCALING = 28  # a value, at most: as float64, its mask, and 8-bit colours
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """Strips or tiles, row by row, in files with planes one plane after the other."""
+    """Strips or tiles, row by row; plane after plane where bands are stored separately."""
 
     width: int  # pixels
     height: int  # pixels
@@ -82,10 +82,10 @@ class Chunks:
 
 
 def bytes_to_read(tiff: Tiff, bands: int) -> int:
-    """Return the bytes that reading takes at most, with those of scaling to 8 bits.
+    """Return the most bytes that reading takes, including scaling to 8 bits.
 
     Raises:
-        ImageError: more than any image needs.
+        ImageError: a strip or tile is larger than any image needs.
     """
     chunk = chunk_bytes(tiff)
     if chunk > LARGEST_CHUNK:
@@ -104,14 +104,14 @@ def read_values(file: BinaryIO, tiff: Tiff, bands: Sequence[int]) -> Values:
 
     Args:
         file: of the image.
-        tiff: its tags, of which ``unreadable`` says nothing.
+        tiff: its tags, for which ``unreadable`` returns None.
         bands: from 0.
 
     Returns:
         The values [H, W, bands] as stored.
 
     Raises:
-        ImageError: they are cut off or damaged.
+        ImageError: they are truncated or damaged.
     """
     dtype = np.dtype(f"{tiff.order}{tiff.kind}{tiff.bits // 8}")
     values = np.empty((tiff.height, tiff.width, len(bands)), dtype.newbyteorder("="))
@@ -139,7 +139,7 @@ def plane_of(
         for left in range(0, tiff.width, chunks.width)
     ]
     first = plane * len(corners)
-    most = LONGEST_PACKED * chunk_bytes(tiff) + LEAST_PACKED  # what a size says may be untrue
+    most = LONGEST_PACKED * chunk_bytes(tiff) + LEAST_PACKED  # a stated size may be wrong
     for number, corner in enumerate(corners, first):
         file.seek(chunks.offsets[number])
         rows = min(chunks.height, tiff.height - corner[0])
@@ -205,7 +205,7 @@ def decompress_chunk(packed: bytes, compression: int, row: int, rows: int) -> by
     try:
         with TiffImageFile(BytesIO(head + packed)) as image:
             return image.tobytes()
-    except DecompressionBombError as error:  # its pixels are bytes, and none of the image's
+    except DecompressionBombError as error:  # its pixels are bytes, not those of the image
         raise ImageError(
             f"has a compressed strip or tile of {row * rows:,} bytes: save it with smaller ones"
         ) from error

@@ -1,9 +1,9 @@
 """The stream: items -> batches -> results, in order, with bounded memory.
 
-On the CPU a worker takes a chunk of items and does all of it, the network included, on one
-intra-op thread: no pool of threads waits for another. In front of another device the workers
-decode, and one thread keeps the device a batch ahead of the results. Which of the two is the
-secret of this module: both give the same results in the same order.
+Where a runtime works on the workers' cores, a worker takes a chunk of items and does all of it, the
+network included, on one intra-op thread: no pool of threads waits for another. In front of another
+device the workers decode, and one thread keeps the device a batch ahead of the results. Both give
+the same results in the same order.
 """
 
 from collections import deque
@@ -11,45 +11,15 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
-from threading import Lock
 from typing import TypeVar
 
-import torch
-
 from resnet_cli.records import Item, Pause
+from resnet_cli.system import one_thread_each, use_one_thread
 
 Task = TypeVar("Task")
-Loaded = TypeVar("Loaded")  # a batch of pictures, or one for each of several networks
+Loaded = TypeVar("Loaded")  # a batch of images, or one for each of several networks
 Result = TypeVar("Result")
 Wait = Callable[[], list[Result]]
-
-
-class OneThreadEach:
-    """Gives PyTorch's operators one thread each while any stream runs, and puts it back after."""
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        self.streams = 0
-        self.before = 1
-
-    def __enter__(self) -> None:
-        """The first stream to begin notes how many threads there were."""
-        with self.lock:
-            if self.streams == 0:
-                self.before = torch.get_num_threads()
-                torch.set_num_threads(1)
-            self.streams += 1
-
-    def __exit__(self, *_: object) -> None:
-        """The last one to end gives them back."""
-        with self.lock:
-            self.streams -= 1
-            if self.streams == 0:
-                torch.set_num_threads(self.before)
-
-
-one_thread_each = OneThreadEach()
-"""The number of threads is the process's, whichever streams there are."""
 
 
 def stream_results(
@@ -58,7 +28,7 @@ def stream_results(
     launch: Callable[[Loaded], Wait[Result]],
     *,
     workers: int,
-    on_cpu: bool,
+    on_workers_cores: bool,
 ) -> Generator[Result]:
     """Run chunks of items through the network.
 
@@ -67,7 +37,7 @@ def stream_results(
         load: decodes a chunk; is called on a worker's thread.
         launch: starts the network on a batch and returns a function that waits for its results.
         workers: threads, at least 1.
-        on_cpu: whether the network runs on the workers' own cores.
+        on_workers_cores: run the network on the workers' own cores too; see ``Runtime``.
 
     Yields:
         The results of each chunk, in the order of the chunks.
@@ -77,7 +47,7 @@ def stream_results(
         return launch(load(chunk))()
 
     with one_thread_each:
-        if on_cpu:
+        if on_workers_cores:
             with closing(map_ordered(chunks, whole, workers=workers)) as done:
                 for results in done:
                     yield from results
@@ -89,7 +59,7 @@ def stream_results(
 def one_behind(
     batches: Iterable[Loaded], launch: Callable[[Loaded], Wait[Result]]
 ) -> Generator[Result]:
-    """Start each batch before waiting for the one before it."""
+    """Start each batch before waiting for the one before it, and yield the results in order."""
     previous: Wait[Result] | None = None
     for batch in batches:
         following = launch(batch)
@@ -103,17 +73,17 @@ def one_behind(
 def map_ordered(
     items: Iterable[Task], work: Callable[[Task], Result], *, workers: int
 ) -> Generator[Result]:
-    """Map ``work`` over ``items`` on threads, in order, two items a worker in flight at most."""
+    """Map ``work`` over ``items`` on threads, in order, at most two items a worker ahead."""
     remaining = iter(items)
     in_flight: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(workers, initializer=use_one_thread)
     try:
         while True:
             room = 2 * workers - len(in_flight)
             wanted = 1
             for item in islice(remaining, room):
                 in_flight.append(pool.submit(work, item))
-                if item == ():  # the source pauses: nothing is to wait for more
+                if item == ():  # the source pauses: yield all that came before
                     wanted = len(in_flight)
                     break
             if not in_flight:
@@ -125,7 +95,10 @@ def map_ordered(
 
 
 def cut_chunks(items: Iterable[Item | Pause], size: int) -> Iterator[tuple[Item, ...]]:
-    """Cut a stream into neighbours of ``size``; fewer at its end, or none when it pauses."""
+    """Cut a stream into chunks of ``size``, shorter at its end and before a pause.
+
+    A pause itself becomes an empty chunk.
+    """
     chunk: list[Item] = []
     for item in items:
         if isinstance(item, Pause):

@@ -1,27 +1,25 @@
-"""What ``Classifier.predict`` is given -> its inputs: paths, and images that are in memory."""
+"""Arguments of ``Classifier.predict`` -> inputs: paths, and images in memory."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from resnet_cli.errors import SettingError
 from resnet_cli.images.files import describe_failure
-from resnet_cli.records import Item, Pause
+from resnet_cli.records import Item, Pause, Pixels
 from resnet_cli.sources import Inputs, find_inputs
 
-Pixels = NDArray[np.uint8]
-Content = Image.Image | bytes | bytearray | memoryview | Pixels
+InMemory = Image.Image | bytes | bytearray | memoryview | Pixels
 """An image in memory: Pillow's, the bytes of a file, or RGB values [H, W, C] or [H, W]."""
 
 CONTENTS = (Image.Image, bytes, bytearray, memoryview, np.ndarray)
 
 PATHS = (str, Path)
 
-Source = str | Path | Content | Iterable[str | Path | Content] | Inputs
+Source = str | Path | InMemory | Iterable[str | Path | InMemory] | Inputs
 
 SEVERAL = 4  # dimensions of an array of images
 
@@ -32,7 +30,7 @@ def inputs_of_source(source: Source, bands: Sequence[int] | None) -> Inputs:
     """Turn what ``predict`` is given into inputs.
 
     Paths alone are listed at once. A list with images in memory is checked at once and taken as
-    the run goes; so is any other iterable, whose length nobody knows.
+    the run goes; so is any other iterable, whose length is unknown.
 
     Args:
         source: one or several.
@@ -40,7 +38,7 @@ def inputs_of_source(source: Source, bands: Sequence[int] | None) -> Inputs:
 
     Raises:
         InputError: nothing to classify.
-        SettingError: an image of a type or shape that is none.
+        SettingError: an unexpected type or shape.
     """
     if isinstance(source, Inputs):
         return source
@@ -59,9 +57,9 @@ def inputs_of_source(source: Source, bands: Sequence[int] | None) -> Inputs:
 
 
 def name_images(
-    source: Iterable[str | Path | Content], bands: Sequence[int] | None
+    source: Iterable[str | Path | InMemory], bands: Sequence[int] | None
 ) -> Iterator[Item | Pause]:
-    """Yield the items that are found, and the images in memory with names by their places."""
+    """Yield the items found under paths, and the images in memory, named by their places."""
     for place, one in enumerate(source):
         check_image(one, bands)
         if isinstance(one, str | Path):
@@ -71,10 +69,10 @@ def name_images(
 
 
 def check_image(one: object, bands: Sequence[int] | None) -> None:
-    """Refuse what is no image.
+    """Check the type and shape of an image.
 
     Raises:
-        SettingError: says what would be one.
+        SettingError: says what is accepted.
     """
     if not isinstance(one, PATHS + CONTENTS):
         raise SettingError(
@@ -92,21 +90,21 @@ def check_image(one: object, bands: Sequence[int] | None) -> None:
             )
 
 
-def in_memory(name: str, content: Content) -> Item:
-    """Name an image, and take what is needed of it now: its owner may close or change it."""
+def in_memory(name: str, content: InMemory) -> Item:
+    """Make an item of an image, copied or loaded now: its owner may change or close it."""
     if isinstance(content, np.ndarray):
         return Item(name, content=from_array(content.copy()))
     if not isinstance(content, Image.Image):
         return Item(name, content=bytes(content))
     try:
         content.load()
-    except Exception as error:  # noqa: BLE001 - whatever Pillow raises, this image has no pixels
+    except Exception as error:  # noqa: BLE001 - whatever Pillow raises, it cannot be read
         return Item(name, content=describe_failure(error))
     return Item(name, content=content)
 
 
 def from_array(pixels: Pixels) -> Image.Image | Pixels:
-    """Make an image of RGB values; one of more bands stays as it is."""
+    """Make a Pillow image of grey or RGB values; an array of other bands stays as it is."""
     if pixels.ndim == 2:
         return Image.fromarray(pixels)
     if pixels.shape[2] == 1:

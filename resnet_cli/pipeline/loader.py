@@ -1,4 +1,4 @@
-"""Chunks of paths -> uint8 batches, on whichever thread asks."""
+"""Chunks of items -> uint8 batches, on the thread that asks."""
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -7,18 +7,32 @@ from pathlib import Path
 from threading import local
 from time import perf_counter
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from resnet_cli.errors import ImageError
-from resnet_cli.images.decode import Decoder, thumbnail, type_of_pixels
+from resnet_cli.images import Decoded, Decoder, thumbnail
 from resnet_cli.images.files import Room
-from resnet_cli.pipeline.memory_budget import Allowance, Bound, Budget, Turn, default_total
+from resnet_cli.pipeline.memory_budget import (
+    Budget,
+    MemoryBudget,
+    ProcessBudget,
+    Reservation,
+    default_total,
+)
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.records import Batch, Content, Item, Sample
+from resnet_cli.records import Batch, Content, Item, Pixels, Sample
 
-Decode = Callable[[Path | Content, Room], type_of_pixels]
+Decode = Callable[[Path | Content, Room], Decoded]
 """File or image in memory -> pixels, once there is room for them in memory."""
+
+Allocate = Callable[[tuple[int, ...]], Pixels]
+"""Shape -> uninitialised memory for pixels."""
+
+
+def allocate_pixels(shape: tuple[int, ...]) -> Pixels:
+    """Return ordinary memory for pixels."""
+    return np.empty(shape, np.uint8)
+
 
 THUMBNAIL_SIDE = 256  # pixels; what a tile of the grid shows at most
 
@@ -32,51 +46,49 @@ class Loader:
         preprocess: Preprocess,
         *,
         channels: int,
-        pinned: bool = False,
+        allocate: Allocate = allocate_pixels,
         thumbnails: bool = False,
     ) -> None:
-        """Say how images are loaded.
+        """Set how images are loaded.
 
         Args:
             decode: file -> pixels.
-            preprocess: pixels -> uint8 [channels, crop_size, crop_size].
+            preprocess: pixels -> uint8 [crop_size, crop_size, channels].
             channels: of the network's input.
-            pinned: allot batches in memory that a GPU copies from by itself.
-            thumbnails: make a small picture of each image as well.
+            allocate: memory for batches, of the kind that the runtime copies best.
+            thumbnails: make a small copy of each image as well.
         """
         self.decode: Decode = decode
         self.preprocess = preprocess
         self.channels = channels
-        self.pinned = pinned
+        self.allocate = allocate
         self.thumbnails = thumbnails
-        self.budget: Bound = Budget()  # large pictures take turns
+        self.budget: Budget = MemoryBudget()
         self.seen = local()  # whether this thread has loaded a chunk before
-        self.refused: dict[tuple[str, str], str] = {}  # items that are not to be opened, and why
+        self.refused: dict[tuple[str, str], str] = {}  # items that must not be opened, and why
 
     def nbytes(self, count: int) -> int:
-        """Bytes of the pixels of so many images."""
+        """Return the bytes of the pixels of ``count`` images."""
         return count * self.channels * self.preprocess.crop_size**2
 
     def shared(self, workers: int) -> "Loader":
-        """The same for so many processes that load at a time, none of which may use the GPU."""
+        """Return a copy that shares the memory budget among ``workers`` processes.
+
+        They are forked, and must not use the GPU.
+        """
         same = copy(self)
-        same.budget = Allowance(default_total() // workers)
-        same.pinned = False
+        same.budget = ProcessBudget(default_total() // workers)
+        same.allocate = allocate_pixels
         return same
 
     def refuse(self, item: Item, reason: str) -> None:
-        """Make a row of the reason instead of opening this item."""
+        """Give this item an error row from now on, without opening it."""
         self.refused[item.identity] = reason
 
     def __call__(self, items: Sequence[Item]) -> Batch:
-        """Load neighbours into one uint8 batch; those that fail leave no gap in it."""
+        """Load items into one uint8 batch; those that fail leave no gap in it."""
         side = self.preprocess.crop_size
-        pixels = torch.empty(
-            (len(items), self.channels, side, side),
-            dtype=torch.uint8,
-            pin_memory=self.pinned,
-            memory_format=torch.channels_last,
-        )
+        pixels = self.allocate((len(items), side, side, self.channels))
         samples = []
         filled = 0
         for item in items:
@@ -87,29 +99,29 @@ class Loader:
         self.seen.before = True
         return Batch(tuple(samples), pixels[:filled], warm_up)
 
-    def sample(self, item: Item, room: Tensor) -> Sample:
-        """Decode and preprocess one image into ``room`` [C, H, W], and time both.
+    def sample(self, item: Item, room: Pixels) -> Sample:
+        """Decode and preprocess one image into ``room`` [H, W, C], and time both.
 
-        Waiting until there is memory for it counts for neither.
+        Waiting for memory counts as neither.
         """
         kept = item.without_content()
         if item.identity in self.refused:
             return Sample(kept, error=self.refused[item.identity])
         begun = perf_counter()
-        with closing(Turn(self.budget)) as turn:
+        with closing(Reservation(self.budget)) as reserved:
             try:
-                image = self.decode(item.source, turn)
+                image = self.decode(item.source, reserved)
             except ImageError as error:
                 return Sample(kept, error=str(error))
             decoded = perf_counter()
-            room.copy_(self.preprocess(image))
+            room[:] = self.preprocess(image)
             done = perf_counter()
             small = thumbnail(image, THUMBNAIL_SIDE) if self.thumbnails else None
             del image  # before others take its memory
         return Sample(
             kept,
-            decode_ms=1000 * (decoded - begun - turn.waited),
+            decode_ms=1000 * (decoded - begun - reserved.waited),
             preprocess_ms=1000 * (done - decoded),
             thumbnail=small,
-            warning="; ".join(turn.warnings) or None,
+            warning="; ".join(reserved.warnings) or None,
         )

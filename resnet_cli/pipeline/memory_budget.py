@@ -1,4 +1,4 @@
-"""A bound on the memory that pictures take while they are decoded, shared by all workers."""
+"""Bound the memory that images take while they are decoded, over all workers."""
 
 import os
 from collections import deque
@@ -12,37 +12,37 @@ from weakref import finalize
 from resnet_cli.system import free_memory
 
 SHARE = 0.5  # of the free memory; the rest is for the network and for other programs
-LEAST = 256 << 20  # bytes; with less, ordinary photographs would wait for each other
-UNKNOWN = 4 << 30  # bytes that are taken to be free where the system does not say
+LEAST = 256 << 20  # bytes; with less, images of ordinary cameras would wait for each other
+UNKNOWN = 4 << 30  # bytes assumed to be free where the system does not say
 
-LARGE_FILE = 16 << 20  # bytes; of larger ones a single one is open and has not claimed yet
+LARGE_FILE = 16 << 20  # bytes; of larger files only one at a time is open without its memory
 
 
-class Bound(Protocol):
-    """Memory that pictures take turns to take."""
+class Budget(Protocol):
+    """Memory that workers share."""
 
     @property
-    def door(self) -> AbstractContextManager[object]:
-        """Held by whoever has opened a large file and has not claimed yet."""
+    def large_file(self) -> AbstractContextManager[object]:
+        """Lock for opening a large file, held until its memory is claimed."""
 
     def claim(self, size: int) -> AbstractContextManager[object]:
         """Wait for ``size`` bytes and hold them."""
 
 
-class Budget:
-    """Lets threads take memory in the order in which they ask, up to a total."""
+class MemoryBudget:
+    """Gives memory to threads in the order in which they ask, up to a total."""
 
     def __init__(self, total: int | None = None) -> None:
-        """Begin with all of it free.
+        """Start with all of it free.
 
         Args:
-            total: bytes; None takes a share of what is free on this machine.
+            total: bytes; None takes a share of the free memory of this machine.
         """
         self.total = default_total() if total is None else total
         self.held = 0
         self.waiting: deque[object] = deque()
         self.changed = Condition()
-        self.door = Lock()
+        self.large_file = Lock()
 
     @contextmanager
     def claim(self, size: int) -> Iterator[None]:
@@ -56,7 +56,7 @@ class Budget:
             self.changed.wait_for(lambda: self.waiting[0] is ticket and self.has_room(size))
             self.waiting.popleft()
             self.held += size
-            self.changed.notify_all()  # whoever is next may fit as well
+            self.changed.notify_all()  # the next one may fit as well
         try:
             yield
         finally:
@@ -65,30 +65,30 @@ class Budget:
                 self.changed.notify_all()
 
     def has_room(self, size: int) -> bool:
-        """Whether ``size`` bytes more may be taken."""
+        """Return True if ``size`` more bytes may be taken."""
         return self.held == 0 or self.held + size <= self.total
 
 
-class Allowance:
-    """What a process may take that shares a machine with others of its kind.
+class ProcessBudget:
+    """Gives each of several worker processes the same share of the memory.
 
-    More than that it takes when none of the others does so. The system gives the turn of a process
-    that dies to the next one.
+    Only one process at a time may take more than its share. When a process dies, the system
+    releases its locks.
     """
 
     def __init__(self, each: int) -> None:
-        """Make what all processes have in common that are copied from this one.
+        """Create the locks that all processes forked from this one share.
 
         Args:
             each: bytes for a process.
         """
         self.each = each
-        self.file = os.memfd_create("allowance")  # empty: its bytes are only there to be locked
+        self.file = os.memfd_create("budget")  # empty: its bytes are only locked
         finalize(self, os.close, self.file)
 
     @property
-    def door(self) -> AbstractContextManager[None]:
-        """Held by whoever has opened a large file and has not claimed yet."""
+    def large_file(self) -> AbstractContextManager[None]:
+        """Lock for opening a large file, held until its memory is claimed."""
         return self.alone(0)
 
     def claim(self, size: int) -> AbstractContextManager[None]:
@@ -97,7 +97,7 @@ class Allowance:
 
     @contextmanager
     def alone(self, byte: int) -> Iterator[None]:
-        """Be the only process inside."""
+        """Hold the lock on a byte of the file."""
         import fcntl
 
         fcntl.lockf(self.file, fcntl.LOCK_EX, 1, byte)
@@ -107,48 +107,49 @@ class Allowance:
             fcntl.lockf(self.file, fcntl.LOCK_UN, 1, byte)
 
 
-class Turn:
-    """The way of one picture to its memory: a large file waits at the door, then for room.
+class Reservation:
+    """The memory of one image: first the permission to open its file, then the bytes to decode it.
 
-    Whoever is at the door waits for those that have claimed, who never come back to it.
+    The two cannot deadlock: who waits for bytes with a large file open waits only for those that
+    have theirs, and these never open another file.
     """
 
-    def __init__(self, budget: Bound) -> None:
-        """Begin with nothing."""
+    def __init__(self, budget: Budget) -> None:
+        """Start with nothing reserved."""
         self.budget = budget
         self.waited = 0.0  # seconds
-        self.warnings: list[str] = []  # what is odd about it
-        self.door = ExitStack()
-        self.room = ExitStack()
+        self.warnings: list[str] = []  # remarks on the image
+        self.opened = ExitStack()
+        self.claimed = ExitStack()
 
     def enter(self, size: int) -> None:
         """Wait until a file of ``size`` bytes may be opened."""
         if size > LARGE_FILE:
-            self.wait(self.door, self.budget.door)
+            self.wait(self.opened, self.budget.large_file)
 
     def claim(self, size: int) -> None:
-        """Wait for ``size`` bytes and let the next one open its file."""
-        self.wait(self.room, self.budget.claim(size))
-        self.door.close()
+        """Wait for ``size`` bytes, then let another large file be opened."""
+        self.wait(self.claimed, self.budget.claim(size))
+        self.opened.close()
 
     def warn(self, message: str) -> None:
-        """Note what is odd about the picture."""
+        """Note a remark on the image, once."""
         if message not in self.warnings:
             self.warnings.append(message)
 
     def wait(self, held: ExitStack, wanted: AbstractContextManager[object]) -> None:
-        """Wait for something to hold, and count how long that takes."""
+        """Enter a context that may block, and add the time that takes to ``waited``."""
         asked = perf_counter()
         held.enter_context(wanted)
         self.waited += perf_counter() - asked
 
     def close(self) -> None:
-        """Give all of it back."""
-        self.door.close()
-        self.room.close()
+        """Release everything."""
+        self.opened.close()
+        self.claimed.close()
 
 
 def default_total() -> int:
-    """Bytes that pictures may take together on this machine."""
+    """Return the bytes that images may take together on this machine."""
     free = free_memory()
     return max(LEAST, int(SHARE * (UNKNOWN if free is None else free)))

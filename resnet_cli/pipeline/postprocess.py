@@ -1,15 +1,15 @@
-"""What the network says of a batch -> the rows of its images."""
+"""The best classes of a batch -> the rows of its images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from math import isfinite
 
-import torch
+import numpy as np
 
 from resnet_cli.errors import SettingError
 from resnet_cli.records import Batch, Distribution, Prediction, Score, decide_label
-from resnet_cli.runtimes.torch_backend import Top
+from resnet_cli.runtimes import Top
 
 Answer = tuple[tuple[Score, ...], Distribution | None, float | None, int | None]
 """Scores, probabilities of all classes, milliseconds and batch size of one image."""
@@ -19,25 +19,23 @@ NO_ANSWER: Answer = ((), None, None, None)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is kept of the network's answer to an image."""
+    """What a row keeps of the probabilities of its image."""
 
     topk: int  # classes
-    threshold: float | None = (
-        None  # a best probability under it is ``uncertain``; None: no decision
-    )
+    threshold: float | None = None  # below it the decision is ``uncertain``; None: no decision
     distribution: bool = False  # the probabilities of all classes too
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Turns passes of the network into rows."""
+    """Turns the passes of a batch into rows."""
 
     class_names: Sequence[str]  # one an index
     precision: str  # of the network
     wanted: Wanted
 
     def rows(self, batch: Batch, passes: Sequence[Top]) -> list[Prediction]:
-        """Join what is known of the samples of a batch with what the network said.
+        """Join the samples of a batch with their classes.
 
         Raises:
             SettingError: the network gave NaN or infinity.
@@ -67,7 +65,7 @@ class Answers:
         return rows
 
     def of(self, top: Top) -> Iterator[Answer]:
-        """The answers of one pass."""
+        """Yield the answers of one pass."""
         size = len(top.probs)
         best = slice(self.wanted.topk)
         # tolist once a pass: a call for each value would cost more than the top-k itself
@@ -88,8 +86,9 @@ class Answers:
 
 
 def in_class_order(top: Top) -> Distribution:
-    """Probabilities float32 [N, classes] by index, out of a pass that kept all of them."""
-    probs: Distribution = torch.empty_like(top.probs).scatter_(1, top.indices, top.probs).numpy()
+    """Return the probabilities [N, classes] by index, of a pass that kept all classes."""
+    probs = np.empty_like(top.probs)
+    np.put_along_axis(probs, top.indices, top.probs, axis=1)
     return probs
 
 

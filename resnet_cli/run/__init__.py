@@ -1,6 +1,7 @@
 """Items -> classifier -> rows in files: one run, new or resumed, with manifest and tally."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,19 +9,57 @@ from pathlib import Path
 from resnet_cli.classifier import Classifier, PredictOptions
 from resnet_cli.errors import OutputError
 from resnet_cli.pipeline.in_memory import Source, inputs_of_source
-from resnet_cli.records import Prediction, Progress
+from resnet_cli.records import Item, Pause, Prediction, Progress
 from resnet_cli.results import check_outputs
 from resnet_cli.results.files.manifest import Output, keep_manifests
-from resnet_cli.results.files.resume import read_resumed
+from resnet_cli.results.files.resume import SavedRows, read_resumed
 from resnet_cli.results.options import COMMA, Dialect, WriterOptions
-from resnet_cli.run.destinations import Destinations
-from resnet_cli.run.manifest import Record, pin_inputs
-from resnet_cli.run.resume import Plan
+from resnet_cli.run.manifest import Destinations, Record, pin_inputs
 from resnet_cli.run.tally import Tally
 from resnet_cli.sources import Inputs
 from resnet_cli.sources.truth import folder_truth
 
 Hold = Callable[[], AbstractContextManager[None]]
+
+
+class Plan:
+    """Which items are left, and which of several files lack a row for each of them."""
+
+    def __init__(self, saved: Sequence[SavedRows]) -> None:
+        """Begin with the rows that each file holds."""
+        self.saved = saved
+        self.wanted: deque[tuple[bool, ...]] = deque()  # of the items on their way
+        self.kinds: dict[tuple[bool, ...], tuple[bool, ...]] = {}  # there are few of them
+
+    def remaining(self, inputs: Inputs) -> Inputs:
+        """Return the inputs without those that every file has a row for."""
+        items = self.without_saved(inputs.items)
+        if not self.saved:
+            return inputs
+        if inputs.total is None:
+            return replace(inputs, items=items)
+        left = list(items)
+        return replace(inputs, items=left, total=len(left))
+
+    def without_saved(self, items: Iterable[Item | Pause]) -> Iterator[Item | Pause]:
+        """Yield what is left of a stream of items."""
+        for item in items:
+            if isinstance(item, Pause):
+                yield item
+                continue
+            wanted = tuple(not saved.take(item.identity) for saved in self.saved)
+            if any(wanted):
+                self.wanted.append(self.kinds.setdefault(wanted, wanted))
+                yield item
+
+    def next(self, files: int) -> tuple[bool, ...]:
+        """Return, for each file, whether it lacks a row for the next item; a new one lacks all."""
+        return self.wanted.popleft() if self.saved else (True,) * files
+
+    @property
+    def vanished(self) -> int:
+        """Return how many rows are of items that are no longer among the inputs."""
+        return max((saved.untaken for saved in self.saved), default=0)
 
 
 class Run:

@@ -51,7 +51,7 @@ class Tally:
     @classmethod
     def of(cls, classifier: Classifier, workers: int) -> Self:
         """Begin to count what a classifier does."""
-        return cls(workers, on_cpu=classifier.backend.device.type == "cpu")
+        return cls(workers, on_cpu=classifier.runtime.on_workers_cores)
 
     def add(self, prediction: Prediction) -> None:
         """Count one row."""

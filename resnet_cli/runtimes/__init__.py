@@ -1,57 +1,204 @@
-"""Where the network runs: devices, and the arithmetic that they are quick in."""
+"""Pixels -> the best classes of each image: the runtimes that compute a network, as a table.
 
-import torch
-
-from resnet_cli.errors import DeviceError, DeviceNameError, describe
-from resnet_cli.system import cpu_instructions
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-BATCH_SIZES = {"cpu": 4, "cuda": 64, "mps": 32}
-"""Images in one pass, by type of device, where the user names no number.
-
-On the CPU the activations of a few images stay in the caches. Blocks of over 32 MiB, which sixteen
-images have, glibc returns to the kernel every time: clearing those pages anew takes 2 ms of a core
-per image.
+A runtime is a library on a device. It states as data where its work belongs and what it needs from
+the rooms before it, so that nothing outside this package asks which device it is. Its module is
+imported when the runtime is first used. To add one, write a class with the attributes of
+``Runtime`` in a module of its own and name it in ``RUNTIMES``.
 """
 
-UNITS = {  # precision: what a processor calls the instructions for it
-    "bf16": ("avx512_bf16", "amx_bf16", "bf16"),
-    "fp16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
-}
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_cli.errors import DeviceNameError
+from resnet_cli.preprocess import Preprocess
+from resnet_cli.records import Pixels
+
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
+
+PRECISIONS: Mapping[str, int] = MappingProxyType({"fp32": 4, "bf16": 2, "fp16": 2})
+"""Name of each precision: bytes of a number."""
+
+RUNTIMES: Mapping[str, str] = MappingProxyType(
+    {
+        "cuda": "resnet_cli.runtimes.torch_cuda:TorchCuda",
+        "mps": "resnet_cli.runtimes.torch_runtime:TorchMps",
+        "cpu": "resnet_cli.runtimes.torch_runtime:TorchCpu",
+    }
+)
+"""Kind of device in ``--device``: module and class of its runtime. ``auto`` tries them in order."""
 
 
-def find_device(name: str) -> torch.device:
-    """Resolve ``auto`` or a name such as ``cpu``, ``cuda:1`` or ``mps``, and check that it works.
+@dataclass(frozen=True, slots=True)
+class Top:
+    """The best classes of one pass, in host memory."""
+
+    probs: NDArray[np.float32]  # [N, k], best first
+    indices: NDArray[np.int64]  # [N, k]
+    forward_ms: float  # of the whole pass, until the device has finished it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """How a runtime loads a network."""
+
+    preprocess: Preprocess  # for its normalisation, which the runtime computes
+    activation: str = "softmax"  # or sigmoid: turns the outputs into probabilities
+    precision: str = "fp32"  # one of PRECISIONS; normalisation and probabilities stay in fp32
+    compiled: bool = False  # through the compiler of the runtime, such as torch.compile
+
+
+class Runtime(Protocol):
+    """What computes networks, and how it wants to be fed."""
+
+    device: str  # as ``--device`` names it, such as cuda:1
+
+    on_workers_cores: ClassVar[bool]
+    """True: each worker runs the network itself, on its own core. False: the workers only decode,
+    and one consumer behind them keeps the device busy."""
+
+    batch_size: ClassVar[int]  # images in a pass that pay, where the user gives no number
+
+    wants_processes: ClassVar[bool]
+    """Whether it outpaces threads: with many cores, workers are processes."""
+
+    times_passes: ClassVar[bool]  # whether ``time_pass`` measures passes that are not waited for
+
+    @classmethod
+    def is_available(cls) -> bool:
+        """Return True if ``auto`` may choose it on this machine."""
+
+    @property
+    def hardware(self) -> str:
+        """Name of the GPU or of the processor."""
+
+    @property
+    def description(self) -> str:
+        """The device in words, with the name of a GPU."""
+
+    @property
+    def precisions(self) -> frozenset[str]:
+        """The precisions that the device has units for; others it would emulate slowly."""
+
+    def load(self, network: "ResNet", options: SessionOptions) -> "Session":
+        """Make a network ready to run.
+
+        Args:
+            network: in evaluation mode, on the CPU, in fp32; it may be changed in place.
+            options: how.
+        """
+
+    def allocate(self, shape: tuple[int, ...]) -> Pixels:
+        """Return uninitialised host memory for a batch, of the kind that the device copies best."""
+
+    def compiling_pays(self, precision: str) -> bool:
+        """Return True if a compiled network is faster than one that is not."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has finished all passes."""
+
+    def time_pass(self, run: Callable[[], object]) -> "TimedPass":
+        """Queue a pass between two timestamps of the device."""
+
+    def reset_peak_memory(self) -> None:
+        """Start measuring peak memory from here, where the system can."""
+
+    def peak_memory(self) -> int:
+        """Return the most bytes in use since the reset: of a GPU, or of the process on the CPU."""
+
+    def available_memory(self) -> int | None:
+        """Return the bytes that work may take: all of a GPU, what is free of the machine.
+
+        None where the system does not say.
+        """
+
+
+class Session(Protocol):
+    """A network that a runtime has loaded."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """Where it runs."""
+
+    @property
+    def limit(self) -> int | None:
+        """Most images in one pass, lowered when the device runs out of memory."""
+
+    def launch(self, pixels: Pixels, k: int) -> list[Callable[[], Top]]:
+        """Start the network on a batch, in as many passes as the device's memory asks for.
+
+        Args:
+            pixels: uint8 [N, H, W, C] in host memory, at least one image.
+            k: classes to keep for each image, at most the number that the network has.
+
+        Returns:
+            One function a pass, in order, that waits for its result.
+
+        Raises:
+            DeviceError: not even a single image fits.
+        """
+
+    def repeat(self, pixels: Pixels, k: int) -> Callable[[], object]:
+        """Move a batch to the device and return a function that queues one pass over it."""
+
+
+class TimedPass(Protocol):
+    """A pass that a device may still be working on."""
+
+    def wait(self) -> None:
+        """Wait until it is finished."""
+
+    def milliseconds(self) -> float:
+        """Return how long it took the device."""
+
+
+def find_runtime(device: str = "auto") -> Runtime:
+    """Find the runtime for ``auto`` or a device such as ``cpu``, ``cuda:1`` or ``mps``.
 
     Raises:
-        DeviceError: no such device here.
-        DeviceNameError: no device has this name.
+        DeviceNameError: unknown name.
+        DeviceError: this machine has no such device.
     """
-    if name == "auto":
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        known = accelerator is not None and accelerator.type in BATCH_SIZES
-        return accelerator if accelerator is not None and known else torch.device("cpu")
-    if name.partition(":")[0] not in BATCH_SIZES:
-        raise DeviceNameError(f"cannot use device {name!r}: one of auto, cpu, cuda, cuda:1, mps")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("cannot use device 'mps': there is no Apple GPU here: try auto")
-    try:
-        return torch.empty(0, device=name).device
-    except (AssertionError, RuntimeError) as error:  # a CPU-only build asserts
-        reason = describe(error).partition(". ")[0][:120]  # torch lists all that it could do
-        raise DeviceError(f"cannot use device {name!r} ({reason}): try auto") from error
+    check_device_name(device)
+    if device == "auto":
+        device = next(name for name in RUNTIMES if import_runtime(name).is_available())
+    return import_runtime(device.partition(":")[0])(device)
 
 
-def device_name(device: torch.device) -> str:
-    """The device in words, with the name of the GPU."""
-    if device.type == "cuda":  # cuda only
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return str(device)
+def check_device_name(name: str) -> None:
+    """Check that a device is ``auto``, a name of ``RUNTIMES``, or one with a number.
+
+    Raises:
+        DeviceNameError: lists those that exist.
+    """
+    kinds = sorted(RUNTIMES)
+    if not re.fullmatch(rf"auto|({'|'.join(kinds)})(:\d+)?", name):
+        known = ", ".join(["auto", *kinds]).replace("cuda", "cuda, cuda:1")
+        raise DeviceNameError(f"cannot use device {name!r}: one of {known}")
 
 
-def has_units(device: torch.device, precision: str) -> bool:
-    """Whether a device computes in ``precision`` itself; a processor without emulates it slowly."""
-    if device.type != "cpu" or precision not in UNITS:
-        return True
-    return not cpu_instructions().isdisjoint(UNITS[precision])
+class RuntimeClass(Protocol):
+    """What an entry of ``RUNTIMES`` names."""
+
+    def __call__(self, device: str) -> Runtime:
+        """Use a device.
+
+        Raises:
+            DeviceError: this machine has no such device.
+        """
+
+    def is_available(self) -> bool:
+        """Return True if this machine has such a device."""
+
+
+def import_runtime(kind: str) -> RuntimeClass:
+    """Import the runtime of a kind of device, such as ``cuda``."""
+    module, _, name = RUNTIMES[kind].partition(":")
+    return cast(RuntimeClass, getattr(import_module(module), name))

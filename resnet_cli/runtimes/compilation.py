@@ -1,4 +1,4 @@
-"""The network through ``torch.compile``, as a whole or where it has something to gain."""
+"""Run a network through ``torch.compile``, for one batch size."""
 
 import logging
 import os
@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Lock
 from time import perf_counter
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,33 +16,32 @@ from resnet_cli.errors import DeviceError, describe
 
 log = logging.getLogger("resnet_cli")
 
-HOW: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "cpu": {"options": {"freezing": True}},  # weights become constants, packed once
-        "cuda": {"mode": "reduce-overhead"},  # CUDA graphs: one launch a pass
-    }
-)
-"""Arguments of ``torch.compile``, by type of device."""
-
 KEPT = ThreadPoolExecutor(1)
-"""A thread that compiles for the CPU and does not end.
+"""The thread that compiles for the CPU; it never ends.
 
-Once the thread that compiled first has ended, torch 2.11 crashes as the next one compiles.
+torch 2.11 crashes if the thread that compiled first has ended when another one compiles.
 """
 
 
-def compile_whole(network: nn.Module, device: str) -> Callable[[Tensor], Tensor]:
-    """A network that ``torch.compile`` takes as a whole, for a type of device."""
-    run: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False, **HOW.get(device, {}))
+def compile_whole(
+    network: Callable[[Tensor], Tensor], options: Mapping[str, Any]
+) -> Callable[[Tensor], Tensor]:
+    """Wrap a network, which is compiled as a whole in its first pass.
+
+    Args:
+        network: maps images to logits.
+        options: of ``torch.compile``, as its runtime states them.
+    """
+    run: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False, **options)
     return run
 
 
 def in_kept_thread(run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Run a network on CPU images in the thread that compiles, as it would run in this one."""
+    """Run a network on CPU images in the thread that compiles, with the settings of this one."""
     threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
 
     def work() -> Tensor:
-        torch.set_num_threads(threads)  # each thread has a number of its own, which is compiled in
+        torch.set_num_threads(threads)  # a setting of each thread, which is compiled in
         with torch.inference_mode(inference):
             return run(images)
 
@@ -51,22 +49,22 @@ def in_kept_thread(run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 
 
 class Compiled:
-    """A network that is compiled, for one size of batch.
+    """A network that is compiled for one batch size.
 
-    Every size is a compilation of its own: a smaller batch, such as the last one, is padded.
+    Each size would be a compilation of its own: a smaller batch, such as the last one, is padded.
     """
 
     def __init__(self, run: Callable[[Tensor], Tensor]) -> None:
-        """Take a network that is compiled, as a whole or in parts, in its first pass."""
+        """Take a network that compiles in its first pass, as a whole or in parts."""
         self.run = run
-        self.size = 0  # of the batches it is compiled for
+        self.size = 0  # of the batches that it is compiled for
         self.lock = Lock()
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map images [N, C, H, W] to logits [N, classes].
 
         Raises:
-            DeviceError: it cannot be compiled here, for want of a C++ compiler for example.
+            DeviceError: it cannot be compiled here, for example without a C++ compiler.
         """
         count = len(images)
         if count > self.size:
@@ -78,20 +76,20 @@ class Compiled:
         try:
             return self.run(self.padded(images))[:count]
         except torch.OutOfMemoryError:
-            self.size = 0  # the smaller batches that follow are compiled for themselves
+            self.size = 0  # compile again for the smaller batches that follow
             raise
 
     def padded(self, images: Tensor) -> Tensor:
-        """Fill a batch up to the size that was compiled for."""
+        """Pad a batch to the size that was compiled for."""
         missing = self.size - len(images)
         if missing <= 0:  # an out of memory on another thread may have set the size to 0 meanwhile
             return images
-        # what inference mode makes is of another kind to the compiler, which would compile anew
-        with torch.inference_mode(False):
+        # a tensor made in inference mode differs for the compiler, which would compile again
+        with torch.inference_mode(mode=False):
             return nn.functional.pad(images, (0, 0, 0, 0, 0, 0, 0, missing))
 
     def first(self, images: Tensor) -> Tensor:
-        """Compile for this size, and say how long it took."""
+        """Compile for this size, and log how long it took."""
         log.info("compiling for batches of %d: a minute the first time, then seconds", len(images))
         begun = perf_counter()
         run = partial(in_kept_thread, self.run) if images.device.type == "cpu" else self.run
@@ -99,9 +97,9 @@ class Compiled:
             logits = run(images)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # what torch.compile's own errors derive from
+        except RuntimeError as error:  # the base of torch.compile's errors
             reason = describe(error)
-            if "CxxCompiler" in reason:  # whose own words are of torch's insides
+            if "CxxCompiler" in reason:  # torch's own message is about its internals
                 reason = "no C++ compiler was found, such as g++"
             raise DeviceError(
                 f"cannot compile the network ({reason}): leave --compile out"

@@ -1,21 +1,19 @@
-"""Fewer passes over memory: what follows a convolution becomes part of it.
+"""Make what follows a convolution part of it, for fewer passes over memory.
 
-Folding a batch norm is algebra, and holds everywhere. Fusing ReLU and the residual addition needs
-operators of oneDNN that have no public name in torch; they are those that ``torch.compile`` calls
-on the CPU. Where a release lacks them, or they compute something else, the network runs unfused.
+Folding a batch norm is algebra and works on every device. Fusing ReLU and the residual addition
+needs operators of the CPU that may be missing (``private``); then the network runs unfused.
 """
 
 import copy
-from functools import cache
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from resnet_cli.runtimes.winograd import FusedConv, Traced, WinogradConv, can_trace, suits_winograd
+from resnet_cli.runtimes.private import FusedConv, Traced, can_trace, has_fused_operators
+from resnet_cli.runtimes.winograd import WinogradConv, suits_winograd
 
 BLOCKS = (BasicBlock, Bottleneck)
 
@@ -25,9 +23,9 @@ STAGES = ("layer1", "layer2", "layer3", "layer4")
 def fold_batch_norms(network: ResNet, device: torch.device, dtype: torch.dtype) -> ResNet:
     """Fold each batch norm into the convolution before it, in place.
 
-    The weights leave the memory map of the checkpoint's file on the way, so that the file may
-    change or vanish while the network runs. Each convolution is settled before the next is folded:
-    no second copy of the whole network is made.
+    The weights are copied out of the memory map of the checkpoint, whose file may then change or
+    vanish while the network runs. One convolution is folded after the other, so that there is never
+    a second copy of the whole network.
 
     Args:
         network: in evaluation mode, on the CPU, in fp32.
@@ -55,7 +53,7 @@ def fold_batch_norms(network: ResNet, device: torch.device, dtype: torch.dtype) 
 
 
 class FusedBlock(nn.Module):
-    """A residual block of torchvision's, of fused convolutions."""
+    """One of torchvision's residual blocks, made of fused convolutions."""
 
     def __init__(self, block: BasicBlock | Bottleneck, *, compiled: bool) -> None:
         super().__init__()
@@ -70,7 +68,7 @@ class FusedBlock(nn.Module):
         self.shortcut = nn.Identity() if shortcut is None else FusedConv(shortcut[0], relu=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map [N, C, H, W] to the sum of the block's two ways, rectified."""
+        """Map [N, C, H, W] to the rectified sum of the convolutions and the shortcut."""
         output = images
         for conv in self.convs[:-1]:
             output = conv(output)
@@ -79,7 +77,7 @@ class FusedBlock(nn.Module):
 
 
 class CompiledPool(nn.Module):
-    """Max-pooling in one vectorised loop, without the places of the maxima that PyTorch notes."""
+    """Max-pooling in one vectorised loop, without PyTorch's indices of the maxima."""
 
     def __init__(self, pool: nn.MaxPool2d) -> None:
         super().__init__()
@@ -91,11 +89,13 @@ class CompiledPool(nn.Module):
 
 
 def fuse_network(network: ResNet, *, compiled: bool = False) -> ResNet:
-    """Fuse what stands behind each convolution of a folded network into it, in place.
+    """Fuse what follows each convolution of a folded network into it, in place.
+
+    A network that cannot be fused stays as it is.
 
     Args:
         network: folded, channels-last, on the CPU, in the precision that it will run in.
-        compiled: run what has something to gain through ``torch.compile``.
+        compiled: compile the parts that are faster for it.
     """
     if not is_fusable(network):
         return network
@@ -111,42 +111,21 @@ def fuse_network(network: ResNet, *, compiled: bool = False) -> ResNet:
 
 
 def compiles_in_parts(network: ResNet) -> bool:
-    """Whether a folded network gains more from ``fuse(compiled=True)`` than compiled as a whole."""
+    """Return True if ``fuse_network(compiled=True)`` is faster than compiling the whole network."""
     return is_fusable(network) and can_trace()
 
 
 def is_fusable(network: ResNet) -> bool:
-    """Whether a network is as torchvision builds it, and this torch has what it takes."""
+    """Return True if a network is as torchvision builds it, and this torch has the operators."""
     return has_fused_operators(network.conv1.weight.dtype) and all(
         map(is_torchvision_part, network.modules())
     )
 
 
 def is_torchvision_part(module: nn.Module) -> bool:
-    """Whether a part is as torchvision builds it, so far as it matters to fusing."""
+    """Return True if a part is as torchvision builds it, as far as fusing depends on it."""
     if isinstance(module, BLOCKS):
         return type(module) in BLOCKS and type(module.relu) is nn.ReLU
     if isinstance(module, nn.Conv2d):
         return module.padding_mode == "zeros" and not isinstance(module.padding, str)
     return not isinstance(module, ResNet) or type(module.relu) is nn.ReLU
-
-
-@cache
-def has_fused_operators(dtype: torch.dtype) -> bool:
-    """Whether this torch has the fused operators, and they compute what they stand for."""
-    conv = nn.utils.skip_init(nn.Conv2d, 8, 8, 3, padding=1)
-    for weights in conv.parameters():
-        weights.data = torch.linspace(-0.1, 0.1, weights.numel()).view_as(weights)
-    conv = conv.to(dtype, memory_format=torch.channels_last)
-    images = torch.linspace(-1, 1, 8 * 36).view(1, 8, 6, 6)
-    images = images.to(dtype, memory_format=torch.channels_last)
-    try:
-        with torch.inference_mode():
-            alone = functional.relu(conv(images))
-            added = functional.relu(conv(alone) + images)
-            fused = FusedConv(conv, relu=True)
-            first = fused(images)
-            pairs = ((first, alone), (fused(alone, images), added))
-            return all(torch.allclose(a, b, rtol=0.02, atol=0.02) for a, b in pairs)
-    except (AttributeError, RuntimeError, TypeError):  # gone, or called otherwise now
-        return False

@@ -1,4 +1,4 @@
-"""The transforms of Winograd's F(4x4, 3x3), before and after its products.
+"""3x3 convolutions by Winograd's algorithm F(4x4, 3x3): a quarter of the multiplications.
 
 A tile of 6x6 pixels gives 4x4 of the output. In one dimension three matrices do it, as in
 ``A' [(G weights) * (B' pixels)]``: six multiplications for four results, in place of twelve. In
@@ -19,13 +19,13 @@ from threading import Lock
 import torch
 from torch import Tensor, nn
 
-from resnet_cli.runtimes.convolution import FusedConv, Traced, can_trace
+from resnet_cli.runtimes.private import FusedConv, Traced
 from resnet_cli.system import cpu_instructions
 
 RESULTS = 4  # of a tile, in each direction
 POINTS = RESULTS + 2  # a 3x3 convolution sees one pixel more on each side
 
-# squares of the points: with them a network errs half as much as with those of the paper, 1 and 4
+# squares of the points: half the error of a network with those of the paper, 1 and 4
 NEAR, FAR = 0.5, 2.0
 NEAR_POINT, FAR_POINT = NEAR**0.5, FAR**0.5
 
@@ -34,7 +34,7 @@ NOWHERE: Outs = (None,) * POINTS
 
 
 def input_transform(pixels: Sequence[Tensor], outs: Outs = NOWHERE) -> list[Tensor]:
-    """B': six pixels to six values, without the factors that ``filter_transform`` carries."""
+    """Apply B': six pixels to six values, without the factors that ``filter_transform`` carries."""
     d0, d1, d2, d3, d4, d5 = pixels
     even, odd = torch.sub(d4, d2, alpha=FAR), torch.sub(d3, d1, alpha=FAR)
     even_far, odd_far = torch.sub(d4, d2, alpha=NEAR), torch.sub(d3, d1, alpha=NEAR)
@@ -49,7 +49,7 @@ def input_transform(pixels: Sequence[Tensor], outs: Outs = NOWHERE) -> list[Tens
 
 
 def output_transform(products: Sequence[Tensor], outs: Outs = NOWHERE) -> list[Tensor]:
-    """A': six products, one a point, to the four results."""
+    """Apply A': six products, one a point, to the four results."""
     zero, near, minus_near, far, minus_far, infinity = products
     even, odd = near + minus_near, near - minus_near
     even_far, odd_far = far + minus_far, far - minus_far
@@ -63,7 +63,7 @@ def output_transform(products: Sequence[Tensor], outs: Outs = NOWHERE) -> list[T
 
 
 def filter_transform() -> Tensor:
-    """G, float64 [6, 3]: the values of three weights at the points, each times its factor.
+    """Return G, float64 [6, 3]: the values of three weights at the points, times their factors.
 
     The factor of a point is one over the derivative there of the polynomial with the points as
     its roots.
@@ -79,7 +79,7 @@ Formula = Callable[..., list[Tensor]]
 
 
 def write_formula(formula: Formula, parts: Sequence[Tensor], dim: int, count: int) -> Tensor:
-    """Lay the ``count`` results of a formula along a new dimension, each written where it goes."""
+    """Write the ``count`` results of a formula side by side along a new dimension."""
     shape = list(parts[0].shape)
     together = parts[0].new_empty([*shape[:dim], count, *shape[dim:]])
     formula(parts, together.unbind(dim))
@@ -87,7 +87,7 @@ def write_formula(formula: Formula, parts: Sequence[Tensor], dim: int, count: in
 
 
 def stack_formula(formula: Formula, parts: Sequence[Tensor], dim: int, _: int) -> Tensor:
-    """Do what ``written`` does, as a compiler understands it: in one loop over all of it."""
+    """Do what ``write_formula`` does, in the way that compiles to one loop over all of it."""
     return torch.stack(formula(parts), dim)
 
 
@@ -121,10 +121,10 @@ def gather_tiles(
 ) -> Tensor:
     """Turn products [1, 36 K, tiles, 1] into images [N, K, H, W], channels-last.
 
-    Bias and shortcut are added where there are any, and the sum, which is in fp32, is rectified.
+    Bias and shortcut are added if given; the sum is in fp32, and is rectified.
 
     Args:
-        products: of the values of ``spread`` and the transformed weights.
+        products: of the values of ``spread_tiles`` and the transformed weights.
         bias: [K].
         shortcut: [N, K, H, W].
         shape: of the images before the convolution, for N, H and W.
@@ -145,21 +145,21 @@ def gather_tiles(
 
 
 def count_tiles(pixels: int) -> int:
-    """Tiles along so many pixels, the last one perhaps half used."""
+    """Count the tiles along a side of ``pixels``; the last one may be partly used."""
     return -(-pixels // RESULTS)
 
 
 IS_X86 = platform.machine() in ("x86_64", "AMD64")  # elsewhere many groups may be slow
 
-MOST_WORK = 0.5  # of the direct convolution's multiplications: small images fill no tile
+MOST_WORK = 0.5  # of the direct convolution's multiplications: small images waste tiles
 
-MOST_BYTES = 4 << 20  # of the values of some images
+MOST_BYTES = 4 << 20  # of the values that are in memory at a time
 
-# with fewer, the sums take what the multiplications save: uncompiled, as each is a pass over memory
-# of its own, and in bf16, whose multiplications take half the time
+# with fewer, the sums cost what the multiplications save: uncompiled, where each is a pass over
+# memory, and in bf16, where multiplications take half the time
 FEWEST_CHANNELS = 128
 
-FEWEST_VALUES = 8192  # tiles times channels, uncompiled: fewer do not pay for the larger weights
+FEWEST_VALUES = 8192  # tiles times channels, uncompiled: fewer do not pay for larger weights
 
 COMPILED_SPREAD = Traced(partial(spread_tiles, lay=stack_formula))
 COMPILED_GATHER = Traced(partial(gather_tiles, lay=stack_formula))
@@ -168,19 +168,18 @@ PREPARING = Lock()  # workers share a network
 
 
 class WinogradConv(nn.Module):
-    """A 3x3 convolution with ReLU, by Winograd's algorithm from the first pass that is worth it.
+    """A 3x3 convolution with ReLU, by Winograd's algorithm from the first pass where that pays.
 
-    But for the order of the arithmetic it is a ``FusedConv``: it errs by 1e-6 of what comes out,
-    where that errs by 2e-7. In bf16 it errs by 1.2e-2, as what is rounded are the products before
-    they are added, where that errs by 2e-3.
+    It computes what a ``FusedConv`` does, in another order: the relative error is 1e-6, in place of
+    2e-7. In bf16 it is 1.2e-2, in place of 2e-3, as products are rounded before they are added.
     """
 
     def __init__(self, conv: nn.Conv2d, *, compiled: bool = False) -> None:
         """Take over a convolution.
 
         Args:
-            conv: one that ``suits``, channels-last.
-            compiled: run what surrounds the products through ``torch.compile``.
+            conv: one that ``suits_winograd``, channels-last.
+            compiled: compile what surrounds the products.
         """
         super().__init__()
         self.direct: FusedConv | None = FusedConv(conv, relu=True)
@@ -193,12 +192,12 @@ class WinogradConv(nn.Module):
 
     def forward(self, images: Tensor, shortcut: Tensor | None = None) -> Tensor:
         """Convolve [N, C, H, W], add ``shortcut`` where there is one, and rectify."""
-        direct = self.direct  # which another worker may take away meanwhile
+        direct = self.direct  # another worker may set it to None meanwhile
         if direct is not None:
             if not self.pays(images.shape):
                 return direct(images, shortcut)
             self.prepare()
-        size = at_once(images.shape)
+        size = part_size(images.shape)
         if size < len(images):
             parts = images.split(size)
             shortcuts = [None] * len(parts) if shortcut is None else shortcut.split(size)
@@ -207,7 +206,7 @@ class WinogradConv(nn.Module):
         return self.gather(products, self.bias, shortcut, images.shape)
 
     def pays(self, shape: torch.Size) -> bool:
-        """Whether images [N, C, H, W] are done sooner by this algorithm."""
+        """Return True if images [N, C, H, W] are faster by this algorithm."""
         count, channels, height, width = shape
         whole = count_tiles(height) * count_tiles(width)
         if POINTS**2 * whole > MOST_WORK * 9 * height * width:
@@ -217,17 +216,17 @@ class WinogradConv(nn.Module):
         return channels >= FEWEST_CHANNELS and count * whole * channels >= FEWEST_VALUES
 
     def prepare(self) -> None:
-        """Turn the weights into those of the products, unless another worker did."""
+        """Transform the weights for the products, unless another worker did."""
         with PREPARING:
             if self.direct is not None:
-                self.products = FusedConv(products_of(self.direct.weight.to_dense()), relu=False)
+                self.products = FusedConv(build_products(self.direct.weight.to_dense()), relu=False)
                 self.direct = None
 
 
-def at_once(shape: torch.Size) -> int:
-    """How many of images [N, C, H, W] have values that stay in the caches, in equal parts.
+def part_size(shape: torch.Size) -> int:
+    """Return the size of equal parts of images [N, C, H, W] whose values stay in the caches.
 
-    For another number of images oneDNN may want the weights in another order.
+    Equal, because oneDNN may want the weights in another order for another number of images.
     """
     count, channels, height, width = shape
     most = max(
@@ -236,8 +235,8 @@ def at_once(shape: torch.Size) -> int:
     return ceil(count / ceil(count / most))
 
 
-def products_of(weight: Tensor) -> nn.Conv2d:
-    """The 1x1 convolution in 36 groups that stands for 3x3 weights [K, C, 3, 3]."""
+def build_products(weight: Tensor) -> nn.Conv2d:
+    """Build the 1x1 convolution in 36 groups that stands for 3x3 weights [K, C, 3, 3]."""
     outputs, inputs = weight.shape[:2]
     transform = filter_transform()
     pixels = weight.permute(2, 3, 0, 1).reshape(9, -1)
@@ -252,21 +251,18 @@ def products_of(weight: Tensor) -> nn.Conv2d:
 
 
 def suits_winograd(conv: nn.Conv2d, *, compiled: bool) -> bool:
-    """Whether the algorithm is one for a convolution: 3x3, dense, of every pixel."""
+    """Return True if a convolution can be computed this way: 3x3, dense, of every pixel."""
     settings = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
     fits = settings == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
     return fits and saves_time(conv.weight.dtype, compiled=compiled)
 
 
 def saves_time(dtype: torch.dtype, *, compiled: bool) -> bool:
-    """Whether fewer multiplications are less work on this processor.
+    """Return True if fewer multiplications save time on this processor.
 
-    In bf16 they are so beside sums that are compiled, and in fp32; and not where units for products
-    of matrices leave nothing to save.
+    They do in fp32, and in bf16 if the sums are compiled and the processor has no units for matrix
+    products, which leave nothing to save.
     """
     if dtype == torch.bfloat16:
         return IS_X86 and compiled and "amx_bf16" not in cpu_instructions()
     return IS_X86 and dtype == torch.float32
-
-
-__all__ = ["FusedConv", "Traced", "WinogradConv", "can_trace", "saves_time", "suits_winograd"]

@@ -25,13 +25,13 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import DEMO, SAMPLES, Fix, Run
-from measuring import CPU, PEAK, SMALL, TOO_MANY, broken_and_whole, error_line, steady, table
-from resnet_cli import runtimes as devices
+from measuring import PEAK, SMALL, TOO_MANY, broken_and_whole, error_line, steady, table
 from resnet_cli.benchmark import sweep as sweeping
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.cli import cli
-from resnet_cli.cli import sweep as running
-from resnet_cli.runtimes.torch_backend import Backend, Top
+from resnet_cli.records import Pixels
+from resnet_cli.runtimes import PRECISIONS, Runtime, Top, torch_runtime
+from resnet_cli.runtimes.torch_runtime import TorchCpu, TorchSession
 
 pytestmark = pytest.mark.usefixtures("known_peak")
 
@@ -296,10 +296,10 @@ def test_gflops_are_those_that_torchvision_publishes(run: Run, fix: Fix, name: s
 def test_the_peak_is_measured_once_a_precision(
     run: Run, fix: Fix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[object, ...]] = []
+    asked: list[tuple[str, object, int]] = []
 
-    def peak(*arguments: object) -> float:
-        asked.append(arguments)
+    def peak(runtime: Runtime, dtype: object, threads: int) -> float:
+        asked.append((runtime.device, dtype, threads))
         return 10.0 * len(asked)
 
     fix(steady)
@@ -307,7 +307,7 @@ def test_the_peak_is_measured_once_a_precision(
     monkeypatch.setattr(sweeping, "available_cores", lambda: 2)
     run(*SMALL, "-b", "1,2", "-j", 8, "--precision", "fp32,bf16", "-o", "a.json")
 
-    assert asked == [(CPU, torch.float32, 2), (CPU, torch.bfloat16, 2)]
+    assert asked == [("cpu", torch.float32, 2), ("cpu", torch.bfloat16, 2)]
     rows = json.loads(Path("a.json").read_text())["rows"]
     assert [row["gflops"] / row["peak_share"] for row in rows] == pytest.approx([10, 10, 20, 20])
 
@@ -391,7 +391,7 @@ def test_more_than_the_machine_has_is_not_tried(run: Run, monkeypatch: pytest.Mo
     least = 2 * 4 * first.numel()  # the first activations, and what their ReLU makes of them
 
     def rates(free: int) -> list[bool]:
-        monkeypatch.setattr(sweeping, "available_memory", lambda _: free)
+        monkeypatch.setattr(TorchCpu, "available_memory", lambda _: free)
         words = (*SMALL, "--img-size", 224, "-j", 2, "--warmup", 0, "-b", "1,4")
         run(*words, "--overwrite", "-o", "a.json")
         rows = json.loads(Path("a.json").read_text())["rows"]
@@ -402,14 +402,14 @@ def test_more_than_the_machine_has_is_not_tried(run: Run, monkeypatch: pytest.Mo
 
 
 def test_a_batch_that_had_to_be_cut_did_not_fit(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = Backend.start
+    whole = TorchSession.start
 
-    def little_room(self: Backend, pixels: torch.Tensor, k: int) -> Callable[[], Top]:
+    def little_room(self: TorchSession, pixels: Pixels, k: int) -> Callable[[], Top]:
         if len(pixels) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return whole(self, pixels, k)
 
-    monkeypatch.setattr(Backend, "start", little_room)  # which only predict calls
+    monkeypatch.setattr(TorchSession, "start", little_room)  # which only predict calls
     assert run(*SMALL, "-b", "2,4", "--images", SAMPLES, "-o", "a.json").exit_code == 0
     rows = json.loads(Path("a.json").read_text())["rows"]
 
@@ -497,7 +497,7 @@ def test_what_would_be_emulated_is_measured_in_fp32_and_once(
     run: Run, fix: Fix, monkeypatch: pytest.MonkeyPatch, wanted: str, measured: list[str],
     emulated: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(devices, "UNITS", {"bf16": (), "fp16": ()})  # of an older processor
+    monkeypatch.setattr(torch_runtime, "UNITS", {"bf16": (), "fp16": ()})  # of an older processor
     fix(steady)
     result = run(*SMALL, "-b", "1,2", "--precision", wanted, "-o", "a.json", "--progress", "on")
     record = json.loads(Path("a.json").read_text())
@@ -526,9 +526,9 @@ def test_compile_is_advised_where_it_has_something_to_add(
     fused: bool,
     advised: bool,
 ) -> None:
-    monkeypatch.setattr(running, "has_fused_operators", lambda _: fused)
-    monkeypatch.setattr(running, "saves_time", lambda *_, **__: saved)
-    monkeypatch.setattr("resnet_cli.benchmark.sweep.has_units", lambda *_: True)
+    monkeypatch.setattr(torch_runtime, "has_fused_operators", lambda _: fused)
+    monkeypatch.setattr(torch_runtime, "saves_time", lambda *_, **__: saved)
+    monkeypatch.setattr(TorchCpu, "precisions", frozenset(PRECISIONS))
     fix(steady)
     assert ("--compile" in run(*SMALL, "-b", 1, "--precision", precision).stdout) is advised
 

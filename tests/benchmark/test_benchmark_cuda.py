@@ -10,8 +10,9 @@ import torchvision
 
 from conftest import DEMO, SAMPLES, Run
 from measuring import TOO_MANY
-from resnet_cli.benchmark import sweep as sweeping
-from resnet_cli.benchmark.peak import peak_gflops
+from resnet_cli.benchmark.machine import peak_gflops
+from resnet_cli.runtimes import find_runtime
+from resnet_cli.runtimes.torch_cuda import TorchCuda
 
 
 @pytest.mark.cuda
@@ -73,7 +74,7 @@ def test_photographs_are_classified_on_the_gpu(run: Run) -> None:
 def test_a_batch_beyond_the_gpu_is_told_by_its_own_allocator(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweeping, "available_memory", lambda _: None)
+    monkeypatch.setattr(TorchCuda, "available_memory", lambda _: None)
     words = ("benchmark", "--device", "cuda", "--iters", 2, "-j", 2, "--images", SAMPLES)
     assert run(*words, "-b", "200000,8", "-o", "a.json").exit_code == 0
     rows = json.loads(Path("a.json").read_text())["rows"]
@@ -92,7 +93,7 @@ def test_a_large_product_keeps_the_gpu_busy() -> None:
         torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begun)
     expected = 2 * 8192**3 / min(seconds) / 1e9
-    assert peak_gflops(device, torch.bfloat16, 1) == pytest.approx(expected, rel=0.3)
+    assert peak_gflops(find_runtime("cuda"), torch.bfloat16, 1) == pytest.approx(expected, rel=0.3)
 
 
 @pytest.mark.cuda

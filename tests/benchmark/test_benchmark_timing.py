@@ -9,7 +9,6 @@ from itertools import count
 from mmap import PAGESIZE, mmap
 from pathlib import Path
 from threading import Lock, get_ident
-from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -19,22 +18,19 @@ from conftest import SAMPLES
 from items import paths_of
 from measuring import CPU
 from resnet_cli import Classifier
-from resnet_cli.benchmark.modes import time_end_to_end
-from resnet_cli.benchmark.peak import (
-    CLEAR,
+from resnet_cli.benchmark.machine import (
     KERNELS,
     Kernel,
-    forget_peak,
     measure_sizes,
-    peak_bytes,
     peak_gflops,
     quickest_gflops,
 )
-from resnet_cli.benchmark.subject import Photographs
-from resnet_cli.benchmark.timing import Effort, Stages, Timing, time_streams
+from resnet_cli.benchmark.timing import Effort, Stages, Timing, time_end_to_end, time_streams
+from resnet_cli.benchmark.workload import EndlessImages
 from resnet_cli.errors import InputError
 from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.sources import Inputs
+from resnet_cli.system import CLEAR
 
 
 @pytest.fixture
@@ -126,7 +122,7 @@ class Camera:
     def __init__(self, *, slow: int = 0, broken: frozenset[str] = frozenset()) -> None:
         self.slow = slow  # pictures at the start
         self.broken = broken
-        self.backend = SimpleNamespace(device=CPU)
+        self.runtime = CPU
 
     def predict(self, inputs: Inputs, **_: object) -> Iterator[Prediction]:
         for number, path in enumerate(paths_of(inputs)):
@@ -140,7 +136,7 @@ class Camera:
 
 
 def filmed(camera: Camera, *, batch: int, effort: Effort, workers: int = 1) -> Timing:
-    photographs = Photographs(SAMPLES / "bees")
+    photographs = EndlessImages(SAMPLES / "bees")
     classifier = cast(Classifier, camera)
     return time_end_to_end(classifier, photographs, batch=batch, workers=workers, effort=effort)
 
@@ -193,7 +189,7 @@ def test_the_peak_is_the_better_of_product_and_convolution(
 
     rates = {KERNELS[0]: of_product, KERNELS[1]: of_convolution}
     monkeypatch.setattr(
-        "resnet_cli.benchmark.peak.measure_sizes", lambda kernel, *_: [measured(rates[kernel])]
+        "resnet_cli.benchmark.machine.measure_sizes", lambda kernel, *_: [measured(rates[kernel])]
     )
     torch.set_num_threads(2)
 
@@ -245,12 +241,12 @@ def test_the_peak_goes_by_the_quickest_run() -> None:
 
 @pytest.mark.skipif(not os.access(CLEAR, os.W_OK), reason="the system keeps the peak for ever")
 def test_peak_memory_is_that_of_the_row() -> None:
-    forget_peak(CPU)
-    before = peak_bytes(CPU)
+    CPU.reset_peak_memory()
+    before = CPU.peak_memory()
     with mmap(-1, 200_000_000) as memory:  # what the heap gives may have been in memory before
         memory[::PAGESIZE] = bytes(len(memory[::PAGESIZE]))
-    during = peak_bytes(CPU)
-    forget_peak(CPU)
+    during = CPU.peak_memory()
+    CPU.reset_peak_memory()
 
     assert 190e6 < during - before < 260e6
-    assert peak_bytes(CPU) < during - 150e6
+    assert CPU.peak_memory() < during - 150e6

@@ -6,19 +6,26 @@ from dataclasses import replace
 import pytest
 
 from measuring import a_row, end_to_end
-from resnet_cli.benchmark import Row
-from resnet_cli.benchmark.verdict import Choices, state_verdict
+from resnet_cli.benchmark import BenchmarkRow
+from resnet_cli.benchmark.report import Choices, state_verdict
 from resnet_cli.cli.benchmark import benchmark_command as command
 
 
 def said(
-    *rows: Row, compiling: str = "fp32 bf16", workers: int = 2, cores: int = 2, bf16: bool = True
+    *rows: BenchmarkRow,
+    compiling: str = "fp32 bf16",
+    workers: int = 2,
+    cores: int = 2,
+    bf16: bool = True,
+    on_workers_cores: bool = True,
 ) -> str:
-    return state_verdict(rows, Choices(frozenset(compiling.split()), workers, cores, bf16))
+    choices = Choices(frozenset(compiling.split()), workers, cores, bf16, on_workers_cores)
+    return state_verdict(rows, choices)
 
 
-def on_gpu(*rows: Row, workers: int, cores: int = 12) -> str:
-    return said(*(replace(row, device="cuda:0") for row in rows), workers=workers, cores=cores)
+def on_gpu(*rows: BenchmarkRow, workers: int, cores: int = 12) -> str:
+    there = (replace(row, device="cuda:0") for row in rows)
+    return said(*there, workers=workers, cores=cores, on_workers_cores=False)
 
 
 DECODING = end_to_end(8, 40.0, prepare_ms=30.0, forward_ms=20.0)

@@ -24,8 +24,8 @@ import torch
 import torchvision
 
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.runtimes import PRECISIONS
-from resnet_cli.runtimes.torch_backend import Backend
+from resnet_cli.runtimes import PRECISIONS, SessionOptions, find_runtime
+from resnet_cli.runtimes.torch_runtime import TorchSession
 
 
 @click.command()
@@ -40,19 +40,18 @@ def main(
 ) -> None:
     """Print images per second of both, and their ratio."""
     torch.set_num_threads(1)
-    backend = Backend(
+    session = find_runtime("cpu").load(
         torchvision.models.get_model(model).eval(),
-        Preprocess(),
-        device=torch.device("cpu"),
-        precision=precision,
+        SessionOptions(preprocess=Preprocess(), precision=precision),
     )
+    assert isinstance(session, TorchSession)
     images = torch.randint(0, 256, (batch_size, 3, 224, 224), dtype=torch.uint8)
     images = images.contiguous(memory_format=torch.channels_last)
     words = ["--device", "cpu", "-b", batch_size, "-j", workers, "--precision", precision]
     words += ["--duration", seconds]
     speeds: list[tuple[float, float]] = []
     for number in range(rounds):
-        pair = loop(backend.network, images, workers, seconds), program(model, words)
+        pair = loop(session.network, images, workers, seconds), program(model, words)
         click.echo(
             f"round {number}: loop {pair[0]:.1f}, benchmark {pair[1]:.1f} images/s, "
             f"ratio {pair[1] / pair[0]:.3f}"

@@ -185,18 +185,22 @@ def onnx_file(task: Task) -> Path:
 
 def stream_of(task: Task, infer: Callable[[Any], Any]) -> Label:
     """Feed another runtime by our decoder, one stream a core, batches of 8."""
-    from resnet_cli.images.decode import Decoder
-    from resnet_cli.pipeline import cut_chunks, map_ordered, one_thread_each
+    import numpy as np
+
+    from resnet_cli.images import Decoder
+    from resnet_cli.pipeline import cut_chunks, map_ordered
     from resnet_cli.pipeline.loader import Loader
     from resnet_cli.preprocess import Preprocess
     from resnet_cli.records import Item
+    from resnet_cli.system import one_thread_each
 
     preprocess = Preprocess()
     load = Loader(Decoder(), preprocess, channels=3)
 
     def work(items: Sequence[Item]) -> list[int]:
         pixels = load(items).pixels
-        logits = infer(preprocess.normalise(pixels).contiguous().numpy())
+        images = preprocess.normalise(pixels).transpose(0, 3, 1, 2)
+        logits = infer(np.ascontiguousarray(images))
         return [int(index) for index in logits.argmax(axis=1)]
 
     def run(paths: Sequence[str]) -> list[int]:
@@ -261,11 +265,12 @@ def openvino_session(task: Task, precision: str) -> Callable[[Any], Any]:
 
 def decoder_alone(task: Task) -> Label:
     """Our decoder and resize, and nothing else."""
-    from resnet_cli.images.decode import Decoder
-    from resnet_cli.pipeline import cut_chunks, map_ordered, one_thread_each
+    from resnet_cli.images import Decoder
+    from resnet_cli.pipeline import cut_chunks, map_ordered
     from resnet_cli.pipeline.loader import Loader
     from resnet_cli.preprocess import Preprocess
     from resnet_cli.records import Item
+    from resnet_cli.system import one_thread_each
 
     load = Loader(Decoder(), Preprocess(), channels=3)
 
@@ -281,8 +286,9 @@ def forward_alone(infer_of: Callable[[Task], Callable[[Any], Any]]) -> Callable[
     """A network on one batch of 8 in memory, over and over, one stream a core."""
 
     def prepare(task: Task) -> Label:
-        from resnet_cli.pipeline import cut_chunks, map_ordered, one_thread_each
+        from resnet_cli.pipeline import cut_chunks, map_ordered
         from resnet_cli.records import Item
+        from resnet_cli.system import one_thread_each
 
         infer = infer_of(task)
 
@@ -301,16 +307,15 @@ def our_network(precision: str, *, compiled: bool) -> Callable[[Task], Callable[
     """Our network alone."""
 
     def prepare(task: Task) -> Callable[[Any], Any]:
-        import torch
+        import numpy as np
 
         from resnet_cli import Classifier
 
         classifier = Classifier.load(
             task.checkpoint, device="cpu", precision=precision, compile=compiled
         )
-        pixels = torch.zeros(8, 3, 224, 224, dtype=torch.uint8)
-        pixels = pixels.to(memory_format=torch.channels_last)
-        return lambda _: classifier.backend.top(pixels, 1)
+        run = classifier.session.repeat(np.zeros((8, 224, 224, 3), np.uint8), 1)
+        return lambda _: run()
 
     return prepare
 

@@ -16,7 +16,8 @@ from PIL import Image
 from conftest import Run, picture
 from resnet_cli import Classifier, Prediction
 from resnet_cli.errors import ImageError, SettingError
-from resnet_cli.images.decode import MOST_PIXELS, Decoder
+from resnet_cli.images import MOST_PIXELS, Decoder
+from resnet_cli.system import allow_pixels
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
@@ -65,6 +66,7 @@ def test_a_larger_limit_than_pillows_works(tmp_path: Path, monkeypatch: pytest.M
         path, Decoder(max_pixels=900)
     )
 
+    allow_pixels(5600)
     pixels = Decoder(max_pixels=5600)(path)
     assert isinstance(pixels, Image.Image)
     assert pixels.size == (80, 70)
@@ -195,7 +197,7 @@ def test_heic_is_read_with_its_extra(tmp_path: Path, *, exact: bool) -> None:
 
 
 def test_the_library_for_heic_is_loaded_only_for_heic(tmp_path: Path) -> None:
-    program = "import sys; from pathlib import Path; from resnet_cli.images.decode import Decoder; "
+    program = "import sys; from pathlib import Path; from resnet_cli.images import Decoder; "
     program += "Decoder()(Path(sys.argv[1])); print('pillow_heif' in sys.modules)"
     path = picture(tmp_path / "a.png")
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True)

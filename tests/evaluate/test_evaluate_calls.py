@@ -18,6 +18,7 @@ from docs_blocks import run_blocks
 from resnet_cli import (
     Classifier,
     EvaluateOptions,
+    OutputOptions,
     Preprocess,
     RowFiles,
     UserError,
@@ -85,6 +86,10 @@ def test_the_figures_are_those_of_numpy(files: tuple[Path, Path], photos: Path) 
         assert (row.label, row.support) == (NAMES[index], is_class.sum())
         assert (row.predicted, row.right) == ((labels == index).sum(), right)
         assert row.recall == (right / row.support if row.support else None)
+    best = probs.max(1)
+    bins = np.minimum((best * 15).astype(int), 14)
+    gaps = [abs((best - (labels == TRUTHS))[bins == each].sum()) for each in range(15)]
+    assert result.evaluation.ece == pytest.approx(sum(gaps) / 10, abs=1e-6)
     counts = np.zeros((3, 3), int)
     np.add.at(counts, (TRUTHS, labels), 1)
     assert (result.evaluation.matrix == counts).all()
@@ -131,6 +136,21 @@ def test_rows_are_written_while_images_are_scored(files: tuple[Path, Path], phot
         assert [row["path"] for row in csv.DictReader(file)] == wrong
     assert "img10.jpg" in Path("r.html").read_text(encoding="utf-8")
     assert Path("g.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_threshold_keeps_the_images_that_reach_it(files: tuple[Path, Path], photos: Path) -> None:
+    classifier = loaded(files[0])
+    probs = probabilities(classifier, photos)
+    threshold = float(np.median(probs.max(1)))
+
+    kept = evaluate_classifier(
+        classifier, photos, EvaluateOptions(threshold=threshold)
+    ).evaluation.kept
+
+    reach = probs.max(1) >= threshold
+    assert kept is not None
+    assert kept.images.right == reach.sum()
+    assert kept.top1.right == (probs.argmax(1) == TRUTHS)[reach].sum()
 
 
 def test_a_comparison_is_that_of_numpy(files: tuple[Path, Path], photos: Path) -> None:
@@ -204,6 +224,8 @@ def test_what_cannot_be_done_is_refused_before_any_image_is_read(
         evaluate_classifier(classifier, photos, files=bad)
     with pytest.raises(UserError, match="the suffix must be one of"):
         evaluate_predictions("p.csv", photos, files=bad)
+    with pytest.raises(UserError, match="cannot be resumed"):
+        evaluate_classifier(classifier, photos, files=RowFiles(output=OutputOptions(resume=True)))
     with pytest.raises(UserError, match="at least 2 classifiers, got 1"):
         compare_classifiers([classifier], photos)
     with pytest.raises(UserError, match="only reports"):

@@ -33,7 +33,7 @@ from PIL import Image, ImageCms
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from resnet_cli.errors import ImageError
-from resnet_cli.images.decode import Decoder
+from resnet_cli.images import Decoder
 from resnet_cli.preprocess import Preprocess
 
 SILENCE = 20  # seconds until a process is ended
@@ -233,7 +233,7 @@ def outcome(path: Path, decoder: Decoder) -> str:
     except ImageError as error:
         ended = "refused" if str(error).isprintable() else f"says {str(error)!r}"
     else:
-        ended = "read" if pixels.dtype == torch.uint8 else f"gave {pixels.dtype}"
+        ended = "read" if pixels.dtype == np.uint8 else f"gave {pixels.dtype}"
     seconds = process_time() - begun
     return ended if seconds < SLOW else f"took long: {seconds:.1f} s"
 

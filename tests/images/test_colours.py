@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from PIL import Image
 
 from profiles import (
@@ -23,8 +22,8 @@ from profiles import (
     srgb_of_xyz,
 )
 from resnet_cli.errors import SettingError
+from resnet_cli.images import Decoder
 from resnet_cli.images.colors import convert_image
-from resnet_cli.images.decode import Decoder
 
 Pixels = npt.NDArray[np.uint8]
 BOTH = pytest.mark.parametrize("exact", [False, True])
@@ -37,8 +36,8 @@ def noise(*shape: int, high: int = 256) -> Pixels:
 
 def pixels_of(path: Path, decoder: Decoder) -> npt.NDArray[np.int64]:
     pixels = decoder(path)
-    if isinstance(pixels, torch.Tensor):
-        pixels = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    if isinstance(pixels, np.ndarray):
+        pixels = Image.fromarray(pixels)
     assert pixels.mode == decoder.mode
     return np.asarray(pixels).astype(np.int64)
 

@@ -17,7 +17,7 @@ from test_tiff import Heard
 from conftest import Run, picture
 from profiles import ADOBE, rgb_profile
 from resnet_cli.errors import ImageError
-from resnet_cli.images.decode import Decoder
+from resnet_cli.images import Decoder
 
 
 def zipped(name: str) -> bytes:

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from conftest import picture
 from resnet_cli.errors import ImageError
-from resnet_cli.images.decode import Decoder, thumbnail, type_of_pixels
+from resnet_cli.images import Decoded, Decoder, thumbnail
 from resnet_cli.preprocess import Preprocess
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # of odd metadata, which it reads past
@@ -30,10 +29,8 @@ XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/">
 xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
 
 
-def array(pixels: type_of_pixels) -> Pixels:
+def array(pixels: Decoded) -> Pixels:
     """Decoded pixels as [H, W, C] or [H, W]."""
-    if isinstance(pixels, torch.Tensor):
-        return pixels.permute(1, 2, 0).numpy()
     return np.asarray(pixels)
 
 
@@ -177,8 +174,10 @@ def test_the_fast_decoder_takes_what_it_can(tmp_path: Path) -> None:
     colours().save(path)
     fast, exact, grey = Decoder()(path), Decoder(exact=True)(path), Decoder("L")(path)
 
-    assert isinstance(fast, torch.Tensor)
-    assert (fast.dtype, fast.shape) == (torch.uint8, (3, 32, 48))
+    assert isinstance(fast, np.ndarray)
+    assert fast.dtype == np.uint8
+    assert fast.shape == (32, 48, 3)
+    assert fast.flags.c_contiguous  # channels-last without a copy
     assert isinstance(exact, Image.Image)
     assert isinstance(grey, Image.Image)
     assert (exact.mode, grey.mode) == ("RGB", "L")
@@ -357,7 +356,7 @@ def test_a_broken_real_file_says_why(data: Path, name: str, reason: str, *, exac
     assert reason in failure(data / "awkward" / name, Decoder(exact=exact))
 
 
-def decoded(path: Path, decoder: Decoder) -> type_of_pixels | str:
+def decoded(path: Path, decoder: Decoder) -> Decoded | str:
     try:
         return decoder(path)
     except ImageError as error:
@@ -392,12 +391,12 @@ def test_upright_real_photographs_look_alike(data: Path) -> None:
     """Whatever its orientation tag, the photograph is one and the same picture."""
     preprocess = Preprocess(64, 64)
     first, *others = (
-        preprocess(Decoder()(data / "awkward" / f"Landscape_{number}.jpg")).float()
+        preprocess(Decoder()(data / "awkward" / f"Landscape_{number}.jpg")).astype(float)
         for number in (1, 3, 6, 8)
     )
 
     for other in others:
-        assert (first - other).abs().mean() < 10  # each was compressed by itself
+        assert np.abs(first - other).mean() < 10  # each was compressed by itself
 
 
 def test_real_photographs_are_within_two_levels_after_preprocessing(data: Path) -> None:
@@ -406,7 +405,7 @@ def test_real_photographs_are_within_two_levels_after_preprocessing(data: Path) 
         path for path in (data / "photos").rglob("*") if path.suffix.lower() in (".jpg", ".jpeg")
     ]
     largest = {
-        path: int((preprocess(fast(path)).int() - preprocess(exact(path)).int()).abs().max())
+        path: np.abs(preprocess(fast(path)).astype(int) - preprocess(exact(path))).max()
         for path in photographs
     }
 
@@ -458,7 +457,7 @@ def test_a_png_that_crashes_libpng_is_an_error(tmp_path: Path) -> None:
     parts = part(b"IHDR", header) + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
     (tmp_path / "crafted.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
 
-    program = "import sys; from pathlib import Path; from resnet_cli.images.decode import Decoder; "
+    program = "import sys; from pathlib import Path; from resnet_cli.images import Decoder; "
     program += "Decoder()(Path(sys.argv[1]))"
     # in a process of its own: torchvision's decoder ends the process on this file
     result = subprocess.run(

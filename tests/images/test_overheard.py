@@ -16,8 +16,8 @@ from torchvision import io
 
 from conftest import Run, picture
 from items import items_of
+from resnet_cli.images import Decoder
 from resnet_cli.images import native_warnings as overheard
-from resnet_cli.images.decode import Decoder
 from resnet_cli.pipeline.loader import Loader
 from resnet_cli.pipeline.workers import Processes
 from resnet_cli.preprocess import Preprocess
@@ -95,7 +95,7 @@ def test_decoder_processes_listen_too(folder: Path) -> None:
     load = Loader(Decoder(), Preprocess(48, 40), channels=3)
     items = items_of(sorted(folder.iterdir()))
     with overheard.listen_to_libraries():
-        processes = Processes(load, workers=2, size=20, pinned=False)
+        processes = Processes(load, workers=2, size=20)
         try:
             samples = processes(items).samples
         finally:

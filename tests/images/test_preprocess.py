@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 from torchvision import models, transforms
 from torchvision.models import WeightsEnum
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms.functional import pil_to_tensor
 
 from resnet_cli.checkpoint.metadata import preprocess_of
 from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import SettingError
 from resnet_cli.preprocess import INTERPOLATIONS, PRESETS, Preprocess, adjust_preprocess
+from resnet_cli.records import Pixels
+from resnet_cli.runtimes.torch_runtime import Normalise
 
 SIZES = [  # where rounding goes wrong, and what is smaller than the crop
     (500, 375), (375, 500), (257, 1001), (256, 347), (347, 256), (49, 98), (98, 49), (224, 224),
@@ -31,8 +31,8 @@ def picture(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
     return Image.fromarray((noise + slope).astype(np.uint8)).convert(mode)
 
 
-def torchvision_pixels(image: Image.Image, settings: Preprocess) -> Tensor:
-    """The transforms that people write in their training scripts."""
+def torchvision_pixels(image: Image.Image, settings: Preprocess) -> Pixels:
+    """The transforms that people write in their training scripts, as [H, W, C]."""
     transform = transforms.Compose(
         [
             transforms.Resize(
@@ -42,13 +42,13 @@ def torchvision_pixels(image: Image.Image, settings: Preprocess) -> Tensor:
             transforms.PILToTensor(),
         ]
     )
-    pixels: Tensor = transform(image)
+    pixels: Pixels = transform(image).permute(1, 2, 0).numpy()
     return pixels
 
 
-def difference(one: Tensor, other: Tensor) -> int:
+def difference(one: Pixels, other: Pixels) -> int:
     assert one.shape == other.shape
-    return int((one.int() - other.int()).abs().max())
+    return int(np.abs(one.astype(int) - other.astype(int)).max())
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -59,8 +59,8 @@ def test_pillow_pixels_are_those_of_torchvision(
     image = picture(size)
     pixels = settings(image)
 
-    assert pixels.dtype == torch.uint8
-    assert torch.equal(pixels, torchvision_pixels(image, settings))
+    assert pixels.dtype == np.uint8
+    assert np.array_equal(pixels, torchvision_pixels(image, settings))
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
@@ -71,7 +71,7 @@ def test_every_interpolation_is_that_of_torchvision(
     image = picture(size)
     settings = Preprocess(interpolation=interpolation)
 
-    assert torch.equal(settings(image), torchvision_pixels(image, settings))
+    assert np.array_equal(settings(image), torchvision_pixels(image, settings))
 
 
 @pytest.mark.parametrize(
@@ -90,19 +90,19 @@ def test_pixels_are_those_of_pillow_at_the_recorded_places(
     image = picture(size)
     (left, top) = corner
     expected = np.asarray(image.resize(resized, Image.Resampling.BILINEAR))
-    expected = expected[top : top + 224, left : left + 224].transpose(2, 0, 1)
+    expected = expected[top : top + 224, left : left + 224]
 
-    np.testing.assert_array_equal(Preprocess()(image).numpy(), expected)
+    np.testing.assert_array_equal(Preprocess()(image), expected)
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("size", SIZES)
-def test_tensor_pixels_are_within_two_levels(size: tuple[int, int], interpolation: str) -> None:
+def test_array_pixels_are_within_two_levels(size: tuple[int, int], interpolation: str) -> None:
     image = picture(size)
     settings = Preprocess(interpolation=interpolation)
-    pixels = settings(transforms.functional.pil_to_tensor(image))
+    pixels = settings(np.array(image))
 
-    assert pixels.dtype == torch.uint8
+    assert pixels.dtype == np.uint8
     assert difference(pixels, torchvision_pixels(image, settings)) <= 2
 
 
@@ -116,21 +116,22 @@ def test_normalising_is_that_of_torchvision(
     expected = transforms.Normalize(list(mean), list(std))(
         transforms.ToTensor()(Image.fromarray(values))
     )
-    pixels = torch.from_numpy(values).permute(2, 0, 1).unsqueeze(0)
-    before = pixels.clone()
-    normalised = Preprocess(mean=mean, std=std).normalise(pixels)
+    before = values.copy()
+    normalised = Preprocess(mean=mean, std=std).normalise(values[None])
+    by_torch = Normalise(mean, std)(torch.from_numpy(values).permute(2, 0, 1)[None])
 
-    assert normalised.dtype == torch.float32
-    torch.testing.assert_close(normalised[0], expected, rtol=0, atol=1e-6)
-    assert torch.equal(pixels, before)
+    assert normalised.dtype == np.float32
+    np.testing.assert_allclose(normalised[0], expected.permute(1, 2, 0), rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(normalised, by_torch.permute(0, 2, 3, 1))  # to the last bit
+    assert np.array_equal(values, before)
 
 
 def test_bgr_swaps_the_channels_and_nothing_else() -> None:
     image = picture((300, 280))
     rgb, bgr = Preprocess()(image), Preprocess(color="bgr")(image)
 
-    assert not torch.equal(rgb, bgr)
-    assert torch.equal(bgr, rgb[[2, 1, 0]])
+    assert not np.array_equal(rgb, bgr)
+    assert np.array_equal(bgr, rgb[:, :, [2, 1, 0]])
 
 
 @pytest.mark.parametrize("size", [(300, 280), (49, 98)])
@@ -138,12 +139,10 @@ def test_a_grey_picture_keeps_its_one_channel(size: tuple[int, int]) -> None:
     image = picture(size, "L")
     settings = Preprocess().with_channels(1)
     pixels = settings(image)
-    expected = (torchvision_pixels(image, settings).double() / 255 - 0.449) / 0.226
+    expected = (torchvision_pixels(image, settings) / 255 - 0.449) / 0.226
 
-    assert pixels.shape == (1, 224, 224)
-    torch.testing.assert_close(
-        settings.normalise(pixels.unsqueeze(0))[0].double(), expected, rtol=0, atol=2e-6
-    )
+    assert pixels.shape == (224, 224, 1)
+    np.testing.assert_allclose(settings.normalise(pixels[None])[0], expected, rtol=0, atol=2e-6)
 
 
 def test_a_normalisation_of_one_channel_that_is_recorded_stays() -> None:
@@ -168,11 +167,10 @@ def test_one_mean_for_three_channels_is_refused_for_what_it_is() -> None:
 def test_published_weights_keep_their_own_transforms(weights: WeightsEnum) -> None:
     image = picture((301, 263))
     settings = preprocess_of(weights)
-    expected = weights.transforms()(image)
+    expected = weights.transforms()(image).permute(1, 2, 0)
+    normalised = settings.normalise(settings(image)[None])[0]
 
-    torch.testing.assert_close(
-        settings.normalise(settings(image).unsqueeze(0))[0], expected, rtol=0, atol=1e-6
-    )
+    np.testing.assert_allclose(normalised, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("preset", "weights"), [
@@ -262,14 +260,14 @@ def test_a_record_that_cannot_be_obeyed_is_refused(wrong: dict[str, Any], compla
 
 
 @pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (3, 9_001)])
-@pytest.mark.parametrize("as_tensor", [False, True])
+@pytest.mark.parametrize("as_array", [False, True])
 def test_a_line_of_pixels_takes_little_memory_and_keeps_its_middle(
-    size: tuple[int, int], as_tensor: bool
+    size: tuple[int, int], as_array: bool
 ) -> None:
     image = Image.new("RGB", size, (10, 20, 30))
     middle = [side // 2 for side in size]
     image.paste((200, 150, 100), (middle[0] - 8, middle[1] - 8, middle[0] + 9, middle[1] + 9))
-    pixels = Preprocess()(pil_to_tensor(image) if as_tensor else image)
+    pixels = Preprocess()(np.array(image) if as_array else image)
 
-    assert pixels.shape == (3, 224, 224)
-    assert pixels[:, 112, 112].tolist() == [200, 150, 100]
+    assert pixels.shape == (224, 224, 3)
+    assert pixels[112, 112].tolist() == [200, 150, 100]

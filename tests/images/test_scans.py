@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from conftest import picture
 from resnet_cli.errors import ImageError
-from resnet_cli.images.decode import Decoder, type_of_pixels
+from resnet_cli.images import Decoded, Decoder
 from resnet_cli.images.guards import MOST_SCANS, has_one_scan
 
 BOTH = pytest.mark.parametrize("exact", [False, True])
@@ -18,8 +17,8 @@ END = b"\xff\xd9"
 SCAN = b"\xff\xda"
 
 
-def array(pixels: type_of_pixels) -> np.ndarray:
-    return pixels.permute(1, 2, 0).numpy() if torch.is_tensor(pixels) else np.asarray(pixels)
+def array(pixels: Decoded) -> np.ndarray:
+    return np.asarray(pixels)
 
 
 def encoded(folder: Path, **options: object) -> bytes:

@@ -9,11 +9,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from PIL import Image
 
 from resnet_cli.errors import ImageError
-from resnet_cli.images.decode import Decoder
+from resnet_cli.images import Decoder
 from resnet_cli.images.files import Room
 from resnet_cli.images.tiff import read_tiff
 from resnet_cli.images.tiff_strips import plane_of
@@ -67,8 +66,7 @@ def as_levels(values: Values) -> Values:
 
 def pixels(path: Path, decoder: Decoder = Decoder(), heard: Room | None = None) -> Values:  # noqa: B008
     found = decoder(path, heard or Heard())
-    array = found.permute(1, 2, 0).numpy() if isinstance(found, torch.Tensor) else np.asarray(found)
-    return array.astype(np.int64)
+    return np.asarray(found).astype(np.int64)
 
 
 def write(path: Path, values: Values, **options: Any) -> Path:

@@ -6,18 +6,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Lock, Thread
 
+import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from conftest import picture
 from items import items_of
 from resnet_cli.errors import ImageError
-from resnet_cli.images.decode import Decoder
+from resnet_cli.images import Decoder
 from resnet_cli.images.files import Room
 from resnet_cli.pipeline import memory_budget as budget
 from resnet_cli.pipeline.loader import Loader
-from resnet_cli.pipeline.memory_budget import LARGE_FILE, Budget, Turn
+from resnet_cli.pipeline.memory_budget import LARGE_FILE, MemoryBudget, Reservation
 from resnet_cli.preprocess import Preprocess
 
 MIB = 1 << 20
@@ -41,7 +41,7 @@ class Watch:
 
 
 def test_no_more_than_the_total_is_held_at_once() -> None:
-    shared, watch = Budget(100), Watch()
+    shared, watch = MemoryBudget(100), Watch()
 
     def take(size: int) -> int:
         with shared.claim(size), watch.holding(size):
@@ -57,7 +57,7 @@ def test_no_more_than_the_total_is_held_at_once() -> None:
 
 
 def test_what_is_over_the_total_is_held_alone() -> None:
-    shared, watch = Budget(100), Watch()
+    shared, watch = MemoryBudget(100), Watch()
 
     def take(size: int) -> None:
         with shared.claim(size), watch.holding(size):
@@ -69,7 +69,7 @@ def test_what_is_over_the_total_is_held_alone() -> None:
 
 
 def test_a_large_claim_is_not_passed_by_small_ones_for_ever() -> None:
-    shared = Budget(100)
+    shared = MemoryBudget(100)
     got, inside, leave = [], Event(), Event()
 
     def small_first() -> None:
@@ -96,7 +96,7 @@ def test_a_large_claim_is_not_passed_by_small_ones_for_ever() -> None:
 
 
 def test_what_was_claimed_is_given_back_after_an_error() -> None:
-    shared = Budget(100)
+    shared = MemoryBudget(100)
     with pytest.raises(KeyError), shared.claim(80):
         raise KeyError
     assert shared.held == 0
@@ -104,7 +104,7 @@ def test_what_was_claimed_is_given_back_after_an_error() -> None:
 
 def loader(total: int) -> Loader:
     load = Loader(Decoder(), Preprocess(32, 32), channels=3)
-    load.budget = Budget(total)
+    load.budget = MemoryBudget(total)
     return load
 
 
@@ -122,10 +122,10 @@ def test_pictures_over_the_budget_are_decoded_one_at_a_time_and_the_same(
     with ThreadPoolExecutor(4) as pool:
         batches = list(pool.map(tight, [items_of(paths)] * 8))
     for batch in batches:
-        assert torch.equal(batch.pixels, expected.pixels)
+        assert np.array_equal(batch.pixels, expected.pixels)
         assert [sample.item.path for sample in batch.samples] == paths
         assert [sample.error is None for sample in batch.samples] == [n != 5 for n in range(13)]
-    assert isinstance(tight.budget, Budget)
+    assert isinstance(tight.budget, MemoryBudget)
     assert tight.budget.held == 0
 
 
@@ -196,8 +196,8 @@ def test_a_picture_that_is_refused_claims_nothing(tmp_path: Path) -> None:
 
 
 def test_one_large_file_at_a_time_is_open_that_has_not_claimed() -> None:
-    shared, passed = Budget(100), Event()
-    first, second, small = Turn(shared), Turn(shared), Turn(shared)
+    shared, passed = MemoryBudget(100), Event()
+    first, second, small = Reservation(shared), Reservation(shared), Reservation(shared)
     first.enter(LARGE_FILE + 1)
     small.enter(LARGE_FILE)  # need not wait
 
@@ -216,7 +216,7 @@ def test_one_large_file_at_a_time_is_open_that_has_not_claimed() -> None:
     for turn in (first, second, small):
         turn.close()
     assert shared.held == 0
-    assert shared.door.acquire(blocking=False)
+    assert shared.large_file.acquire(blocking=False)
 
 
 def test_a_large_file_that_is_refused_gives_the_door_back(
@@ -236,7 +236,7 @@ def test_waiting_at_the_door_is_not_counted_as_decoding(
     load, path = loader(1), picture(tmp_path / "one.png")
     load(items_of([path]))
     with ThreadPoolExecutor(1) as pool:
-        with load.budget.door:
+        with load.budget.large_file:
             loading = pool.submit(load, items_of([path]))
             time.sleep(0.5)
         (sample,) = loading.result().samples

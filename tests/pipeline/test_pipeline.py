@@ -2,6 +2,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import count, islice
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,7 +20,7 @@ Launch = Callable[[Batch], Callable[[], list[int]]]
 def load(number: int) -> Batch:
     """A batch of one sample, whose only pixel is its number."""
     sample = Sample(Item(str(number)))
-    return Batch((sample,), torch.full((1, 1, 1, 1), number % 256, dtype=torch.uint8), False)
+    return Batch((sample,), np.full((1, 1, 1, 1), number % 256, np.uint8), False)
 
 
 def launch(batch: Batch) -> Callable[[], list[int]]:
@@ -35,7 +36,7 @@ def run(
     workers: int = 2,
     on_cpu: bool,
 ) -> Generator[int]:
-    return stream_results(chunks, load, launch, workers=workers, on_cpu=on_cpu)
+    return stream_results(chunks, load, launch, workers=workers, on_workers_cores=on_cpu)
 
 
 @pytest.fixture
@@ -70,7 +71,12 @@ def test_a_slow_chunk_keeps_its_place(*, on_cpu: bool) -> None:
             second_is_done.set()
         return load(number)
 
-    assert list(run(range(4), load=load_first_last, on_cpu=on_cpu)) == [0, 1, 2, 3]
+    assert list(run(range(4), load=load_first_last, on_cpu=on_cpu)) == [
+        0,
+        1,
+        2,
+        3,
+    ]
 
 
 @placements
@@ -79,7 +85,14 @@ def test_every_result_of_a_chunk_is_given(*, on_cpu: bool) -> None:
         number = int(batch.samples[0].item.path)
         return lambda: [number] * (number % 3)
 
-    assert list(run(range(6), launch=twice_or_never, on_cpu=on_cpu)) == [1, 2, 2, 4, 5, 5]
+    assert list(run(range(6), launch=twice_or_never, on_cpu=on_cpu)) == [
+        1,
+        2,
+        2,
+        4,
+        5,
+        5,
+    ]
 
 
 @placements
@@ -306,11 +319,12 @@ def test_what_came_before_a_pause_is_out_before_the_source_goes_on(*, on_cpu: bo
         yield ("d",)
 
     def load(chunk: tuple[str, ...]) -> Batch:
-        return Batch(tuple(Sample(Item(path)) for path in chunk), torch.empty(0), False)
+        samples = tuple(Sample(Item(path)) for path in chunk)
+        return Batch(samples, np.empty((0, 1, 1, 3), np.uint8), False)
 
     def launch(batch: Batch) -> Callable[[], list[str]]:
         return lambda: [sample.item.path for sample in batch.samples]
 
-    for path in stream_results(slow(), load, launch, workers=4, on_cpu=on_cpu):
+    for path in stream_results(slow(), load, launch, workers=4, on_workers_cores=on_cpu):
         out.append(path)  # one by one, as the source looks at it meanwhile
     assert out == ["a", "b", "c", "d"]

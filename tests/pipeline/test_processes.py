@@ -9,7 +9,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,21 +23,22 @@ from items import items_of
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ProcessError
 from resnet_cli.evaluate.shared_decoding import SharedLoader, predict_all
-from resnet_cli.images.decode import Decoder, type_of_pixels
+from resnet_cli.images import Decoded, Decoder
 from resnet_cli.images.files import ENDLESS, Room
 from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline import workers as processes
-from resnet_cli.pipeline.loader import Decode, Loader
-from resnet_cli.pipeline.memory_budget import Allowance, Budget
+from resnet_cli.pipeline.loader import Decode, Loader, allocate_pixels
+from resnet_cli.pipeline.memory_budget import MemoryBudget, ProcessBudget
 from resnet_cli.pipeline.workers import Processes, pay_off, place_loader
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Batch, Content, Item, Prediction
+from resnet_cli.runtimes import Runtime, find_runtime
 from resnet_cli.sources import Inputs, find_inputs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such copies")
 
 PATIENCE = 30  # seconds until a test that hangs fails
-CUDA = torch.device("cuda")
+FAST = cast(Runtime, SimpleNamespace(wants_processes=True, allocate=allocate_pixels))
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +72,7 @@ class Deadly:
         self.names = names
         self.number = number
 
-    def __call__(self, source: Path | Content, room: Room = ENDLESS) -> type_of_pixels:
+    def __call__(self, source: Path | Content, room: Room = ENDLESS) -> Decoded:
         if isinstance(source, Path) and source.name in self.names:
             assert os.getpid() != self.parent
             faulthandler.disable()  # whose traces of all threads would fill the report
@@ -85,7 +89,7 @@ def loader(decode: Decode | None = None, *, thumbnails: bool = False) -> Loader:
 
 
 def apart(load: Loader, workers: int = 2, size: int = 20) -> closing[Processes[Batch]]:
-    return closing(Processes(load, workers=workers, size=size, pinned=False))
+    return closing(Processes(load, workers=workers, size=size))
 
 
 def facts(batch: Batch) -> list[tuple[Item, str | None, bytes | None]]:
@@ -113,8 +117,8 @@ def test_a_batch_from_a_process_is_the_batch_of_a_thread(
         batches = [load(chunk) for chunk in chunks]
 
     for batch, same in zip(batches, expected, strict=True):  # which no later one may overwrite
-        assert torch.equal(batch.pixels, same.pixels)
-        assert batch.pixels.stride() == same.pixels.stride()
+        assert np.array_equal(batch.pixels, same.pixels)
+        assert batch.pixels.strides == same.pixels.strides
         assert facts(batch) == facts(same)
         assert all(sample.decode_ms for sample in batch.samples if sample.error is None)
     assert [batch.warm_up for batch in batches] == [True, True, False, False]  # the first of each
@@ -132,7 +136,7 @@ def test_one_channel_stays_one_channel(paths: list[str]) -> None:
         return Loader(Decoder("L"), Preprocess(48, 40, mean=(0.4,), std=(0.2,)), channels=1)
 
     with apart(grey()) as load:
-        assert torch.equal(load(items_of(paths)).pixels, grey()(items_of(paths)).pixels)
+        assert np.array_equal(load(items_of(paths)).pixels, grey()(items_of(paths)).pixels)
 
 
 def test_the_stream_gives_the_same_rows(
@@ -169,8 +173,11 @@ def test_what_holds_for_a_loader_holds_for_that_of_each_network(
     both.refuse(Item(paths[1]), "it is deadly")
 
     assert both.nbytes(3) == 2 * tiny.loader().nbytes(3)
-    assert all(isinstance(load.budget, Allowance) and not load.pinned for load in both.loaders)
-    assert all(isinstance(load.budget, Budget) for load in before.loaders)
+    assert all(
+        isinstance(load.budget, ProcessBudget) and load.allocate is allocate_pixels
+        for load in both.loaders
+    )
+    assert all(isinstance(load.budget, MemoryBudget) for load in before.loaders)
     for batch in both(items_of(paths[:3])):
         assert [sample.error for sample in batch.samples] == [None, "it is deadly", None]
 
@@ -194,7 +201,7 @@ def test_a_picture_that_kills_its_decoder_is_a_row(
                 load,
                 lambda batch: lambda: list(batch.samples),
                 workers=2,
-                on_cpu=False,
+                on_workers_cores=False,
             )
         )
         assert [result.item.path for result in results] == paths
@@ -204,11 +211,11 @@ def test_a_picture_that_kills_its_decoder_is_a_row(
         fine = [result.item.path for result in results if result.error is None]
         assert fine == [path for path in others if path not in deadly]
         pixels = load(items_of(path for path in paths if path not in deadly)).pixels
-    assert torch.equal(pixels, loader()(items_of(p for p in paths if p not in deadly)).pixels)
+    assert np.array_equal(pixels, loader()(items_of(p for p in paths if p not in deadly)).pixels)
 
 
 def test_a_bug_ends_the_run(paths: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    def broken(source: Path | Content, room: Room = ENDLESS) -> type_of_pixels:
+    def broken(source: Path | Content, room: Room = ENDLESS) -> Decoded:
         raise ZeroDivisionError(source)
 
     with apart(loader(broken)) as load, ThreadPoolExecutor(2) as pool:
@@ -247,14 +254,14 @@ def test_signals_to_the_terminal_leave_it_to_the_run(paths: list[str], number: i
 def test_processes_end_with_a_run_that_is_killed(photos: Path) -> None:
     script = f"""
 import multiprocessing, threading, time
-from resnet_cli.images.decode import Decoder
-from resnet_cli.pipeline.loader import Decode, Loader
+from resnet_cli.images import Decoder
+from resnet_cli.pipeline.loader import Decode, Loader, allocate_pixels
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.pipeline.workers import Processes
 from resnet_cli.records import Item
 loader = Loader(Decoder(), Preprocess(), channels=3)
 loader.decode = lambda path, room: time.sleep({2 * PATIENCE})
-load = Processes(loader, workers=3, size=4, pinned=False)
+load = Processes(loader, workers=3, size=4)
 threading.Thread(target=load, args=([Item("busy.jpg")],), daemon=True).start()
 time.sleep(0.2)
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
@@ -308,7 +315,7 @@ def test_where_no_process_can_start_threads_do(
 
     monkeypatch.setattr(os, "fork", refuse)
     ours = tiny.loader()
-    with place_loader(ours, device=torch.device("cpu"), workers=2, size=3, total=None) as load:
+    with place_loader(ours, runtime=find_runtime("cpu"), workers=2, size=3, total=None) as load:
         assert load is ours  # with a bound on the memory of threads
     assert rows(list(tiny.predict(paths[:-1], batch_size=3, workers=2))) == rows(expected)
     assert "decoding in threads, which is slower" in caplog.text
@@ -328,18 +335,17 @@ def test_batches_may_be_larger_than_any_memory(
 
 
 def test_processes_are_for_many_pictures_in_front_of_a_gpu() -> None:
-    assert pay_off(CUDA, workers=16, total=200_000)
-    assert pay_off(CUDA, workers=16, total=None)  # a stream
-    assert not pay_off(torch.device("cpu"), workers=16, total=200_000)
-    assert not pay_off(torch.device("mps"), workers=16, total=200_000)
-    assert not pay_off(CUDA, workers=2, total=200_000)
-    assert not pay_off(CUDA, workers=16, total=200)
+    assert pay_off(FAST, workers=16, total=200_000)
+    assert pay_off(FAST, workers=16, total=None)  # a stream
+    assert not pay_off(find_runtime("cpu"), workers=16, total=200_000)
+    assert not pay_off(FAST, workers=2, total=200_000)
+    assert not pay_off(FAST, workers=16, total=200)
 
 
 def test_a_process_that_may_have_no_children_uses_threads() -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(os.getpid) != os.getpid()
-        assert not pool.apply(pay_off, (CUDA,), {"workers": 16, "total": None})
+        assert not pool.apply(pay_off, (FAST,), {"workers": 16, "total": None})
 
 
 def test_large_pictures_are_taken_one_at_a_time_by_all_processes(
@@ -348,7 +354,7 @@ def test_large_pictures_are_taken_one_at_a_time_by_all_processes(
     names = [str(picture(tmp_path / f"{n}.png", (300, 300), seed=n)) for n in range(4)]
     diary = tmp_path / "diary"
 
-    def slowly(source: Path | Content, room: Room = ENDLESS) -> type_of_pixels:
+    def slowly(source: Path | Content, room: Room = ENDLESS) -> Decoded:
         room.claim(1000)
         for word in ("in", "out"):
             with diary.open("a") as file:  # a short line is written at once
@@ -372,7 +378,7 @@ def test_the_turn_of_a_process_that_dies_is_the_next_ones(tmp_path: Path) -> Non
 
     deadly = Deadly(["0.png"], signal.SIGKILL)
 
-    def claims_and_dies(source: Path | Content, room: Room = ENDLESS) -> type_of_pixels:
+    def claims_and_dies(source: Path | Content, room: Room = ENDLESS) -> Decoded:
         room.enter(1 << 30)
         room.claim(1 << 60)
         time.sleep(0.2)  # the other waits meanwhile

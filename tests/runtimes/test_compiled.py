@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from resnet_cli.errors import DeviceError
 from resnet_cli.runtimes.compilation import Compiled, compile_whole
+from resnet_cli.runtimes.torch_runtime import TorchCpu
 
 
 class Small(nn.Sequential):
@@ -26,7 +27,7 @@ class Small(nn.Sequential):
 def test_a_compiled_network_gives_what_it_gave_before() -> None:
     torch.manual_seed(0)
     network = Small(8).eval()
-    run = Compiled(compile_whole(network, "cpu"))
+    run = Compiled(compile_whole(network, TorchCpu.compile_options))
     images = torch.randn(5, 3, 16, 16)
     with torch.inference_mode():
         expected = network(images)
@@ -40,7 +41,7 @@ def test_threads_that_end_may_compile_one_after_the_other() -> None:
     """Each run has threads of its own; torch 2.11 crashed at the second."""
     torch.manual_seed(0)
     network = Small(7).eval()
-    run = Compiled(compile_whole(network, "cpu"))
+    run = Compiled(compile_whole(network, TorchCpu.compile_options))
 
     @torch.inference_mode()
     def work(count: int) -> None:
@@ -78,7 +79,7 @@ def test_a_network_that_cannot_be_compiled_is_a_device_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
-    network = compile_whole(Small(9).eval(), "cpu")
+    network = compile_whole(Small(9).eval(), TorchCpu.compile_options)
 
     def run(images: Tensor) -> Tensor:
         with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}):

@@ -12,16 +12,16 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from conftest import trained
 from resnet_cli.checkpoint.network.architectures import PLAIN, Variant, apply_variant
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.runtimes import fusion
+from resnet_cli.runtimes import SessionOptions, find_runtime, private
 from resnet_cli.runtimes.compilation import Compiled
 from resnet_cli.runtimes.fusion import (
     FusedBlock,
     fold_batch_norms,
     fuse_network,
-    has_fused_operators,
 )
-from resnet_cli.runtimes.torch_backend import Backend, FromPixels
-from resnet_cli.runtimes.winograd import FusedConv, WinogradConv
+from resnet_cli.runtimes.private import FusedConv, has_fused_operators
+from resnet_cli.runtimes.torch_runtime import FromPixels, TorchSession
+from resnet_cli.runtimes.winograd import WinogradConv
 
 if not has_fused_operators(torch.float32):
     pytest.skip("this torch has no fused convolutions", allow_module_level=True)
@@ -107,7 +107,7 @@ class Changed(FusedConv):
 def test_without_the_operators_the_network_runs_as_it_is(
     operator: type[FusedConv], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fusion, "FusedConv", operator)
+    monkeypatch.setattr(private, "FusedConv", operator)
     network = trained()
     with torch.inference_mode():
         expected = network(images())
@@ -158,9 +158,10 @@ def test_without_what_compiles_parts_the_network_is_compiled_as_a_whole(
     precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def in_parts() -> bool:
-        cpu = torch.device("cpu")
-        backend = Backend(trained(), Preprocess(), device=cpu, precision=precision, compiled=True)
-        run = backend.network
+        options = SessionOptions(preprocess=Preprocess(), precision=precision, compiled=True)
+        session = find_runtime("cpu").load(trained(), options)
+        assert isinstance(session, TorchSession)
+        run = session.network
         assert isinstance(run, Compiled)
         return isinstance(run.run, FromPixels)
 

@@ -14,12 +14,12 @@ from torch.nn import functional
 
 from conftest import trained
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.runtimes import winograd
+from resnet_cli.runtimes import SessionOptions, find_runtime, winograd
 from resnet_cli.runtimes.compilation import Compiled
-from resnet_cli.runtimes.fusion import fold_batch_norms, fuse_network, has_fused_operators
-from resnet_cli.runtimes.torch_backend import Backend
+from resnet_cli.runtimes.fusion import fold_batch_norms, fuse_network
+from resnet_cli.runtimes.private import Traced, has_fused_operators
+from resnet_cli.runtimes.torch_runtime import Normalise, TorchSession
 from resnet_cli.runtimes.winograd import (
-    Traced,
     WinogradConv,
     filter_transform,
     input_transform,
@@ -180,13 +180,14 @@ def test_probabilities_are_those_of_torchvisions_network(name: str, count: int) 
     network = trained(name, num_classes=7)
     network.fc.weight.data.div_(8)  # logits as of a trained network, not hundreds
     pixels = torch.randint(0, 256, (4, 3, 224, 224), dtype=torch.uint8)
-    normalise = Preprocess().normalisation()
+    normalise = Normalise(Preprocess().mean, Preprocess().std)
     with torch.inference_mode():
         expected = network.double()(normalise(pixels).double()).softmax(1)
-        backend = Backend(network.float(), Preprocess(), device=CPU)
-        probs, indices = backend.top(pixels, 7)
+        session = find_runtime("cpu").load(network.float(), SessionOptions(preprocess=Preprocess()))
+        assert isinstance(session, TorchSession)
+        probs, indices = session.top(pixels, 7)
 
-    assert by_winograd(backend.network) == count
+    assert by_winograd(session.network) == count
     found = torch.empty_like(probs).scatter_(1, indices, probs)
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
 
@@ -276,15 +277,16 @@ def test_other_threads_run_while_what_is_compiled_computes() -> None:
 
 
 NO_COMPILER = """
-import torch
+import numpy as np
 from conftest import trained
-from resnet_cli.runtimes.torch_backend import Backend
 from resnet_cli.errors import DeviceError
 from resnet_cli.preprocess import Preprocess
+from resnet_cli.runtimes import SessionOptions, find_runtime
 
-backend = Backend(trained(), Preprocess(), device=torch.device("cpu"), compiled=True)
+options = SessionOptions(preprocess=Preprocess(), compiled=True)
+session = find_runtime("cpu").load(trained(), options)
 try:
-    backend.top(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), 1)
+    session.launch(np.zeros((2, 64, 64, 3), np.uint8), 1)
 except DeviceError as error:
     print(error)
 """

@@ -137,7 +137,8 @@ def largest_shift(checkpoint: Checkpoint, theirs: Callable[[Image.Image], Tensor
     found = []
     for size in PHOTOGRAPHS:
         image = photograph(size)
-        ours = checkpoint.preprocess.normalise(checkpoint.preprocess(image)[None])[0]
+        pixels = checkpoint.preprocess(image)[None]
+        ours = torch.from_numpy(checkpoint.preprocess.normalise(pixels)[0]).permute(2, 0, 1)
         levels = 255 * torch.tensor(checkpoint.preprocess.std).view(-1, 1, 1)
         assert ours.shape == theirs(image).shape
         found.append(float(((ours - theirs(image)) * levels).abs().max()))

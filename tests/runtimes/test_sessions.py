@@ -3,6 +3,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,18 @@ from conftest import picture, trained
 from resnet_cli import Classifier, Preprocess
 from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import DeviceError
-from resnet_cli.runtimes.torch_backend import Backend, CudaBackend, pack_top, unpack_top
+from resnet_cli.records import Pixels
+from resnet_cli.runtimes import (
+    RUNTIMES,
+    Runtime,
+    Session,
+    SessionOptions,
+    find_runtime,
+    import_runtime,
+)
+from resnet_cli.runtimes.torch_cuda import pack_top, unpack_top
 
-CPU = torch.device("cpu")
+CPU = find_runtime("cpu")
 PREPROCESS = Preprocess()
 
 
@@ -32,31 +42,40 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def random_pixels(count: int, height: int = 64, width: int = 48, channels: int = 3) -> Tensor:
-    generator = torch.Generator().manual_seed(count)
-    shape = (count, channels, height, width)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+def random_pixels(count: int, height: int = 64, width: int = 48, channels: int = 3) -> Pixels:
+    shape = (count, height, width, channels)
+    return np.random.default_rng(count).integers(256, size=shape, dtype=np.uint8)
 
 
-def on_cpu(network: ResNet, precision: str = "fp32") -> Backend:
-    return Backend(copy.deepcopy(network), PREPROCESS, device=CPU, precision=precision)
+def scaled_images(pixels: Pixels) -> Tensor:
+    """Images as torchvision's network wants them, [N, C, H, W], 0 to 1."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
 
 
-def joined(backend: Backend, pixels: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    tops = [wait() for wait in backend.launch(pixels, k)]
-    return torch.cat([top.probs for top in tops]), torch.cat([top.indices for top in tops])
+def loaded(network: ResNet, runtime: Runtime = CPU, **options: Any) -> Session:
+    return runtime.load(network, SessionOptions(preprocess=PREPROCESS, **options))
 
 
-def all_probabilities(backend: Backend, pixels: Tensor, classes: int) -> Tensor:
+def on_cpu(network: ResNet, precision: str = "fp32") -> Session:
+    return loaded(copy.deepcopy(network), precision=precision)
+
+
+def joined(session: Session, pixels: Pixels, k: int) -> tuple[Tensor, Tensor]:
+    tops = [wait() for wait in session.launch(pixels, k)]
+    probs, indices = ([getattr(top, name) for top in tops] for name in ("probs", "indices"))
+    return torch.from_numpy(np.concatenate(probs)), torch.from_numpy(np.concatenate(indices))
+
+
+def all_probabilities(session: Session, pixels: Pixels, classes: int) -> Tensor:
     """Probabilities [N, classes] in the order of the classes."""
-    probs, indices = joined(backend, pixels, classes)
+    probs, indices = joined(session, pixels, classes)
     return torch.empty_like(probs).scatter_(1, indices, probs)
 
 
 @torch.inference_mode()
-def plain(network: ResNet, pixels: Tensor) -> Tensor:
+def plain(network: ResNet, pixels: Pixels) -> Tensor:
     """What torchvision's own network gives, in eager fp32."""
-    images = normalize(pixels.float() / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    images = normalize(scaled_images(pixels), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     return network(images).softmax(dim=1)
 
 
@@ -74,7 +93,7 @@ def test_probabilities_match_numpy(name: str, height: int, width: int) -> None:
     pixels = random_pixels(2, height, width)
 
     weights = {key: value.double().numpy() for key, value in network.state_dict().items()}
-    scaled = pixels.double().numpy() / 255
+    scaled = pixels.transpose(0, 3, 1, 2) / 255
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     images = (scaled - mean[:, None, None]) / std[:, None, None]
     architecture = ARCHITECTURES[name]
@@ -96,12 +115,30 @@ def test_probabilities_are_those_of_torchvisions_network(name: str) -> None:
     torch.testing.assert_close(actual, plain(network, pixels), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_each_runtime_gives_the_probabilities_of_torchvisions_network(
+    kind: str, resnet18: ResNet
+) -> None:
+    if not import_runtime(kind).is_available():
+        pytest.skip(f"no {kind} here")
+    pixels = random_pixels(3)
+    session = loaded(copy.deepcopy(resnet18), find_runtime(kind))
+
+    assert session.runtime.device.startswith(kind)
+    expected = plain(resnet18, pixels)
+    actual = all_probabilities(session, pixels, 7)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+    best = session.launch(pixels[:1], 1)[0]()
+    assert best.probs.shape == best.indices.shape == (1, 1)
+    assert (str(best.probs.dtype), str(best.indices.dtype)) == ("float32", "int64")
+
+
 def test_rows_do_not_depend_on_their_batch(resnet18: ResNet) -> None:
     pixels = random_pixels(5)
-    backend = on_cpu(resnet18)
+    session = on_cpu(resnet18)
 
-    together = all_probabilities(backend, pixels, 7)
-    alone = torch.cat([all_probabilities(backend, one.unsqueeze(0), 7) for one in pixels])
+    together = all_probabilities(session, pixels, 7)
+    alone = torch.cat([all_probabilities(session, one[None], 7) for one in pixels])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
 
 
@@ -133,7 +170,7 @@ def test_the_best_classes_are_those_of_a_numpy_sort(resnet18: ResNet, k: int) ->
 def test_a_single_output_is_a_sigmoid_of_index_one() -> None:
     network = trained(num_classes=1)
     pixels = random_pixels(3)
-    images = normalize(pixels.float() / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    images = normalize(scaled_images(pixels), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     with torch.inference_mode():
         ones = 1 / (1 + np.exp(-network(images).double().numpy()))
 
@@ -171,50 +208,50 @@ def hungry(room: int) -> Hungry:
 
 def test_out_of_memory_halves_the_batch_and_keeps_the_order() -> None:
     pixels = random_pixels(11, 32, 32)
-    expected = all_probabilities(Backend(hungry(11), PREPROCESS, device=CPU), pixels, 3)
+    expected = all_probabilities(loaded(hungry(11)), pixels, 3)
     network = hungry(room=3)
-    backend = Backend(network, PREPROCESS, device=CPU)
+    session = loaded(network)
 
     assert len(torch.unique(expected, dim=0)) == 11
-    torch.testing.assert_close(all_probabilities(backend, pixels, 3), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(all_probabilities(session, pixels, 3), expected, rtol=0, atol=1e-5)
     assert network.sizes == [11, 5, 2, 2, 2, 2, 2, 1]
 
 
 def test_after_out_of_memory_batches_stay_small() -> None:
     network = hungry(room=2)
-    backend = Backend(network, PREPROCESS, device=CPU)
-    backend.launch(random_pixels(4, 32, 32), 1)
+    session = loaded(network)
+    session.launch(random_pixels(4, 32, 32), 1)
     network.sizes.clear()
 
-    sizes = [len(wait().probs) for wait in backend.launch(random_pixels(5, 32, 32), 1)]
+    sizes = [len(wait().probs) for wait in session.launch(random_pixels(5, 32, 32), 1)]
     assert sizes == network.sizes == [2, 2, 1]
 
 
 def test_out_of_memory_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    Backend(hungry(room=2), PREPROCESS, device=CPU).launch(random_pixels(4, 32, 32), 1)
+    loaded(hungry(room=2)).launch(random_pixels(4, 32, 32), 1)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "batches of 2" in caplog.text
 
 
 def test_out_of_memory_at_one_image_is_a_device_error() -> None:
     network = hungry(room=0)
-    backend = Backend(network, PREPROCESS, device=CPU)
+    session = loaded(network)
 
     with pytest.raises(DeviceError, match=r"out of memory on cpu .*single image"):
-        backend.launch(random_pixels(4, 32, 32), 1)
+        session.launch(random_pixels(4, 32, 32), 1)
     assert network.sizes == [4, 2, 1]
 
 
 def test_out_of_memory_on_several_workers_loses_no_image() -> None:
-    batches = [random_pixels(8, 32, 32) + number for number in range(6)]
-    roomy = Backend(hungry(8), PREPROCESS, device=CPU)
+    batches = [random_pixels(8, 32, 32) + np.uint8(number) for number in range(6)]
+    roomy = loaded(hungry(8))
     expected = [all_probabilities(roomy, batch, 3) for batch in batches]
-    backend = Backend(hungry(room=3), PREPROCESS, device=CPU)
+    session = loaded(hungry(room=3))
     together = threading.Barrier(3)
 
-    def work(batch: Tensor) -> Tensor:
+    def work(batch: Pixels) -> Tensor:
         together.wait(timeout=30)
-        return all_probabilities(backend, batch, 3)
+        return all_probabilities(session, batch, 3)
 
     with ThreadPoolExecutor(3) as pool:
         actual = list(pool.map(work, batches))
@@ -227,7 +264,7 @@ def test_another_error_of_the_network_is_no_lack_of_memory(resnet18: ResNet) -> 
         on_cpu(resnet18).launch(random_pixels(2, channels=1), 1)
 
 
-def test_the_backend_outlives_the_file_of_its_weights(tmp_path: Path) -> None:
+def test_a_session_outlives_the_file_of_its_weights(tmp_path: Path) -> None:
     path = tmp_path / "network.pth"
     network = trained()
     torch.save(network.state_dict(), path)
@@ -236,7 +273,7 @@ def test_the_backend_outlives_the_file_of_its_weights(tmp_path: Path) -> None:
     with path.open("r+b") as file:  # in place: the map of the file sees it
         file.write(b"\xff" * path.stat().st_size)
 
-    actual = all_probabilities(classifier.backend, pixels, 3)
+    actual = all_probabilities(classifier.session, pixels, 3)
     torch.testing.assert_close(actual, plain(network, pixels), rtol=0, atol=1e-5)
 
 
@@ -248,21 +285,21 @@ class EagerHungry(Hungry):
         return super().forward(x)
 
 
-def compiled(network: ResNet) -> Backend:
+def compiled(network: ResNet) -> Session:
     """In bf16, in which little is compiled on the CPU for images as small as these."""
-    return Backend(network.eval(), PREPROCESS, device=CPU, precision="bf16", compiled=True)
+    return loaded(network.eval(), precision="bf16", compiled=True)
 
 
 @pytest.mark.usefixtures("compiler")
 def test_smaller_batches_are_padded_for_the_compiler() -> None:
     torch.manual_seed(0)
     network = EagerHungry(room=9)
-    backend = compiled(network)
+    session = compiled(network)
 
     sizes = [
         len(wait().probs)
         for count in (5, 2, 5, 1, 9, 5)
-        for wait in backend.launch(random_pixels(count, 16, 16), 1)
+        for wait in session.launch(random_pixels(count, 16, 16), 1)
     ]
     assert sizes == [5, 2, 5, 1, 9, 5]  # results
     assert network.sizes == [5, 5, 5, 5, 9, 9]  # what the network was given
@@ -272,44 +309,51 @@ def test_smaller_batches_are_padded_for_the_compiler() -> None:
 def test_out_of_memory_of_a_compiled_network_halves_the_batch() -> None:
     torch.manual_seed(0)
     network = EagerHungry(room=8)
-    backend = compiled(network)
-    backend.launch(random_pixels(8, 16, 16), 1)
+    session = compiled(network)
+    session.launch(random_pixels(8, 16, 16), 1)
     network.room = 3  # another program took the rest
 
-    sizes = [len(wait().probs) for wait in backend.launch(random_pixels(8, 16, 16), 1)]
+    sizes = [len(wait().probs) for wait in session.launch(random_pixels(8, 16, 16), 1)]
     assert sizes == [2, 2, 2, 2]
 
 
 GPU = torch.device("cuda:0")
 
 
-def on_gpu(network: ResNet, precision: str = "fp32", *, compiled: bool = False) -> CudaBackend:
-    return CudaBackend(
-        copy.deepcopy(network), PREPROCESS, device=GPU, precision=precision, compiled=compiled
-    )
+def on_gpu(network: ResNet, precision: str = "fp32") -> Session:
+    return loaded(copy.deepcopy(network), find_runtime("cuda:0"), precision=precision)
+
+
+def pinned(pixels: Pixels) -> Pixels:
+    """The same in memory that the GPU copies from by itself."""
+    room = find_runtime("cuda:0").allocate(pixels.shape)
+    room[:] = pixels
+    assert torch.from_numpy(room).is_pinned()
+    return room
 
 
 @pytest.mark.cuda
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-4), ("bf16", 3e-2), ("fp16", 4e-3)])
 def test_the_gpu_gives_what_the_cpu_gives(resnet18: ResNet, precision: str, most: float) -> None:
-    pixels = random_pixels(6, 96, 96).pin_memory()
+    pixels = pinned(random_pixels(6, 96, 96))
     expected = plain(resnet18, pixels)
     actual = all_probabilities(on_gpu(resnet18, precision), pixels, 7)
 
-    assert actual.device.type == "cpu"
     torch.testing.assert_close(actual, expected, rtol=0, atol=most)
 
 
 @pytest.mark.cuda
 def test_batches_in_flight_on_the_gpu_are_not_mixed_up(resnet18: ResNet) -> None:
-    batches = [(random_pixels(8, 96, 96) + number).pin_memory() for number in range(12)]
-    backend = on_gpu(resnet18)
-    launched = [backend.launch(batch, 7) for batch in batches]  # none is waited for
+    batches = [pinned(random_pixels(8, 96, 96) + np.uint8(number)) for number in range(12)]
+    session = on_gpu(resnet18)
+    launched = [session.launch(batch, 7) for batch in batches]  # none is waited for
 
     for batch, [wait] in zip(batches, launched, strict=True):
         top = wait()
-        actual = torch.empty_like(top.probs).scatter_(1, top.indices, top.probs)
-        torch.testing.assert_close(actual, plain(resnet18, batch), rtol=0, atol=1e-4)
+        actual = np.empty_like(top.probs)
+        np.put_along_axis(actual, top.indices, top.probs, axis=1)
+        expected = plain(resnet18, batch).numpy()
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)
         assert top.forward_ms > 0
 
 
@@ -328,12 +372,12 @@ def _little_gpu_memory() -> Iterator[None]:
 @pytest.mark.usefixtures("_little_gpu_memory")
 def test_out_of_memory_on_the_gpu_halves_the_batch_and_keeps_the_order(resnet18: ResNet) -> None:
     few = random_pixels(16, 224, 224)
-    pixels = few.repeat(64, 1, 1, 1).pin_memory()
-    backend = on_gpu(resnet18)
-    actual = all_probabilities(backend, pixels, 7)
+    pixels = pinned(np.tile(few, (64, 1, 1, 1)))
+    session = on_gpu(resnet18)
+    actual = all_probabilities(session, pixels, 7)
 
-    assert backend.limit is not None
-    assert backend.limit < 1024
+    assert session.limit is not None
+    assert session.limit < 1024
     expected = plain(resnet18, few).repeat(64, 1)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
 
