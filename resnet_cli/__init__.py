@@ -14,6 +14,11 @@ TYPE_CHECKING = False  # as of typing
 if TYPE_CHECKING:
     from typing import Any
 
+    from resnet_cli.benchmark import BenchmarkOptions, BenchmarkResult, BenchmarkRow
+    from resnet_cli.benchmark.sweep import run_benchmark
+    from resnet_cli.checkpoint import LoadOptions
+    from resnet_cli.checkpoint.convert import Conversion, convert_checkpoint
+    from resnet_cli.checkpoint.inspect import Inspection, inspect_checkpoint
     from resnet_cli.classifier import Classifier, PredictOptions
     from resnet_cli.errors import UserError
     from resnet_cli.evaluate import EvaluateOptions, evaluate_classifier
@@ -24,11 +29,19 @@ if TYPE_CHECKING:
     from resnet_cli.preprocess import Preprocess
     from resnet_cli.records import Item, Prediction, Score
     from resnet_cli.run import OutputOptions, RunResult, predict_to_files
+    from resnet_cli.summary import Summary, list_models, summarize
+    from resnet_cli.summary.networks import SummaryOptions
 
 __all__ = [
+    "BenchmarkOptions",
+    "BenchmarkResult",
+    "BenchmarkRow",
     "Classifier",
+    "Conversion",
     "EvaluateOptions",
+    "Inspection",
     "Item",
+    "LoadOptions",
     "OutputOptions",
     "PredictOptions",
     "Prediction",
@@ -36,18 +49,31 @@ __all__ = [
     "RowFiles",
     "RunResult",
     "Score",
+    "Summary",
+    "SummaryOptions",
     "UserError",
     "audit_preprocessing",
     "compare_classifiers",
+    "convert_checkpoint",
     "evaluate_classifier",
     "evaluate_predictions",
+    "inspect_checkpoint",
+    "list_models",
     "predict_to_files",
+    "run_benchmark",
+    "summarize",
 ]
 
 _HOMES = {
+    "BenchmarkOptions": "resnet_cli.benchmark",
+    "BenchmarkResult": "resnet_cli.benchmark",
+    "BenchmarkRow": "resnet_cli.benchmark",
     "Classifier": "resnet_cli.classifier",
+    "Conversion": "resnet_cli.checkpoint.convert",
     "EvaluateOptions": "resnet_cli.evaluate",
+    "Inspection": "resnet_cli.checkpoint.inspect",
     "Item": "resnet_cli.records",
+    "LoadOptions": "resnet_cli.checkpoint",
     "OutputOptions": "resnet_cli.run",
     "PredictOptions": "resnet_cli.classifier",
     "Prediction": "resnet_cli.records",
@@ -55,12 +81,19 @@ _HOMES = {
     "RowFiles": "resnet_cli.evaluate.outputs",
     "RunResult": "resnet_cli.run",
     "Score": "resnet_cli.records",
+    "Summary": "resnet_cli.summary",
+    "SummaryOptions": "resnet_cli.summary.networks",
     "UserError": "resnet_cli.errors",
     "audit_preprocessing": "resnet_cli.evaluate.audit",
     "compare_classifiers": "resnet_cli.evaluate.compare",
+    "convert_checkpoint": "resnet_cli.checkpoint.convert",
     "evaluate_classifier": "resnet_cli.evaluate",
     "evaluate_predictions": "resnet_cli.evaluate.saved",
+    "inspect_checkpoint": "resnet_cli.checkpoint.inspect",
+    "list_models": "resnet_cli.summary",
     "predict_to_files": "resnet_cli.run",
+    "run_benchmark": "resnet_cli.benchmark.sweep",
+    "summarize": "resnet_cli.summary",
 }
 
 

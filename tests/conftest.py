@@ -23,9 +23,9 @@ from torchvision.models import ResNet
 import against
 import systems
 from measuring import PEAK
-from resnet_cli.benchmark.subject import random_checkpoint
 from resnet_cli.benchmark.sweep import Sweep
 from resnet_cli.benchmark.timing import Timing
+from resnet_cli.benchmark.workload import random_checkpoint
 from resnet_cli.cli import cli
 from resnet_cli.cli.process import ENDING
 from resnet_cli.system import run_is_ending
@@ -162,7 +162,7 @@ def fix(monkeypatch: pytest.MonkeyPatch, known_peak: None) -> Fix:
 
         monkeypatch.setattr(Sweep, "ready", ready)
         monkeypatch.setattr(Sweep, "timed", lambda _, __, row: timing(row.batch_size))
-        monkeypatch.setattr("resnet_cli.benchmark.subject.random_checkpoint", filled_once)
+        monkeypatch.setattr("resnet_cli.benchmark.workload.random_checkpoint", filled_once)
 
     return give
 

@@ -1,58 +1,107 @@
-"""How fast a network runs here: a sweep over batch sizes and precisions, honest about its noise."""
+"""A network, and images if wanted -> how fast it runs here: rows, a verdict, files.
 
-from collections.abc import Mapping
+This module has the options, the rows and the result; ``sweep`` measures them.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import isfinite
+from pathlib import Path
 from typing import Any
 
-from resnet_cli.benchmark.subject import Photographs
 from resnet_cli.benchmark.timing import Effort, Stages
-from resnet_cli.runtimes import Runtime
+from resnet_cli.errors import InputError, OptionError, OutputError
+from resnet_cli.files import check_new_files, naming_output, write_text_file
+from resnet_cli.runtimes import PRECISIONS
+
+RANGES = {
+    "batch_sizes": (
+        1,
+        10**9,
+    ),  # no machine holds more images, and torch counts no further than 2^63
+    "workers": (1, 1024),
+    "img_size": (32, 16384),
+    "warmup": (0, 10**9),
+    "iterations": (1, 10**9),
+    "percentiles": (0, 100),
+}
+"""The least and the most that an option, or each of its values, may be."""
 
 
-@dataclass(frozen=True, slots=True)
-class BenchmarkSettings:
-    """What is measured, and how."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkOptions:
+    """What ``run_benchmark`` measures, and how; a row for each precision, batch size and mode.
 
-    runtime: Runtime
-    batch_sizes: tuple[int, ...] = (1, 8, 32)
-    precisions: tuple[str, ...] = ("fp32",)
-    compiled: bool = False
-    workers: int = 1  # threads: streams on the CPU, decoders in front of a GPU
+    Raises:
+        OptionError: a value that no machine can measure.
+    """
+
+    device: str = "auto"  # cpu, cuda, cuda:1, mps
+    batch_sizes: Sequence[int] = (1, 8, 32)
+    precisions: Sequence[str] = ("fp32",)  # fp32, bf16, fp16
+    compile: bool = False
+    workers: int | None = None  # CPU threads: streams on the CPU, decoders for a GPU; None: cores
     img_size: int = 224  # pixels of a side
-    photographs: Photographs | None = None  # to measure end to end as well
-    effort: Effort = field(default_factory=Effort)
-    percentiles: tuple[float, ...] = (50, 90, 99)
+    images: Path | None = None  # a folder or file, to measure from files to labels as well
+    exclude: Sequence[str] = ()  # patterns of files and folders to leave out
+    hidden: bool = False  # take hidden files as well
+    warmup: int = 3  # passes of each stream that are not counted
+    duration: float = 3.0  # seconds per row
+    iterations: int | None = None  # passes of each stream, in place of seconds
+    percentiles: Sequence[float] = (50, 90, 99)  # 0 to 100, of the latency of a batch
+
+    def __post_init__(self) -> None:
+        if not (self.batch_sizes and self.precisions and self.percentiles):
+            raise OptionError("batch_sizes, precisions and percentiles must not be empty")
+        for name in self.precisions:
+            if name not in PRECISIONS:
+                raise OptionError(f"cannot use precision {name!r}: one of {', '.join(PRECISIONS)}")
+        if not (isfinite(self.duration) and self.duration > 0):
+            raise OptionError(f"duration must be a number of seconds above 0, got {self.duration}")
+        for name, (least, most) in RANGES.items():
+            given = getattr(self, name)
+            for value in given if isinstance(given, Sequence) else [given]:
+                if value is not None and not least <= value <= most:
+                    raise OptionError(f"{name} must be {least:,} to {most:,}, got {value}")
+
+    @property
+    def effort(self) -> Effort:
+        """How long each row is measured."""
+        return Effort(self.warmup, self.duration, self.iterations)
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """What is timed."""
-        return ("forward",) if self.photographs is None else ("forward", "end-to-end")
+        """What is timed at each precision and batch size."""
+        return ("forward",) if self.images is None else ("forward", "end-to-end")
 
     @property
     def total(self) -> int:
-        """Rows of the sweep."""
+        """Number of rows."""
         return len(self.precisions) * len(self.batch_sizes) * len(self.modes)
 
     def record(self) -> dict[str, Any]:
-        """The settings as they are written into JSON."""
+        """Return the settings for JSON."""
         return {
-            "device": self.runtime.device,
+            "device": self.device,
             "batch_sizes": list(self.batch_sizes),
             "precisions": list(self.precisions),
-            "compiled": self.compiled,
+            "compiled": self.compile,
             "workers": self.workers,
             "img_size": self.img_size,
-            "images": None if self.photographs is None else str(self.photographs.source),
-            "warmup": self.effort.warmup,
-            "duration": self.effort.seconds,
-            "iterations": self.effort.iterations,
+            "images": None if self.images is None else str(self.images),
+            "warmup": self.warmup,
+            "duration": self.duration,
+            "iterations": self.iterations,
             "percentiles": list(self.percentiles),
         }
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One setting, measured; None for what could not be."""
+class BenchmarkRow:
+    """One setting, measured; None for what could not be measured."""
 
     mode: str  # forward, end-to-end
     model: str
@@ -63,34 +112,174 @@ class Row:
     images_per_second: float | None = None
     latency_ms: Mapping[str, float] = field(default_factory=dict)  # of a batch, by percentile
     gflops: float | None = None  # GFLOP/s of convolutions and linear layers
-    peak_share: float | None = None  # of what this machine can do at this precision
+    peak_share: float | None = None  # 0 to 1, of this machine's peak at this precision
     peak_memory_bytes: int | None = None
     iterations: int = 0  # passes that were counted
     status: str = "ok"  # or noisy, out of memory
     error: str | None = None
-    stages: Stages | None = None  # end to end: what the verdict goes by
+    stages: Stages | None = None  # end-to-end only
+
+    @property
+    def speed(self) -> float:
+        """Images per second, 0 where nothing was measured."""
+        return self.images_per_second or 0.0
 
     def record(self) -> dict[str, Any]:
-        """The row as it is written into files."""
+        """Return the row for files."""
         record = asdict(self)
         del record["stages"]
         return record
 
 
+def fastest_row(rows: Sequence[BenchmarkRow]) -> BenchmarkRow | None:
+    """Return the fastest measured row, end-to-end ones before others; None without any."""
+    measured = [row for row in rows if row.images_per_second is not None]
+    whole = [row for row in measured if row.mode == "end-to-end"]
+    return max(whole or measured, key=lambda row: row.speed, default=None)
+
+
 @dataclass(frozen=True, slots=True)
-class Benchmark:
-    """All that was measured in one run."""
+class BenchmarkResult:
+    """Everything that one benchmark measured."""
 
     environment: Mapping[str, Any]
     settings: Mapping[str, Any]
-    rows: tuple[Row, ...]
-    verdict: str
+    rows: tuple[BenchmarkRow, ...]
+    verdict: str  # what limits the speed, and which option would change it
+
+    @property
+    def best(self) -> BenchmarkRow | None:
+        """The fastest row, end-to-end ones before others; None if nothing was measured."""
+        return fastest_row(self.rows)
 
     def record(self) -> dict[str, Any]:
-        """The benchmark as it is written into JSON."""
+        """Return the result for JSON."""
         return {
             "environment": self.environment,
             "settings": self.settings,
             "rows": [row.record() for row in self.rows],
             "verdict": self.verdict,
         }
+
+
+def write_benchmark_json(result: BenchmarkResult, path: Path) -> None:
+    """Write everything, the environment and the settings included."""
+    write_text_file(path, json.dumps(result.record(), indent=2) + "\n")
+
+
+def write_benchmark_csv(result: BenchmarkResult, path: Path) -> None:
+    """Write the rows; each percentile has a column."""
+    out = io.StringIO()
+    percentiles = result.settings["percentiles"]
+    latencies = [f"latency_ms_p{percent:g}" for percent in percentiles]
+    names = [name for name in result.rows[0].record() if name != "latency_ms"]
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*names, *latencies])
+    for row in result.rows:
+        record = row.record()
+        times = [row.latency_ms.get(f"p{percent:g}") for percent in percentiles]
+        writer.writerow([record[name] for name in names] + times)
+    write_text_file(path, out.getvalue())
+
+
+def write_benchmark_plot(result: BenchmarkResult, path: Path) -> None:
+    """Draw the rows as a PNG."""
+    from resnet_cli.benchmark.plot import plot_benchmark
+
+    with naming_output(path):
+        plot_benchmark(result, path)
+
+
+BENCHMARK_FILES: dict[str, Callable[[BenchmarkResult, Path], None]] = {
+    ".json": write_benchmark_json,
+    ".csv": write_benchmark_csv,
+    ".png": write_benchmark_plot,
+}
+
+
+def check_benchmark_outputs(paths: Sequence[Path], *, overwrite: bool = False) -> None:
+    """Refuse files that ``save_benchmark`` could not write, before anything is measured.
+
+    Raises:
+        OutputError: an unknown suffix, a missing folder, an existing file, or one named twice.
+    """
+    check_new_files(((path, BENCHMARK_FILES) for path in paths), overwrite=overwrite)
+
+
+def save_benchmark(result: BenchmarkResult, paths: Sequence[Path]) -> None:
+    """Write a result into each file, in the format of its suffix; existing files are replaced.
+
+    Raises:
+        OutputError: for the first file that could not be written, once all others are.
+    """
+    errors = []
+    for path in paths:
+        try:
+            BENCHMARK_FILES[path.suffix.lower()](result, path)
+        except OutputError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+ROW_KEYS = {"mode": str, "precision": str, "batch_size": int}
+"""What identifies a row in two benchmarks, with its type in JSON."""
+
+LARGEST_FILE = 16_000_000  # bytes; a thousand rows take a fortieth of that
+
+RowKey = tuple[Any, ...]
+
+
+def row_key(row: Mapping[str, Any]) -> RowKey:
+    """Return what identifies the record of a row in another benchmark."""
+    return tuple(row[key] for key in ROW_KEYS)
+
+
+def read_benchmark(path: Path) -> dict[str, Any]:
+    """Read the .json of an earlier benchmark.
+
+    Raises:
+        InputError: the file holds something else.
+    """
+    with path.open("rb") as file:
+        data = file.read(LARGEST_FILE + 1)
+    try:
+        record: Any = json.loads(data) if len(data) <= LARGEST_FILE else None
+    except (ValueError, RecursionError):  # invalid JSON or Unicode, or a number of endless digits
+        record = None
+    if is_benchmark(record):
+        return dict(record)
+    raise InputError(
+        f"cannot compare with {path}: it is not a .json that resnet-cli benchmark wrote"
+    )
+
+
+def is_benchmark(record: Any) -> bool:
+    """Return True if an object has everything that a comparison needs, of the right types."""
+    return (
+        isinstance(record, dict)
+        and all(isinstance(record.get(part), dict) for part in ("environment", "settings"))
+        and isinstance(record.get("rows"), list)
+        and all(map(is_row_record, record["rows"]))
+    )
+
+
+def is_row_record(row: Any) -> bool:
+    """Return True if an object is the record of a row."""
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("model"), str)
+        and all(type(row.get(key)) is kind for key, kind in ROW_KEYS.items())
+        and "images_per_second" in row
+        and is_speed(row["images_per_second"])
+    )
+
+
+def is_speed(value: Any) -> bool:
+    """Return True for a speed, or None where nothing was measured."""
+    if value is None:
+        return True
+    try:
+        return type(value) in (int, float) and isfinite(value) and value > 0
+    except OverflowError:  # an integer larger than any float
+        return False

@@ -1,25 +1,35 @@
-"""A benchmark as a picture: throughput and latency over the batch size."""
+"""A benchmark as a plot: throughput and latency over the batch size."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import log2
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from resnet_cli.benchmark import Benchmark
-from resnet_cli.benchmark.panels import (
-    GREY,
-    INK,
-    SMALL,
-    latency_curves,
-    latency_ranges,
-    series_of,
-    throughput_bars,
-    throughput_curves,
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import (
+    FixedLocator,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+    StrMethodFormatter,
 )
+
 from resnet_cli.files import whole_file
 from resnet_cli.text import amount
+
+if TYPE_CHECKING:
+    from resnet_cli.benchmark import BenchmarkResult, BenchmarkRow
+
+INK, GREY, PALE = "#1f2933", "#67727e", "#e3e7eb"
+
+COLOURS = {"fp32": "#0072b2", "bf16": "#d55e00", "fp16": "#009e73"}
+"""From Okabe and Ito's palette, which is safe for every kind of colour vision."""
+
+SMALL = 8.5  # points
 
 WIDTH, HEIGHT, HEIGHT_OF_A_BAR = 10.0, 3.0, 0.45  # inches; heights of the panels alone
 DPI = 160
@@ -40,10 +50,259 @@ STYLE: Any = {
 }
 
 
-def plot_benchmark(benchmark: Benchmark, path: Path) -> None:
-    """Draw a benchmark into a file."""
-    series = list(series_of(benchmark.rows))
-    is_bars = len({row.batch_size for row in benchmark.rows}) == 1
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Rows of one mode and precision, by batch size."""
+
+    mode: str
+    precision: str
+    rows: "Sequence[BenchmarkRow]"
+
+    @property
+    def name(self) -> str:
+        """The entry in the legend."""
+        return f"{self.precision} {self.mode}"
+
+    @property
+    def colour(self) -> str:
+        """The colour of the precision."""
+        return COLOURS[self.precision]
+
+    @property
+    def is_alone(self) -> bool:
+        """True if the network is measured without decoding."""
+        return self.mode == "forward"
+
+    @property
+    def measured(self) -> "list[BenchmarkRow]":
+        """The rows with figures."""
+        return [row for row in self.rows if row.images_per_second is not None]
+
+    @property
+    def top_speed(self) -> float:
+        """Images per second of the fastest row, 0 without any."""
+        return max((row.speed for row in self.measured), default=0.0)
+
+    @property
+    def failed(self) -> list[int]:
+        """Batch sizes without figures."""
+        return [row.batch_size for row in self.rows if row.images_per_second is None]
+
+    @property
+    def style(self) -> dict[str, Any]:
+        """Line and marker: the colour shows the precision, a filled marker the network alone."""
+        return {
+            "color": self.colour,
+            "linewidth": 1.8,
+            "linestyle": "-" if self.is_alone else (0, (4, 2)),
+            "marker": "o",
+            "markersize": 6,
+            "markeredgewidth": 1.6,
+            "markerfacecolor": self.colour if self.is_alone else "white",
+        }
+
+
+def series_of(rows: "Sequence[BenchmarkRow]") -> Iterator[Series]:
+    """Yield the rows of each mode and precision, by batch size."""
+    for mode, precision in dict.fromkeys((row.mode, row.precision) for row in rows):
+        mine = {
+            row.batch_size: row for row in rows if (row.mode, row.precision) == (mode, precision)
+        }
+        yield Series(mode, precision, [mine[size] for size in sorted(mine)])
+
+
+def rate_text(row: "BenchmarkRow") -> str:
+    """Return the images per second in few characters, marked where they are too noisy."""
+    rate = row.speed
+    return (f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}") + (
+        "~" if row.status == "noisy" else ""
+    )
+
+
+THICKNESS = 0.5  # of a bar, where the next one is 1 away
+ROOM = 1.18  # times the longest bar, for the number after it
+
+
+def throughput_bars(axes: Axes, series: Sequence[Series]) -> None:
+    """Draw a bar for each mode and precision, followed by its number."""
+    for place, one in enumerate(series):
+        [row] = one.rows
+        rate = row.speed
+        axes.barh(
+            place,
+            rate,
+            THICKNESS,
+            facecolor=one.colour if one.is_alone else "white",
+            edgecolor=one.colour,
+            linewidth=1.6,
+            label=one.name,
+        )
+        measured = row.images_per_second is not None
+        axes.annotate(
+            rate_text(row) if measured else row.status,
+            (rate, place),
+            textcoords="offset points",
+            xytext=(6, 0),
+            va="center",
+            color=one.colour if measured else GREY,
+            fontsize=SMALL + 1,
+            fontweight="bold" if measured else "normal",
+        )
+    space_rows(axes, series)
+    axes.set_yticks(range(len(series)), [one.name for one in series], color=INK)
+    axes.set_xlim(0, ROOM * max(one.top_speed for one in series))
+
+
+def latency_ranges(axes: Axes, series: Sequence[Series]) -> None:
+    """Draw a dot for each percentile, with its number above, in the rows of the bars."""
+    for place, one in enumerate(series):
+        for row in one.measured:
+            values = list(row.latency_ms.values())
+            axes.plot(values, [place] * len(values), **(one.style | {"linestyle": "-"}))
+    space_rows(axes, series)
+    axes.set_yticks(())
+    axes.set_xlim(0, ROOM * axes.get_xlim()[1])
+    middle = axes.get_xlim()[1] / 2
+    for place, one in enumerate(series):
+        for row in one.measured:
+            low, high = min(row.latency_ms.values()), max(row.latency_ms.values())
+            to_the_left = high > middle  # where there is room
+            axes.annotate(
+                "  ".join(f"{name} {ms:,.4g}" for name, ms in row.latency_ms.items()),
+                (high if to_the_left else low, place),
+                textcoords="offset points",
+                xytext=(0, 8),
+                ha="right" if to_the_left else "left",
+                color=one.colour,
+                fontsize=SMALL,
+            )
+
+
+def space_rows(axes: Axes, series: Sequence[Series]) -> None:
+    """Give each mode and precision a row, from the top down."""
+    axes.set_ylim(len(series) - 0.4, -0.7)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color=PALE, linewidth=0.8)
+
+
+TICKS = 12  # on the axis of batch sizes, at most
+FINE = 1000  # times the lowest latency, below which its axis has more than powers of ten
+HEADROOM = 1.12  # over the highest curve, for its number
+HALO = 3.0  # points of white around a number
+CLEAR = 0.07  # of the height, between two numbers over one batch size
+LOWEST, STEP = 0.035, 0.055  # of the height: where marks for "out of memory" stand
+
+
+def throughput_curves(axes: Axes, series: Sequence[Series]) -> None:
+    """Draw images per second over the batch size; the best point of each curve has a number."""
+    for one in series:
+        rates = [row.speed for row in one.measured]
+        sizes = [row.batch_size for row in one.measured]
+        axes.plot(sizes, rates, label=one.name, **one.style)
+    axes.set_ylim(0, HEADROOM * max(one.top_speed for one in series))
+    write_numbers(axes, series)
+    mark_out_of_memory(axes, series)
+    scale_batch_sizes(axes, series)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def write_numbers(axes: Axes, series: Sequence[Series]) -> None:
+    """Write the number of each curve's best point where there is room, and the marks of noise."""
+    top = axes.get_ylim()[1]
+    taken: set[tuple[int, int]] = set()  # batch sizes, and heights in steps
+    rows = sorted((row for one in series for row in one.measured), key=lambda row: row.speed)
+    highest = {row.batch_size: row for row in rows}
+    for one in sorted(series, key=lambda one: -one.top_speed):
+        best = max(one.measured, key=lambda row: row.speed, default=None)
+        for row in one.measured:
+            over = row is highest[row.batch_size]  # where there is no other curve
+            step = round(row.speed / top / CLEAR) + (1 if over else -1)
+            places = {(row.batch_size, near) for near in (step - 1, step, step + 1)}
+            if (row is best or row.status == "noisy") and step > 0 and not places & taken:
+                taken.add((row.batch_size, step))
+                write_number(axes, row, one.colour, is_best=row is best, over=over)
+
+
+def write_number(
+    axes: Axes, row: "BenchmarkRow", colour: str, *, is_best: bool, over: bool
+) -> None:
+    """Write a number, or only the mark of a noisy point, with a halo that keeps it legible."""
+    axes.annotate(
+        rate_text(row) if is_best else "~",
+        (row.batch_size, row.speed),
+        textcoords="offset points",
+        xytext=(0, 7 if over else -8),
+        ha="center",
+        va="bottom" if over else "top",
+        color=colour,
+        path_effects=[withStroke(linewidth=HALO, foreground="white")],
+        fontsize=SMALL,
+        fontweight="bold" if is_best else "normal",
+    )
+
+
+def mark_out_of_memory(axes: Axes, series: Sequence[Series]) -> None:
+    """Draw a cross at each batch size that did not fit into memory."""
+    heights: dict[int, float] = {}
+    for one in series:
+        for size in one.failed:
+            height = heights.get(size, LOWEST)
+            heights[size] = height + STEP
+            axes.plot(
+                size,
+                height,
+                marker="x",
+                markersize=7,
+                markeredgewidth=1.8,
+                color=one.colour,
+                linestyle="",
+                transform=axes.get_xaxis_transform(),
+            )
+
+
+def latency_curves(axes: Axes, series: Sequence[Series]) -> None:
+    """Draw the latency of a batch: the lowest percentile as a curve, a band up to the highest."""
+    for one in series:
+        measured = [row.batch_size for row in one.measured]
+        least = [min(row.latency_ms.values()) for row in one.measured]
+        most = [max(row.latency_ms.values()) for row in one.measured]
+        axes.fill_between(measured, least, most, color=one.colour, alpha=0.18, linewidth=0)
+        axes.plot(measured, least, label=one.name, **one.style)
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high < FINE * low:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    scale_batch_sizes(axes, series)
+
+
+def scale_batch_sizes(axes: Axes, series: Sequence[Series]) -> None:
+    """Scale the axis of batch sizes by powers of two, with ticks at the measured sizes."""
+    sizes = sorted({row.batch_size for one in series for row in one.rows})
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(sizes[0] / 1.35, sizes[-1] * 1.35)
+    axes.xaxis.set_major_locator(FixedLocator(list(spaced_ticks(sizes))))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_xlabel("batch size")
+    axes.grid(color=PALE, linewidth=0.8)
+
+
+def spaced_ticks(sizes: Sequence[int]) -> Iterator[int]:
+    """Yield the sizes whose numbers do not overlap."""
+    least = log2(sizes[-1] / sizes[0]) / TICKS
+    last = 0.0
+    for size in sizes:
+        if not last or log2(size / last) >= least:
+            last = size
+            yield size
+
+
+def plot_benchmark(result: "BenchmarkResult", path: Path) -> None:
+    """Draw a benchmark as a PNG."""
+    series = list(series_of(result.rows))
+    is_bars = len({row.batch_size for row in result.rows}) == 1
     above = ABOVE_BARS if is_bars else ABOVE
     height = above + BELOW + (HEIGHT_OF_A_BAR * (len(series) + 0.3) if is_bars else HEIGHT)
     with rc_context(STYLE):
@@ -56,8 +315,8 @@ def plot_benchmark(benchmark: Benchmark, path: Path) -> None:
             1 - above / height,
             wspace=0.2,
         )
-        draw_heading(figure, benchmark)
-        title_panels(left, right, benchmark, is_bars=is_bars)
+        draw_heading(figure, result)
+        title_panels(left, right, result, is_bars=is_bars)
         if not any(one.measured for one in series):
             draw_nothing(left, right)
         elif is_bars:
@@ -72,7 +331,7 @@ def plot_benchmark(benchmark: Benchmark, path: Path) -> None:
 
 
 def draw_legend(figure: Figure, axes: Axes) -> None:
-    """One line that names the curves of both panels."""
+    """Draw one line that names the curves of both panels."""
     handles = axes.get_legend_handles_labels()[0]
     figure.legend(
         handles=handles,
@@ -87,43 +346,43 @@ def draw_legend(figure: Figure, axes: Axes) -> None:
     )
 
 
-def draw_heading(figure: Figure, benchmark: Benchmark) -> None:
-    """What ran where, and how."""
+def draw_heading(figure: Figure, result: "BenchmarkResult") -> None:
+    """Write what ran where, and how."""
     height = figure.get_figheight()
-    title = f"{benchmark.rows[0].model} on {benchmark.environment['device']}"
+    title = f"{result.rows[0].model} on {result.environment['device']}"
     figure.text(0.02, 1 - TITLE / height, title, fontsize=14, fontweight="bold")
     figure.text(
         0.02,
         1 - FACTS / height,
-        "  ·  ".join(plot_facts(benchmark)),
+        "  ·  ".join(plot_facts(result)),
         fontsize=SMALL + 0.5,
         color=GREY,
     )
 
 
-def plot_facts(benchmark: Benchmark) -> list[str]:
-    """What a reader needs to know to believe the figures."""
-    settings, environment = benchmark.settings, benchmark.environment
+def plot_facts(result: "BenchmarkResult") -> list[str]:
+    """Return the settings and versions that a reader needs to judge the figures."""
+    settings, environment = result.settings, result.environment
     side = settings["img_size"]
     found = [f"{side}×{side} pixels", amount(settings["workers"], "worker")]
     if settings["compiled"]:
         found.append("compiled")
     found += [f"torch {environment['torch']}", environment["date"].partition("T")[0]]
     marks = {"noisy": "~ too noisy to be trusted", "out of memory": "× out of memory"}
-    return found + [text for status, text in marks.items() if status in count_statuses(benchmark)]
+    return found + [text for status, text in marks.items() if status in list_statuses(result)]
 
 
-def count_statuses(benchmark: Benchmark) -> set[str]:
-    """How the rows ended."""
-    return {row.status for row in benchmark.rows}
+def list_statuses(result: "BenchmarkResult") -> set[str]:
+    """Return every status among the rows."""
+    return {row.status for row in result.rows}
 
 
-def title_panels(left: Axes, right: Axes, benchmark: Benchmark, *, is_bars: bool) -> None:
-    """Say what each panel shows, with its unit."""
-    percentiles = sorted(benchmark.settings["percentiles"])
+def title_panels(left: Axes, right: Axes, result: "BenchmarkResult", *, is_bars: bool) -> None:
+    """Write what each panel shows, with its unit."""
+    percentiles = sorted(result.settings["percentiles"])
     low, high = (f"p{percent:g}" for percent in (percentiles[0], percentiles[-1]))
     shown = low if low == high else f"{low}, and a band up to {high}"
-    batch = f"a batch of {benchmark.rows[0].batch_size:,}" if is_bars else "a batch"
+    batch = f"a batch of {result.rows[0].batch_size:,}" if is_bars else "a batch"
     left.set_title("Throughput, images/s", loc="left", fontsize=10.5, pad=8)
     right.set_title(
         f"Latency of {batch}, ms{'' if is_bars else f': {shown}'}", loc="left", fontsize=10.5, pad=8
@@ -131,7 +390,7 @@ def title_panels(left: Axes, right: Axes, benchmark: Benchmark, *, is_bars: bool
 
 
 def draw_nothing(*panels: Axes) -> None:
-    """Say that there is nothing to see."""
+    """Say that nothing could be measured."""
     for axes in panels:
         axes.set_axis_off()
         axes.text(0, 0.9, "out of memory", color=GREY, transform=axes.transAxes)

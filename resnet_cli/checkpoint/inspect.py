@@ -1,4 +1,4 @@
-"""What is in a file, for people to read: all that can be said of it without running anything."""
+"""A checkpoint -> everything that can be said about it without running anything in it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ from resnet_cli.text import list_few
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was found; None for what the file does not have."""
+    """What ``inspect_checkpoint`` found; None for what the file does not have."""
 
     path: str
     bytes: int | None = None  # of all its files
@@ -50,23 +50,24 @@ class Inspection:
     error: str | None = None  # why no prediction can be made with it
 
     def record(self) -> dict[str, Any]:
-        """The same, fit for JSON."""
+        """Return the inspection for JSON."""
         return asdict(self)
 
 
 def inspect_checkpoint(
-    given: Path, *, state_key: str | None = None, ema: bool = True
+    checkpoint: str | Path, *, state_key: str | None = None, ema: bool = True
 ) -> Inspection:
-    """Find out what is in a file.
+    """Report what is in a checkpoint; a file that holds no ResNet has its ``error`` set.
 
     Args:
-        given: a file, or a folder with one.
+        checkpoint: a file, or a folder with one.
         state_key: which weights of several.
         ema: prefer averaged weights.
 
     Raises:
         OSError: it cannot be opened.
     """
+    given = Path(checkpoint)
     try:
         path = find_weights_file(given) if given.is_dir() else given
     except CheckpointError as error:
@@ -89,12 +90,12 @@ def inspect_checkpoint(
 
 
 def measure_files(files: tuple[Path, ...]) -> dict[str, Any]:
-    """Bytes and hash of files."""
+    """Return the bytes and the hash of some files."""
     return {"bytes": sum(file.stat().st_size for file in files), "sha256": sha256_of_files(*files)}
 
 
 def describe_network(examined: Examination, contents: Contents, path: Path) -> dict[str, Any]:
-    """What is known of the network in a file."""
+    """Return what is known of the network in a file."""
     found = examined.found
     warnings, error = list(find_warnings(examined, contents)), None
     names: ClassNames | None = None
@@ -102,7 +103,7 @@ def describe_network(examined: Examination, contents: Contents, path: Path) -> d
     with as_warnings(warnings):
         preprocess = find_preprocess(examined, contents.tree, Location(path, ""))[0]
     if preprocess is not None and preprocess.channels != found.in_channels:
-        preprocess = None  # nothing is known of other channels than those of pictures
+        preprocess = None  # it is known for the channels of colour images only
     if found.head:
         with as_warnings(warnings):
             names = find_classes(None, contents, path, found.num_classes)
@@ -127,7 +128,7 @@ def describe_network(examined: Examination, contents: Contents, path: Path) -> d
 
 @contextmanager
 def as_warnings(warnings: list[str]) -> Iterator[None]:
-    """Turn what would stop a prediction into a warning."""
+    """Turn an error that would stop a prediction into a warning."""
     try:
         yield
     except (CheckpointError, SettingError) as error:
@@ -135,13 +136,13 @@ def as_warnings(warnings: list[str]) -> Iterator[None]:
 
 
 def count_parameters(found: Found) -> int:
-    """Weights and biases, without the statistics of batch norms."""
+    """Count weights and biases, without the statistics of batch norms."""
     inside = found.state.keys()
     return sum(p.numel() for name, p in found.blank.named_parameters() if name in inside)
 
 
 def list_dtypes(state: Mapping[str, Tensor]) -> str:
-    """Types of the numbers, the most frequent first."""
+    """List the types of the numbers, the most frequent first."""
     counts: dict[str, int] = {}
     for tensor in state.values():
         if tensor.is_floating_point():
@@ -151,7 +152,7 @@ def list_dtypes(state: Mapping[str, Tensor]) -> str:
 
 
 def find_warnings(examined: Examination, contents: Contents) -> Iterator[str]:
-    """Yield what a careful user would want to know."""
+    """Yield what is unusual about the weights."""
     found = examined.found
     yield from examined.notes
     if (inside := found.applied.normalisation) is not None:
@@ -169,7 +170,7 @@ def find_warnings(examined: Examination, contents: Contents) -> Iterator[str]:
 
 
 def untrained_statistics(state: Mapping[str, Tensor]) -> str | None:
-    """A sentence, if all batch norms are as they began; None if one is not."""
+    """Return a sentence if no batch norm was ever updated, else None."""
     norms = [name.removesuffix("running_mean") for name in state if name.endswith("running_mean")]
     for norm in norms:
         mean, variance = state[f"{norm}running_mean"], state.get(f"{norm}running_var")

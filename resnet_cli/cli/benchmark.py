@@ -1,7 +1,10 @@
 """``resnet-cli benchmark``: how fast a network runs here."""
 
+import shutil
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,13 +18,19 @@ from resnet_cli.cli.options import (
     hidden_option,
     progress_option,
 )
+from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
+
+if TYPE_CHECKING:
+    from resnet_cli.benchmark.sweep import Sweep
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
-LARGEST = 10**9  # images of a pass; no machine holds them, and torch counts no further than 2^63
+LARGEST = 10**9  # images of a pass; no machine holds more, and torch counts no further than 2^63
 
-LONGEST = 40  # characters of a wrong value that are repeated
+LONGEST = 40  # characters of an invalid value that a message repeats
+
+WIDE = 200  # characters, where stdout is not a terminal and COLUMNS is not set
 
 
 def parse_sizes(_: click.Context, __: click.Parameter, value: str) -> tuple[int, ...]:
@@ -36,7 +45,7 @@ def parse_sizes(_: click.Context, __: click.Parameter, value: str) -> tuple[int,
 
 
 def check_seconds(_: click.Context, __: click.Parameter, value: float) -> float:
-    """See that a duration comes to an end."""
+    """Check that a duration is finite and above 0."""
     if not (isfinite(value) and value > 0):
         raise click.BadParameter(f"{value} is not a number of seconds above 0")
     return value
@@ -53,7 +62,7 @@ def parse_precisions(_: click.Context, __: click.Parameter, value: str) -> tuple
 def parse_percents(_: click.Context, __: click.Parameter, value: str) -> tuple[float, ...]:
     """Read percentiles with commas between them."""
     try:
-        found = tuple(dict.fromkeys(as_shown(part) for part in value.split(",")))
+        found = tuple(dict.fromkeys(round_percentile(part) for part in value.split(",")))
     except ValueError:
         found = ()
     if not found or not all(0 <= percent <= 100 for percent in found):
@@ -61,9 +70,9 @@ def parse_percents(_: click.Context, __: click.Parameter, value: str) -> tuple[f
     return found
 
 
-def as_shown(text: str) -> float:
-    """A number with no more digits than its name has: p99.9."""
-    return float(f"{float(text):g}") + 0.0  # which makes nothing of the sign of zero
+def round_percentile(text: str) -> float:
+    """Round a percentile to the digits that its name shows: p99.9."""
+    return float(f"{float(text):g}") + 0.0  # turns -0 into 0
 
 
 @click.command(cls=Command)
@@ -80,7 +89,7 @@ def as_shown(text: str) -> float:
 )
 @click.option(
     "--precision",
-    "wanted_precisions",
+    "precisions",
     callback=parse_precisions,
     metavar="NAME,…",
     default="fp32",
@@ -164,7 +173,7 @@ def benchmark_command(
     subject: str,
     device: str,
     batch_sizes: tuple[int, ...],
-    wanted_precisions: tuple[str, ...],
+    precisions: tuple[str, ...],
     compile: bool,
     workers: int | None,
     img_size: int,
@@ -187,30 +196,65 @@ def benchmark_command(
     this machine can do at that precision, measured in the same run; a ~ marks figures that spread
     too widely to be trusted.
     """
-    from resnet_cli.benchmark import BenchmarkSettings
-    from resnet_cli.benchmark.compare import read_benchmark
-    from resnet_cli.benchmark.subject import Photographs, find_measured
-    from resnet_cli.benchmark.sweep import as_they_run
-    from resnet_cli.benchmark.timing import Effort
-    from resnet_cli.cli.sweep import check_benchmark_outputs, run_benchmark
+    from resnet_cli.benchmark import BenchmarkOptions, check_benchmark_outputs, read_benchmark
+    from resnet_cli.benchmark.sweep import Sweep
     from resnet_cli.cli.terminal import showing_notes_of_images
-    from resnet_cli.runtimes import find_runtime
-    from resnet_cli.sources.folders import Sieve
-    from resnet_cli.system import available_cores
 
     check_benchmark_outputs(outputs, overwrite=overwrite)
     earlier = None if compare is None else read_benchmark(compare)
+    options = BenchmarkOptions(
+        device=device,
+        batch_sizes=batch_sizes,
+        precisions=precisions,
+        compile=compile,
+        workers=workers,
+        img_size=img_size,
+        images=images,
+        exclude=exclude,
+        hidden=hidden,
+        warmup=warmup,
+        duration=duration,
+        iterations=iters,
+        percentiles=percentiles,
+    )
     with showing_notes_of_images():
-        runtime = find_runtime(device)
-        settings = BenchmarkSettings(
-            runtime=runtime,
-            batch_sizes=batch_sizes,
-            precisions=as_they_run(wanted_precisions, runtime),
-            compiled=compile,
-            workers=workers or available_cores(),
-            img_size=img_size,
-            photographs=None if images is None else Photographs(images, Sieve(hidden, exclude)),
-            effort=Effort(warmup, duration, iters),
-            percentiles=percentiles,
-        )
-        run_benchmark(find_measured(subject), settings, outputs, earlier=earlier, progress=progress)
+        report_sweep(Sweep.prepare(subject, options), earlier, outputs, progress)
+
+
+def report_sweep(
+    sweep: "Sweep", earlier: Mapping[str, Any] | None, outputs: Sequence[Path], progress: str
+) -> None:
+    """Measure and show row after row, then save them; an interrupted run saves those it has."""
+    from resnet_cli.benchmark import save_benchmark
+    from resnet_cli.benchmark.report import compare_settings
+    from resnet_cli.cli.terminal import print_note
+
+    print_note(sweep.headline)
+    if earlier is not None:
+        for difference in compare_settings(sweep.settings, sweep.checkpoint.model, earlier):
+            print_note(f"not the same, {difference}", "Warning")
+    try:
+        show_rows(sweep, earlier, progress)
+    except (KeyboardInterrupt, SystemExit):
+        print_note(sweep.verdict)
+        raise
+    finally:
+        if sweep.rows:
+            save_benchmark(sweep.result(), outputs)
+    echo(sweep.verdict)
+
+
+def show_rows(sweep: "Sweep", earlier: Mapping[str, Any] | None, progress: str) -> None:
+    """Print each row of the table once it is measured."""
+    from resnet_cli.benchmark.report import layout_table, table_line
+    from resnet_cli.cli.terminal import above_the_bar, progress_bar, say_left_out
+
+    width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
+    table = layout_table(sweep.options.percentiles, earlier, width)
+    echo(table.header)
+    say_left_out(table.left_out, width)
+    with progress_bar(sweep.options.total, progress, unit="row") as bar:
+        for row in sweep.measure():
+            with above_the_bar():
+                echo(table_line(table, row))
+            bar.update()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from resnet_cli.classifier import IMAGENET_COLOURS, Classifier
 from resnet_cli.cli.loading import Load
-from resnet_cli.cli.misplaced import refuse_checkpoints
+from resnet_cli.cli.options import refuse_checkpoints
 from resnet_cli.cli.process import echo
-from resnet_cli.cli.stdout import StandardOutput
 from resnet_cli.cli.terminal import (
+    StandardOutput,
     above_the_bar,
     bar_wanted,
     draw_progress,
@@ -21,10 +21,9 @@ from resnet_cli.cli.terminal import (
 from resnet_cli.errors import ImageError
 from resnet_cli.results.formats import format_of
 from resnet_cli.run import Run
-from resnet_cli.run.destinations import Destinations
-from resnet_cli.run.forecast import Forecast, forecast_run
+from resnet_cli.run.manifest import Destinations
 from resnet_cli.run.tally import Tally, note_interruption
-from resnet_cli.run.verify import folder_class_names, verify_first
+from resnet_cli.run.verify import Forecast, folder_class_names, forecast_run, verify_first
 from resnet_cli.sources import Inputs, find_inputs
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.text import amount, duration_words, escape_unprintable, first_few

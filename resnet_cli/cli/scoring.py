@@ -10,7 +10,7 @@ import click
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli.loading import LoadAll
-from resnet_cli.cli.misplaced import refuse_checkpoints
+from resnet_cli.cli.options import refuse_checkpoints
 from resnet_cli.cli.process import echo
 from resnet_cli.cli.run import describe_classifier, report_run
 from resnet_cli.cli.terminal import bar_wanted, draw_progress, print_note, print_on_stderr

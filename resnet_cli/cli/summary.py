@@ -1,15 +1,21 @@
-"""``resnet-cli summary``: what a network is, layer by layer."""
+"""``resnet-cli summary``, a network layer by layer, and ``resnet-cli models``."""
 
+import json
 import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import groupby, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from resnet_cli.cli.options import OUTPUT, POSITIVE, debug_option, height_and_width
 from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
+from resnet_cli.display.tables import align_rows
 
-WIDE = 200  # characters, where stdout is no terminal and COLUMNS is not set
+WIDE = 200  # characters, where stdout is not a terminal and COLUMNS is not set
 
 
 @click.command(cls=Command)
@@ -90,29 +96,89 @@ def summary_command(
     """
     from resnet_cli.cli.terminal import say_left_out
     from resnet_cli.files import check_new, write_text_file
-    from resnet_cli.summary import Changes, find_subject, summarise_network
-    from resnet_cli.summary.formats import FORMATS, choose_format, columns_left_out, summary_table
+    from resnet_cli.summary import summarize_network
+    from resnet_cli.summary.formats import (
+        SUMMARY_FORMATS,
+        choose_format,
+        layout_summary,
+        summary_table,
+    )
+    from resnet_cli.summary.networks import SummaryOptions, find_subject
 
     wanted = choose_format(text_format, output)
     for path in filter(None, (output, plot)):
         check_new(path, overwrite=overwrite)
-    found = find_subject(subject, Changes(num_classes, in_channels, dilation))
-    result = summarise_network(
-        found, view=view, depth=depth, img_size=img_size, batch_size=batch_size
+    options = SummaryOptions(
+        view=view,
+        depth=depth,
+        img_size=img_size,
+        batch_size=batch_size,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        dilated=dilation,
     )
+    found = find_subject(subject, options)
+    summary = summarize_network(found, options)
     if plot is not None:
-        from resnet_cli.summary.plot import plot_network as draw
+        from resnet_cli.summary.plot import plot_subject
 
-        draw(
-            summarise_network(found, view="stages", img_size=img_size, batch_size=batch_size),
-            summarise_network(found, view="blocks", img_size=img_size, batch_size=batch_size),
-            plot,
-        )
+        plot_subject(found, options, plot)
     if output is not None:
-        write_text_file(output, FORMATS[wanted](result))
+        write_text_file(output, SUMMARY_FORMATS[wanted](summary))
     elif wanted == "table":
         width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
-        echo(summary_table(result, width), nl=False)
-        say_left_out(columns_left_out(result, width), width)
+        echo(summary_table(summary, width), nl=False)
+        say_left_out(layout_summary(summary, width).left_out, width)
     else:
-        echo(FORMATS[wanted](result), nl=False)
+        echo(SUMMARY_FORMATS[wanted](summary), nl=False)
+
+
+if TYPE_CHECKING:
+    from resnet_cli.summary import ModelEntry
+
+TITLES = ("model", "parameters", "GMACs", "weights", "acc@1", "acc@5", "preset", "MB", "")
+WORDS = (0, 3, 6, 8)  # columns aligned to the left; numbers go to the right
+
+
+@click.command(cls=Command)
+@click.option("--all", "everything", is_flag=True, help="All of torchvision's classifiers.")
+@click.option(
+    "--format",
+    "text_format",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    help="How the list is laid out.",
+)
+@debug_option
+def models_command(*, everything: bool, text_format: str) -> None:
+    """List the models known by name, with their published weights.
+
+    Parameters, multiply-adds (GMACs), accuracies on ImageNet's validation set in percent, the
+    preset they hold for (resize/crop in pixels) and the size of the download in MB (10^6 bytes),
+    all from torchvision's own metadata; cached weights are in the torch hub cache already.
+    """
+    from resnet_cli.summary import list_models
+
+    found = list_models(everything=everything)
+    if text_format == "json":
+        echo(json.dumps([asdict(model) for model in found], indent=2))
+        return
+    rows = (row for model in found for row in model_rows(model))
+    lines = align_rows([TITLES, *rows], WORDS, gap=" ")
+    echo(next(lines))
+    for group, members in groupby(found, key=lambda model: model.group):
+        if everything:
+            echo(f"\n{group}")
+        for line in islice(lines, sum(len(model.weights) for model in members)):
+            echo(line)
+
+
+def model_rows(model: "ModelEntry") -> Iterator[tuple[str, ...]]:
+    """Yield a row for each set of weights; what belongs to the model stands on the first."""
+    start = (model.name, f"{model.parameters:,}", f"{model.gmacs:.3f}")
+    for entry in model.weights:
+        preset = f"{entry.resize_size}/{entry.crop_size}"
+        accuracy = (f"{entry.acc1:.3f}", f"{entry.acc5:.3f}")
+        state = "cached" if entry.cached else ""
+        yield (*start, entry.name, *accuracy, preset, f"{entry.megabytes:.1f}", state)
+        start = ("", "", "")

@@ -1,1 +1,1 @@
-"""How text and figures are shown: fonts for letters of every script."""
+"""How text is shown: tables on a terminal, fonts for the letters of every script."""

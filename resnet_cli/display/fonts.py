@@ -1,4 +1,4 @@
-"""Lettering: words on a page, in fonts that have their letters, as long as there is room for."""
+"""Fonts for the letters of every script, and text that is cut to the width of a page."""
 
 import logging
 import unicodedata
@@ -13,31 +13,31 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager, get_f
 
 Style = dict[str, Any]
 
-DOTS_PER_INCH = 160  # letters are widened to whole dots, so they are measured as they are drawn
+DOTS_PER_INCH = 160  # letters are rounded to whole dots, so they are measured as they are drawn
 
 USUAL = "DejaVu Sans"  # comes with matplotlib
 
-BOXES = "Last Resort"  # how the name of the font begins whose letters are all boxes
+BOXES = "Last Resort"  # begins the name of the font whose letters are all boxes
 
 log = logging.getLogger(__name__)
 
 
 def with_letters(words: str, style: Style) -> Style:
-    """A style in fonts that have the letters; a dollar sign is a dollar sign."""
+    """Add fonts that have the letters to a style, in which a dollar sign is plain text."""
     return style | {"family": font_families(words), "parse_math": False}
 
 
 def font_families(words: str) -> list[str]:
-    """The usual font, and after it those that have letters which it lacks."""
+    """Return the usual font, followed by fonts for the letters that it lacks."""
     usual = letters_of(findfont(FontProperties(family=[USUAL])))
-    letters = dict.fromkeys(words.replace("\n", ""))  # a break of lines is not drawn
+    letters = dict.fromkeys(words.replace("\n", ""))  # line breaks are not drawn
     others = [family_with(letter) for letter in letters if ord(letter) not in usual]
     return [USUAL, *dict.fromkeys(name for name in others if name is not None)]
 
 
 @cache
 def family_with(letter: str) -> str | None:
-    """The first installed font that has a letter; where there is none, that is said once."""
+    """Return the first installed font that has a letter; without any, log that once."""
     for font in fontManager.ttflist:
         if not font.name.startswith(BOXES) and ord(letter) in letters_of(font.fname):
             return font.name
@@ -47,18 +47,18 @@ def family_with(letter: str) -> str | None:
 
 @cache
 def say_missing(script: str) -> None:
-    """Say once a script that its letters are drawn as boxes."""
+    """Log, once for each script, that its letters are drawn as boxes."""
     log.warning("no installed font has %s letters: they are drawn as boxes", script)
 
 
 @cache
 def letters_of(path: str) -> frozenset[int]:
-    """Code points of the letters of a font file."""
+    """Return the code points of the letters in a font file."""
     return frozenset(get_font(path).get_charmap())
 
 
 def fit_text(cut: Callable[[int], str], longest: int, style: Style, inches: float) -> str:
-    """The longest ``cut(n)``, for n characters up to ``longest``, that is not wider than wanted."""
+    """Return the longest ``cut(n)``, with n up to ``longest``, that fits into a width."""
     ruler = FigureCanvasAgg(Figure(dpi=DOTS_PER_INCH))
     words = ruler.figure.text(0, 0, "", **with_letters(cut(longest), style))
 

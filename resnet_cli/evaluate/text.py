@@ -1,8 +1,8 @@
 """Evaluations, audits and comparisons as lines of text for a terminal."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from unicodedata import east_asian_width
+from collections.abc import Iterator, Sequence
 
+from resnet_cli.display.tables import align_rows, cell_width
 from resnet_cli.evaluate.audit import Finding
 from resnet_cli.evaluate.compare import SURE, Comparison, Pair
 from resnet_cli.evaluate.metrics import ClassRow, percentage
@@ -91,7 +91,7 @@ def class_table(evaluation: Evaluation) -> Iterator[str]:
         yield f"the {WORST} worst of {len(rows):,} classes with images, by F1 (-o FILE has all)"
         rows = sorted(rows, key=lambda row: (row.f1 or 0.0, -row.support))[:WORST]
     titles = ["class", "precision", "recall", "F1", "images"]
-    yield from align_table(
+    yield from align_rows(
         [
             titles,
             *(
@@ -111,7 +111,7 @@ def confused_pairs(evaluation: Evaluation) -> Iterator[str]:
     """Yield the most confused pairs of classes."""
     if evaluation.confused:
         yield from ["", "most confused: true → predicted, images, share of the true class"]
-        yield from align_table(
+        yield from align_rows(
             [
                 "  {} → {}".format(
                     *(short_class_name(name, OF_TWO) for name in (pair.truth, pair.label))
@@ -131,7 +131,7 @@ def mistake_lines(evaluation: Evaluation, width: int) -> Iterator[str]:
             label, truth = short_class_name(row.label, OF_TWO), short_class_name(row.truth, OF_TWO)
             start = f"  predicted {label} ({row.prob:.3f}), actually {truth}  "
             yield start + cut_start(
-                escape_unprintable(row.path), max(12, width - text_columns(start))
+                escape_unprintable(row.path), max(12, width - cell_width(start))
             )
 
 
@@ -166,7 +166,7 @@ def order_option(order: Order) -> str:
 def audit_lines(findings: Sequence[Finding]) -> Iterator[str]:
     """Yield the table of an audit and its verdict."""
     yield f"preprocessing audit on {findings[0].top1.images:,} images, one change at a time"
-    yield from align_table(
+    yield from align_rows(
         [AUDIT_TITLES, *(audit_cells(each) for each in findings if not each.dropped)]
     )
     yield from (dropped_reason(found) for found in findings if found.dropped)
@@ -222,9 +222,9 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
     """Yield the report on several checkpoints: a table of them, and one of their pairs."""
     evaluations = comparison.evaluations
     yield f"{evaluations[0].images:,} images, the same for all{unreadable_line(evaluations[0])}"
-    yield from align_table(checkpoint_rows(comparison), left=(1,))
+    yield from align_rows(checkpoint_rows(comparison), left=(1,))
     yield ""
-    yield from align_table([PAIR_TITLES, *map(pair_cells, comparison.pairs)], left=(0, 5))
+    yield from align_rows([PAIR_TITLES, *map(pair_cells, comparison.pairs)], left=(0, 5))
     for number, found in enumerate(evaluations, start=1):
         if found.subset is not None:
             yield f"{number}: top-1 {found.subset.top1} among {found.subset}"
@@ -262,28 +262,6 @@ def pair_cells(pair: Pair) -> list[str]:
         probability(pair.p),
         f"{better} is better" if pair.p < SURE else "may be chance",
     ]
-
-
-def align_table(rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:
-    """Yield the lines of a table; the columns in ``left`` are left-aligned, the others right."""
-    cells = [[escape_unprintable(cell) for cell in row] for row in rows]
-    widths = [max(map(text_columns, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        yield "  ".join(
-            pad_cell(cell, width, to_left=place in left)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-
-
-def pad_cell(cell: str, width: int, *, to_left: bool) -> str:
-    """Pad a cell to the width of its column on a terminal."""
-    space = " " * (width - text_columns(cell))
-    return cell + space if to_left else space + cell
-
-
-def text_columns(words: str) -> int:
-    """Count the terminal columns of a text; East Asian wide characters take two."""
-    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in words)
 
 
 def short_class_name(name: str, most: int = NAME) -> str:

@@ -1,15 +1,42 @@
-"""What a network is, layer by layer: shapes, parameters, multiply-adds, memory."""
+"""A model by name or a checkpoint -> its layers with shapes, parameters, multiply-adds and memory.
 
+Networks are built without weights, and nothing is computed or downloaded.
+"""
+
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torchvision.models import WeightsEnum, get_model_weights
 
-from resnet_cli.summary.networks import Changes, Subject, count_numbers, default_size, find_subject
-from resnet_cli.summary.trace import trace_network
-from resnet_cli.summary.views import VIEWS, Row
+from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
+from resnet_cli.summary.networks import (
+    Subject,
+    SummaryOptions,
+    count_numbers,
+    default_size,
+    find_subject,
+    known_models,
+)
+from resnet_cli.summary.trace import VIEW_ROWS, SummaryRow, trace_network
 
-__all__ = ["Changes", "Summary", "Totals", "find_subject", "summarise_network"]
+GROUPS: dict[str, tuple[str, ...]] = {
+    "classic": (
+        "alexnet", "vgg", "googlenet", "inception", "resnet", "resnext", "wide_resnet", "densenet",
+        "convnext",
+    ),
+    "light-weight": ("squeezenet", "mobilenet", "shufflenet", "mnasnet"),
+    "searched": ("efficientnet", "regnet"),
+    "transformers": ("vit", "swin", "maxvit"),
+}  # fmt: skip
+"""Families of models, by how their names begin."""
+
+OTHERS = "others"
+
+MB, MIB = 10**6, 2**20  # bytes; torchvision's metadata count in the latter
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,58 +60,63 @@ class Summary:
     """One view of one network."""
 
     model: str
-    source: str
-    view: str
+    source: str  # torchvision's version, or the path of a file
+    view: str  # layers, blocks, stages
     img_size: tuple[int, int]  # height, width
     batch_size: int
     in_channels: int
     num_classes: int  # 0 for a backbone alone
-    rows: list[Row]
+    rows: list[SummaryRow]
     totals: Totals
-    notes: list[str]
+    notes: list[str]  # what was read from a file, and explanations of the rows
 
     @property
     def outputs(self) -> str:
-        """What it tells apart, in words."""
+        """The number of classes, in words."""
         if not self.num_classes:
             return "no head"
         return f"{self.num_classes:,} class{'es' if self.num_classes != 1 else ''}"
 
     def record(self) -> dict[str, Any]:
-        """The summary as it is written into JSON: a square size is one number."""
+        """Return the summary for JSON; a square size is one number."""
         height, width = self.img_size
         record = asdict(self)
         del record["notes"]
         return record | {"img_size": height if height == width else [height, width]}
 
 
-def summarise_network(
-    subject: Subject,
-    *,
-    view: str = "layers",
-    depth: int | None = None,
-    img_size: tuple[int, int] | None = None,
-    batch_size: int = 1,
-) -> Summary:
-    """Summarise a network without running it.
+def summarize(model: str | Path = "resnet18", options: SummaryOptions | None = None) -> Summary:
+    """Summarize a network layer by layer, without its weights.
+
+    Args:
+        model: a classification model of torchvision by name, a checkpoint, or a .prototxt of Caffe.
+        options: the view, the size of the images, and changes to the network.
+
+    Raises:
+        SettingError: no such model or file, or an option that it cannot take.
+        CheckpointError: the file holds no ResNet.
+    """
+    options = options or SummaryOptions()
+    return summarize_network(find_subject(str(model), options), options)
+
+
+def summarize_network(subject: Subject, options: SummaryOptions) -> Summary:
+    """Summarize a network that was found.
 
     Args:
         subject: from ``find_subject``.
-        view: a name of ``VIEWS``.
-        depth: deepest layers shown; what is below them counts for the row that it is in.
-        img_size: height and width in pixels; None takes what the model was made for.
-        batch_size: images of the pass.
+        options: the view and the images; changes to the network were made by ``find_subject``.
 
     Raises:
-        SettingError: pictures too small for the network, or a view that it has not.
+        SettingError: images too small for the network, or a view that it does not have.
     """
     side = default_size(subject.model)
-    size = img_size or subject.img_size or (side, side)
-    if view == "layers" and subject.written is not None:
+    size = options.img_size or subject.img_size or (side, side)
+    if options.view == "layers" and subject.written is not None:
         subject = replace(subject, network=subject.written)
-    images = torch.empty(batch_size, subject.in_channels, *size, device="meta")
+    images = torch.empty(options.batch_size, subject.in_channels, *size, device="meta")
     traced = trace_network(subject.network, images)
-    shown = VIEWS[view](subject, traced, depth)
+    rows = VIEW_ROWS[options.view](subject, traced, options.depth)
     parameters = count_numbers(subject.network.parameters())
     macs = sum(layer.macs for layer in traced.layers)
     totals = Totals(
@@ -104,12 +136,136 @@ def summarise_network(
     return Summary(
         subject.model,
         subject.source,
-        view,
+        options.view,
         size,
-        batch_size,
+        options.batch_size,
         subject.in_channels,
         subject.num_classes,
-        shown.rows,
+        rows,
         totals,
-        [*subject.facts, *shown.notes],
+        [*subject.facts, *EXPLANATIONS[options.view](rows)],
+    )
+
+
+def explain_blocks(rows: list[SummaryRow]) -> list[str]:
+    """Explain each projection shortcut, and why there are bottlenecks."""
+    notes = []
+    for row in rows:
+        if row["shortcut"] == "projection":
+            reasons = []
+            if row["stride"] != 1:
+                reasons.append(f"the stride of {row['stride']} halves the image")
+            if row["in_channels"] != row["out_channels"]:
+                reasons.append(f"{row['in_channels']} channels become {row['out_channels']}")
+            notes.append(f"{row['name']} projects its shortcut: {' and '.join(reasons)}")
+    return [*notes, compare_blocks()]
+
+
+def compare_blocks(width: int = 256) -> str:
+    """Compute the comparison of figure 5 in the ResNet paper."""
+    squeezed = width // 4
+    basic = 2 * count_weights(width, width, 3)
+    bottleneck = (
+        count_weights(width, squeezed, 1)
+        + count_weights(squeezed, squeezed, 3)
+        + count_weights(squeezed, width, 1)
+    )
+    return (
+        f"why a bottleneck: on {width} channels, two 3×3 convolutions have {basic:,} weights; "
+        f"1×1 to {squeezed}, 3×3, 1×1 back to {width} have {bottleneck:,}, "
+        f"{basic / bottleneck:.1f} times fewer"
+    )
+
+
+def count_weights(in_channels: int, out_channels: int, kernel: int) -> int:
+    """Return how many numbers the weight of a convolution has."""
+    return nn.Conv2d(in_channels, out_channels, kernel, bias=False, device="meta").weight.numel()
+
+
+def explain_stages(rows: list[SummaryRow]) -> list[str]:
+    """Explain why a padded convolution keeps the size, and the number in the network's name."""
+    stages = [row for row in rows if row["block"].startswith("[")]
+    convolutions = stages[0]["block"].count(";") + 1  # of a block
+    depths = [row["repeats"] for row in stages]
+    return [
+        "at stride 1 the size n stays for a kernel k and a padding p with\n"
+        "    floor((n + 2p - k) / 1) + 1 = n, that is k = 2p + 1\n"
+        "as 3×3 with padding 1, 7×7 with padding 3, 1×1 with none",
+        "layers with weights: conv1, the convolutions of the blocks without their shortcuts, fc\n"
+        f"    1 + {convolutions}·({'+'.join(map(str, depths))}) + 1 "
+        f"= {1 + convolutions * sum(depths) + 1}",
+    ]
+
+
+EXPLANATIONS: dict[str, Callable[[list[SummaryRow]], list[str]]] = {
+    "layers": lambda _: [],
+    "blocks": explain_blocks,
+    "stages": explain_stages,
+}
+"""What stands below the totals of a view."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsEntry:
+    """One set of published weights."""
+
+    name: str  # IMAGENET1K_V1
+    acc1: float  # top-1 accuracy on ImageNet's validation set, percent
+    acc5: float
+    resize_size: int  # pixels, of the preset they were evaluated with
+    crop_size: int
+    megabytes: float  # 10^6 bytes, of the download
+    cached: bool  # whether the file is in the torch hub cache
+    gmacs: float  # at that crop
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One network and its published weights."""
+
+    name: str
+    group: str
+    parameters: int
+    gmacs: float  # of the first weights' crop
+    weights: tuple[WeightsEntry, ...]
+
+
+def list_models(*, everything: bool = False) -> list[ModelEntry]:
+    """List the ten ResNets, or with ``everything`` all of torchvision's classifiers by group."""
+    names = known_models() if everything else list(ARCHITECTURES)
+    order = [*GROUPS, OTHERS]
+    models = [describe_model(name) for name in names]
+    return sorted(models, key=lambda model: order.index(model.group)) if everything else models
+
+
+def group_of(name: str) -> str:
+    """Return the group of a model."""
+    for group, starts in GROUPS.items():
+        if name.startswith(starts):
+            return group
+    return OTHERS
+
+
+def describe_model(name: str) -> ModelEntry:
+    """Read torchvision's metadata of one model."""
+    table = get_model_weights(name)
+    entries = tuple(map(describe_weights, table))
+    parameters = next(iter(table)).meta["num_params"]
+    return ModelEntry(name, group_of(name), parameters, entries[0].gmacs, entries)
+
+
+def describe_weights(weights: WeightsEnum) -> WeightsEntry:
+    """Read torchvision's metadata of one set of weights."""
+    accuracy = weights.meta["_metrics"]["ImageNet-1K"]
+    transforms = weights.transforms()
+    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
+    return WeightsEntry(
+        name=weights.name,
+        acc1=accuracy["acc@1"],
+        acc5=accuracy["acc@5"],
+        resize_size=transforms.resize_size[0],
+        crop_size=transforms.crop_size[0],
+        megabytes=round(weights.meta["_file_size"] * MIB / MB, 3),
+        cached=file.exists(),
+        gmacs=weights.meta["_ops"],
     )

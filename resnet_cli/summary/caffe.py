@@ -1,4 +1,4 @@
-"""The network that a .prototxt of Caffe describes, layer by layer, under Caffe's own names."""
+"""A .prototxt of Caffe -> the network that it describes, layer by layer, under Caffe's names."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +15,11 @@ Settings = Mapping[str, Any]
 
 
 class Input(nn.Identity):
-    """Gives the pictures."""
+    """Returns the images."""
 
 
 class ScaleLayer(nn.Module):
-    """A factor for each channel, and a summand: what Caffe's batch norms go without."""
+    """Scales and shifts each channel, which Caffe's batch norms leave to a layer of its own."""
 
     def __init__(self, channels: int, *, bias: bool) -> None:
         super().__init__()
@@ -34,14 +34,14 @@ class ScaleLayer(nn.Module):
 
 
 class Eltwise(nn.Module):
-    """The sum of tensors of one shape, each times its coefficient."""
+    """Adds tensors of one shape, each multiplied by its coefficient."""
 
     def __init__(self, coefficients: Sequence[float]) -> None:
         super().__init__()
         self.coefficients = tuple(coefficients)
 
     def forward(self, *features: Tensor) -> Tensor:
-        """Map tensors of one shape to one more of it."""
+        """Map tensors of one shape to their sum."""
         if len({tensor.shape for tensor in features}) != 1:
             raise ValueError(f"it adds shapes {[list(tensor.shape) for tensor in features]}")
         total, *others = (
@@ -54,7 +54,7 @@ class Eltwise(nn.Module):
 
 
 class InnerProduct(nn.Linear):
-    """A linear layer over all that there is of a picture."""
+    """A linear layer over all features of an image."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Map [N, …] to [N, outputs]."""
@@ -62,7 +62,7 @@ class InnerProduct(nn.Linear):
 
 
 def convolution_layer(settings: Settings, features: Tensor) -> nn.Module:
-    """A convolution over height and width."""
+    """Build a convolution over height and width."""
     return nn.Conv2d(
         features.shape[1],
         settings["num_output"],
@@ -76,9 +76,9 @@ def convolution_layer(settings: Settings, features: Tensor) -> nn.Module:
 
 
 def pooling_layer(settings: Settings, _: Tensor) -> nn.Module:
-    """A pool, which rounds sizes up where nothing says otherwise.
+    """Build a pool, which rounds sizes up unless ``ceil_mode`` is false.
 
-    Caffe divides an average by the padding that is in it as well (pooling_layer.cpp).
+    Caffe's averages count the padding as well (pooling_layer.cpp).
     """
     largest = settings["pool"] == "MAX"
     if settings["pool"] not in ("MAX", "AVE"):
@@ -95,36 +95,36 @@ def pooling_layer(settings: Settings, _: Tensor) -> nn.Module:
 
 
 def relu_layer(settings: Settings, _: Tensor) -> nn.Module:
-    """A ReLU, or a leaky one."""
+    """Build a ReLU, or a leaky one."""
     slope = settings.get("negative_slope", 0)
     return nn.LeakyReLU(slope) if slope else nn.ReLU()
 
 
 def eltwise_layer(settings: Settings, *features: Tensor) -> nn.Module:
-    """A sum; Caffe has products and maxima under the same name."""
+    """Build a sum; products and maxima, which have the same name in Caffe, are refused."""
     if (operation := settings.get("operation", "SUM")) != "SUM":
         raise ValueError(f"an operation {operation}, only SUM is known")
     return Eltwise(settings.get("coeff") or (1.0,) * len(features))
 
 
 def inner_product(settings: Settings, features: Tensor) -> nn.Module:
-    """A linear layer."""
+    """Build a linear layer."""
     require_channels(settings)
     size = features.flatten(1).shape[1]
     return InnerProduct(size, settings["num_output"], bias=settings["bias_term"])
 
 
 def scale_layer(settings: Settings, features: Tensor) -> nn.Module:
-    """A factor for each channel."""
+    """Build a layer that scales each channel."""
     require_channels(settings)
     return ScaleLayer(features.shape[1], bias=settings.get("bias_term", False))
 
 
 def require_channels(settings: Settings) -> None:
-    """Refuse a layer of numbers for other axes than that of the channels.
+    """Refuse a layer whose parameters are for other axes than the channels.
 
     Raises:
-        ValueError: it is one.
+        ValueError: names the axis.
     """
     axes = settings.get("axis", 1), settings.get("num_axes", 1)
     if axes != (1, 1):
@@ -132,7 +132,7 @@ def require_channels(settings: Settings) -> None:
 
 
 def batch_norm(settings: Settings, features: Tensor) -> nn.Module:
-    """A batch norm, which leaves factors and summands to a ``Scale``."""
+    """Build a batch norm without scale and shift, which are a ``Scale`` of its own."""
     kind = nn.BatchNorm1d if features.ndim == 2 else nn.BatchNorm2d
     return kind(features.shape[1], eps=settings["eps"], affine=False)
 
@@ -149,15 +149,15 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "Scale": scale_layer,
     "Softmax": lambda settings, _: nn.Softmax(dim=settings.get("axis", 1)),
 }
-"""What makes the module of a type from its settings and the tensors that it will get."""
+"""Builds the module of each type, from its settings and its input tensors."""
 
 BROKEN = (RuntimeError, ValueError, TypeError, LookupError, OverflowError, ZeroDivisionError)
-"""What PyTorch raises of sizes that cannot be."""
+"""What PyTorch raises for impossible sizes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One layer of a pass."""
+    """One layer of a forward pass."""
 
     module: str  # name
     bottoms: tuple[str, ...]  # blobs
@@ -166,7 +166,7 @@ class Step:
 
 
 class CaffeNetwork(nn.Module):
-    """A network that runs its layers one after the other, between blobs with names."""
+    """Runs its layers one after the other, on named blobs."""
 
     def __init__(self, image_blob: str) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class CaffeNetwork(nn.Module):
         self.steps: list[Step] = []
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map [N, C, H, W] to what the last layer gives."""
+        """Map [N, C, H, W] to the output of the last layer."""
         blobs = {self.image_blob: images}
         output = images
         del images  # a blob lives until its last reader
@@ -187,24 +187,24 @@ class CaffeNetwork(nn.Module):
 
 
 def network_from_prototxt(path: Path) -> CaffeNetwork:
-    """Build the network of a .prototxt without memory for its weights.
+    """Build the network of a .prototxt without allocating weights.
 
     Returns:
         A network in evaluation mode on the meta device with a module for each layer, of its name
-        with dots replaced, that maps float [N, C, H, W] to what the last layer gives.
+        with dots replaced, that maps float [N, C, H, W] to the output of the last layer.
 
     Raises:
-        CheckpointError: the file is no prototxt.
-        SettingError: it has layers of other types than ``BUILDERS``, or such as do not fit.
+        CheckpointError: the file is not a prototxt.
+        SettingError: a layer of a type that is not in ``BUILDERS``, or one that does not fit.
     """
-    return assemble_network(read_file(path), path)
+    return assemble_network(read_network(path), path)
 
 
-def read_file(path: Path) -> Network:
-    """Read a .prototxt.
+def read_network(path: Path) -> Network:
+    """Read the layers of a .prototxt.
 
     Raises:
-        CheckpointError: it is none.
+        CheckpointError: the file is not a prototxt.
     """
     try:
         return read_prototxt(path.read_text(encoding="utf-8", errors="replace"))
@@ -213,10 +213,10 @@ def read_file(path: Path) -> Network:
 
 
 def assemble_network(described: Network, path: Path) -> CaffeNetwork:
-    """Build a network; the shapes that arrive at a layer set its sizes.
+    """Build a network; the shapes of a layer's inputs set its sizes.
 
     Raises:
-        SettingError: it cannot be built; names the layer.
+        SettingError: names the layer that cannot be built.
     """
     require_known(described.layers, path)
     image_blob, shape = image_input(described, path)
@@ -239,7 +239,7 @@ def assemble_network(described: Network, path: Path) -> CaffeNetwork:
 def add_layer(
     network: CaffeNetwork, layer: ProtoLayer, blobs: dict[str, Tensor], later: set[str]
 ) -> None:
-    """Add the module of a layer to a network, and what it gives to the blobs."""
+    """Add the module of a layer to a network, and its output to the blobs."""
     if missing := [name for name in layer.bottoms if name not in blobs]:
         raise ValueError(f"it reads {missing[0]}, which no layer before it gives")
     features = [blobs[name] for name in layer.bottoms]
@@ -260,7 +260,7 @@ def require_known(layers: Sequence[ProtoLayer], path: Path) -> None:
     """Refuse layers that cannot be built.
 
     Raises:
-        SettingError: names all their types.
+        SettingError: names the types of all such layers.
     """
     unknown = {layer.part.kind: layer.name for layer in layers if layer.part.kind not in BUILDERS}
     if unknown:
@@ -274,10 +274,10 @@ def require_known(layers: Sequence[ProtoLayer], path: Path) -> None:
 
 
 def image_input(described: Network, path: Path) -> tuple[str, Shape]:
-    """Blob in which the pictures arrive, and its shape: batch, channels, height, width.
+    """Return the blob of the images and its shape: batch, channels, height, width.
 
     Raises:
-        SettingError: there is not one, or its shape is not that of pictures.
+        SettingError: not exactly one input, or one whose shape is not that of images.
     """
     inputs = dict(described.inputs)
     for layer in described.layers:

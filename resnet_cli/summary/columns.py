@@ -1,4 +1,4 @@
-"""The stages of a ResNet as columns of a picture: what is drawn and written, and how wide it is.
+"""The stages of a ResNet as columns of a drawing: their blocks, their words and their widths.
 
 All lengths are inches on the page.
 """
@@ -14,7 +14,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from resnet_cli.summary import Summary
-from resnet_cli.summary.views import Row
+from resnet_cli.summary.trace import SummaryRow
 
 WIDTH, HEIGHT = 14.0, 6.0  # of the page, which grows wider where its labels need it
 MARGIN = 0.35
@@ -24,18 +24,18 @@ LEAST_GAP, GOOD_GAP = 0.14, 0.22  # between columns
 TALLEST = 2.5  # of the input
 THINNEST = 0.045  # of a block of few channels
 PER_CHANNEL = tuple(0.022 - 0.0005 * step for step in range(25))
-"""Width of a block over the square root of its channels: the widest at which all fits is taken."""
+"""Width of a block over the square root of its channels: the largest that fits is taken."""
 
-OBLIQUE = (0.12, 0.08)  # right and up, over the drawn width of the picture
+OBLIQUE = (0.12, 0.08)  # right and up, over the drawn width of a block
 GAP = 8.0  # between blocks, in square roots of channels
 SLICE, SLICE_GAP = 0.028, 0.027  # of a block that is drawn thin
 MOST_WHOLE = 6  # blocks of a stage; of a longer one only the first two and the last
 
-BRACKET, REPEATS = 0.07, 0.06  # from a bracket to what is in it, and to what is behind it
+BRACKET, REPEATS = 0.07, 0.06  # from a bracket to its content, and to the text after it
 
 INK = "#1f2328"
 
-FAMILY = ["DejaVu Sans", "sans-serif"]  # matplotlib brings the first; an SVG may need the second
+FAMILY = ["DejaVu Sans", "sans-serif"]  # matplotlib has the first; an SVG may need the second
 NAME_STYLE: dict[str, Any] = {"size": 10.5, "weight": "bold", "color": INK}
 CELL_STYLE: dict[str, Any] = {"size": 9, "color": INK}
 NOTATION_STYLE: dict[str, Any] = {"size": 8.5, "color": INK, "linespacing": 1.35}
@@ -45,7 +45,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One block as it is drawn."""
+    """One block of the drawing."""
 
     name: str
     width: float
@@ -59,12 +59,12 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class StageColumn:
-    """A stage: what is drawn, and what is written below it."""
+    """A stage: its blocks, and the words below them."""
 
     name: str
     size: str
     notation: list[str]  # in lines
-    repeats: int | None  # None: no brackets either
+    repeats: int | None  # None: without brackets
     parameters: str
     compute: str
     share: float | None  # 0 to 1, of the multiply-adds
@@ -72,13 +72,13 @@ class StageColumn:
 
     @property
     def drawn(self) -> float:
-        """Width of its boxes."""
+        """Width of the blocks."""
         spans = [box.width + box.gap for box in self.boxes]
         return sum(spans) - self.boxes[-1].gap + self.boxes[-1].oblique[0]
 
     @property
     def width(self) -> float:
-        """Width of the widest of it."""
+        """Width of the blocks or of the widest words."""
         cells = (self.size, self.parameters, self.compute)
         return max(
             self.drawn,
@@ -90,14 +90,14 @@ class StageColumn:
 
 @dataclass(frozen=True, slots=True)
 class DrawingScale:
-    """How large things are drawn: lengths go with square roots, so that 7x7 stays visible."""
+    """The scale of a drawing: lengths grow with square roots, so that 7x7 stays visible."""
 
     per_pixel: float  # height over the square root of pixels
     per_channel: float  # width over the square root of channels
     top_share: float  # of the darkest colour
 
     def box(self, name: str, channels: int, size: Sequence[int], **more: Any) -> Box:
-        """A block of so many channels and a size of (height, width)."""
+        """Return the block of a layer with ``channels`` and a size of (height, width)."""
         height, width = (self.per_pixel * sqrt(side) for side in size)
         right, up = OBLIQUE
         gap = GAP * self.per_channel
@@ -111,24 +111,24 @@ class DrawingScale:
 
 
 def fit_to_page(stages: Summary, blocks: Summary) -> tuple[DrawingScale, list[StageColumn]]:
-    """The stages with their blocks as wide as the page allows."""
+    """Return the stages, with their blocks as wide as the page allows."""
     per_pixel = TALLEST / sqrt(max(stages.img_size))
     top_share = ceil(10 * max(row["macs_share"] for row in stages.rows)) / 10
     for per_channel in PER_CHANNEL:
         scale = DrawingScale(per_pixel, per_channel, top_share)
-        columns = list(all_columns(stages, blocks, scale))
+        columns = list(stage_columns(stages, blocks, scale))
         if used_width(columns) + GOOD_GAP * len(columns) <= WIDTH:
             break
     return scale, columns
 
 
 def used_width(columns: Sequence[StageColumn]) -> float:
-    """Width of a page without the gaps between its columns."""
+    """Return the width of a page without the gaps between its columns."""
     return 2 * MARGIN + HEADINGS + sum(column.width for column in columns)
 
 
-def all_columns(stages: Summary, blocks: Summary, scale: DrawingScale) -> Iterator[StageColumn]:
-    """The input and every stage."""
+def stage_columns(stages: Summary, blocks: Summary, scale: DrawingScale) -> Iterator[StageColumn]:
+    """Yield the columns of the input and of every stage."""
     inside = blocks_by_stage(blocks.rows)
     channels = {
         "conv1": blocks.rows[0]["in_channels"],
@@ -138,9 +138,9 @@ def all_columns(stages: Summary, blocks: Summary, scale: DrawingScale) -> Iterat
     }
     count = stages.in_channels
     words = f"{count} channel{'s' if count != 1 else ''}"
-    picture = scale.box("input", count, stages.img_size)
+    images = scale.box("input", count, stages.img_size)
     yield StageColumn(
-        "input", size_words(stages.img_size), wrap(words, 9), None, "", "", None, [picture]
+        "input", size_words(stages.img_size), wrap(words, 9), None, "", "", None, [images]
     )
     for row in stages.rows:
         name, size = row["name"], row["output_size"]
@@ -160,17 +160,17 @@ def all_columns(stages: Summary, blocks: Summary, scale: DrawingScale) -> Iterat
         )
 
 
-def blocks_by_stage(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Residual blocks by the paper's name of their stage: layer1 is conv2_x."""
-    stages: dict[str, list[Row]] = {}
+def blocks_by_stage(rows: Sequence[SummaryRow]) -> dict[str, list[SummaryRow]]:
+    """Group residual blocks by the paper's name of their stage: layer1 is conv2_x."""
+    stages: dict[str, list[SummaryRow]] = {}
     for row in rows:
         number = int(row["name"].partition(".")[0].removeprefix("layer"))
         stages.setdefault(f"conv{number + 1}_x", []).append(row)
     return stages
 
 
-def stage_boxes(rows: Sequence[Row], scale: DrawingScale) -> list[Box]:
-    """The blocks of a stage; in a long one, those that are like their neighbours are thin."""
+def stage_boxes(rows: Sequence[SummaryRow], scale: DrawingScale) -> list[Box]:
+    """Return the blocks of a stage; in a long one, the repeated ones are thin."""
     boxes = []
     for number, row in enumerate(rows):
         more: dict[str, Any] = {"shortcut": row["shortcut"]}
@@ -183,7 +183,7 @@ def stage_boxes(rows: Sequence[Row], scale: DrawingScale) -> list[Box]:
 
 
 def notation_width(column: StageColumn) -> float:
-    """Width of a notation with its brackets and repeats."""
+    """Return the width of a notation with its brackets and repeats."""
     if column.repeats is None:
         return lines_width(column)
     repeats = line_width(f"× {column.repeats}", NOTATION_STYLE)
@@ -191,29 +191,29 @@ def notation_width(column: StageColumn) -> float:
 
 
 def lines_width(column: StageColumn) -> float:
-    """Width of the longest line of a notation."""
+    """Return the width of the longest line of a notation."""
     return max(line_width(line, NOTATION_STYLE) for line in column.notation)
 
 
 def line_width(words: str, style: dict[str, Any]) -> float:
-    """Width of a line."""
+    """Return the width of a line in a style."""
     return text_width(words, style["size"], style.get("weight", "normal"))
 
 
 @cache
 def text_width(words: str, size: float, weight: str) -> float:
-    """Width of a line in a font of so many points."""
+    """Return the width of a line in a font of ``size`` points."""
     font = FontProperties(family=FAMILY, size=size, weight=weight)
     return text_to_path.get_text_width_height_descent(words, font, ismath=False)[0] / 72
 
 
 def size_words(sides: Sequence[int]) -> str:
-    """A size, such as 56×56."""
+    """Write a size: 56×56."""
     return "×".join(map(str, sides))
 
 
 def short_count(count: int) -> str:
-    """A count in three digits: 25.6 M."""
+    """Write a count in three digits: 25.6 M."""
     for unit, value in ((" G", 1e9), (" M", 1e6), (" k", 1e3)):
         if count >= 0.9995 * value:
             return leading_digits(count / value) + unit
@@ -221,12 +221,12 @@ def short_count(count: int) -> str:
 
 
 def leading_digits(value: float) -> str:
-    """Three digits of a number below a thousand, or all that are before its point."""
+    """Write a number in three digits, or without decimals from a thousand on."""
     return f"{value:#.3g}".rstrip(".") if value < 999.5 else f"{value:,.0f}"
 
 
 def share_words(share: float) -> str:
-    """A share, 0 to 1, in words that are short and true."""
+    """Write a share of 0 to 1 as a percentage, which is not 0 for a small one."""
     if not share:
         return "0 %"
     return "< 0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"

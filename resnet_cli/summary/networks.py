@@ -1,4 +1,4 @@
-"""What can be summarised: any torchvision classification network by name, or a checkpoint."""
+"""The network to summarize: any classifier of torchvision by name, a checkpoint, a .prototxt."""
 
 import re
 from collections import Counter
@@ -23,28 +23,27 @@ from resnet_cli.checkpoint.network.architectures import (
     build_network,
     unknown_model_error,
 )
-from resnet_cli.errors import SettingError
-from resnet_cli.summary.caffe import CaffeNetwork, assemble_network, image_input, read_file
-from resnet_cli.summary.trace import as_pair
+from resnet_cli.errors import OptionError, SettingError
+from resnet_cli.summary.caffe import CaffeNetwork, assemble_network, image_input, read_network
 from resnet_cli.text import first_few
 
 if TYPE_CHECKING:
     from resnet_cli.checkpoint import Checkpoint
 
 INPUT_SIZES = {"inception_v3": 299}
-"""Pixels of a side where it is not 224."""
+"""Side of the images in pixels, where it is not 224."""
 
 SETTINGS = {
     # torchvision publishes it without the heads that only training uses
     "googlenet": {"init_weights": False, "aux_logits": False},
     "inception_v3": {"init_weights": False},
 }
-"""What two builders are told; an initialisation means nothing on the meta device."""
+"""Arguments of two builders; an initialisation means nothing on the meta device."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A network to summarise, without its weights."""
+    """A network to summarize, without its weights."""
 
     model: str  # torchvision's name
     source: str  # where it is from, in words
@@ -53,51 +52,80 @@ class Subject:
     num_classes: int  # 0 for a backbone alone
     is_resnet: bool
     facts: tuple[str, ...] = ()  # what was read from a file, in words
-    img_size: tuple[int, int] | None = None  # height and width, where a file says them
-    written: nn.Module | None = None  # the same network as its file names its layers
+    img_size: tuple[int, int] | None = None  # height and width, if a file records them
+    written: nn.Module | None = None  # the same network under the layer names of its file
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What the user wants otherwise; None leaves it."""
+VIEWS = ("layers", "blocks", "stages")
 
-    num_classes: int | None = None
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryOptions:
+    """What ``summarize`` shows, and how the network is changed first; None changes nothing.
+
+    Raises:
+        OptionError: an unknown view, or a number below 1.
+    """
+
+    view: str = "layers"  # or blocks, stages
+    depth: int | None = None  # deepest layers shown; deeper ones count for the row they are in
+    img_size: tuple[int, int] | None = None  # height, width; None: what the model was made for
+    batch_size: int = 1  # images per pass
     in_channels: int | None = None
-    dilated: bool = False
+    num_classes: int | None = None
+    dilated: bool = False  # dilate the last two stages instead of striding
+
+    def __post_init__(self) -> None:
+        if self.view not in VIEWS:
+            raise OptionError(f"cannot show view {self.view!r}: one of {', '.join(VIEWS)}")
+        for name in ("depth", "batch_size", "in_channels", "num_classes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(f"{name} must be at least 1, got {value}")
+        if self.img_size is not None and min(self.img_size) < 1:
+            raise OptionError(f"img_size must be at least 1, got {self.img_size}")
+
+    @property
+    def changes_network(self) -> bool:
+        """True if the network differs from the one that was named."""
+        return self.dilated or self.num_classes is not None or self.in_channels is not None
 
 
-def find_subject(given: str, changes: Changes) -> Subject:
-    """Find the network that a name, a checkpoint file or a .prototxt of Caffe stands for.
+AS_GIVEN = SummaryOptions()
+
+
+def find_subject(given: str, options: SummaryOptions) -> Subject:
+    """Build the network of a model's name, a checkpoint or a .prototxt of Caffe.
 
     Raises:
         SettingError: no such model, or changes that it cannot take.
-        CheckpointError: the file holds no ResNet, or is no prototxt.
+        CheckpointError: the file holds no ResNet, or is not a prototxt.
     """
     if given in known_models():
-        return network_by_name(given, changes)
+        return network_by_name(given, options)
     if Path(given).suffix.lower() == ".prototxt" and Path(given).exists():
-        return subject_of_prototxt(Path(given), changes)
+        return subject_of_prototxt(Path(given), options)
     if given and Path(given).exists():
-        return of_checkpoint(Path(given), changes)
+        return subject_of_checkpoint(Path(given), options)
     raise unknown_model_error(given, known_models(), "'resnet-cli models --all' lists the models")
 
 
 def known_models() -> list[str]:
-    """Names of torchvision's classification models."""
+    """Return the names of torchvision's classification models."""
     return list(list_models(module=torchvision.models))
 
 
-def network_by_name(name: str, changes: Changes) -> Subject:
-    """A network of torchvision."""
-    num_classes = changes.num_classes or 1000
-    in_channels = changes.in_channels or 3
+def network_by_name(name: str, options: SummaryOptions) -> Subject:
+    """Build a network of torchvision."""
+    num_classes = options.num_classes or 1000
+    in_channels = options.in_channels or 3
     if name in ARCHITECTURES:
-        variant = Variant(dilated=DILATED) if changes.dilated else PLAIN
+        variant = Variant(dilated=DILATED) if options.dilated else PLAIN
         network: nn.Module = build_network(
             name, num_classes=num_classes, in_channels=in_channels, variant=variant
         )
     else:
-        if changes.dilated:
+        if options.dilated:
             raise SettingError(f"cannot dilate {name}: only ResNets of bottleneck blocks can be")
         settings = SETTINGS.get(name, {})
         try:
@@ -112,7 +140,7 @@ def network_by_name(name: str, changes: Changes) -> Subject:
 
 
 def take_channels(network: nn.Module, in_channels: int) -> None:
-    """Let the first convolution of a network take so many channels."""
+    """Replace the first convolution of a network by one with other input channels."""
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     if first.in_channels != in_channels:
         first.in_channels = in_channels
@@ -120,21 +148,21 @@ def take_channels(network: nn.Module, in_channels: int) -> None:
         first.weight = nn.Parameter(torch.empty(shape, device="meta"))
 
 
-def of_checkpoint(path: Path, changes: Changes) -> Subject:
-    """The network that a checkpoint is of, with its own head and channels."""
-    # here, as a name needs neither this nor what it imports in turn: a third of the waiting
+def subject_of_checkpoint(path: Path, options: SummaryOptions) -> Subject:
+    """Build the network of a checkpoint, with its own head and channels."""
+    # a model by name does not need it, and importing it takes a third of the time
     from resnet_cli.checkpoint import LoadOptions, Location, load_checkpoint
 
     checkpoint = load_checkpoint(Location(path, "given"), LoadOptions(headless=True))
-    num_classes = changes.num_classes or checkpoint.num_classes
-    in_channels = changes.in_channels or checkpoint.in_channels
+    num_classes = options.num_classes or checkpoint.num_classes
+    in_channels = options.in_channels or checkpoint.in_channels
     variant = checkpoint.variant
     network = build_network(
         checkpoint.model,
         num_classes=num_classes or 1,
         in_channels=in_channels,
-        head=None if changes.num_classes else checkpoint.head or None,
-        variant=replace(variant, dilated=DILATED) if changes.dilated else variant,
+        head=None if options.num_classes else checkpoint.head or None,
+        variant=replace(variant, dilated=DILATED) if options.dilated else variant,
     )
     if not num_classes:
         network.fc = nn.Identity()
@@ -145,12 +173,12 @@ def of_checkpoint(path: Path, changes: Changes) -> Subject:
         in_channels,
         num_classes,
         is_resnet=True,
-        facts=facts_of(checkpoint),
+        facts=describe_checkpoint(checkpoint),
     )
 
 
-def facts_of(checkpoint: "Checkpoint") -> tuple[str, ...]:
-    """What was read from a checkpoint, in words."""
+def describe_checkpoint(checkpoint: "Checkpoint") -> tuple[str, ...]:
+    """Return what was read from a checkpoint, in words."""
     parts = ", ".join([checkpoint.format, *checkpoint.whereabouts])
     names = checkpoint.classes
     classes = f"classes: {first_few(names.names)} ({names.source})"
@@ -161,37 +189,37 @@ def facts_of(checkpoint: "Checkpoint") -> tuple[str, ...]:
 
 
 def default_size(model: str) -> int:
-    """Pixels of a side of the pictures that a model was made for."""
+    """Return the side, in pixels, of the images that a model was made for."""
     return INPUT_SIZES.get(model, 224)
 
 
 def count_numbers(tensors: Iterable[torch.Tensor]) -> int:
-    """Numbers in all of them."""
+    """Return how many numbers some tensors hold together."""
     return sum(tensor.numel() for tensor in tensors)
 
 
 BLOCK = re.compile(r"res([2-5])[a-z]\d*_branch2a")
-"""First convolution of a block, as the authors of the ResNet paper call it."""
+"""First convolution of a block, under the name that the authors of the ResNet paper use."""
 
 
-def subject_of_prototxt(path: Path, changes: Changes) -> Subject:
-    """The network that a .prototxt describes.
+def subject_of_prototxt(path: Path, options: SummaryOptions) -> Subject:
+    """Build the network that a .prototxt describes.
 
-    A whole ResNet-50, 101 or 152 of Caffe is torchvision's network with Caffe's strides, so that
-    it has blocks and stages; any other network is its own layers.
+    A whole ResNet-50, 101 or 152 of Caffe becomes torchvision's network with Caffe's strides, so
+    that it has blocks and stages; any other network keeps its own layers.
 
     Raises:
-        CheckpointError: the file is no prototxt.
+        CheckpointError: the file is not a prototxt.
         SettingError: a network that cannot be built, or changes that it cannot take.
     """
-    described = read_file(path)
+    described = read_network(path)
     written = assemble_network(described, path)
     _, (_, channels, height, width) = image_input(described, path)
     subject = as_written(described, written, (channels, height, width), path)
     same = same_resnet(described, written)
     if same is not None:
-        return as_resnet(subject, written, *same, changes)
-    if changes != Changes():
+        return as_resnet(subject, written, *same, options)
+    if options.changes_network:
         raise SettingError(
             f"cannot change {path}: its channels, classes and dilation are in the file: edit a copy"
         )
@@ -199,7 +227,7 @@ def subject_of_prototxt(path: Path, changes: Changes) -> Subject:
 
 
 def as_written(described: Network, written: CaffeNetwork, shape: Shape, path: Path) -> Subject:
-    """A network of its own layers, for pictures of a shape [C, H, W]."""
+    """Return a network with the layers of its file, for images of a shape [C, H, W]."""
     with torch.no_grad():
         output = written(torch.empty(1, *shape, device="meta"))
     has_head = output[0, 0].numel() == 1
@@ -219,10 +247,10 @@ def as_written(described: Network, written: CaffeNetwork, shape: Shape, path: Pa
 
 
 def as_resnet(
-    subject: Subject, written: CaffeNetwork, name: str, variant: Variant, changes: Changes
+    subject: Subject, written: CaffeNetwork, name: str, variant: Variant, options: SummaryOptions
 ) -> Subject:
-    """A whole ResNet of Caffe as torchvision's, changed as asked."""
-    network = network_like(written, name, variant, changes)
+    """Return a whole ResNet of Caffe as torchvision's network, with the changes of the options."""
+    network = network_like(written, name, variant, options)
     stride = "first 1×1" if variant.stride_in_1x1 else "3×3"
     pool = "rounds sizes up without padding" if variant.ceil_pool else "is padded"
     return replace(
@@ -237,12 +265,12 @@ def as_resnet(
             f"its blocks are those of torchvision's {name}, under torchvision's names; they stride "
             f"in their {stride} convolution, and the max pool {pool}",
         ),
-        written=written if changes == Changes() else None,
+        written=written if not options.changes_network else None,
     )
 
 
 def same_resnet(described: Network, written: CaffeNetwork) -> tuple[str, Variant] | None:
-    """Torchvision's network of the very same layers, if the blocks have Caffe's names."""
+    """Find torchvision's network of exactly the same layers, if the blocks have Caffe's names."""
     found = [BLOCK.fullmatch(layer.name) for layer in described.layers]
     blocks = Counter(match[1] for match in found if match)
     depths = tuple(blocks[stage] for stage in "2345")
@@ -254,28 +282,30 @@ def same_resnet(described: Network, written: CaffeNetwork) -> tuple[str, Variant
     layers = layers_that_count(written)
     for name, in_1x1, ceil in product(names, (True, False), (True, False)):
         variant = Variant(stride_in_1x1=in_1x1, ceil_pool=ceil)
-        if layers_that_count(network_like(written, name, variant, Changes())) == layers:
+        if layers_that_count(network_like(written, name, variant, AS_GIVEN)) == layers:
             return name, variant
     return None
 
 
-def network_like(written: CaffeNetwork, name: str, variant: Variant, changes: Changes) -> ResNet:
-    """Torchvision's network with the first and last layers of the written one."""
+def network_like(
+    written: CaffeNetwork, name: str, variant: Variant, options: SummaryOptions
+) -> ResNet:
+    """Build torchvision's network with the first and last layers of the given one."""
     first = next(module for module in written.modules() if isinstance(module, nn.Conv2d))
     heads = [module for module in written.modules() if isinstance(module, nn.Linear)]
     network = build_network(
         name,
-        num_classes=changes.num_classes or (heads[-1].out_features if heads else 1),
-        in_channels=changes.in_channels or first.in_channels,
-        variant=replace(variant, dilated=DILATED) if changes.dilated else variant,
+        num_classes=options.num_classes or (heads[-1].out_features if heads else 1),
+        in_channels=options.in_channels or first.in_channels,
+        variant=replace(variant, dilated=DILATED) if options.dilated else variant,
     )
-    if first.bias is not None:  # of no use in front of a batch norm, yet Caffe's ResNet-50 has it
+    if first.bias is not None:  # useless before a batch norm, but Caffe's ResNet-50 has it
         network.conv1.bias = nn.Parameter(torch.empty(64, device="meta"))
     return network
 
 
 def layers_that_count(network: nn.Module) -> Counter[tuple[Any, ...]]:
-    """Sizes and strides of the convolutions, max pools and linear layers."""
+    """Count convolutions, max pools and linear layers by their sizes and strides."""
     found: Counter[tuple[Any, ...]] = Counter()
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -287,3 +317,10 @@ def layers_that_count(network: nn.Module) -> Counter[tuple[Any, ...]]:
         windows = ("stride", "padding", "dilation")
         found[own + tuple(as_pair(getattr(module, window, None)) for window in windows)] += 1
     return found
+
+
+def as_pair(value: Any) -> tuple[int, ...] | None:
+    """Return the height and width of a kernel, a stride or a padding; None without any."""
+    if isinstance(value, int):
+        return value, value
+    return tuple(value) if isinstance(value, tuple) else None

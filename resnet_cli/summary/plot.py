@@ -1,9 +1,10 @@
-"""A ResNet as a picture: blocks whose width, height and colour are channels, size and compute.
+"""A ResNet as a drawing: the width, height and colour of a block are channels, size and compute.
 
 All lengths are inches on the page, whose coordinates start in its lower left corner.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from matplotlib.patches import FancyArrowPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 
 from resnet_cli.files import check_suffix, whole_file
-from resnet_cli.summary import Summary
+from resnet_cli.summary import Summary, summarize_network
 from resnet_cli.summary.columns import (
     BRACKET,
     CELL_STYLE,
@@ -41,13 +42,14 @@ from resnet_cli.summary.columns import (
     size_words,
     used_width,
 )
+from resnet_cli.summary.networks import Subject, SummaryOptions
 
 SUFFIXES: dict[str, dict[str, Any]] = {
     ".png": {},
     ".pdf": {"metadata": {"CreationDate": None}},
     ".svg": {"metadata": {"Date": None}},
 }
-"""Formats of the picture, and what keeps the day it was drawn out of it."""
+"""Formats of the drawing, with settings that leave the date out."""
 
 SETTINGS: Any = {
     "svg.fonttype": "none",
@@ -55,7 +57,7 @@ SETTINGS: Any = {
     "pdf.fonttype": 42,
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],  # the next one is as wide
 }
-"""Words stay words, to be searched and edited; the same network gives the same file."""
+"""Text stays text, to be searched and edited; the same network gives the same file."""
 
 DOTS_PER_INCH = 150
 CENTRE = 3.43  # height of the line that the data flow along
@@ -65,7 +67,7 @@ TITLE, SUBTITLE = 5.52, 5.2
 
 INPUT = "#d0d7de"
 RAMP = colormaps["Blues"]
-PALEST, DARKEST = 0.2, 0.94  # of the ramp: white would be lost, black would hide the edges
+PALEST, DARKEST = 0.2, 0.94  # of the ramp: white would vanish, black would hide the edges
 QUIET, FAINT, RULE = "#656d76", "#8c959f", "#d8dee4"
 
 FONT: dict[str, Any] = {"family": FAMILY, "parse_math": False}
@@ -78,21 +80,34 @@ SHORTCUTS: dict[str, dict[str, Any]] = {
     "identity": {"edgecolor": "#7d8590", "linewidth": 1.0, "linestyle": "-"},
     "projection": {"edgecolor": "#d9580d", "linewidth": 2.1, "linestyle": (0, (2.2, 1.1))},
 }
-"""The two kinds of arc: they differ in line as well as in colour."""
+"""The two kinds of arc, which differ in line as well as in colour."""
 
 Colour = tuple[float, float, float]
+
+
+def plot_subject(subject: Subject, options: SummaryOptions, path: Path) -> None:
+    """Draw the stages of a network into a file, whatever view the options name.
+
+    Raises:
+        OutputNameError: another suffix than those in ``SUFFIXES``.
+        SettingError: the network is not a ResNet, or the images are too small for it.
+    """
+    stages, blocks = (
+        summarize_network(subject, replace(options, view=view)) for view in ("stages", "blocks")
+    )
+    plot_network(stages, blocks, path)
 
 
 def plot_network(stages: Summary, blocks: Summary, path: Path) -> None:
     """Draw a ResNet into a file.
 
     Args:
-        stages: its view of that name.
-        blocks: likewise.
+        stages: the network's view of that name.
+        blocks: its other view.
         path: its suffix, one of ``SUFFIXES``, is the format.
 
     Raises:
-        OutputError: another suffix.
+        OutputNameError: another suffix.
     """
     check_suffix(path, SUFFIXES)
     suffix = path.suffix.lower()
@@ -103,7 +118,7 @@ def plot_network(stages: Summary, blocks: Summary, path: Path) -> None:
 
 
 def draw_network(stages: Summary, blocks: Summary) -> Figure:
-    """The picture; artists of blocks and shortcuts have ids by which an SVG can be animated."""
+    """Draw a figure; blocks and shortcuts have ids, so that an SVG can be animated."""
     scale, columns = fit_to_page(stages, blocks)
     used = used_width(columns)
     width = max(WIDTH, used + LEAST_GAP * len(columns))
@@ -119,7 +134,7 @@ def draw_network(stages: Summary, blocks: Summary) -> Figure:
 
 
 def draw_title(axes: Axes, stages: Summary) -> None:
-    """Write what network this is, and what it costs for one image."""
+    """Write the name of the network, and its cost for one image."""
     totals = stages.totals
     facts = (
         f"{short_count(totals.parameters)} parameters",
@@ -132,7 +147,7 @@ def draw_title(axes: Axes, stages: Summary) -> None:
 
 
 def draw_legend(axes: Axes, right: float, scale: DrawingScale) -> None:
-    """Say what colour, lines and lengths mean, right-aligned at the top."""
+    """Explain colours, lines and lengths, right-aligned at the top."""
     left = right - 4.95
     for number, (kind, style) in enumerate(SHORTCUTS.items()):
         y = TITLE + 0.06 - 0.31 * number
@@ -156,7 +171,7 @@ def draw_legend(axes: Axes, right: float, scale: DrawingScale) -> None:
 
 
 def draw_headings(axes: Axes, width: float) -> None:
-    """Name the rows below the picture, and rule them off."""
+    """Name the rows below the blocks, with rules between them."""
     rows = (("output", SIZES), ("layers", NOTATION), ("parameters", PARAMETERS))
     for words, y in (*rows, ("multiply-adds", COMPUTE)):
         write_lines(axes, (MARGIN, y), words, HEADING_STYLE, ha="left")
@@ -167,7 +182,7 @@ def draw_headings(axes: Axes, width: float) -> None:
 def draw_columns(
     axes: Axes, columns: Sequence[StageColumn], gap: float, scale: DrawingScale
 ) -> None:
-    """Draw the stages from left to right, and the way of the data between them."""
+    """Draw the stages from left to right, and arrows between them."""
     left, last_edge = MARGIN + HEADINGS + gap, None
     for column in columns:
         middle = left + column.width / 2
@@ -181,7 +196,7 @@ def draw_columns(
 
 
 def draw_arrow(axes: Axes, start: float, end: float) -> None:
-    """Draw the way from one stage to the next, behind what it comes from."""
+    """Draw an arrow from one stage to the next, behind the blocks."""
     axes.add_patch(
         FancyArrowPatch(
             (start, CENTRE),
@@ -241,14 +256,14 @@ def draw_box(axes: Axes, box: Box, x: float, colour: Colour) -> None:
 
 
 def colour_of(share: float | None, scale: DrawingScale) -> Colour:
-    """The colour of a share, 0 to 1, of the multiply-adds; of none for the input."""
+    """Return the colour of a share of 0 to 1 of the multiply-adds; the input has none."""
     if share is None:
         return to_rgb(INPUT)
     return to_rgb(RAMP(PALEST + (DARKEST - PALEST) * share / scale.top_share))
 
 
 def mix_colors(colour: Colour, other: str, amount: float) -> Colour:
-    """A colour with so much, 0 to 1, of another one."""
+    """Mix a colour with an amount, 0 to 1, of another one."""
     red, green, blue = (
         (1 - amount) * a + amount * b for a, b in zip(colour, to_rgb(other), strict=True)
     )
@@ -258,7 +273,7 @@ def mix_colors(colour: Colour, other: str, amount: float) -> Colour:
 def draw_curve(
     axes: Axes, ends: tuple[float, float], y: float, style: dict[str, Any], *, gid: str = ""
 ) -> None:
-    """Draw an arc over what stands between its ends."""
+    """Draw an arc from one end to the other."""
     start, end = ends
     top = y + 4 / 3 * min(0.24, 0.55 * (end - start))  # a curve reaches 3/4 of its handles
     curve = Curve(
@@ -271,7 +286,7 @@ def draw_curve(
 
 
 def draw_words(axes: Axes, column: StageColumn, middle: float) -> None:
-    """Write what stands below a stage."""
+    """Write the words below a stage."""
     write_lines(axes, (middle, NAMES), column.name, NAME_STYLE)
     write_lines(axes, (middle, SIZES), column.size, CELL_STYLE)
     write_lines(axes, (middle, PARAMETERS), column.parameters, CELL_STYLE)
@@ -292,6 +307,6 @@ def draw_words(axes: Axes, column: StageColumn, middle: float) -> None:
 def write_lines(
     axes: Axes, place: Point, words: str, style: dict[str, Any], *, ha: str = "center"
 ) -> None:
-    """Write a few lines, vertically centred."""
+    """Write lines that are vertically centred."""
     if words:
         axes.text(place[0], place[1], words, ha=ha, va="center", **style, **FONT)

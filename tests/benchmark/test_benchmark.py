@@ -25,12 +25,12 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import DEMO, SAMPLES, Fix, Run
-from measuring import CPU, PEAK, SMALL, TOO_MANY, broken_and_whole, error_line, steady, table
+from measuring import PEAK, SMALL, TOO_MANY, broken_and_whole, error_line, steady, table
 from resnet_cli.benchmark import sweep as sweeping
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.cli import cli
 from resnet_cli.records import Pixels
-from resnet_cli.runtimes import PRECISIONS, Top, torch_runtime
+from resnet_cli.runtimes import PRECISIONS, Runtime, Top, torch_runtime
 from resnet_cli.runtimes.torch_runtime import TorchCpu, TorchSession
 
 pytestmark = pytest.mark.usefixtures("known_peak")
@@ -296,10 +296,10 @@ def test_gflops_are_those_that_torchvision_publishes(run: Run, fix: Fix, name: s
 def test_the_peak_is_measured_once_a_precision(
     run: Run, fix: Fix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[object, ...]] = []
+    asked: list[tuple[str, object, int]] = []
 
-    def peak(*arguments: object) -> float:
-        asked.append(arguments)
+    def peak(runtime: Runtime, dtype: object, threads: int) -> float:
+        asked.append((runtime.device, dtype, threads))
         return 10.0 * len(asked)
 
     fix(steady)
@@ -307,7 +307,7 @@ def test_the_peak_is_measured_once_a_precision(
     monkeypatch.setattr(sweeping, "available_cores", lambda: 2)
     run(*SMALL, "-b", "1,2", "-j", 8, "--precision", "fp32,bf16", "-o", "a.json")
 
-    assert asked == [(CPU, torch.float32, 2), (CPU, torch.bfloat16, 2)]
+    assert asked == [("cpu", torch.float32, 2), ("cpu", torch.bfloat16, 2)]
     rows = json.loads(Path("a.json").read_text())["rows"]
     assert [row["gflops"] / row["peak_share"] for row in rows] == pytest.approx([10, 10, 20, 20])
 

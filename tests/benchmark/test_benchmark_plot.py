@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from measuring import a_row
-from resnet_cli.benchmark import Benchmark, Row
+from resnet_cli.benchmark import BenchmarkResult, BenchmarkRow
 from resnet_cli.benchmark.plot import plot_benchmark
 
 SETTINGS: dict[str, Any] = {"img_size": 224, "workers": 2, "compiled": False}
@@ -26,11 +26,13 @@ ENVIRONMENT = {"device": "a machine", "torch": "2.99", "date": "2026-01-02T03:04
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Figure]:
     """The figure that is drawn for some rows."""
 
-    def draw(*rows: Row, percentiles: tuple[float, ...] = (50, 90, 99), **more: Any) -> Figure:
+    def draw(
+        *rows: BenchmarkRow, percentiles: tuple[float, ...] = (50, 90, 99), **more: Any
+    ) -> Figure:
         kept: list[Figure] = []
         monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: kept.append(self))
         settings = SETTINGS | {"percentiles": percentiles} | more
-        plot_benchmark(Benchmark(ENVIRONMENT, settings, rows, ""), Path("a.png"))
+        plot_benchmark(BenchmarkResult(ENVIRONMENT, settings, rows, ""), Path("a.png"))
         [figure] = kept
         figure.draw(FigureCanvasAgg(figure).get_renderer())
         return figure
@@ -38,7 +40,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Figure]:
     return draw
 
 
-def full(mode: str, precision: str, batch: int, rate: float | None, **more: Any) -> Row:
+def full(mode: str, precision: str, batch: int, rate: float | None, **more: Any) -> BenchmarkRow:
     times = {} if rate is None else {"p50": 9.0 * batch, "p90": 10.0 * batch, "p99": 30.0 * batch}
     return a_row(mode, batch, rate, precision=precision, latency_ms=times, **more)
 
@@ -69,7 +71,7 @@ def ticks(figure: Figure) -> list[str]:
 PAIRS = list(product(("fp32", "bf16", "fp16"), ("forward", "end-to-end")))
 
 
-def sweep(*sizes: int, without_room: int = 0) -> list[Row]:
+def sweep(*sizes: int, without_room: int = 0) -> list[BenchmarkRow]:
     """Six curves, two by two close to each other."""
     return [
         full(mode, precision, size, None if size == without_room else 50.0 * rank + size % 7 + near)

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 
 from measuring import a_row, end_to_end
-from resnet_cli.benchmark import Row
-from resnet_cli.benchmark.verdict import Choices, state_verdict
+from resnet_cli.benchmark import BenchmarkRow
+from resnet_cli.benchmark.report import Choices, state_verdict
 from resnet_cli.cli.benchmark import benchmark_command as command
 
 
 def said(
-    *rows: Row,
+    *rows: BenchmarkRow,
     compiling: str = "fp32 bf16",
     workers: int = 2,
     cores: int = 2,
@@ -23,7 +23,7 @@ def said(
     return state_verdict(rows, choices)
 
 
-def on_gpu(*rows: Row, workers: int, cores: int = 12) -> str:
+def on_gpu(*rows: BenchmarkRow, workers: int, cores: int = 12) -> str:
     there = (replace(row, device="cuda:0") for row in rows)
     return said(*there, workers=workers, cores=cores, on_workers_cores=False)
 

@@ -29,8 +29,9 @@ from resnet_cli.checkpoint.formats.caffe import apply_prototxt, is_caffemodel, r
 from resnet_cli.checkpoint.formats.prototxt import read_prototxt
 from resnet_cli.checkpoint.tree import Part, StateDict
 from resnet_cli.errors import CheckpointError, SettingError
-from resnet_cli.summary import Changes, find_subject, summarise_network
+from resnet_cli.summary import summarize, summarize_network
 from resnet_cli.summary.caffe import network_from_prototxt
+from resnet_cli.summary.networks import SummaryOptions, find_subject
 
 Floats = NDArray[np.float32]
 
@@ -718,8 +719,7 @@ def test_a_blob_lives_until_its_last_reader() -> None:
 
 def summary_of(text: str, **settings: Any) -> Any:
     Path("deploy.prototxt").write_text(text)
-    subject = find_subject("deploy.prototxt", Changes())
-    return summarise_network(subject, img_size=subject.img_size, **settings)
+    return summarize("deploy.prototxt", SummaryOptions(**settings))
 
 
 @pytest.mark.parametrize(
@@ -735,8 +735,10 @@ def test_a_whole_resnet_has_blocks_and_stages(
     depths: tuple[int, int, int, int], name: str, gmacs: float
 ) -> None:
     Path("deploy.prototxt").write_text(resnet_prototxt(depths))
-    subject = find_subject("deploy.prototxt", Changes())
-    blocks, stages = (summarise_network(subject, view=view) for view in ("blocks", "stages"))
+    subject = find_subject("deploy.prototxt", SummaryOptions())
+    blocks, stages = (
+        summarize_network(subject, SummaryOptions(view=view)) for view in ("blocks", "stages")
+    )
     assert subject.written is not None
     count = sum(parameter.numel() for parameter in subject.written.parameters())
 
@@ -753,7 +755,7 @@ def test_a_whole_resnet_has_blocks_and_stages(
 
 def test_the_layers_of_a_whole_resnet_keep_their_own_names_beside() -> None:
     Path("deploy.prototxt").write_text(resnet_prototxt((3, 4, 6, 3), num_classes=10, side=256))
-    subject = find_subject("deploy.prototxt", Changes())
+    subject = find_subject("deploy.prototxt", SummaryOptions())
 
     assert subject.is_resnet
     assert (subject.img_size, subject.num_classes, subject.in_channels) == ((256, 256), 10, 3)
@@ -789,14 +791,15 @@ def test_strides_and_pools_of_a_resnet_are_read_not_guessed() -> None:
 
 def test_a_whole_resnet_takes_changes_and_other_networks_do_not(thin: Files) -> None:
     Path("deploy.prototxt").write_text(resnet_prototxt((3, 4, 6, 3), num_classes=10))
-    changed = find_subject("deploy.prototxt", Changes(num_classes=3, in_channels=1, dilated=True))
-    last = summarise_network(changed, view="stages").rows[5]
+    options = SummaryOptions(view="stages", num_classes=3, in_channels=1, dilated=True)
+    changed = find_subject("deploy.prototxt", options)
+    last = summarize_network(changed, options).rows[5]
 
     assert (changed.num_classes, changed.in_channels) == (3, 1)
     assert last["output_size"] == [28, 28]
     assert changed.written is None
     with pytest.raises(SettingError, match="cannot change"):
-        find_subject(str(thin.prototxt), Changes(num_classes=3))
+        find_subject(str(thin.prototxt), SummaryOptions(num_classes=3))
 
 
 def test_the_first_block_alone_is_summarised(run: Run) -> None:

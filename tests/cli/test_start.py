@@ -16,13 +16,12 @@ import torch
 
 from conftest import Run, picture, trained
 from resnet_cli import Classifier, UserError
-from resnet_cli.benchmark import Row
-from resnet_cli.benchmark.compare import compare_settings
-from resnet_cli.benchmark.formats import peak_text
+from resnet_cli.benchmark import BenchmarkRow
+from resnet_cli.benchmark.report import compare_settings, peak_cell
 from resnet_cli.benchmark.sweep import mark_doubtful
 from resnet_cli.cli.process import EXISTING, keep_compiled, usable_environment
 from resnet_cli.run.tally import Tally
-from resnet_cli.summary.catalogue import list_models
+from resnet_cli.summary import list_models
 from resnet_cli.text import duration_words
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
@@ -252,11 +251,11 @@ def test_a_narrower_sweep_is_one_difference() -> None:
 
 
 def test_what_cannot_be_is_marked() -> None:
-    row = Row("end-to-end", "resnet18", "cpu", "fp32", 8, False, images_per_second=110.0)
+    row = BenchmarkRow("end-to-end", "resnet18", "cpu", "fp32", 8, False, images_per_second=110.0)
     assert mark_doubtful(row, 100.0).status == "noisy"
     assert mark_doubtful(row, 109.0).status == "ok"
     shares = [replace(row, peak_share=share) for share in (0.5, 1.52)]
-    assert [peak_text(row) for row in shares] == ["50%", "152%~"]
+    assert [peak_cell(row) for row in shares] == ["50%", "152%~"]
 
 
 def test_the_pace_of_a_long_run() -> None:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from resnet_cli.display.tables import align_rows, cell_width
 from resnet_cli.evaluate.order import Order, deal_halves, find_order
-from resnet_cli.evaluate.text import align_table, order_lines, order_option, text_columns
+from resnet_cli.evaluate.text import order_lines, order_option
 
 
 def find(
@@ -157,6 +158,6 @@ def test_names_that_cannot_be_typed_go_into_a_file() -> None:
 
 
 def test_a_table_is_aligned_whatever_the_letters() -> None:
-    lines = list(align_table([["class", "n"], ["蚂蚁", "10"], ["a\x1bb", "9"]]))
+    lines = list(align_rows([["class", "n"], ["蚂蚁", "10"], ["a\x1bb", "9"]]))
     assert lines == ["class    n", "蚂蚁    10", r"a\x1bb   9"]
-    assert len({text_columns(line) for line in lines}) == 1
+    assert len({cell_width(line) for line in lines}) == 1

@@ -1,6 +1,7 @@
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from itertools import combinations
 from math import sqrt
@@ -18,30 +19,39 @@ from PIL import Image
 
 from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import OutputError
-from resnet_cli.summary import Changes, Summary, find_subject, summarise_network
+from resnet_cli.summary import Summary, summarize
 from resnet_cli.summary.columns import leading_digits, share_words, short_count
+from resnet_cli.summary.networks import SummaryOptions
 from resnet_cli.summary.plot import SUFFIXES, draw_network, plot_network
 
-Case = tuple[str, Changes, tuple[int, int], int]
+Case = tuple[str, SummaryOptions]
 
-USUAL = {name: (name, Changes(), (224, 224), 1) for name in ARCHITECTURES}
+USUAL = {name: (name, SummaryOptions()) for name in ARCHITECTURES}
 UNUSUAL: dict[str, Case] = {
-    "small and grey": ("resnet50", Changes(num_classes=2, in_channels=1), (64, 64), 1),
-    "upright, a batch": ("resnet34", Changes(num_classes=2), (320, 160), 8),
-    "a strip": ("resnet152", Changes(num_classes=1, in_channels=12), (64, 640), 1),
-    "wide": ("resnext101_32x8d", Changes(num_classes=21843, dilated=True), (320, 320), 1),
+    "small and grey": (
+        "resnet50",
+        SummaryOptions(num_classes=2, in_channels=1, img_size=(64, 64)),
+    ),
+    "upright, a batch": (
+        "resnet34",
+        SummaryOptions(num_classes=2, img_size=(320, 160), batch_size=8),
+    ),
+    "a strip": (
+        "resnet152",
+        SummaryOptions(num_classes=1, in_channels=12, img_size=(64, 640)),
+    ),
+    "wide": (
+        "resnext101_32x8d",
+        SummaryOptions(num_classes=21843, dilated=True, img_size=(320, 320)),
+    ),
 }
 CASES = USUAL | UNUSUAL
 
 
 @cache
 def views(case: str) -> tuple[Summary, Summary]:
-    name, changes, img_size, batch_size = CASES[case]
-    subject = find_subject(name, changes)
-    stages, blocks = (
-        summarise_network(subject, view=view, img_size=img_size, batch_size=batch_size)
-        for view in ("stages", "blocks")
-    )
+    name, options = CASES[case]
+    stages, blocks = (summarize(name, replace(options, view=view)) for view in ("stages", "blocks"))
     return stages, blocks
 
 

@@ -16,9 +16,9 @@ from torchvision.models import get_model, get_model_weights
 from conftest import Run, trained
 from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import SettingError
-from resnet_cli.summary import Changes, Summary, find_subject, summarise_network
-from resnet_cli.summary.formats import FORMATS
-from resnet_cli.summary.networks import known_models
+from resnet_cli.summary import Summary, summarize
+from resnet_cli.summary.formats import SUMMARY_FORMATS
+from resnet_cli.summary.networks import SummaryOptions, find_subject, known_models
 
 PAPER = {  # https://arxiv.org/abs/1512.03385, table 1
     "resnet18": (["[3×3, 64; 3×3, 64]", "[3×3, 512; 3×3, 512]"], [2, 2, 2, 2]),
@@ -35,8 +35,8 @@ PAPER = {  # https://arxiv.org/abs/1512.03385, table 1
 }
 
 
-def of(name: str, changes: Changes | None = None, **settings: Any) -> Summary:
-    return summarise_network(find_subject(name, changes or Changes()), **settings)
+def of(name: str, **options: Any) -> Summary:
+    return summarize(name, SummaryOptions(**options))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -154,7 +154,7 @@ def test_stages_are_table_1_of_the_paper(name: str) -> None:
 @pytest.mark.parametrize("dilated", [False, True])
 @pytest.mark.parametrize("size", [(64, 64), (97, 97), (225, 225), (97, 161)])
 def test_every_formula_is_true(size: tuple[int, int], *, dilated: bool) -> None:
-    rows = of("resnet50", Changes(dilated=dilated), view="stages", img_size=size).rows
+    rows = of("resnet50", dilated=dilated, view="stages", img_size=size).rows
     formulas = [part for row in rows if row["formula"] for part in row["formula"].split("; ")]
 
     for formula in formulas:
@@ -219,36 +219,37 @@ def test_peak_activation_memory_by_hand() -> None:
 
 
 def test_head_channels_and_dilation_can_be_chosen() -> None:
-    summary = of("resnet50", Changes(num_classes=2, in_channels=1, dilated=True))
+    summary = of("resnet50", num_classes=2, in_channels=1, dilated=True)
     by_name = {row["name"]: row for row in summary.rows}
 
     assert by_name["fc"]["output_shape"] == (1, 2)
     assert by_name["conv1"]["input_shape"] == (1, 1, 224, 224)
     assert by_name["layer4"]["output_shape"] == (1, 2048, 28, 28)
-    assert summary.totals.parameters == of("resnet50", Changes(2, 1)).totals.parameters
+    assert (
+        summary.totals.parameters == of("resnet50", num_classes=2, in_channels=1).totals.parameters
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "settings", "words"),
+    ("name", "options", "words"),
     [
-        ("resnet18", Changes(dilated=True), {}, "only networks of bottleneck blocks"),
+        ("resnet18", {"dilated": True}, "only networks of bottleneck blocks"),
         (
             "vgg16",
-            Changes(),
             {"view": "stages"},
             "cannot show stages of vgg16, which is not a ResNet: use --view layers",
         ),
-        ("alexnet", Changes(), {"view": "blocks"}, "use --view layers"),
-        ("alexnet", Changes(), {"img_size": (32, 32)}, "they end at features.12"),
-        ("resnet81", Changes(), {}, "did you mean"),
-        ("zzz", Changes(), {}, "resnet-cli models --all"),
+        ("alexnet", {"view": "blocks"}, "use --view layers"),
+        ("alexnet", {"img_size": (32, 32)}, "they end at features.12"),
+        ("resnet81", {}, "did you mean"),
+        ("zzz", {}, "resnet-cli models --all"),
     ],
 )
 def test_what_cannot_be_summarised_is_refused_with_what_would_be_right(
-    name: str, changes: Changes, settings: dict[str, Any], words: str
+    name: str, options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(SettingError, match=words):
-        of(name, changes, **settings)
+        of(name, **options)
 
 
 @pytest.mark.parametrize("name", known_models()[::9])
@@ -257,7 +258,7 @@ def test_any_model_of_torchvision_can_be_shown(name: str) -> None:
 
 
 def test_batch_norm_statistics_are_never_touched() -> None:
-    network = find_subject("resnet18", Changes()).network
+    network = find_subject("resnet18", SummaryOptions()).network
     assert all(tensor.is_meta for tensor in network.state_dict().values())
     assert not network.training
 
@@ -348,7 +349,7 @@ def test_json_has_the_keys_of_the_contract(run: Run) -> None:
     ],
 )
 def test_rows_of_the_other_views_have_the_keys_of_the_contract(view: str, keys: str) -> None:
-    rows = list(csv.DictReader(StringIO(FORMATS["csv"](of("resnet34", view=view)))))
+    rows = list(csv.DictReader(StringIO(SUMMARY_FORMATS["csv"](of("resnet34", view=view)))))
 
     assert list(rows[0]) == keys.split(",")
     assert len(rows) == len(of("resnet34", view=view).rows)
@@ -445,7 +446,7 @@ def test_a_cached_file_is_said_to_be_cached(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["vgg16", "mobilenet_v2"])
 def test_any_network_takes_other_channels(name: str) -> None:
-    grey, colour = of(name, Changes(in_channels=1)), of(name)
+    grey, colour = of(name, in_channels=1), of(name)
     first = next(row for row in grey.rows if row["type"] == "Conv2d")
     kernels = next(row for row in colour.rows if row["type"] == "Conv2d")["output_shape"][1] * 9
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from click.testing import Result
 
-from resnet_cli.benchmark import Row
+from resnet_cli.benchmark import BenchmarkRow
 from resnet_cli.benchmark.timing import Stages, Timing
 from resnet_cli.runtimes import find_runtime
 
@@ -25,16 +25,18 @@ def steady(batch: int, seconds: float = 0.1) -> Timing:
     return Timing(4 * batch, 4 * seconds, [1000 * seconds] * 4)
 
 
-def a_row(mode: str, batch: int, rate: float | None, **more: Any) -> Row:
+def a_row(mode: str, batch: int, rate: float | None, **more: Any) -> BenchmarkRow:
     """A row; without a rate it ran out of memory."""
     settings: dict[str, Any] = {
         "device": "cpu", "precision": "fp32", "compiled": False, "model": "resnet18",
         "images_per_second": rate, "status": "out of memory" if rate is None else "ok",
     }  # fmt: skip
-    return Row(mode=mode, batch_size=batch, **settings | more)
+    return BenchmarkRow(mode=mode, batch_size=batch, **settings | more)
 
 
-def end_to_end(batch: int, rate: float, prepare_ms: float, forward_ms: float, **more: Any) -> Row:
+def end_to_end(
+    batch: int, rate: float, prepare_ms: float, forward_ms: float, **more: Any
+) -> BenchmarkRow:
     """A row of photographs, and what one takes of a thread and of the network."""
     return a_row("end-to-end", batch, rate, stages=Stages(prepare_ms, forward_ms), **more)
 

@@ -1,16 +1,10 @@
-"""What is measured: a checkpoint, or a network of random weights."""
+"""What is measured: a checkpoint or a network of random weights, and images for it."""
 
 import logging
-import os
-import platform
-import re
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torchvision.models import get_model
@@ -27,20 +21,20 @@ from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images import Decoder
 from resnet_cli.preprocess import PRESETS
 from resnet_cli.records import Item
-from resnet_cli.runtimes import Runtime
 from resnet_cli.sources import find_inputs
 from resnet_cli.sources.folders import Sieve
-from resnet_cli.system import cpu_name
 
 SEED = 0
 OUTPUTS = 1000
 
+log = logging.getLogger("resnet_cli")
 
-def find_measured(given: str) -> Checkpoint:
-    """The network that a name or a checkpoint stands for; for a name nothing is downloaded.
+
+def find_measured_network(given: str) -> Checkpoint:
+    """Load a checkpoint, or build a model by name with random weights: nothing is downloaded.
 
     Raises:
-        SettingError: there is no such model or file.
+        SettingError: no such model or file.
         CheckpointError: the file holds no ResNet.
     """
     if given in ARCHITECTURES:
@@ -51,7 +45,7 @@ def find_measured(given: str) -> Checkpoint:
 
 
 def random_checkpoint(name: str) -> Checkpoint:
-    """A network of random weights, which is as fast as any other."""
+    """Build a model with random weights, which are as fast as trained ones."""
     torch.manual_seed(SEED)
     network = get_model(name, weights=None, num_classes=OUTPUTS)
     return Checkpoint(
@@ -77,27 +71,26 @@ def random_checkpoint(name: str) -> Checkpoint:
     )
 
 
-log = logging.getLogger("resnet_cli")
+class EndlessImages:
+    """Image files that repeat for as long as a measurement lasts.
 
-
-class Photographs:
-    """Pictures without an end; what cannot be read is tried once and then left out.
+    A file that cannot be read is tried once and then excluded.
 
     Attributes:
-        source: the folder, or one file.
+        source: the folder, or a single file.
         items: all of them.
-        unreadable: those that are left out.
+        unreadable: identities of those that are excluded.
     """
 
     def __init__(self, source: Path, sieve: Sieve | None = None) -> None:
-        """Find the images, and see that there is one that can be read.
+        """Find the images, and check that at least one can be read.
 
         Args:
-            source: a folder, or one file.
-            sieve: says what is passed over.
+            source: a folder, or a single file.
+            sieve: which files to skip.
 
         Raises:
-            InputError: there is none.
+            InputError: none can be read.
         """
         self.source = source
         found = find_inputs([str(source)], sieve)
@@ -110,7 +103,7 @@ class Photographs:
             try:
                 decode(item.source)
             except ImageError as error:
-                self.leave_out(item, str(error))
+                self.exclude(item, str(error))
             else:
                 return
         raise InputError(
@@ -118,44 +111,13 @@ class Photographs:
             f"({len(self.unreadable)} tried)"
         )
 
-    def leave_out(self, item: Item, reason: str) -> None:
-        """Leave an image out from now on, and say so once."""
+    def exclude(self, item: Item, reason: str) -> None:
+        """Skip an image from now on, and log that once."""
         if item.identity not in self.unreadable:
             self.unreadable.add(item.identity)
             log.warning("left out of what is measured: %s: %s", item.path, reason)
 
-    def endless(self) -> Iterator[Item]:
-        """Yield items, again from the first after the last, for as long as any can be read."""
+    def cycle(self) -> Iterator[Item]:
+        """Yield the images again and again, for as long as any can be read."""
         while readable := [item for item in self.items if item.identity not in self.unreadable]:
             yield from readable
-
-
-DRIVER = Path("/proc/driver/nvidia/version")
-
-
-def describe_environment(runtime: Runtime, workers: int) -> dict[str, Any]:
-    """The machine, the versions, and how the network runs."""
-    return {
-        "device": runtime.hardware,
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": workers,
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "driver": driver_version(),
-        "cuda": torch.version.cuda,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("resnet-cli", "torch", "torchvision")},
-        "memory_format": "channels_last",
-        "batch_norm": "folded",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def driver_version() -> str | None:
-    """Version of NVIDIA's driver; None where there is none."""
-    try:
-        match = re.search(r"\d+\.\d+(\.\d+)?", DRIVER.read_text())
-    except OSError:
-        return None
-    return match[0] if match else None
