@@ -15,8 +15,8 @@ from conftest import picture, room_for
 from resnet_cli.cli import cli
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Item, Prediction
+from resnet_cli.results import files as growing
 from resnet_cli.results import open_writer
-from resnet_cli.results.files import append as growing
 from resnet_cli.results.files.manifest import write_manifest
 from resnet_cli.results.options import WriterOptions
 
