@@ -27,7 +27,7 @@ INDENT = 16  # columns of the names of facts
     "text_format",
     type=click.Choice(["table", "json"]),
     default="table",
-    help="How the facts are laid out.",
+    help="Format of the report.",
 )
 @debug_option
 def inspect_command(

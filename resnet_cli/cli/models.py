@@ -21,13 +21,13 @@ WORDS = (0, 3, 6, 8)  # columns aligned to the left; numbers go to the right
 
 
 @click.command(cls=Command)
-@click.option("--all", "everything", is_flag=True, help="All of torchvision's classifiers.")
+@click.option("--all", "everything", is_flag=True, help="List all classifiers of torchvision.")
 @click.option(
     "--format",
     "text_format",
     type=click.Choice(["table", "json"]),
     default="table",
-    help="How the list is laid out.",
+    help="Format of the list.",
 )
 @debug_option
 def models_command(*, everything: bool, text_format: str) -> None:

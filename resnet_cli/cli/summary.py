@@ -5,7 +5,13 @@ from pathlib import Path
 
 import click
 
-from resnet_cli.cli.options import OUTPUT, POSITIVE, debug_option, height_and_width
+from resnet_cli.cli.options import (
+    OUTPUT,
+    POSITIVE,
+    debug_option,
+    height_and_width,
+    overwrite_option,
+)
 from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
 
@@ -18,14 +24,14 @@ WIDE = 200  # characters, where stdout is not a terminal and COLUMNS is not set
     "--view",
     type=click.Choice(["layers", "blocks", "stages"]),
     default="layers",
-    help="Every layer; every residual block; or the stages of table 1 of the ResNet paper.",
+    help="Rows: every layer, every residual block, or the stages of table 1 of the ResNet paper.",
 )
 @click.option(
     "--depth",
     type=POSITIVE,
     metavar="N",
     show_default="all",
-    help="Deepest level of nested layers shown; what is below counts for the row it is in.",
+    help="Deepest level of nested layers; deeper ones count for the row they are in.",
 )
 @click.option("--dilation", is_flag=True, help="Dilate the last two stages instead of striding.")
 @click.option(
@@ -39,9 +45,9 @@ WIDE = 200  # characters, where stdout is not a terminal and COLUMNS is not set
     callback=height_and_width,
     metavar="N or HxW",
     show_default="224, 299 for inception_v3",
-    help="Pixels of a side of the images, or their height and width as 320x224.",
+    help="Side of the images in pixels, or their height and width as 320x224.",
 )
-@click.option("--batch-size", "-b", type=POSITIVE, default=1, help="Images of one pass.")
+@click.option("--batch-size", "-b", type=POSITIVE, default=1, help="Images in one pass.")
 @click.option(
     "--in-channels", type=POSITIVE, show_default="3, or the checkpoint's", help="Input channels."
 )
@@ -55,8 +61,8 @@ WIDE = 200  # characters, where stdout is not a terminal and COLUMNS is not set
     "--format",
     "text_format",
     type=click.Choice(["table", "json", "csv", "markdown"]),
-    show_default="table, or what the suffix of -o says",
-    help="How the rows are laid out.",
+    show_default="table, or by the suffix of -o",
+    help="Format of the rows.",
 )
 @click.option(
     "-o",
@@ -65,7 +71,7 @@ WIDE = 200  # characters, where stdout is not a terminal and COLUMNS is not set
     show_default="none",
     help="Write to a file instead of stdout: .txt .json .csv .md.",
 )
-@click.option("--overwrite", is_flag=True, help="Write over existing files.")
+@overwrite_option
 @debug_option
 def summary_command(
     *,
@@ -82,11 +88,11 @@ def summary_command(
     output: Path | None,
     overwrite: bool,
 ) -> None:
-    """Show what a network is: shapes, parameters, multiply-adds, memory.
+    """Show the layers of a network: shapes, parameters, multiply-adds, memory.
 
-    MODEL is one of torchvision's classification models by name, of which nothing is downloaded;
-    CHECKPOINT is a file, shown with its own head or as the backbone that it is, or a .prototxt of
-    Caffe. Without either it is resnet18.
+    MODEL is a classification model of torchvision by name; CHECKPOINT is a file, shown with its own
+    head or as a backbone, or a .prototxt of Caffe. The default is resnet18, and nothing is
+    downloaded.
     """
     from resnet_cli.cli.terminal import say_left_out
     from resnet_cli.files import check_new, write_text_file
