@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import log2
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -18,9 +18,11 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
-from resnet_cli.benchmark import BenchmarkResult, BenchmarkRow
 from resnet_cli.files import whole_file
 from resnet_cli.text import amount
+
+if TYPE_CHECKING:
+    from resnet_cli.benchmark import BenchmarkResult, BenchmarkRow
 
 INK, GREY, PALE = "#1f2933", "#67727e", "#e3e7eb"
 
@@ -54,7 +56,7 @@ class Series:
 
     mode: str
     precision: str
-    rows: Sequence[BenchmarkRow]
+    rows: "Sequence[BenchmarkRow]"
 
     @property
     def name(self) -> str:
@@ -72,7 +74,7 @@ class Series:
         return self.mode == "forward"
 
     @property
-    def measured(self) -> list[BenchmarkRow]:
+    def measured(self) -> "list[BenchmarkRow]":
         """The rows with figures."""
         return [row for row in self.rows if row.images_per_second is not None]
 
@@ -100,7 +102,7 @@ class Series:
         }
 
 
-def series_of(rows: Sequence[BenchmarkRow]) -> Iterator[Series]:
+def series_of(rows: "Sequence[BenchmarkRow]") -> Iterator[Series]:
     """Yield the rows of each mode and precision, by batch size."""
     for mode, precision in dict.fromkeys((row.mode, row.precision) for row in rows):
         mine = {
@@ -109,7 +111,7 @@ def series_of(rows: Sequence[BenchmarkRow]) -> Iterator[Series]:
         yield Series(mode, precision, [mine[size] for size in sorted(mine)])
 
 
-def rate_text(row: BenchmarkRow) -> str:
+def rate_text(row: "BenchmarkRow") -> str:
     """Return the images per second in few characters, marked where they are too noisy."""
     rate = row.speed
     return (f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}") + (
@@ -221,7 +223,9 @@ def write_numbers(axes: Axes, series: Sequence[Series]) -> None:
                 write_number(axes, row, one.colour, is_best=row is best, over=over)
 
 
-def write_number(axes: Axes, row: BenchmarkRow, colour: str, *, is_best: bool, over: bool) -> None:
+def write_number(
+    axes: Axes, row: "BenchmarkRow", colour: str, *, is_best: bool, over: bool
+) -> None:
     """Write a number, or only the mark of a noisy point, with a halo that keeps it legible."""
     axes.annotate(
         rate_text(row) if is_best else "~",
@@ -295,7 +299,7 @@ def spaced_ticks(sizes: Sequence[int]) -> Iterator[int]:
             yield size
 
 
-def plot_benchmark(result: BenchmarkResult, path: Path) -> None:
+def plot_benchmark(result: "BenchmarkResult", path: Path) -> None:
     """Draw a benchmark as a PNG."""
     series = list(series_of(result.rows))
     is_bars = len({row.batch_size for row in result.rows}) == 1
@@ -342,7 +346,7 @@ def draw_legend(figure: Figure, axes: Axes) -> None:
     )
 
 
-def draw_heading(figure: Figure, result: BenchmarkResult) -> None:
+def draw_heading(figure: Figure, result: "BenchmarkResult") -> None:
     """Write what ran where, and how."""
     height = figure.get_figheight()
     title = f"{result.rows[0].model} on {result.environment['device']}"
@@ -356,7 +360,7 @@ def draw_heading(figure: Figure, result: BenchmarkResult) -> None:
     )
 
 
-def plot_facts(result: BenchmarkResult) -> list[str]:
+def plot_facts(result: "BenchmarkResult") -> list[str]:
     """Return the settings and versions that a reader needs to judge the figures."""
     settings, environment = result.settings, result.environment
     side = settings["img_size"]
@@ -368,12 +372,12 @@ def plot_facts(result: BenchmarkResult) -> list[str]:
     return found + [text for status, text in marks.items() if status in list_statuses(result)]
 
 
-def list_statuses(result: BenchmarkResult) -> set[str]:
+def list_statuses(result: "BenchmarkResult") -> set[str]:
     """Return every status among the rows."""
     return {row.status for row in result.rows}
 
 
-def title_panels(left: Axes, right: Axes, result: BenchmarkResult, *, is_bars: bool) -> None:
+def title_panels(left: Axes, right: Axes, result: "BenchmarkResult", *, is_bars: bool) -> None:
     """Write what each panel shows, with its unit."""
     percentiles = sorted(result.settings["percentiles"])
     low, high = (f"p{percent:g}" for percent in (percentiles[0], percentiles[-1]))

@@ -221,9 +221,7 @@ class Sweep:
             self.checkpoint,
             reason="to be measured",
             compute=RuntimeOptions(
-                device=self.runtime.device,
-                precision=precision,
-                compile=self.options.compile,
+                device=self.runtime.device, precision=precision, compile=self.options.compile
             ),
             preprocess=lambda recorded: replace(
                 recorded, crop_size=side, resize_size=max(side, recorded.resize_size)

@@ -11,14 +11,12 @@ from typing import Any, NoReturn
 import click
 
 from resnet_cli.cli.benchmark import benchmark_command
-from resnet_cli.cli.convert import convert_command
+from resnet_cli.cli.checkpoint import convert_command, inspect_command
 from resnet_cli.cli.evaluate import evaluate_command
-from resnet_cli.cli.inspect import inspect_command
-from resnet_cli.cli.misplaced import command_for
-from resnet_cli.cli.models import models_command
+from resnet_cli.cli.options import command_for
 from resnet_cli.cli.predict import predict_command
 from resnet_cli.cli.process import catch_signals, discard, open_streams, usable_environment
-from resnet_cli.cli.summary import summary_command
+from resnet_cli.cli.summary import models_command, summary_command
 from resnet_cli.errors import UserError
 from resnet_cli.text import escape_unprintable
 
@@ -115,7 +113,7 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).splitlines())
 
 
-def show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+def show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001
     """Print the versions without importing what they are of."""
     if asked:
         names = ("resnet-cli", "torch", "torchvision")

@@ -1,13 +1,16 @@
-"""Options that commands share, and how their values are read."""
+"""Options that commands share, how their values are read, and arguments in the wrong place."""
 
 import os
 import re
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from resnet_cli.cli.process import keep_compiled, lend_temporary_folder
+from resnet_cli.errors import InputError
 
 POSITIVE = click.IntRange(min=1)
 
@@ -70,7 +73,7 @@ def two_counts(text: str) -> tuple[int, int] | None:
     return int(first), int(second)
 
 
-def remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+def remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001
     """Keep ``--debug`` where the error boundary finds it."""
     ctx.meta["debug"] = value
 
@@ -252,3 +255,58 @@ verify_option = click.option(
     default=0,
     help="First compare N images against plain fp32 on the CPU; stop when a label differs.",
 )
+
+
+def refuse_checkpoints(inputs: Sequence[str]) -> None:
+    """Refuse a checkpoint among the inputs, or beside the images, that no option names.
+
+    With ``-c`` a file named outright is tried as an image, and what is beside images is skipped.
+
+    Raises:
+        InputError: names the option.
+    """
+    context = click.get_current_context()
+    source = context.get_parameter_source("checkpoint")
+    if source is click.core.ParameterSource.COMMANDLINE:
+        return
+    from resnet_cli.checkpoint.locate import find_only_checkpoint, is_checkpoint
+
+    for given in inputs:
+        if is_checkpoint(Path(given)):
+            raise InputError(f"{given} is a checkpoint, not an image: use -c {shlex.quote(given)}")
+    if (
+        any(context.params[name] for name in ("checkpoint", "model", "weights"))
+        or find_only_checkpoint()
+    ):
+        return
+    found = [file for given in inputs for file in files_right_in(given) if is_checkpoint(file)]
+    if found:
+        raise InputError(
+            f"{', '.join(map(str, found))} is a checkpoint beside the images: use -c "
+            f"{shlex.quote(str(found[0]))}, or --model resnet18 for the ImageNet weights"
+        )
+
+
+def files_right_in(given: str) -> Iterator[Path]:
+    """Yield what is in a folder, but not in its folders."""
+    if Path(given).is_dir():
+        yield from sorted(Path(given).iterdir())
+
+
+def command_for(name: str) -> str | None:
+    """Return the command for an input or a checkpoint that was given in place of a command."""
+    from resnet_cli.sources import SUFFIXES
+
+    path, quoted = Path(name), shlex.quote(name)
+    if path.is_dir() or path.suffix.lower() in SUFFIXES or name.startswith("@"):
+        return f"to classify it: resnet-cli predict {quoted}"
+    if not path.is_file():
+        return None
+    from resnet_cli.checkpoint.locate import is_checkpoint
+
+    if not is_checkpoint(path):
+        return None
+    return (
+        f"to classify with it: resnet-cli predict INPUT -c {quoted}; to look into it: "
+        f"resnet-cli inspect {quoted}"
+    )

@@ -134,12 +134,11 @@ def predict_command(
     from resnet_cli.classifier import PredictOptions
     from resnet_cli.cli.process import unbroken
     from resnet_cli.cli.run import load_and_find, report_forecast, report_rows
-    from resnet_cli.cli.stdout import StandardOutput
-    from resnet_cli.cli.terminal import showing_notes_of_images
+    from resnet_cli.cli.terminal import StandardOutput, showing_notes_of_images
     from resnet_cli.results import check_outputs
     from resnet_cli.results.options import Dialect
     from resnet_cli.run import OutputOptions, Run, lay_out_results
-    from resnet_cli.run.destinations import Destinations
+    from resnet_cli.run.manifest import Destinations
     from resnet_cli.sources.folders import Sieve
 
     check_usage(

@@ -55,7 +55,7 @@ def name_the_user() -> None:
         os.environ["HOME"] = os.sep
 
 
-def keep_compiled(_: click.Context, __: click.Parameter, compiling: bool) -> bool:
+def keep_compiled(_: click.Context, __: click.Parameter, compiling: bool) -> bool:  # noqa: FBT001
     """Keep what ``--compile`` makes beside the weights that torch keeps, if that can be written.
 
     torch's own place for it is a temporary folder, gone after a restart. It is settled when torch

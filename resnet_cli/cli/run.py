@@ -1,30 +1,29 @@
 """What a person reads of a run: what it found and took, how far it came, what limited it."""
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from resnet_cli.classifier import IMAGENET_COLOURS, Classifier
 from resnet_cli.cli.loading import Load
-from resnet_cli.cli.misplaced import refuse_checkpoints
+from resnet_cli.cli.options import refuse_checkpoints
 from resnet_cli.cli.process import echo
-from resnet_cli.cli.stdout import StandardOutput
 from resnet_cli.cli.terminal import (
-    BarProgress,
+    StandardOutput,
     above_the_bar,
     bar_wanted,
+    draw_progress,
     print_note,
     print_on_stderr,
     progress_bar,
 )
-from resnet_cli.errors import ImageError, UserError
+from resnet_cli.errors import ImageError
 from resnet_cli.results.formats import format_of
 from resnet_cli.run import Run
-from resnet_cli.run.destinations import Destinations
-from resnet_cli.run.forecast import Forecast, forecast_run
-from resnet_cli.run.tally import Tally
-from resnet_cli.run.verify import folder_class_names, verify_classifier
+from resnet_cli.run.manifest import Destinations
+from resnet_cli.run.tally import Tally, note_interruption
+from resnet_cli.run.verify import Forecast, folder_class_names, forecast_run, verify_first
 from resnet_cli.sources import Inputs, find_inputs
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.text import amount, duration_words, escape_unprintable, first_few
@@ -78,9 +77,9 @@ def report_rows(run: Run, stdout: StandardOutput, *, progress: str) -> int:
     """
     explain_resume(run)
     total, destinations = run.inputs.total, run.destinations
-    on = way_to_continue(destinations.paths, overwrite=destinations.options.overwrite)
+    rest = way_to_continue(destinations.paths, overwrite=destinations.options.overwrite)
     with (
-        saying_how_far(lambda: run.tally.images, total, earlier=run.earlier, on=on),
+        note_interruption(run.tally, total, earlier=run.earlier, rest=rest),
         saying_what_is_held(run),
         progress_bar(total, progress, initial=run.earlier) as bar,
         closing(run.rows()) as rows,
@@ -116,26 +115,6 @@ def where_errors_are(destinations: Destinations, stdout: StandardOutput) -> str:
     if pages:
         return f"see {pages[0]}"
     return stdout.error_words
-
-
-@contextmanager
-def saying_how_far(
-    done: Callable[[], int], total: int | None, *, earlier: int = 0, on: str = ""
-) -> Iterator[None]:
-    """Say how far a run has come that a signal ends.
-
-    Args:
-        done: returns the number of images of this run so far.
-        total: of all images; None while it is unknown.
-        earlier: images that have rows of earlier runs.
-        on: how to continue, or what there is.
-    """
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        images = "images" if total is None else f"of {total:,} images"
-        print_note(f"stopped after {earlier + done():,} {images}{on}")
-        raise
 
 
 @contextmanager
@@ -226,27 +205,6 @@ def report_run(classifier: Classifier, tally: Tally, seconds: float) -> None:
         print_on_stderr(f"per image: {means}: {tally.limit(seconds)}")
 
 
-def verify_first(classifier: Classifier, found: Inputs, count: int) -> Inputs:
-    """Compare the first images against plain fp32 on the CPU.
-
-    Raises:
-        UserError: a label differs.
-    """
-    first, everything = found.peek(count)
-    result = verify_classifier(classifier, first)
-    print_note(
-        f"verified {amount(result.images, 'image')} against plain fp32 on the CPU: largest "
-        f"difference of probability {result.largest_difference:.1e}, "
-        f"{amount(len(result.flips), 'top-1 flip')}"
-    )
-    if result.flips:
-        raise UserError(
-            f"another label than plain fp32 on the CPU: {', '.join(map(str, result.flips))}: "
-            "try --exact, or --precision fp32"
-        )
-    return everything
-
-
 def report_forecast(run: Run, stdout: StandardOutput, *, progress: str) -> int:
     """Try a sample of a run, and report on the whole of it.
 
@@ -254,7 +212,7 @@ def report_forecast(run: Run, stdout: StandardOutput, *, progress: str) -> int:
         The images of the sample that could not be read.
     """
     explain_resume(run)
-    with BarProgress(None, progress) as show:
+    with draw_progress(None, progress) as show:
         forecast = forecast_run(run, progress=show)
     for line in (
         *describe_forecast(forecast),

@@ -10,10 +10,10 @@ import click
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.cli.loading import LoadAll
-from resnet_cli.cli.misplaced import refuse_checkpoints
+from resnet_cli.cli.options import refuse_checkpoints
 from resnet_cli.cli.process import echo
-from resnet_cli.cli.run import describe_classifier, report_run, saying_how_far, verify_first
-from resnet_cli.cli.terminal import BarProgress, bar_wanted, print_note, print_on_stderr
+from resnet_cli.cli.run import describe_classifier, report_run
+from resnet_cli.cli.terminal import bar_wanted, draw_progress, print_note, print_on_stderr
 from resnet_cli.evaluate import (
     EvaluateOptions,
     EvaluationResult,
@@ -32,6 +32,7 @@ from resnet_cli.evaluate.text import (
     evaluation_lines,
 )
 from resnet_cli.files import naming_output
+from resnet_cli.run.verify import verify_first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +97,7 @@ def report_evaluation(classifier: Classifier, folder: str, request: Request) -> 
     findings = report_audit(classifier, dataset, request) if request.audit_images else []
     audit_seconds = perf_counter() - begin
     classifier.checkpoint.release()
-    mistakes = request.rows.mistakes
-    kept = f": {mistakes[0]} has the mistakes among them" if mistakes else ""
-    total = len(dataset.items)
-    progress = BarProgress(total, request.progress)
-    with saying_how_far(lambda: progress.done, total, on=kept), progress:
+    with draw_progress(len(dataset.items), request.progress) as progress:
         result = evaluate_classifier(
             classifier, dataset, request.options, files=request.rows, progress=progress
         )
@@ -116,7 +113,7 @@ def report_evaluation(classifier: Classifier, folder: str, request: Request) -> 
 
 def report_audit(classifier: Classifier, dataset: Dataset, request: Request) -> list[Finding]:
     """Audit the preprocessing on a sample, and print the findings."""
-    with BarProgress(None, request.progress, what="audit") as progress:
+    with draw_progress(None, request.progress, what="audit") as progress:
         findings = audit_preprocessing(
             classifier,
             dataset,
@@ -150,7 +147,7 @@ def report_comparison(classifiers: Sequence[Classifier], folder: str, request: R
         verify_first(classifier, datasets[0].inputs, request.verify)
     for classifier in classifiers:
         classifier.checkpoint.release()
-    with BarProgress(len(datasets[0].items), request.progress) as progress:
+    with draw_progress(len(datasets[0].items), request.progress) as progress:
         comparison = compare_classifiers(
             classifiers, datasets, request.options, files=request.rows, progress=progress
         )
@@ -189,7 +186,7 @@ def evaluate_saved(predictions: Path, request: Request) -> int:
         The number of images that could not be read.
     """
     classes = refuse_for_saved(request)
-    with BarProgress(None, request.progress) as progress:
+    with draw_progress(None, request.progress) as progress:
         result = evaluate_predictions(
             predictions, request.folder, request.options, classes=classes, files=request.rows,
             progress=progress,

@@ -1,16 +1,22 @@
-"""What a person sees while a command runs: notes, the bar, the lines above it."""
+"""What a command prints while it runs: notes, the progress bar, and rows on stdout."""
 
+import codecs
 import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, NoReturn, Self
+from dataclasses import dataclass
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
-from resnet_cli.cli.process import discard
+from resnet_cli.cli.process import discard, echo
+from resnet_cli.files import naming_output
 from resnet_cli.images.native_warnings import listen_to_libraries
-from resnet_cli.records import UNCERTAIN, Prediction
+from resnet_cli.records import UNCERTAIN, Prediction, Progress
+from resnet_cli.results.formats import PRINTED
+from resnet_cli.results.options import Write, WriterOptions
 from resnet_cli.text import escape_unprintable
 
 if TYPE_CHECKING:
@@ -102,28 +108,16 @@ def progress_bar(
     )
 
 
-class BarProgress:
-    """A progress callback of library calls that draws a bar of images.
+@contextmanager
+def draw_progress(total: int | None, mode: str, what: str | None = None) -> Iterator[Progress]:
+    """Draw a bar of images for the progress callback of a library call, which is yielded."""
+    with progress_bar(total, mode, what=what) as bar:
 
-    Attributes:
-        done: images so far, also where no bar is drawn.
-    """
+        def update(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
 
-    def __init__(self, total: int | None, mode: str, what: str | None = None) -> None:
-        """Open the bar; the arguments are those of ``progress_bar``."""
-        self.bar = progress_bar(total, mode, what=what)
-        self.done = 0
-
-    def __call__(self, done: int, total: int | None) -> None:
-        """Show how many images are done."""
-        self.done, self.bar.total = done, total
-        self.bar.update(done - self.bar.n)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
+        yield update
 
 
 def above_the_bar() -> AbstractContextManager[None]:
@@ -146,3 +140,82 @@ def result_line(prediction: Prediction, number: int, total: int | None) -> str:
     warning = [] if prediction.warning is None else [prediction.remark or ""]
     time = f"{prediction.total_ms:.1f} ms"
     return escape_unprintable("  ".join([start, best, *others, time, *warning]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandardOutput:
+    """What goes to stdout, and how."""
+
+    format: str  # lines, or a key of ``PRINTED``
+    options: WriterOptions
+    quiet: bool = False  # nothing does
+    ends_run: bool = True  # the run ends when its reader closes it, as there are no files
+
+    @property
+    def error_words(self) -> str:
+        """Say which rows are those of unreadable images."""
+        if self.quiet:
+            return "listed in no file: add -o FILE.csv"
+        what = "lines with ERROR" if self.format == "lines" else "rows with status error"
+        return f"see the {what} on stdout"
+
+    def writer(self, earlier: int, total: int | None) -> Write:
+        """Return what writes a row, for as long as stdout is read.
+
+        Args:
+            earlier: items whose rows earlier runs have written.
+            total: of all items, as far as it is known.
+        """
+        if self.quiet:
+            return lambda _: None
+        writes: list[Write] = []  # one, as soon as it has written its header
+
+        def write_or_say(prediction: Prediction) -> None:
+            with self.letting_go():
+                writes[0](prediction)
+
+        with self.letting_go():
+            writes.append(self.open(earlier, total))
+        if not writes:
+            writes.append(self.open(earlier, total))  # to nowhere
+        return write_or_say
+
+    @contextmanager
+    def letting_go(self) -> Iterator[None]:
+        """Continue for the files, if there are any, when the reader closes stdout."""
+        try:
+            with naming_output("standard output"):
+                yield
+        except BrokenPipeError:
+            if self.ends_run:
+                raise
+            let_go()
+
+    def open(self, earlier: int, total: int | None) -> Write:
+        """Begin the output in its format."""
+        if self.format == "lines":
+            return write_result_lines(earlier, total, self.options.topk)
+        printed = PRINTED[self.format]
+        if isinstance(sys.stdout, TextIOWrapper):
+            whole = printed.any_encoding or is_utf8_stream(sys.stdout)
+            sys.stdout.reconfigure(errors=printed.errors if whole else "backslashreplace")
+            if self.options.dialect.bom and printed.byte_order_mark:
+                sys.stdout.reconfigure(encoding="utf-8")  # which is what the mark says
+        return printed.write(sys.stdout, self.options)
+
+
+def is_utf8_stream(stream: TextIOWrapper) -> bool:
+    """Return True if a stream can encode every character, and any byte of a broken name."""
+    return codecs.lookup(stream.encoding).name == "utf-8"
+
+
+def write_result_lines(earlier: int, total: int | None, topk: int) -> Write:
+    """Return what writes a numbered line for each image."""
+    number = earlier
+
+    def write(prediction: Prediction) -> None:
+        nonlocal number
+        number += 1
+        echo(result_line(prediction.best(topk), number, total))
+
+    return write

@@ -38,7 +38,7 @@ from resnet_cli.records import Prediction, Progress
 from resnet_cli.results.options import COMMA, Dialect, WriterOptions
 from resnet_cli.results.short_names import names_for
 from resnet_cli.run.manifest import Record, pin_inputs
-from resnet_cli.run.tally import Tally
+from resnet_cli.run.tally import Tally, note_interruption
 
 log = logging.getLogger("resnet_cli")
 
@@ -213,18 +213,20 @@ def score_images(
     layout = lay_out(classifier, dataset, options, files, with_shares(record, scorecard))
     predictions = predict_labelled(classifier, dataset, options, files, record)
     tally, total = record.tally, len(dataset.items)
+    kept = f": {files.mistakes[0]} has the mistakes among them" if files.mistakes else ""
     with (
+        note_interruption(tally, total, rest=kept),
         open_rows(files, classifier.class_names, layout) as rows,
         closing(predictions),
     ):
         for prediction in predictions:
             truth = true_class(prediction.item)
             tally.add(prediction)
-            if progress is not None:
-                progress(tally.images, total)
             report_unreadable(prediction, tally)
             scorecard.add(prediction, truth)
             rows.add(prediction, truth)
+            if progress is not None:
+                progress(tally.images, total)
         record.finish()
     return finish_result(scorecard.evaluation(), layout.caption, record)
 

@@ -67,7 +67,8 @@ class Finding:
     def plainly_worse(self) -> bool:
         """True if it loses significantly more images than it gains.
 
-        Lower confidence alone proves nothing: on pixels scaled far too large every answer is sure.
+        Lower confidence alone proves nothing: on pixels scaled far too large, every prediction is
+        confident.
         """
         if self.lost <= self.gained:
             return False
@@ -76,7 +77,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditAnswers:
+class SamplePredictions:
     """Predictions for the readable images of a sample, each field [N]."""
 
     truths: NDArray[np.int64]
@@ -92,10 +93,10 @@ class AuditAnswers:
         return -float(np.log(np.maximum(self.truth_probs, SMALLEST)).mean())
 
 
-def join_answers(parts: Sequence[AuditAnswers]) -> AuditAnswers:
+def join_predictions(parts: Sequence[SamplePredictions]) -> SamplePredictions:
     """Concatenate the predictions for several parts of a sample."""
-    names = (field.name for field in fields(AuditAnswers))
-    return AuditAnswers(
+    names = (field.name for field in fields(SamplePredictions))
+    return SamplePredictions(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
     )
 
@@ -141,24 +142,27 @@ def audit_preprocessing(
     dataset, names = open_dataset(data, classifier.class_names), classifier.class_names
     sample = dataset.select(sample_places(dataset.truths, images))
     tried = list_trials(classifier)
-    counter = Counter((1 + len(tried)) * len(sample.items), progress)
-    race = Race(classifier, sample, plan_looks(sample.truths), counter, batch_size, workers)
-    now = race.answers(classifier)
-    whole = join_answers(now)
+    counter = StepCounter((1 + len(tried)) * len(sample.items), progress)
+    runner = TrialRunner(
+        classifier, sample, plan_looks(sample.truths), counter, batch_size, workers
+    )
+    now = runner.classify_all(classifier)
+    whole = join_predictions(now)
     order = find_order(deal_halves(whole.truths.tolist(), whole.labels.tolist(), len(names)), names)
     if order is not None:  # else changes that ruin a network that is always wrong look like a fix
         log.warning("the class names seem to be in the wrong order: the audit takes the better one")
         counter.total += len(sample.items)
         truths = [order.classes.index(names[truth]) for truth in sample.truths]
-        race = replace(race, sample=sample.relabel(truths))
-        now = race.answers(classifier)
+        runner = replace(runner, sample=sample.relabel(truths))
+        now = runner.classify_all(classifier)
     current = Trial("as it is", "", classifier.preprocess, classifier.decoder.upright)
-    baseline = compare_trial(current, join_answers(now), join_answers(now), tried=len(tried))
-    return [baseline, *(race.run(trial, now, tried=len(tried)) for trial in tried)]
+    base = join_predictions(now)
+    baseline = compare_trial(current, base, base, tried=len(tried))
+    return [baseline, *(runner.run(trial, now, tried=len(tried)) for trial in tried)]
 
 
 @dataclass(slots=True)
-class Counter:
+class StepCounter:
     """Counts images over several passes, for a progress callback."""
 
     total: int
@@ -173,17 +177,17 @@ class Counter:
 
 
 @dataclass(frozen=True, slots=True)
-class Race:
+class TrialRunner:
     """A sample on which changes are tried part by part, until they are plainly worse."""
 
     classifier: Classifier
     sample: Dataset
     parts: Sequence[Sequence[int]]  # places in the sample
-    counter: Counter
+    counter: StepCounter
     batch_size: int | None
     workers: int | None
 
-    def run(self, trial: Trial, now: Sequence[AuditAnswers], *, tried: int) -> Finding:
+    def run(self, trial: Trial, now: Sequence[SamplePredictions], *, tried: int) -> Finding:
         """Try one change.
 
         Args:
@@ -192,11 +196,11 @@ class Race:
             tried: number of changes that are tried in all.
         """
         classifier = with_trial(self.classifier, trial)
-        then: list[AuditAnswers] = []
+        then: list[SamplePredictions] = []
         for part in self.parts:
             then.append(self.classify(classifier, part))
             found = compare_trial(
-                trial, join_answers(now[: len(then)]), join_answers(then), tried=tried
+                trial, join_predictions(now[: len(then)]), join_predictions(then), tried=tried
             )
             left = sum(map(len, self.parts[len(then) :]))
             if left and found.plainly_worse:
@@ -204,11 +208,11 @@ class Race:
                 return replace(found, dropped=True)
         return found
 
-    def answers(self, classifier: Classifier) -> list[AuditAnswers]:
+    def classify_all(self, classifier: Classifier) -> list[SamplePredictions]:
         """Classify the whole sample, part by part."""
         return [self.classify(classifier, part) for part in self.parts]
 
-    def classify(self, classifier: Classifier, places: Sequence[int]) -> AuditAnswers:
+    def classify(self, classifier: Classifier, places: Sequence[int]) -> SamplePredictions:
         """Classify one part of the sample."""
         part = self.sample.select(places)
         rows = classifier.predict(
@@ -224,15 +228,15 @@ class Race:
                 truth = true_class(row.item)
                 answers.append((truth, row.index, float(row.distribution[truth])))
             self.counter.add()
-        return collect_answers(answers)
+        return collect_predictions(answers)
 
 
-def collect_answers(answers: Sequence[tuple[int, int | None, float]]) -> AuditAnswers:
+def collect_predictions(answers: Sequence[tuple[int, int | None, float]]) -> SamplePredictions:
     """Turn the true class, predicted class and true class's probability of images into arrays."""
     truths = np.array([truth for truth, _, _ in answers], np.int64)
     labels = np.array([label for _, label, _ in answers], np.int64)
     probs = np.array([prob for _, _, prob in answers], np.float32)
-    return AuditAnswers(truths, labels, truths == labels, probs)
+    return SamplePredictions(truths, labels, truths == labels, probs)
 
 
 def plan_looks(truths: Sequence[int]) -> list[list[int]]:
@@ -348,7 +352,9 @@ def with_trial(classifier: Classifier, trial: Trial) -> Classifier:
     )
 
 
-def compare_trial(trial: Trial, now: AuditAnswers, then: AuditAnswers, *, tried: int) -> Finding:
+def compare_trial(
+    trial: Trial, now: SamplePredictions, then: SamplePredictions, *, tried: int
+) -> Finding:
     """Compare the predictions under a change with those under the current preprocessing."""
     gained, lost = int((then.right & ~now.right).sum()), int((now.right & ~then.right).sum())
     surer = int((then.truth_probs > now.truth_probs).sum())

@@ -145,7 +145,7 @@ def label_by_folder(folder: str, names: Sequence[str], sieve: Sieve | None = Non
     folders = dict.fromkeys(part[0] for part in parts if len(part) > 1)
     if not folders:
         raise InputError(
-            f"no images to evaluate on: {folder}{why_none(skipped, sieve)}: name a folder that "
+            f"no images to evaluate on: {folder}{explain_none(skipped, sieve)}: name a folder that "
             "holds a folder for each class, or use --labels"
         )
     if better := suggest_split(folder, parts, names):
@@ -178,8 +178,8 @@ def label_by_table(
     rows = [row for row in read_labels(table) if not sieve.drops_line(row.path)]
     if not rows:
         raise InputError(
-            f"no images to evaluate on: {table} lists none{why_none(0, sieve)}: a path and a label "
-            "a line"
+            f"no images to evaluate on: {table} lists none{explain_none(0, sieve)}: give a path "
+            "and a label per line"
         )
     index, notes = match_labels(
         str(table), [row.label for row in rows if row.label is not None], names
@@ -218,7 +218,7 @@ def class_index_of(row: Labelled, index: Mapping[str, int], outputs: int, table:
     return row.index
 
 
-def why_none(skipped: int, sieve: Sieve) -> str:
+def explain_none(skipped: int, sieve: Sieve) -> str:
     """Explain what was skipped when no image is left."""
     reasons = [*skipped_words(skipped, sieve), *excluded_words(sieve)]
     return f" ({'; '.join(reasons)})" if reasons else ""

@@ -239,8 +239,8 @@ def draw_calibration(evaluation: Evaluation, caption: str) -> Figure:
     lower.set_ylabel("images", color=QUIET)
     lower.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     lower.set_xlabel("probability of the predicted class", color=QUIET)
-    quiet_lines((upper, lower))
-    write_titles(figure, calibration_words(evaluation), caption)
+    draw_grid((upper, lower))
+    write_titles(figure, calibration_title(evaluation), caption)
     return figure
 
 
@@ -261,7 +261,7 @@ def draw_accuracy(axes: Axes, bins: Sequence[Bin], bars: Mapping[str, Any]) -> N
     axes.plot([], [], color=INK, linewidth=2.5, label="accuracy")
 
 
-def quiet_lines(all_axes: Sequence[Axes]) -> None:
+def draw_grid(all_axes: Sequence[Axes]) -> None:
     """Draw a light grid without a frame on top and right."""
     for axes in all_axes:
         axes.grid(color=LINES, linewidth=0.8)
@@ -270,7 +270,7 @@ def quiet_lines(all_axes: Sequence[Axes]) -> None:
         axes.spines[["top", "right"]].set_visible(False)
 
 
-def calibration_words(evaluation: Evaluation) -> str:
+def calibration_title(evaluation: Evaluation) -> str:
     """Return the title of a reliability diagram: the error, and the temperature that fixes it."""
     words = f"Calibration error {'unknown' if evaluation.ece is None else f'{evaluation.ece:.3f}'}"
     found = evaluation.temperature

@@ -217,7 +217,7 @@ class Decoder:
             return self.finished(in_full(image), room, by_pillow)
 
     def finished(self, image: Image.Image, room: Room, by_pillow: int = 1) -> Decoded:
-        """Turn a loaded picture upright, and take the channels that the network wants.
+        """Turn a loaded image upright, and take the channels of the network.
 
         Args:
             image: loaded.

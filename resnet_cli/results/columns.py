@@ -7,6 +7,7 @@ and ``nest_row`` convert it to the cells of a flat table and back.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import count
 from typing import Any
 
 from resnet_cli.records import UNCERTAIN, WARNING, Item, Prediction, Score, tidy_path
@@ -72,8 +73,8 @@ class Column:
     name: str
     kind: Kind
     cell: Callable[[Prediction], Cell]
-    restore: Callable[[Row], Fields] = field(default=lambda _: {})
-    """Reads fields of the prediction from its row; none for a column that follows from others."""
+    restore: Callable[[Row], Fields] | None = None
+    """Reads fields of the prediction from its row; None for a column that follows from others."""
     present: Callable[[RowLayout], bool] = field(default=lambda _: True)
     classes: int = 1  # best classes that ``cell`` reads
 
@@ -86,17 +87,20 @@ class ClassColumns:
     last: int | None = None  # rank; None for the last that is kept
     classes: int = 1
 
+    def present(self, layout: RowLayout) -> bool:
+        """Return True if a layout has columns for any of the ranks."""
+        return bool(self.ranks(layout))
+
     def ranks(self, layout: RowLayout) -> range:
         """Return the ranks that a layout has columns for."""
         return range(self.first, (self.last or layout.topk) + 1)
 
-    def cells(self, scores: list[Row], layout: RowLayout) -> Iterator[Cell]:
-        """Yield the cells of a row, with None for each class that is missing."""
+    def cells(self, scores: list[Row], layout: RowLayout) -> list[Cell]:
+        """Return the cells of a row, with None for each class that is missing."""
         ranks = self.ranks(layout)
         kept = scores[ranks.start - 1 : ranks.stop - 1]
-        for score in kept:
-            yield from (score[name] for name in CLASS_KINDS)
-        yield from [None] * (len(CLASS_KINDS) * (len(ranks) - len(kept)))
+        missing = [None] * (len(CLASS_KINDS) * (len(ranks) - len(kept)))
+        return [score[name] for score in kept for name in CLASS_KINDS] + missing
 
 
 def stored(name: str, kind: Kind, *, digits: int | None = None) -> Column:
@@ -139,7 +143,7 @@ COLUMNS: tuple[Column | ClassColumns, ...] = (
     Column(
         name="path",
         kind=str,
-        cell=lambda prediction: str(prediction.path),
+        cell=lambda prediction: tidy_path(prediction.item.path),
         restore=lambda row: {"item": Item(tidy_path(row["path"]), row.get("part") or "")},
     ),
     Column(
@@ -175,9 +179,7 @@ COLUMNS: tuple[Column | ClassColumns, ...] = (
 @cache
 def present_columns(layout: RowLayout) -> tuple[Column | ClassColumns, ...]:
     """Return the columns of the table that a layout has."""
-    return tuple(
-        column for column in COLUMNS if isinstance(column, ClassColumns) or column.present(layout)
-    )
+    return tuple(column for column in COLUMNS if column.present(layout))
 
 
 @cache
@@ -188,8 +190,8 @@ def flat_columns(layout: RowLayout) -> Mapping[str, Kind]:
         if isinstance(column, Column):
             columns[column.name] = column.kind
             continue
-        for end in map(rank_suffix, column.ranks(layout)):
-            columns |= {f"{name}{end}": kind for name, kind in CLASS_KINDS.items()}
+        for rank in column.ranks(layout):
+            columns |= zip(class_names(rank), CLASS_KINDS.values(), strict=True)
     return columns
 
 
@@ -201,24 +203,33 @@ def column_kind(name: str) -> Kind:
     return known.get(name) or CLASS_KINDS.get(first if rank.isdecimal() else name, str)
 
 
-def rank_suffix(rank: int) -> str:
-    """Return how the names of a class's columns end: ``_2`` for the second class."""
-    return "" if rank == 1 else f"_{rank}"
+@cache
+def class_names(rank: int) -> tuple[str, ...]:
+    """Return the columns of a class by its rank: ``label``, or ``label_2`` for the second class."""
+    return tuple(name if rank == 1 else f"{name}_{rank}" for name in CLASS_KINDS)
 
 
 def nested_row(prediction: Prediction, layout: RowLayout) -> Row:
     """Convert a prediction to a row."""
     shown = prediction if layout.decides else label_decision(prediction)
-    row: Row = {}
-    for column in present_columns(layout):
-        if isinstance(column, Column):
-            row[column.name] = column.cell(shown)
-        elif column.first == 1:
-            row["predictions"] = [
-                {"label": score.label, "index": score.index, "prob": score.prob}
-                for score in shown.scores[: layout.topk]
-            ]
-    return row
+    return {name: read(shown) for name, read in row_keys(layout)}
+
+
+@cache
+def row_keys(layout: RowLayout) -> tuple[tuple[str, Callable[[Prediction], Any]], ...]:
+    """Return the keys of a row in order, each with what reads its value from a prediction."""
+
+    def read_scores(prediction: Prediction) -> list[Row]:
+        return [
+            {"label": score.label, "index": score.index, "prob": score.prob}
+            for score in prediction.scores[: layout.topk]
+        ]
+
+    return tuple(
+        (column.name, column.cell) if isinstance(column, Column) else ("predictions", read_scores)
+        for column in present_columns(layout)
+        if isinstance(column, Column) or column.first == 1
+    )
 
 
 def label_decision(prediction: Prediction) -> Prediction:
@@ -254,9 +265,11 @@ def nest_row(cells: Mapping[str, Any]) -> Row:
 def nest_scores(cells: Mapping[str, Any]) -> list[Row]:
     """Collect the classes in the cells of a flat table, best first."""
     scores: list[Row] = []
-    while cells.get(f"prob{(end := rank_suffix(len(scores) + 1))}") is not None:
-        score = {name: cells[f"{name}{end}"] for name in CLASS_KINDS}
-        scores.append({**score, "label": score["label"] or ""})
+    for rank in count(1):
+        label, index, prob = class_names(rank)
+        if cells.get(prob) is None:
+            break
+        scores.append({"label": cells[label] or "", "index": cells[index], "prob": cells[prob]})
     return scores
 
 
@@ -274,7 +287,7 @@ def restore_prediction(row: Row) -> Prediction:
     is_error(row["status"], classes=len(scores))
     fields: Fields = {}
     for column in COLUMNS:
-        if isinstance(column, Column):
+        if isinstance(column, Column) and column.restore is not None:
             fields |= column.restore(row)
     return Prediction(scores=scores, **fields)
 

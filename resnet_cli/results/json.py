@@ -23,9 +23,10 @@ T = TypeVar("T")
 
 def jsonl_rows(file: TextIO, options: WriterOptions) -> Write:
     """Return what writes an object per line to an open file."""
+    layout = options.layout
 
     def write(prediction: Prediction) -> None:
-        file.write(encode_row(nested_row(prediction, options.layout)) + "\n")
+        file.write(encode_row(nested_row(prediction, layout)) + "\n")
         file.flush()
 
     return write

@@ -14,8 +14,7 @@ from resnet_cli.results import check_outputs
 from resnet_cli.results.files.manifest import Output, keep_manifests
 from resnet_cli.results.files.resume import SavedRows, read_resumed
 from resnet_cli.results.options import COMMA, Dialect, WriterOptions
-from resnet_cli.run.destinations import Destinations
-from resnet_cli.run.manifest import Record, pin_inputs
+from resnet_cli.run.manifest import Destinations, Record, pin_inputs
 from resnet_cli.run.tally import Tally
 from resnet_cli.sources import Inputs
 from resnet_cli.sources.truth import folder_truth

@@ -1,16 +1,24 @@
-"""What a run may get wrong, found before it begins: other labels than plain fp32, other names."""
+"""Checks before a run: labels against plain fp32, missing class names, and how long it takes."""
 
+import logging
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
 
 from resnet_cli.classifier import Classifier
-from resnet_cli.errors import ImageError
-from resnet_cli.records import Item
+from resnet_cli.errors import ImageError, UserError
+from resnet_cli.records import Item, Progress
+from resnet_cli.run import Run
+from resnet_cli.run.tally import Tally
 from resnet_cli.runtimes.torch_runtime import to_probabilities
 from resnet_cli.sources import Inputs
+from resnet_cli.text import amount
+
+log = logging.getLogger("resnet_cli")
 
 MOST_SUGGESTED = 20  # class names
 
@@ -64,3 +72,74 @@ def folder_class_names(classifier: Classifier, inputs: Inputs) -> list[str]:
     folders = {Path(item.path).absolute().parent.name for item in inputs.known}
     fits = len(folders) == len(classes.names) <= MOST_SUGGESTED
     return sorted(folders) if fits and not any("," in name for name in folders) else []
+
+
+def verify_first(classifier: Classifier, inputs: Inputs, count: int) -> Inputs:
+    """Compare the first ``count`` images against plain fp32 on the CPU, and log the result.
+
+    Returns:
+        The inputs again, from the first.
+
+    Raises:
+        UserError: the label of an image differs.
+    """
+    first, everything = inputs.peek(count)
+    result = verify_classifier(classifier, first)
+    log.info(
+        "verified %s against plain fp32 on the CPU: largest difference of probability %.1e, %s",
+        amount(result.images, "image"),
+        result.largest_difference,
+        amount(len(result.flips), "top-1 flip"),
+    )
+    if result.flips:
+        raise UserError(
+            f"another label than plain fp32 on the CPU: {', '.join(map(str, result.flips))}: "
+            "try --exact, or --precision fp32"
+        )
+    return everything
+
+
+SAMPLE = 20  # images that are classified
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a run would be."""
+
+    images: int | None  # that are left; None of a stream
+    tried: int
+    errors: int  # of those tried
+    seconds: float  # for each image of a long run; 0 where none was classified
+    workers: int
+
+
+def forecast_run(run: Run, *, progress: Progress | None = None) -> Forecast:
+    """Classify a sample of what is left of a run twice, and say how long all would take.
+
+    The first time images are read from where they lie; the second time the network is warm.
+    """
+    sample = sample_items(run.left)
+    options = replace(run.options, thumbnails=False)
+    tallies = [Tally.of(run.classifier, options.threads) for _ in range(2)]
+    first, second = tallies
+    for tally in tallies:
+        with closing(run.classifier.classify(Inputs.of(sample), options)) as rows:
+            for prediction in rows:
+                tally.add(prediction)
+                if progress is not None:
+                    progress(first.images + second.images, 2 * len(sample))
+    return Forecast(
+        images=run.left.total,
+        tried=first.images,
+        errors=first.errors,
+        seconds=first.pace(second.means()["forward"]),
+        workers=first.workers,
+    )
+
+
+def sample_items(inputs: Inputs) -> list[Item]:
+    """Choose items from everywhere in the inputs, or the first ones of a stream."""
+    if inputs.total is None:
+        return inputs.peek(SAMPLE)[0]
+    step = max(1, inputs.total // SAMPLE)
+    return list(islice(inputs.known, 0, step * SAMPLE, step))

@@ -85,7 +85,7 @@ class Compiled:
         if missing <= 0:  # an out of memory on another thread may have set the size to 0 meanwhile
             return images
         # a tensor made in inference mode differs for the compiler, which would compile again
-        with torch.inference_mode(False):
+        with torch.inference_mode(mode=False):
             return nn.functional.pad(images, (0, 0, 0, 0, 0, 0, 0, missing))
 
     def first(self, images: Tensor) -> Tensor:

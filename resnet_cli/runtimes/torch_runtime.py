@@ -55,6 +55,11 @@ class TorchRuntime:
             raise DeviceError(f"cannot use device {device!r} ({reason}): try auto") from error
         self.device = str(self.torch_device)
 
+    @classmethod
+    def is_available(cls) -> bool:
+        """Return True; GPUs look for one."""
+        return True
+
     @property
     def hardware(self) -> str:
         """Name of the processor."""
@@ -128,11 +133,6 @@ class TorchCpu(TorchRuntime):
     on_workers_cores = True
     batch_size = 4
     compile_options = MappingProxyType({"options": {"freezing": True}})  # weights packed once
-
-    @classmethod
-    def is_available(cls) -> bool:
-        """Return True."""
-        return True
 
     @property
     def precisions(self) -> frozenset[str]:

@@ -129,9 +129,9 @@ def match_labels(
         )
     unknown = [label for label in labels if len(meant[label]) != 1]
     if unknown:
-        raise UnmatchedError(both_sides(place, unknown, meant, names))
+        raise UnmatchedError(explain_unmatched(place, unknown, meant, names))
     index = {label: indices[0] for label, indices in meant.items()}
-    notes = [*by_number(index, names), *by_likeness(index, names)]
+    notes = [*note_wordnet_numbers(index, names), *note_spellings(index, names)]
     twice = [
         names[i] for i in dict.fromkeys(index.values()) if sum(v == i for v in index.values()) > 1
     ]
@@ -140,7 +140,7 @@ def match_labels(
     return index, notes
 
 
-def by_number(index: Mapping[str, int], names: Sequence[str]) -> Iterator[str]:
+def note_wordnet_numbers(index: Mapping[str, int], names: Sequence[str]) -> Iterator[str]:
     """Yield a note on the labels that are WordNet numbers, and the classes they stand for."""
     pairs = [
         f"{label} is {names[i]}" for label, i in index.items() if is_wordnet_number(label, names[i])
@@ -149,7 +149,7 @@ def by_number(index: Mapping[str, int], names: Sequence[str]) -> Iterator[str]:
         yield f"{amount(len(pairs), 'WordNet number')} of ImageNet's classes: {few_names(pairs)}"
 
 
-def by_likeness(index: Mapping[str, int], names: Sequence[str]) -> list[str]:
+def note_spellings(index: Mapping[str, int], names: Sequence[str]) -> list[str]:
     """List the labels that are spelt differently from the names of their classes."""
     notes = [
         f"{label!r} is taken for the class {names[i]!r}"
@@ -170,7 +170,7 @@ def in_wordnet_order(labels: Sequence[str], names: Sequence[str]) -> bool:
     return len(labels) == len(names) == 1000 and all(map(imagenet.WORDNET_NUMBER.match, labels))
 
 
-def both_sides(
+def explain_unmatched(
     place: str, unknown: Sequence[str], meant: Mapping[str, Sequence[int]], names: Sequence[str]
 ) -> str:
     """Explain which labels match no class, and which classes have no label."""
@@ -192,12 +192,12 @@ def both_sides(
     return (
         f"cannot match {place} to the classes by name: {few_names(unknown)} "
         f"{'is not a class' if len(unknown) == 1 else 'are not classes'} of the checkpoint"
-        f"{about_numbers(unknown)}; {others}: rename the folders, or give "
+        f"{explain_numbers(unknown)}; {others}: rename the folders, or give "
         f"--classes{suggest_classes(meant, names)}"
     )
 
 
-def about_numbers(unknown: Sequence[str]) -> str:
+def explain_numbers(unknown: Sequence[str]) -> str:
     """Explain why WordNet numbers match no class here."""
     if not all(map(imagenet.WORDNET_NUMBER.match, unknown)):
         return ""

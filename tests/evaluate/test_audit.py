@@ -15,7 +15,7 @@ from resnet_cli.classifier import Classifier
 from resnet_cli.evaluate import audit as audit_module
 from resnet_cli.evaluate.audit import (
     LOOKS,
-    AuditAnswers,
+    SamplePredictions,
     Trial,
     audit_preprocessing,
     compare_trial,
@@ -27,10 +27,10 @@ from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Item
 
 
-def answers(right: list[bool], probs: list[float]) -> AuditAnswers:
+def answers(right: list[bool], probs: list[float]) -> SamplePredictions:
     labels = [int(not each) for each in right]
     zeros = np.zeros(len(right), np.int64)
-    return AuditAnswers(
+    return SamplePredictions(
         zeros, np.array(labels, np.int64), np.array(right), np.array(probs, np.float32)
     )
 

@@ -81,10 +81,15 @@ def test_the_figures_are_those_of_numpy(files: tuple[Path, Path], photos: Path) 
     assert result.accuracy == (labels == TRUTHS).mean()
     assert result.loss == pytest.approx(-np.log(probs[range(10), TRUTHS]).mean(), rel=1e-5)
     for index, row in enumerate(result.per_class):
-        right = ((labels == index) & np.equal(TRUTHS, index)).sum()
-        assert (row.label, row.support) == (NAMES[index], np.equal(TRUTHS, index).sum())
+        is_class = np.equal(TRUTHS, index)
+        right = ((labels == index) & is_class).sum()
+        assert (row.label, row.support) == (NAMES[index], is_class.sum())
         assert (row.predicted, row.right) == ((labels == index).sum(), right)
         assert row.recall == (right / row.support if row.support else None)
+    best = probs.max(1)
+    bins = np.minimum((best * 15).astype(int), 14)
+    gaps = [abs((best - (labels == TRUTHS))[bins == each].sum()) for each in range(15)]
+    assert result.evaluation.ece == pytest.approx(sum(gaps) / 10, abs=1e-6)
     counts = np.zeros((3, 3), int)
     np.add.at(counts, (TRUTHS, labels), 1)
     assert (result.evaluation.matrix == counts).all()
@@ -131,6 +136,21 @@ def test_rows_are_written_while_images_are_scored(files: tuple[Path, Path], phot
         assert [row["path"] for row in csv.DictReader(file)] == wrong
     assert "img10.jpg" in Path("r.html").read_text(encoding="utf-8")
     assert Path("g.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_threshold_keeps_the_images_that_reach_it(files: tuple[Path, Path], photos: Path) -> None:
+    classifier = loaded(files[0])
+    probs = probabilities(classifier, photos)
+    threshold = float(np.median(probs.max(1)))
+
+    kept = evaluate_classifier(
+        classifier, photos, EvaluateOptions(threshold=threshold)
+    ).evaluation.kept
+
+    reach = probs.max(1) >= threshold
+    assert kept is not None
+    assert kept.images.right == reach.sum()
+    assert kept.top1.right == (probs.argmax(1) == TRUTHS)[reach].sum()
 
 
 def test_a_comparison_is_that_of_numpy(files: tuple[Path, Path], photos: Path) -> None:

@@ -118,7 +118,7 @@ def with_margin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One more line in the table."""
     place = next(n for n, column in enumerate(COLUMNS) if getattr(column, "name", "") == "decision")
     monkeypatch.setattr(columns, "COLUMNS", (*COLUMNS[:place], MARGIN, *COLUMNS[place:]))
-    caches = present_columns, columns.flat_columns, columns.column_kind
+    caches = present_columns, columns.flat_columns, columns.column_kind, columns.row_keys
     for cache in caches:
         cache.cache_clear()
     yield

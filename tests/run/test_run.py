@@ -12,8 +12,8 @@ from items import items_of
 from resnet_cli import Classifier, OutputOptions, PredictOptions, UserError, predict_to_files
 from resnet_cli.errors import InputError, OptionError, OutputError
 from resnet_cli.run import Run, lay_out_results
-from resnet_cli.run.destinations import Destinations
-from resnet_cli.run.forecast import forecast_run, sample_items
+from resnet_cli.run.manifest import Destinations
+from resnet_cli.run.verify import forecast_run, sample_items
 from resnet_cli.sources import Inputs
 
 

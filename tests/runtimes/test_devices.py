@@ -5,8 +5,15 @@ import pytest
 import torch
 
 from resnet_cli.errors import DeviceError
-from resnet_cli.runtimes import PRECISIONS, RUNTIMES, find_runtime, import_runtime
-from resnet_cli.runtimes.torch_runtime import UNITS, TorchRuntime
+from resnet_cli.runtimes import (
+    PRECISIONS,
+    RUNTIMES,
+    RuntimeClass,
+    find_runtime,
+    import_runtime,
+)
+from resnet_cli.runtimes.torch_cuda import TorchCuda
+from resnet_cli.runtimes.torch_runtime import UNITS, TorchCpu, TorchMps, TorchRuntime
 from resnet_cli.system import cpu_flags
 
 
@@ -49,11 +56,20 @@ def test_fp32_and_other_devices_need_no_units() -> None:
 @pytest.mark.parametrize("kind", RUNTIMES)
 def test_each_runtime_says_where_its_work_belongs(kind: str) -> None:
     runtime: Any = import_runtime(kind)
-    assert runtime.on_workers_cores is (kind == "cpu")
-    assert runtime.wants_processes is (kind == "cuda")
-    assert runtime.times_passes is (kind == "cuda")
-    assert runtime.batch_size == {"cpu": 4, "cuda": 64, "mps": 32}[kind]
+    assert runtime.batch_size > 0
+    assert not (runtime.on_workers_cores and runtime.wants_processes)
     assert isinstance(runtime.is_available(), bool)
+
+
+CLASSES: tuple[RuntimeClass, ...] = (TorchCuda, TorchMps, TorchCpu)  # the checks of types see it
+
+
+def test_torch_works_on_the_cores_of_the_workers_or_behind_them() -> None:
+    assert tuple(map(import_runtime, RUNTIMES)) == CLASSES
+    sizes = [(one.on_workers_cores, one.batch_size) for one in (TorchCuda, TorchMps, TorchCpu)]
+    assert sizes == [(False, 64), (False, 32), (True, 4)]
+    assert TorchCuda.wants_processes
+    assert TorchCuda.times_passes
 
 
 def test_memory_for_a_batch_is_of_its_shape() -> None:

@@ -20,7 +20,14 @@ from resnet_cli import Classifier, Preprocess
 from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import DeviceError
 from resnet_cli.records import Pixels
-from resnet_cli.runtimes import Runtime, Session, SessionOptions, find_runtime
+from resnet_cli.runtimes import (
+    RUNTIMES,
+    Runtime,
+    Session,
+    SessionOptions,
+    find_runtime,
+    import_runtime,
+)
 from resnet_cli.runtimes.torch_cuda import pack_top, unpack_top
 
 CPU = find_runtime("cpu")
@@ -106,6 +113,24 @@ def test_probabilities_are_those_of_torchvisions_network(name: str) -> None:
 
     actual = all_probabilities(on_cpu(network), pixels, 7)
     torch.testing.assert_close(actual, plain(network, pixels), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_each_runtime_gives_the_probabilities_of_torchvisions_network(
+    kind: str, resnet18: ResNet
+) -> None:
+    if not import_runtime(kind).is_available():
+        pytest.skip(f"no {kind} here")
+    pixels = random_pixels(3)
+    session = loaded(copy.deepcopy(resnet18), find_runtime(kind))
+
+    assert session.runtime.device.startswith(kind)
+    expected = plain(resnet18, pixels)
+    actual = all_probabilities(session, pixels, 7)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+    best = session.launch(pixels[:1], 1)[0]()
+    assert best.probs.shape == best.indices.shape == (1, 1)
+    assert (str(best.probs.dtype), str(best.indices.dtype)) == ("float32", "int64")
 
 
 def test_rows_do_not_depend_on_their_batch(resnet18: ResNet) -> None:

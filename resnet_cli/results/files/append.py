@@ -195,8 +195,9 @@ def collect_rows(path: Path, options: WriterOptions, finish: Finish) -> Iterator
     with growing_file(journal, options) as file:
         if options.overwrite:
             path.resolve().unlink(missing_ok=True)
+        layout = options.layout
         try:
-            yield lambda prediction: file.append(prediction_line(prediction, options.layout))
+            yield lambda prediction: file.append(prediction_line(prediction, layout))
         finally:
             file.sync()
             with journal.open("rb") as rows, whole_file(path) as finished:

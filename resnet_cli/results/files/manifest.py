@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_cli.errors import OutputError
 from resnet_cli.files import write_text_file
 from resnet_cli.records import Prediction
-from resnet_cli.results.columns import CLASS_KINDS, rank_suffix
+from resnet_cli.results.columns import class_names
 from resnet_cli.results.formats import format_of, manifest_path
 from resnet_cli.results.options import Write, WriterOptions
 from resnet_cli.text import escape_unprintable
@@ -165,8 +165,7 @@ def complete_record(record: dict[str, Any]) -> dict[str, Any]:
 
 def early_columns(topk: int) -> list[str]:
     """Return the columns of the files of versions that did not record them."""
-    ranks = map(rank_suffix, range(1, topk + 1))
-    classes = [f"{name}{end}" for end in ranks for name in CLASS_KINDS]
+    classes = [name for rank in range(1, topk + 1) for name in class_names(rank)]
     times = ["decode_ms", "preprocess_ms", "forward_ms"]
     return ["path", "status", *classes, *times, "batch_size", "error"]
 
