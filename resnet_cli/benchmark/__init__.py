@@ -132,7 +132,7 @@ class BenchmarkRow:
 
 
 def fastest_row(rows: Sequence[BenchmarkRow]) -> BenchmarkRow | None:
-    """Return the fastest measured row, end-to-end ones before others; None without any."""
+    """Return the fastest measured row, preferably an end-to-end one; None without any."""
     measured = [row for row in rows if row.images_per_second is not None]
     whole = [row for row in measured if row.mode == "end-to-end"]
     return max(whole or measured, key=lambda row: row.speed, default=None)
@@ -149,7 +149,7 @@ class BenchmarkResult:
 
     @property
     def best(self) -> BenchmarkRow | None:
-        """The fastest row, end-to-end ones before others; None if nothing was measured."""
+        """The fastest row, preferably end-to-end; None if nothing was measured."""
         return fastest_row(self.rows)
 
     def record(self) -> dict[str, Any]:
