@@ -275,10 +275,12 @@ def lay_out(
 ) -> WriterOptions:
     """Return the layout of reports and grids, with the truth and a short name of each image."""
     names, checkpoint = classifier.class_names, classifier.checkpoint
+    # not the truth of an item itself: of several checkpoints each numbers the classes by its list
+    labels = {item.identity: names[true_class(item)] for item in dataset.items}
     return replace(
         files.layout(min(options.topk, len(names))),
         caption=f"{checkpoint.path.name}  ·  {checkpoint.model}  ·  {dataset.folder}",
-        truth={Path(item.path): names[true_class(item)] for item in dataset.items}.get,
+        truth=lambda item: labels.get(item.identity),
         name=names_for(dataset.paths),
         record=record,
     )

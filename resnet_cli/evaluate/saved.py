@@ -209,8 +209,8 @@ def lay_out_saved(
 ) -> WriterOptions:
     """Return the layout of reports and grids of saved rows, with the truth of each image."""
 
-    def label(path: Path) -> str | None:
-        index = truth(Path.cwd() / path)
+    def label(item: Item) -> str | None:
+        index = truth(Path.cwd() / item.path)
         return None if index is None else saved.names[index]
 
     record = {**(saved.record or {}), "classes": list(saved.names)}

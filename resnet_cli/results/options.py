@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet_cli.records import Prediction
+from resnet_cli.records import Item, Prediction
 from resnet_cli.results.columns import RowLayout
 from resnet_cli.results.short_names import end_of_path
 
@@ -36,7 +36,7 @@ COMMA = Dialect()
 """What programs read."""
 
 
-def unknown_truth(_: Path) -> str | None:
+def unknown_truth(_: Item) -> str | None:
     """Return None: the true label of no image is known."""
     return None
 
@@ -51,7 +51,7 @@ class WriterOptions:
     caption: str = ""  # under each page
     overwrite: bool = False  # replace an existing file
     saved: "SavedRows | None" = None  # rows of the file that is resumed
-    truth: Callable[[Path], str | None] = unknown_truth  # the true label of an image
+    truth: Callable[[Item], str | None] = unknown_truth  # the true label of an image
     name: Callable[[Path, int], str] = end_of_path  # of an image, in at most N characters
     record: Callable[[], Mapping[str, Any]] = dict  # of the run so far, as in FILE.run.json
     report_limit: int = 10_000  # images in a report
@@ -82,7 +82,7 @@ class Verdict:
 class Judge:
     """Compares the best class of each prediction with the true one."""
 
-    truth: Callable[[Path], str | None]
+    truth: Callable[[Item], str | None]
     names: dict[int, str] = field(default_factory=dict)
     """Class names by index; grows as predictions come, if they are not known from the start."""
 
@@ -95,7 +95,7 @@ class Judge:
         """Return the verdict on the next prediction."""
         for score in prediction.scores:
             self.names.setdefault(score.index, score.label)
-        truth = self.truth(prediction.path)
+        truth = self.truth(prediction.item)
         if prediction.index is None:
             return Verdict(truth=truth)
         best = self.names.get(prediction.index)

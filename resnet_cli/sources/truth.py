@@ -19,6 +19,7 @@ from unicodedata import normalize
 
 from resnet_cli import imagenet
 from resnet_cli.errors import InputError
+from resnet_cli.records import Item
 from resnet_cli.sources.lists import NOT_HERE, as_western, is_windows
 from resnet_cli.text import EncodingError, amount, find_separator, is_declaration, read_text
 
@@ -91,17 +92,17 @@ def loose_name(name: str) -> str:
     return SEPARATORS.sub(" ", normalize("NFC", name.strip()).casefold())
 
 
-def folder_truth(class_names: Sequence[str]) -> Callable[[Path], str | None]:
+def folder_truth(class_names: Sequence[str]) -> Callable[[Item], str | None]:
     """Return a function that labels an image by the name of its folder.
 
     Returns:
-        A function from a path to a class name, or to None if the folder matches no class or
+        A function from an item to a class name, or to None if the folder matches no class or
         several.
     """
     lookup = Lookup(class_names)
 
-    def truth(path: Path) -> str | None:
-        folder = path.absolute().parent.name
+    def truth(item: Item) -> str | None:
+        folder = Path(item.path).absolute().parent.name
         labels = {class_names[index] for index in lookup.indices(folder)}
         return labels.pop() if len(labels) == 1 else None
 

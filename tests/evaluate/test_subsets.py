@@ -104,8 +104,8 @@ def test_one_of_several_names_will_do(name: str, found: list[int]) -> None:
 
 def test_reports_of_predict_know_the_numbers() -> None:
     truth = folder_truth(CATEGORIES)
-    assert truth(Path("d/n02102040/1.jpg")) == "English springer"
-    assert truth(Path("d/n99999999/1.jpg")) is None
+    assert truth(Item("d/n02102040/1.jpg")) == "English springer"
+    assert truth(Item("d/n99999999/1.jpg")) is None
 
 
 def test_a_misspelt_folder_of_a_subset_lists_both_sides() -> None:

@@ -166,8 +166,9 @@ ACROSS = (
 FILE_IN_FOCUS = "document.activeElement.querySelector('.file').textContent"
 
 
-def by_folder(path: Path) -> str | None:
-    return path.parent.name if path.parent.name in NAMES else None
+def by_folder(item: Item) -> str | None:
+    folder = Path(item.path).parent.name
+    return folder if folder in NAMES else None
 
 
 @pytest.fixture
@@ -494,7 +495,7 @@ HOSTILE = [
 def test_hostile_names_are_shown_and_do_nothing(opened: Open) -> None:
     rows = [row(f"x/{text}", scores=(Score(text, n, 0.9),)) for n, text in enumerate(HOSTILE)]
     rows += [Prediction(Item(text), error=text) for text in HOSTILE]
-    report = opened(rows, truth=lambda path: path.name)
+    report = opened(rows, truth=lambda item: Path(item.path).name)
     assert report.count == "14 images"
     shown = report.js("[...document.querySelectorAll('.tile .label')].map((e) => e.textContent)")
     assert shown[:5] == [*HOSTILE[:4], r"two\nlines"]

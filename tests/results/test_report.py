@@ -127,8 +127,9 @@ def test_counts_and_histogram_are_of_all_pictures() -> None:
     assert "1 errors" in page.text
 
 
-def by_folder(path: Path) -> str | None:
-    return path.parent.name if path.parent.name in NAMES else None
+def by_folder(item: Item) -> str | None:
+    folder = Path(item.path).parent.name
+    return folder if folder in NAMES else None
 
 
 def test_the_truth_says_which_are_wrong() -> None:

@@ -474,8 +474,8 @@ def test_a_frame_a_mark_and_the_caption_say_what_is_right() -> None:
         broken("ants/e.jpg"),
     ]
 
-    def truth(path: Path) -> str | None:
-        return "ants" if path.parent.name == "ants" else None
+    def truth(item: Item) -> str | None:
+        return "ants" if Path(item.path).parent.name == "ants" else None
 
     for suffix in (".svg", ".png"):
         write(Path("grid").with_suffix(suffix), *tiles, truth=truth, caption="model.pth")

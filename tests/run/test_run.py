@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import picture
+from conftest import REPOSITORY, picture
+from docs_blocks import run_blocks
 from items import items_of
 from resnet_cli import Classifier, OutputOptions, PredictOptions, UserError, predict_to_files
 from resnet_cli.errors import InputError, OptionError, OutputError
@@ -15,6 +16,8 @@ from resnet_cli.run import Run, lay_out_results
 from resnet_cli.run.manifest import Destinations
 from resnet_cli.run.verify import forecast_run, sample_items
 from resnet_cli.sources import Inputs
+
+PAGE = REPOSITORY / "docs" / "python.md"
 
 
 @pytest.fixture
@@ -59,6 +62,15 @@ def test_files_hold_the_rows_of_predict(
     assert result.rows == {file: 11}
     assert seen == [(number, 11) for number in range(1, 12)]
     assert manifest_of(file)["status"] == "done"
+
+
+def test_the_page_on_python_says_how(
+    checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model.pth").write_bytes(checkpoint.read_bytes())
+    result = run_blocks(PAGE, "Into files")["result"]
+    assert result.rows == {Path("results.csv"): 10, Path("results.parquet"): 10}
 
 
 def test_a_file_that_was_cut_off_gets_the_rows_it_lacks(

@@ -4,6 +4,7 @@ from unicodedata import normalize
 import pytest
 
 from resnet_cli.errors import InputError
+from resnet_cli.records import Item
 from resnet_cli.sources.truth import Labelled, Lookup, folder_truth, read_labels
 
 NAMES = ("house finch", "Great_Grey.Owl", "10", "1.0", "-1", "1", "C", "c", "crane", "crane")
@@ -29,12 +30,12 @@ NAMES = ("house finch", "Great_Grey.Owl", "10", "1.0", "-1", "1", "C", "c", "cra
     ],
 )
 def test_a_folder_is_matched_by_name(folder: str, label: str | None) -> None:
-    assert folder_truth(NAMES)(Path("photos") / folder / "1.jpg") == label
+    assert folder_truth(NAMES)(Item(f"photos/{folder}/1.jpg")) == label
 
 
 def test_what_could_be_two_classes_is_none() -> None:
-    assert folder_truth(["red ant", "Red-Ant"])(Path("red_ant/1.jpg")) is None
-    assert folder_truth(["red ant", "Red-Ant"])(Path("Red-Ant/1.jpg")) == "Red-Ant"
+    assert folder_truth(["red ant", "Red-Ant"])(Item("red_ant/1.jpg")) is None
+    assert folder_truth(["red ant", "Red-Ant"])(Item("Red-Ant/1.jpg")) == "Red-Ant"
 
 
 def test_a_name_of_two_classes_has_two_indices() -> None:
@@ -47,7 +48,7 @@ def test_a_name_of_two_classes_has_two_indices() -> None:
 def test_accents_written_in_two_ways_are_one() -> None:
     decomposed = normalize("NFD", "Bébé")
     assert decomposed != "Bébé"
-    assert folder_truth(["Bébé"])(Path(decomposed) / "1.jpg") == "Bébé"
+    assert folder_truth(["Bébé"])(Item(f"{decomposed}/1.jpg")) == "Bébé"
 
 
 def test_the_folder_of_a_picture_here_is_the_current_one(
@@ -55,11 +56,11 @@ def test_the_folder_of_a_picture_here_is_the_current_one(
 ) -> None:
     (tmp_path / "bees").mkdir()
     monkeypatch.chdir(tmp_path / "bees")
-    assert folder_truth(["ants", "bees"])(Path("1.jpg")) == "bees"
+    assert folder_truth(["ants", "bees"])(Item("1.jpg")) == "bees"
 
 
 def test_only_the_folder_itself_counts() -> None:
-    assert folder_truth(["ants", "bees"])(Path("ants/of 2020/1.jpg")) is None
+    assert folder_truth(["ants", "bees"])(Item("ants/of 2020/1.jpg")) is None
 
 
 @pytest.mark.parametrize(
