@@ -101,7 +101,7 @@ class Sweep:
         workers = options.workers or available_cores()
         sieve = Sieve(options.hidden, options.exclude)
         precisions = runnable_precisions(options.precisions, runtime)
-        images = None if options.images is None else EndlessImages(options.images, sieve)
+        images = None if options.images is None else EndlessImages(Path(options.images), sieve)
         checkpoint = find_measured_network(str(model))
         return cls(
             checkpoint,
