@@ -157,11 +157,11 @@ def fix(monkeypatch: pytest.MonkeyPatch, known_peak: None) -> Fix:
     """Let every row of a batch size be measured alike, without a network."""
 
     def give(timing: Callable[[int], Timing]) -> None:
-        def ready(_: Sweep, precision: str) -> object:
+        def load_classifier(_: Sweep, precision: str) -> object:
             return SimpleNamespace(precision=precision, session=SimpleNamespace(limit=None))
 
-        monkeypatch.setattr(Sweep, "ready", ready)
-        monkeypatch.setattr(Sweep, "timed", lambda _, __, row: timing(row.batch_size))
+        monkeypatch.setattr(Sweep, "load_classifier", load_classifier)
+        monkeypatch.setattr(Sweep, "time_row", lambda _, __, row: timing(row.batch_size))
         monkeypatch.setattr("resnet_cli.benchmark.workload.random_checkpoint", filled_once)
 
     return give

@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any, cast
 
 import numpy as np
@@ -544,10 +545,15 @@ def test_the_record_tells_how_files_become_pixels(file: Path) -> None:
 DECODING = ("exif", "icc", "background", "max_pixels")
 
 
-@pytest.mark.parametrize("name", ["Classifier", "Prediction", "Preprocess", "Score", "UserError"])
+@pytest.mark.parametrize("name", resnet_cli.__all__)
 def test_a_public_name_is_loaded_on_first_use(name: str) -> None:
     assert getattr(resnet_cli, name).__name__ == name
     assert name in dir(resnet_cli)
+
+
+def test_no_module_takes_the_place_of_a_public_name() -> None:
+    modules = {module.name for module in iter_modules(resnet_cli.__path__)}
+    assert not modules & set(resnet_cli.__all__)
 
 
 def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:

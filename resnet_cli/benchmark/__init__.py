@@ -18,10 +18,7 @@ from resnet_cli.files import check_new_files, naming_output, write_text_file
 from resnet_cli.runtimes import PRECISIONS
 
 RANGES = {
-    "batch_sizes": (
-        1,
-        10**9,
-    ),  # no machine holds more images, and torch counts no further than 2^63
+    "batch_sizes": (1, 10**9),  # no machine holds more, and torch counts no further than 2^63
     "workers": (1, 1024),
     "img_size": (32, 16384),
     "warmup": (0, 10**9),
@@ -45,7 +42,7 @@ class BenchmarkOptions:
     compile: bool = False
     workers: int | None = None  # CPU threads: streams on the CPU, decoders for a GPU; None: cores
     img_size: int = 224  # pixels of a side
-    images: Path | None = None  # a folder or file, to measure from files to labels as well
+    images: str | Path | None = None  # a folder or file, to measure from files to labels too
     exclude: Sequence[str] = ()  # patterns of files and folders to leave out
     hidden: bool = False  # take hidden files as well
     warmup: int = 3  # passes of each stream that are not counted
@@ -132,7 +129,7 @@ class BenchmarkRow:
 
 
 def fastest_row(rows: Sequence[BenchmarkRow]) -> BenchmarkRow | None:
-    """Return the fastest measured row, end-to-end ones before others; None without any."""
+    """Return the fastest measured row, preferably an end-to-end one; None without any."""
     measured = [row for row in rows if row.images_per_second is not None]
     whole = [row for row in measured if row.mode == "end-to-end"]
     return max(whole or measured, key=lambda row: row.speed, default=None)
@@ -149,7 +146,7 @@ class BenchmarkResult:
 
     @property
     def best(self) -> BenchmarkRow | None:
-        """The fastest row, end-to-end ones before others; None if nothing was measured."""
+        """The fastest row, preferably end-to-end; None if nothing was measured."""
         return fastest_row(self.rows)
 
     def record(self) -> dict[str, Any]:

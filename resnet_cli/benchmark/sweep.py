@@ -101,7 +101,7 @@ class Sweep:
         workers = options.workers or available_cores()
         sieve = Sieve(options.hidden, options.exclude)
         precisions = runnable_precisions(options.precisions, runtime)
-        images = None if options.images is None else EndlessImages(options.images, sieve)
+        images = None if options.images is None else EndlessImages(Path(options.images), sieve)
         checkpoint = find_measured_network(str(model))
         return cls(
             checkpoint,
@@ -143,11 +143,11 @@ class Sweep:
         for mode in self.options.modes:
             row = self.empty_row(mode, precision, batch)
             if alone is None:
-                row = alone = self.measured(row)
+                row = alone = self.measure_row(row)
             elif alone.images_per_second is None:  # what does not fit alone does not fit here
                 row = replace(row, status=alone.status, error=alone.error)
             else:
-                row = mark_doubtful(self.measured(row), alone.images_per_second)
+                row = mark_doubtful(self.measure_row(row), alone.images_per_second)
             yield row
 
     def result(self) -> BenchmarkResult:
@@ -183,18 +183,18 @@ class Sweep:
         model, options = self.checkpoint.model, self.options
         return BenchmarkRow(mode, model, options.device, precision, batch, options.compile)
 
-    def measured(self, row: BenchmarkRow) -> BenchmarkRow:
+    def measure_row(self, row: BenchmarkRow) -> BenchmarkRow:
         """Measure a row; one that runs out of memory says so in place of its figures."""
         try:
             self.check_room(row)
-            classifier = self.ready(row.precision)
-            peak = self.peak(row.precision)
+            classifier = self.load_classifier(row.precision)
+            peak = self.measure_peak(row.precision)
             self.runtime.reset_peak_memory()
-            timing = self.timed(classifier, row)
+            timing = self.time_row(classifier, row)
             check_whole(classifier.session, row.batch_size)
         except (torch.OutOfMemoryError, DeviceError, RuntimeError, MemoryError) as error:
             return replace(row, status="out of memory", error=out_of_memory_message(error))
-        return self.completed(row, timing, peak)
+        return self.complete_row(row, timing, peak)
 
     def check_room(self, row: BenchmarkRow) -> None:
         """Refuse a batch whose activations alone need more than the memory.
@@ -212,7 +212,7 @@ class Sweep:
                 f"are {free / 1e9:,.1f}"
             )
 
-    def ready(self, precision: str) -> Classifier:
+    def load_classifier(self, precision: str) -> Classifier:
         """Load a classifier for one row: a compiled network is made for one batch size."""
         side = self.options.img_size
         if self.options.compile:
@@ -228,14 +228,14 @@ class Sweep:
             ),
         )
 
-    def peak(self, precision: str) -> float | None:
+    def measure_peak(self, precision: str) -> float | None:
         """Return this machine's peak in GFLOP/s, measured once for each precision."""
         if precision not in self.peaks:
             threads = min(self.workers, available_cores())
             self.peaks[precision] = peak_gflops(self.runtime, DTYPES[precision], threads)
         return self.peaks[precision]
 
-    def timed(self, classifier: Classifier, row: BenchmarkRow) -> Timing:
+    def time_row(self, classifier: Classifier, row: BenchmarkRow) -> Timing:
         """Time one setting."""
         workers, effort = self.workers, self.options.effort
         if row.mode == "forward" or self.images is None:
@@ -251,7 +251,7 @@ class Sweep:
             effort=effort,
         )
 
-    def completed(self, row: BenchmarkRow, timing: Timing, peak: float | None) -> BenchmarkRow:
+    def complete_row(self, row: BenchmarkRow, timing: Timing, peak: float | None) -> BenchmarkRow:
         """Return a row with its figures."""
         gflops = timing.images_per_second * self.cost.gflops
         return replace(

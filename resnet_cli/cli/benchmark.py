@@ -16,6 +16,7 @@ from resnet_cli.cli.options import (
     device_option,
     exclude_option,
     hidden_option,
+    overwrite_option,
     progress_option,
 )
 from resnet_cli.cli.process import echo
@@ -85,7 +86,7 @@ def round_percentile(text: str) -> float:
     callback=parse_sizes,
     metavar="N,N,…",
     default="1,8,32",
-    help="Images in one pass: each of them is measured.",
+    help="Images in one pass; each number is measured.",
 )
 @click.option(
     "--precision",
@@ -93,7 +94,7 @@ def round_percentile(text: str) -> float:
     callback=parse_precisions,
     metavar="NAME,…",
     default="fp32",
-    help="Arithmetic of the network, fp32, bf16, fp16: each of them is measured.",
+    help="Arithmetic of the network, fp32, bf16 or fp16; each one is measured.",
 )
 @compile_each_option
 @click.option(
@@ -102,21 +103,21 @@ def round_percentile(text: str) -> float:
     type=click.IntRange(1, 1024),
     metavar="N",
     show_default="all cores",
-    help="CPU threads: streams of the network on the CPU, decoders in front of a GPU.",
+    help="CPU threads: they run the network on the CPU, and decode images for a GPU.",
 )
 @click.option(
     "--img-size",
     type=click.IntRange(32, 16384),
     metavar="N",
     default=224,
-    help="Pixels of a side of the images.",
+    help="Side of the images, in pixels.",
 )
 @click.option(
     "--images",
     type=click.Path(path_type=Path, exists=True),
     metavar="DIR",
     show_default="none",
-    help="Folder of images: measures predict from files to labels as well.",
+    help="Folder of images; also measures predict from files to labels.",
 )
 @exclude_option
 @hidden_option
@@ -125,7 +126,7 @@ def round_percentile(text: str) -> float:
     type=click.IntRange(min=0),
     metavar="N",
     default=3,
-    help="Passes of each stream that are not counted.",
+    help="Passes of each thread that are not counted.",
 )
 @click.option(
     "--duration",
@@ -133,21 +134,21 @@ def round_percentile(text: str) -> float:
     callback=check_seconds,
     metavar="S",
     default=3.0,
-    help="Seconds of each row, three passes at the least.",
+    help="Seconds per row, but at least three passes.",
 )
 @click.option(
     "--iters",
     type=POSITIVE,
     metavar="N",
-    show_default="as many as --duration has room for",
-    help="Passes of each stream in place of --duration.",
+    show_default="as many as fit into --duration",
+    help="Passes of each thread, in place of --duration.",
 )
 @click.option(
     "--percentiles",
     callback=parse_percents,
     metavar="P,P,…",
     default="50,90,99",
-    help="Percent of the batches whose latency is shown.",
+    help="Percentiles of the latency of a batch.",
 )
 @click.option(
     "-o",
@@ -158,13 +159,13 @@ def round_percentile(text: str) -> float:
     show_default="none",
     help="Write .json, .csv or a .png plot; repeatable.",
 )
-@click.option("--overwrite", is_flag=True, help="Write over existing files.")
+@overwrite_option
 @click.option(
     "--compare",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE",
     show_default="none",
-    help="An earlier .json: shows how much faster each row is, and what else differs.",
+    help="An earlier .json: show the speed of each row relative to it, and what else differs.",
 )
 @progress_option
 @debug_option
@@ -191,10 +192,10 @@ def benchmark_command(
 ) -> None:
     """Measure how fast a network runs here.
 
-    MODEL is one of the ten ResNets by name, with random weights: nothing is downloaded. CHECKPOINT
-    is a file; without either it is resnet18. Throughput, latency of a batch, and the share of what
-    this machine can do at that precision, measured in the same run; a ~ marks figures that spread
-    too widely to be trusted.
+    MODEL is one of the ten ResNets by name and gets random weights; CHECKPOINT is a file. The
+    default is resnet18, and nothing is downloaded. The table shows throughput, the latency of a
+    batch, and the share of this machine's peak at that precision, which is measured in the same
+    run; ~ marks figures that vary too much to be trusted.
     """
     from resnet_cli.benchmark import BenchmarkOptions, check_benchmark_outputs, read_benchmark
     from resnet_cli.benchmark.sweep import Sweep

@@ -13,6 +13,7 @@ from resnet_cli.cli.options import (
     debug_option,
     dilation_option,
     ema_option,
+    overwrite_option,
     preset_option,
     state_key_option,
     trust_option,
@@ -35,7 +36,7 @@ INDENT = 16  # columns of the names of facts
     "text_format",
     type=click.Choice(["table", "json"]),
     default="table",
-    help="How the facts are laid out.",
+    help="Format of the report.",
 )
 @debug_option
 def inspect_command(
@@ -96,12 +97,12 @@ def setting_words(value: Any) -> str:
 @click.argument("output", type=click.Path(path_type=Path))
 @classes_option
 @preset_option
-@click.option("--half", is_flag=True, help="Write weights in fp16, half the size.")
+@click.option("--half", is_flag=True, help="Write the weights in fp16, at half the size.")
 @state_key_option
 @ema_option
 @dilation_option
 @trust_option
-@click.option("--overwrite", is_flag=True, help="Write over an existing file.")
+@overwrite_option
 @debug_option
 def convert_command(
     *,
@@ -116,11 +117,11 @@ def convert_command(
     trust_checkpoint: bool,
     overwrite: bool,
 ) -> None:
-    """Write a checkpoint of any kind in torchvision's names, with all that is known of it.
+    """Write a checkpoint of any kind under torchvision's names, with all that is known about it.
 
-    OUTPUT is .safetensors, with model, class names and preprocessing as metadata, or .pth, which
-    torch.load gives back as a dict with the weights under state_dict and the names under classes.
-    A backbone alone is written without a head.
+    OUTPUT is .safetensors, with model, class names and preprocessing as metadata, or .pth, a dict
+    for torch.load with the weights under state_dict and the names under classes. A backbone is
+    written without a head.
     """
     from resnet_cli.checkpoint import LoadOptions
     from resnet_cli.checkpoint.convert import convert_checkpoint

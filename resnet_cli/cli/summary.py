@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from resnet_cli.cli.options import OUTPUT, POSITIVE, debug_option, height_and_width
+from resnet_cli.cli.options import (
+    OUTPUT,
+    POSITIVE,
+    debug_option,
+    height_and_width,
+    overwrite_option,
+)
 from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
 from resnet_cli.display.tables import align_rows
@@ -24,14 +30,14 @@ WIDE = 200  # characters, where stdout is not a terminal and COLUMNS is not set
     "--view",
     type=click.Choice(["layers", "blocks", "stages"]),
     default="layers",
-    help="Every layer; every residual block; or the stages of table 1 of the ResNet paper.",
+    help="Rows: every layer, every residual block, or the stages of table 1 of the ResNet paper.",
 )
 @click.option(
     "--depth",
     type=POSITIVE,
     metavar="N",
     show_default="all",
-    help="Deepest level of nested layers shown; what is below counts for the row it is in.",
+    help="Deepest level of nested layers; deeper ones count for the row they are in.",
 )
 @click.option("--dilation", is_flag=True, help="Dilate the last two stages instead of striding.")
 @click.option(
@@ -45,9 +51,9 @@ WIDE = 200  # characters, where stdout is not a terminal and COLUMNS is not set
     callback=height_and_width,
     metavar="N or HxW",
     show_default="224, 299 for inception_v3",
-    help="Pixels of a side of the images, or their height and width as 320x224.",
+    help="Side of the images in pixels, or their height and width as 320x224.",
 )
-@click.option("--batch-size", "-b", type=POSITIVE, default=1, help="Images of one pass.")
+@click.option("--batch-size", "-b", type=POSITIVE, default=1, help="Images in one pass.")
 @click.option(
     "--in-channels", type=POSITIVE, show_default="3, or the checkpoint's", help="Input channels."
 )
@@ -61,8 +67,8 @@ WIDE = 200  # characters, where stdout is not a terminal and COLUMNS is not set
     "--format",
     "text_format",
     type=click.Choice(["table", "json", "csv", "markdown"]),
-    show_default="table, or what the suffix of -o says",
-    help="How the rows are laid out.",
+    show_default="table, or by the suffix of -o",
+    help="Format of the rows.",
 )
 @click.option(
     "-o",
@@ -71,7 +77,7 @@ WIDE = 200  # characters, where stdout is not a terminal and COLUMNS is not set
     show_default="none",
     help="Write to a file instead of stdout: .txt .json .csv .md.",
 )
-@click.option("--overwrite", is_flag=True, help="Write over existing files.")
+@overwrite_option
 @debug_option
 def summary_command(
     *,
@@ -88,11 +94,11 @@ def summary_command(
     output: Path | None,
     overwrite: bool,
 ) -> None:
-    """Show what a network is: shapes, parameters, multiply-adds, memory.
+    """Show the layers of a network: shapes, parameters, multiply-adds, memory.
 
-    MODEL is one of torchvision's classification models by name, of which nothing is downloaded;
-    CHECKPOINT is a file, shown with its own head or as the backbone that it is, or a .prototxt of
-    Caffe. Without either it is resnet18.
+    MODEL is a classification model of torchvision by name; CHECKPOINT is a file, shown with its own
+    head or as a backbone, or a .prototxt of Caffe. The default is resnet18, and nothing is
+    downloaded.
     """
     from resnet_cli.cli.terminal import say_left_out
     from resnet_cli.files import check_new, write_text_file
@@ -141,13 +147,13 @@ WORDS = (0, 3, 6, 8)  # columns aligned to the left; numbers go to the right
 
 
 @click.command(cls=Command)
-@click.option("--all", "everything", is_flag=True, help="All of torchvision's classifiers.")
+@click.option("--all", "everything", is_flag=True, help="List all classifiers of torchvision.")
 @click.option(
     "--format",
     "text_format",
     type=click.Choice(["table", "json"]),
     default="table",
-    help="How the list is laid out.",
+    help="Format of the list.",
 )
 @debug_option
 def models_command(*, everything: bool, text_format: str) -> None:

@@ -72,7 +72,7 @@ def fact_lines(facts: Iterable[tuple[str, str]], width: int, indent: int) -> Ite
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TableColumn(Generic[Row]):
     """One column of a table: its title, and how it shows a row."""
 
@@ -82,7 +82,7 @@ class TableColumn(Generic[Row]):
     width: int = 0  # terminal cells at least, for rows that are printed as they come
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TextTable(Generic[Row]):
     """The columns that a terminal has room for, as wide as their widest text."""
 

@@ -132,7 +132,7 @@ def require_channels(settings: Settings) -> None:
 
 
 def batch_norm(settings: Settings, features: Tensor) -> nn.Module:
-    """Build a batch norm without scale and shift, which are a ``Scale`` of its own."""
+    """Build a batch norm without scale and shift, which are a ``Scale`` layer of their own."""
     kind = nn.BatchNorm1d if features.ndim == 2 else nn.BatchNorm2d
     return kind(features.shape[1], eps=settings["eps"], affine=False)
 

@@ -38,47 +38,47 @@ def share_bar(share: float) -> str:
     return ("█" * whole + EIGHTHS[rest]).rstrip()
 
 
-def left(title: str, text: Callable[[SummaryRow], str]) -> TableColumn[SummaryRow]:
+def word_column(title: str, text: Callable[[SummaryRow], str]) -> TableColumn[SummaryRow]:
     """Return a column of words."""
     return TableColumn(title=title, text=text)
 
 
-def right(title: str, text: Callable[[SummaryRow], str]) -> TableColumn[SummaryRow]:
+def number_column(title: str, text: Callable[[SummaryRow], str]) -> TableColumn[SummaryRow]:
     """Return a column of numbers."""
     return TableColumn(title=title, text=text, align="right")
 
 
 COSTS = (
-    right("parameters", lambda row: count_cell(row["parameters"])),
-    right("multiply-adds", lambda row: count_cell(row["macs"])),
+    number_column("parameters", lambda row: count_cell(row["parameters"])),
+    number_column("multiply-adds", lambda row: count_cell(row["macs"])),
 )
 
 SUMMARY_COLUMNS: dict[str, tuple[TableColumn[SummaryRow], ...]] = {
     "layers": (
-        left("layer", nested_name),
-        left("type", lambda row: row["type"]),
-        left("input", lambda row: shape_words(row["input_shape"])),
-        left("output", lambda row: shape_words(row["output_shape"])),
-        left("kernel", lambda row: shape_words(row["kernel_size"])),
-        left("stride", lambda row: shape_words(row["stride"])),
-        left("padding", lambda row: shape_words(row["padding"])),
+        word_column("layer", nested_name),
+        word_column("type", lambda row: row["type"]),
+        word_column("input", lambda row: shape_words(row["input_shape"])),
+        word_column("output", lambda row: shape_words(row["output_shape"])),
+        word_column("kernel", lambda row: shape_words(row["kernel_size"])),
+        word_column("stride", lambda row: shape_words(row["stride"])),
+        word_column("padding", lambda row: shape_words(row["padding"])),
         *COSTS,
     ),
     "blocks": (
-        left("block", lambda row: row["name"]),
-        left("type", lambda row: row["block"]),
-        left("shortcut", lambda row: row["shortcut"]),
-        right("stride", lambda row: str(row["stride"])),
-        right("channels", lambda row: f"{row['in_channels']} → {row['out_channels']}"),
-        right("size", lambda row: shape_words(row["output_shape"][2:])),
+        word_column("block", lambda row: row["name"]),
+        word_column("type", lambda row: row["block"]),
+        word_column("shortcut", lambda row: row["shortcut"]),
+        number_column("stride", lambda row: str(row["stride"])),
+        number_column("channels", lambda row: f"{row['in_channels']} → {row['out_channels']}"),
+        number_column("size", lambda row: shape_words(row["output_shape"][2:])),
         *COSTS,
     ),
     "stages": (
-        left("stage", lambda row: row["name"]),
-        right("output", lambda row: shape_words(row["output_size"])),
+        word_column("stage", lambda row: row["name"]),
+        number_column("output", lambda row: shape_words(row["output_size"])),
         *COSTS,
-        right("share", lambda row: f"{row['macs_share']:.1%}"),
-        left("", lambda row: share_bar(row["macs_share"])),
+        number_column("share", lambda row: f"{row['macs_share']:.1%}"),
+        word_column("", lambda row: share_bar(row["macs_share"])),
     ),
 }
 

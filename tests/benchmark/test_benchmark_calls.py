@@ -44,7 +44,7 @@ def test_the_page_shows_a_benchmark(fix: Fix, capsys: pytest.CaptureFixture[str]
 def test_a_benchmark_prints_nothing(fix: Fix, capfd: pytest.CaptureFixture[str]) -> None:
     fix(steady)
     done: list[tuple[int, int | None]] = []
-    options = BenchmarkOptions(device="cpu", batch_sizes=(2,), images=SAMPLES)
+    options = BenchmarkOptions(device="cpu", batch_sizes=(2,), images=str(SAMPLES))
     result = run_benchmark(options=options, progress=lambda *counts: done.append(counts))
 
     assert done == [(1, 2), (2, 2)]
