@@ -56,7 +56,7 @@ class PredictOptions:
     distribution: bool = False  # keep the probabilities of all classes
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Check the values."""
         for name in ("topk", "batch_size", "workers"):
             value = getattr(self, name)
             if value is not None and value < 1:

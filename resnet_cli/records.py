@@ -1,4 +1,4 @@
-"""What travels along the line from a path to a result row."""
+"""Records that travel from an item to its row."""
 
 import os
 import re
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-WARNING = "warning: "  # what a remark on an image begins with that was read
+WARNING = "warning: "  # prefix of the remark on an image that was read with a warning
 
-UNCERTAIN = "uncertain"  # the decision where the best probability is under the threshold
+UNCERTAIN = "uncertain"  # the decision if the best probability is under the threshold
 
 Progress = Callable[[int, int | None], None]
 """Receives how many items are done so far, and how many there are; None while that is unknown."""
@@ -22,7 +22,6 @@ Pixels = NDArray[np.uint8]
 
 Distribution = NDArray[np.float32]
 """Probabilities, 0 to 1, one a class."""
-
 
 UNTIDY = re.compile(r"//|(?:^|/)\.(?:/|\Z)|(?<=[^/])/\Z|^\Z")
 """What ``Path`` would remove from a path, or add to it."""
@@ -87,7 +86,7 @@ class Sample:
     preprocess_ms: float | None = None
     error: str | None = None
     thumbnail: Image | None = None
-    warning: str | None = None  # what is odd about an image that was read
+    warning: str | None = None  # of an image that was read: what is unusual about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ class Prediction:
     batch_size: int | None = None  # images that went through the network together
     error: str | None = None
     decision: str | None = None  # the label, or ``uncertain``; None where nothing was to decide
-    warning: str | None = None  # what is odd about an image that was read
+    warning: str | None = None  # of an image that was read: what is unusual about it
     warm_up: bool = False
     thumbnail: Image | None = None  # only when asked for
     # [classes] by index, only when asked for
@@ -119,51 +118,51 @@ class Prediction:
 
     @property
     def path(self) -> Path:
-        """Path of the image, which opens from the folder where the run was started."""
+        """Return the path of the image, which opens from where the run was started."""
         return Path(self.item.path)
 
     @property
     def part(self) -> str:
-        """What inside the image the row is about; empty for a whole image."""
+        """Return what inside the image the row is about; empty for a whole image."""
         return self.item.part
 
     @property
     def status(self) -> str:
-        """``ok`` or ``error``."""
+        """Return ``ok`` or ``error``."""
         return "error" if self.error is not None else "ok"
 
     @property
     def remark(self) -> str | None:
-        """What the column ``error`` says: the error, or a warning of a row that is ``ok``."""
+        """Return the column ``error``: the error, or the warning of a row that is ``ok``."""
         return self.error if self.warning is None else f"{WARNING}{self.warning}"
 
     @property
     def label(self) -> str | None:
-        """Label of the best class."""
+        """Return the label of the best class."""
         return self.scores[0].label if self.scores else None
 
     @property
     def index(self) -> int | None:
-        """Index of the best class."""
+        """Return the index of the best class."""
         return self.scores[0].index if self.scores else None
 
     @property
     def prob(self) -> float | None:
-        """Probability of the best class, 0 to 1."""
+        """Return the probability of the best class, 0 to 1."""
         return self.scores[0].prob if self.scores else None
 
     @property
     def uncertain(self) -> bool:
-        """Whether the best probability is under the threshold of the run."""
+        """Return True if the best probability is under the threshold of the run."""
         return self.decision == UNCERTAIN
 
     @property
     def total_ms(self) -> float:
-        """Milliseconds of the three stages together."""
+        """Return the milliseconds of the three stages together."""
         return sum(ms or 0.0 for ms in (self.decode_ms, self.preprocess_ms, self.forward_ms))
 
     def best(self, topk: int) -> "Prediction":
-        """The same with at most so many classes."""
+        """Return a copy with at most ``topk`` classes."""
         return self if len(self.scores) <= topk else replace(self, scores=self.scores[:topk])
 
 

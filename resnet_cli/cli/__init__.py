@@ -28,7 +28,7 @@ class Cli(click.Group):
     """A group that shows expected errors as one line; any other is a bug with its traceback."""
 
     def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
-        """Read the command line; click calls an interrupt or a closed pipe meanwhile a failure."""
+        """Read the command line; click would call an interrupt or a closed pipe a failure."""
         open_streams()
         try:
             return super().make_context(*arguments, **settings)
@@ -56,12 +56,12 @@ class Cli(click.Group):
             raise click.UsageError(f"No such command {args[0]!r}: {hint}", ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; turn what the user can mend, and signals, into a status."""
+        """Run the command; turn errors that the user can fix, and signals, into a status."""
         catch_signals()
-        # Pillow warns of odd metadata in pictures that it reads all the same, torch of formats
-        # that it will read no more
+        # Pillow warns of invalid metadata in images that it reads all the same, torch of formats
+        # that it will stop reading
         warnings.filterwarnings("ignore", module=r"(PIL|torch)\b")
-        # ... and its compiler of CUDA tools that nobody here asked for
+        # ... and its compiler of CUDA tools that are not needed here
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         # ... and matplotlib of a cache folder that it cannot write, and does without
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
@@ -89,7 +89,7 @@ class Cli(click.Group):
 
 
 class WrongUsage(click.ClickException):
-    """An error of the command line that our own code finds, and says in a line."""
+    """A usage error that is found after the command line was read, shown in one line."""
 
     exit_code = click.UsageError.exit_code
 
@@ -105,7 +105,7 @@ def show_error(ctx: click.Context, error: Exception) -> NoReturn:
 
 
 def one_line(error: Exception) -> str:
-    """The message of an error, with the name of the file that the system complains of."""
+    """Return the message of an error in one line, with the file that the system names."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{os.fspath(error.filename)}: {error.strerror}"
     if isinstance(error, OSError) and error.strerror:
@@ -114,7 +114,7 @@ def one_line(error: Exception) -> str:
 
 
 def show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001
-    """Print the versions without importing what they are of."""
+    """Print the versions without importing the packages."""
     if asked:
         names = ("resnet-cli", "torch", "torchvision")
         click.echo(", ".join(f"{name} {version(name)}" for name in names))

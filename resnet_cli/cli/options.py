@@ -15,9 +15,9 @@ from resnet_cli.errors import InputError
 POSITIVE = click.IntRange(min=1)
 
 SEPARATOR = re.compile(r"""[^\w\s"'+.=@-]""")
-"""A character that neither quotes text nor stands in numbers, formulas and names of columns."""
+"""A character that does not quote text, and is not in numbers, formulas and column names."""
 
-SOME_UNREADABLE = 3  # exit status of a run that met pictures it could not read
+SOME_UNREADABLE = 3  # exit status of a run with unreadable images
 
 
 class OutputPath(click.Path):
@@ -46,7 +46,7 @@ def check_device_name(_: click.Context, __: click.Parameter, value: str) -> str:
 
 
 def rows_and_columns(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
-    """Read the size of a page, such as 4x4."""
+    """Parse the size of a page, such as 4x4."""
     size = two_counts(value)
     if size is None:
         raise click.BadParameter(f"{value!r} is not like 4x4")
@@ -56,7 +56,7 @@ def rows_and_columns(_: click.Context, __: click.Parameter, value: str) -> tuple
 def height_and_width(
     _: click.Context, __: click.Parameter, value: str | None
 ) -> tuple[int, int] | None:
-    """Read the size of pictures in pixels: 224 for both sides, or 320x224."""
+    """Parse the size of images in pixels: 224 for both sides, or 320x224."""
     if value is None:
         return None
     size = two_counts(value if "x" in value.lower() else f"{value}x{value}")
@@ -66,7 +66,7 @@ def height_and_width(
 
 
 def two_counts(text: str) -> tuple[int, int] | None:
-    """Two whole numbers above 0 with an x between them; None for anything else."""
+    """Parse two whole numbers above 0 with an x between them; None for anything else."""
     first, _, second = text.lower().partition("x")
     if not (first.isdecimal() and second.isdecimal() and int(first) and int(second)):
         return None
@@ -79,7 +79,7 @@ def remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 
 def parse_separator(_: click.Context, __: click.Parameter, value: str) -> str:
-    r"""Read what separates the columns of a .csv: one character, ``tab`` or ``\t``."""
+    r"""Parse the separator of a .csv: one character, ``tab`` or ``\t``."""
     typed = "\t" if value.lower() in ("tab", r"\t") else value
     if typed != "\t" and not (SEPARATOR.fullmatch(typed) and typed.isprintable()):
         raise click.BadParameter(f"{value!r} cannot separate columns: use , or ; or | or tab")
@@ -288,7 +288,7 @@ def refuse_checkpoints(inputs: Sequence[str]) -> None:
 
 
 def files_right_in(given: str) -> Iterator[Path]:
-    """Yield what is in a folder, but not in its folders."""
+    """Yield the files and folders directly in a folder."""
     if Path(given).is_dir():
         yield from sorted(Path(given).iterdir())
 

@@ -56,7 +56,7 @@ def name_the_user() -> None:
 
 
 def keep_compiled(_: click.Context, __: click.Parameter, compiling: bool) -> bool:  # noqa: FBT001
-    """Keep what ``--compile`` makes beside the weights that torch keeps, if that can be written.
+    """Set the folder of ``--compile`` to one beside torch's weights, if it can be written.
 
     torch's own place for it is a temporary folder, gone after a restart. It is settled when torch
     is imported, which is after this.
@@ -106,7 +106,7 @@ def lend_temporary_folder(folder: Path) -> None:
 
 
 def discard(stream: int) -> None:
-    """Let what is written to an open stream go nowhere."""
+    """Redirect an open stream to the null device."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream)
     os.close(nowhere)
@@ -131,7 +131,7 @@ def open_streams() -> None:
 
 
 def forgive_stderr() -> None:
-    """Let a run go on when stderr, which holds no results, cannot be written: a full disk, say."""
+    """Ignore failed writes to stderr, such as on a full disk: it holds no results."""
     stream = sys.stderr
     if stream is not sys.__stderr__ or not isinstance(stream, TextIOWrapper):
         return  # another program's
@@ -146,7 +146,7 @@ def forgive_stderr() -> None:
 
 @contextmanager
 def muted(*, stdout: bool) -> Iterator[None]:
-    """Drop what is printed on stdout meanwhile, if that is wanted."""
+    """Drop what is printed on stdout inside the block, if ``stdout`` is true."""
     with ExitStack() as stack:
         if stdout:
             nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
@@ -165,13 +165,13 @@ ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 
 
 class Patience:
-    """What a signal may have to wait for."""
+    """Holds a signal back until a row is complete."""
 
     held = False  # whether something goes on that is not to be broken
     came: int | None = None  # the signal that is to end the run
 
     def heed(self, number: int, _: object) -> None:
-        """End the run, now or when what goes on is done; a second signal does not wait."""
+        """End the run, now or at the end of the held block; a second signal does not wait."""
         waits = self.held and self.came is None
         self.came = number
         if not waits:
@@ -198,7 +198,7 @@ unbroken = patience.unbroken
 
 
 def catch_signals() -> None:
-    """Let signals unwind the run, so that what was written is closed properly."""
+    """Make signals unwind the run, so that files are closed properly."""
     if threading.current_thread() is not threading.main_thread():
         return
     run_is_ending.clear()
@@ -208,7 +208,7 @@ def catch_signals() -> None:
 
 
 def ignore_lost_signal(what: "sys.UnraisableHookArgs") -> None:
-    """Say nothing of a signal that is lost; anything else is a bug, and is printed."""
+    """Ignore a signal that Python could not raise; anything else is a bug, and is printed."""
     if not (run_is_ending.is_set() and isinstance(what.exc_value, KeyboardInterrupt | SystemExit)):
         sys.__unraisablehook__(what)
 
@@ -231,7 +231,7 @@ def leave_process(status: object) -> None:
 
 
 def set_handlers(handler: Handler) -> None:
-    """Set what is done about the signals that end a run, but for those that are ignored."""
+    """Set the handler of the signals that end a run, except for those that are ignored."""
     for name in ENDING:
         number = getattr(signal, name, None)
         # nohup, for one, has a closed terminal ignored

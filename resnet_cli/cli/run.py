@@ -1,4 +1,4 @@
-"""What a person reads of a run: what it found and took, how far it came, what limited it."""
+"""Reports of a run on the terminal: what it found and loaded, how far it came, what limits it."""
 
 import shlex
 from collections.abc import Iterator, Sequence

@@ -77,7 +77,7 @@ def say_left_out(titles: Sequence[str], width: int) -> None:
 
 
 def let_go() -> None:
-    """Go on without stdout, whose reader has seen enough, for the files that are written."""
+    """Continue without stdout, which its reader has closed, for the output files."""
     discard(sys.stdout.fileno())
     try:
         print_note("stdout was closed; still writing the output files")
@@ -86,14 +86,14 @@ def let_go() -> None:
 
 
 def bar_wanted(mode: str) -> bool:
-    """Whether ``--progress`` asks for a bar: ``auto`` does on a terminal."""
+    """Return True if ``--progress`` asks for a bar: ``auto`` does on a terminal."""
     return mode == "on" or (mode == "auto" and sys.stderr.isatty())
 
 
 def progress_bar(
     total: int | None, mode: str, unit: str = "img", initial: int = 0, what: str | None = None
 ) -> "Bar":
-    """A bar of images, or of another unit, on stderr; ``auto`` draws it only on a terminal."""
+    """Open a progress bar on stderr; ``auto`` draws it only on a terminal, after a second."""
     delay = QUIET_SECONDS if mode == "auto" else 0
     disable = not bar_wanted(mode)
     return tqdm(
@@ -144,7 +144,7 @@ def result_line(prediction: Prediction, number: int, total: int | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandardOutput:
-    """What goes to stdout, and how."""
+    """The rows that go to stdout, and their format."""
 
     format: str  # lines, or a key of ``PRINTED``
     options: WriterOptions
@@ -153,7 +153,7 @@ class StandardOutput:
 
     @property
     def error_words(self) -> str:
-        """Say which rows are those of unreadable images."""
+        """Return where the rows of unreadable images are."""
         if self.quiet:
             return "listed in no file: add -o FILE.csv"
         what = "lines with ERROR" if self.format == "lines" else "rows with status error"

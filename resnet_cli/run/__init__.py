@@ -23,7 +23,7 @@ Hold = Callable[[], AbstractContextManager[None]]
 
 
 class Plan:
-    """Which items are left, and which of several files lack a row for each of them."""
+    """The items that are left, and which of several files lack a row for each of them."""
 
     def __init__(self, saved: Sequence[SavedRows]) -> None:
         """Begin with the rows that each file holds."""
@@ -211,7 +211,7 @@ class OutputOptions:
     csv_dialect: Dialect = COMMA
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Check the values."""
         if self.resume and self.overwrite:
             raise OutputError("cannot both resume and overwrite the same files: choose one")
 

@@ -104,7 +104,7 @@ SAMPLE = 20  # images that are classified
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a run would be."""
+    """What a run would take."""
 
     images: int | None  # that are left; None of a stream
     tried: int

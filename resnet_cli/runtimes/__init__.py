@@ -71,7 +71,7 @@ class RuntimeOptions:
     compile: bool = False  # through torch.compile
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Check the precision."""
         if self.precision not in PRECISIONS:
             raise OptionError(
                 f"cannot use precision {self.precision!r}: one of {', '.join(PRECISIONS)}"

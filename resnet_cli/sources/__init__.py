@@ -41,9 +41,9 @@ class Inputs:
         return cls(items, len(items))
 
     @property
-    def odd(self) -> Mapping[str, int]:
+    def irregular(self) -> Mapping[str, int]:
         """Return how many entries are neither file nor folder, by kind."""
-        return self.sieve.odd
+        return self.sieve.irregular
 
     @property
     def notes(self) -> list[str]:
@@ -108,7 +108,7 @@ def skipped_words(passed_over: int, sieve: Sieve) -> Iterator[str]:
     if sieve.skipped:
         files = amount(sieve.skipped, "hidden or system file")
         yield f"skipped {files} (--hidden to include them)"
-    for kind, count in sieve.odd.items():
+    for kind, count in sieve.irregular.items():
         yield f"skipped {kind}: {count:,}"
 
 

@@ -66,7 +66,7 @@ class Sieve:
         exclude: patterns of files and folders to leave out.
         skipped: hidden and system files that were skipped.
         excluded: files and folders that a pattern left out, by what they are.
-        odd: what is neither file nor folder and was skipped, by kind.
+        irregular: what is neither file nor folder and was skipped, by kind.
         used: the patterns that matched something.
         dropped: what was skipped among the matches of globs.
     """
@@ -75,7 +75,7 @@ class Sieve:
     exclude: Sequence[str] = ()
     skipped: int = 0
     excluded: Counter[str] = field(default_factory=Counter)
-    odd: Counter[str] = field(default_factory=Counter)
+    irregular: Counter[str] = field(default_factory=Counter)
     used: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
 
@@ -225,7 +225,7 @@ def list_children(folder: str, sieve: Sieve, above: Sequence[str]) -> list[str]:
         for entry in entries:
             kind = kind_of(entry)
             if kind not in (FILE, FOLDER):
-                sieve.odd[kind] += 1
+                sieve.irregular[kind] += 1
             elif not sieve.drops(folder, above, entry.name, is_folder=kind == FOLDER):
                 names.append(entry.name + kind)
     names.sort(reverse=True)  # for names that differ in zeros alone; the next sort is stable

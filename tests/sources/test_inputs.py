@@ -431,7 +431,7 @@ def test_links_to_folders_and_pipes_are_passed_over_and_counted() -> None:
     inputs = find_inputs(["d"])
 
     assert list(paths_of(inputs)) == ["d/1.jpg", "d/loop.jpg"]
-    assert inputs.odd == {"links to folders": 1, "pipes and devices": 1}
+    assert inputs.irregular == {"links to folders": 1, "pipes and devices": 1}
 
 
 def test_knots_of_links_and_devices_end_no_run() -> None:
@@ -446,7 +446,7 @@ def test_knots_of_links_and_devices_end_no_run() -> None:
 
     assert list(paths_of(inputs)) == ["d/1.jpg", "d/one.jpg", "d/two.jpg"]
     assert inputs.passed_over == 1  # the loop without a suffix
-    assert inputs.odd == {"links to folders": 2, "pipes and devices": 1}
+    assert inputs.irregular == {"links to folders": 2, "pipes and devices": 1}
 
 
 def test_a_list_that_nobody_named_is_not_followed() -> None:
