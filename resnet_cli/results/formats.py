@@ -102,7 +102,7 @@ def appended(lines: str) -> Writer:
     """
 
     def write(path: Path, options: "WriterOptions") -> AbstractContextManager["Write"]:
-        opened: AbstractContextManager[Write] = later("files.append:append_lines")(
+        opened: AbstractContextManager[Write] = later("files:append_lines")(
             path, options, *later(lines)(options)
         )
         return opened
@@ -119,7 +119,7 @@ def collected(finish: str) -> Writer:
     """
 
     def write(path: Path, options: "WriterOptions") -> AbstractContextManager["Write"]:
-        opened: AbstractContextManager[Write] = later("files.append:journal_rows")(
+        opened: AbstractContextManager[Write] = later("files:journal_rows")(
             path, options, later(finish)
         )
         return opened

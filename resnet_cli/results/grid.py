@@ -72,7 +72,7 @@ def image_writer(path: Path, options: WriterOptions) -> Iterator[Write]:
             else:
                 figure.savefig(file, format="png", dpi=DOTS_PER_INCH)
 
-    with pages_of(options, save) as write:
+    with collect_pages(options, save) as write:
         yield write
     report_pages(path, pages)
 
@@ -98,12 +98,12 @@ def pdf_writer(path: Path, options: WriterOptions) -> Iterator[Write]:
     """Write all pages to one document."""
     with whole_file(path) as file, pdf_document(file) as document:
         save = partial(document.add, dots_per_inch=DOTS_PER_INCH)
-        with pages_of(options, save, settings=SETTINGS) as write:
+        with collect_pages(options, save, settings=SETTINGS) as write:
             yield write
 
 
 @contextmanager
-def pages_of(
+def collect_pages(
     options: WriterOptions,
     save: Show,
     *,
@@ -277,5 +277,5 @@ def window_writer(options: WriterOptions) -> Iterator[Write]:
         pyplot.show(block=True)
         pyplot.close(figure)
 
-    with pages_of(options, show, new_figure=pyplot.figure) as write:
+    with collect_pages(options, show, new_figure=pyplot.figure) as write:
         yield write

@@ -1,4 +1,4 @@
-"""Short names: as much of a path as tells the images of a run apart. The report's are in report.js.
+"""Short names: the part of a path that tells the images of a run apart. report.js has its own.
 
 ``cam1/IMG_0000.JPEG`` where each camera has a file of that name, else ``IMG_0000.JPEG``.
 """
@@ -14,20 +14,20 @@ GAP = "…"
 
 
 def end_of_path(path: Path, most: int) -> str:
-    """Show as much of the end of a path as there is room for, where other paths are unknown."""
+    """Return the end of a path in at most ``most`` characters, if other paths are unknown."""
     return cut_start(escape_unprintable(str(path)), most)
 
 
 def names_for(paths: Sequence[str] | None) -> Callable[[Path, int], str]:
-    """Return what names the images of a run: short names, if all paths are known beforehand."""
+    """Return a function that names images: by short names, if all paths are known beforehand."""
     return end_of_path if paths is None else ShortNames(paths)
 
 
 class ShortNames:
-    """Names for the images of a run; nothing is computed before the first name is asked for."""
+    """Names the images of a run; nothing is computed before the first call."""
 
     def __init__(self, paths: Sequence[str]) -> None:
-        """Keep the paths of all images, of which some may be the same."""
+        """Keep the paths of all images; some may be equal."""
         self.paths = paths
 
     def __call__(self, path: Path, most: int) -> str:
@@ -35,7 +35,7 @@ class ShortNames:
         return shorten_to(self.whole(str(path)), most, *self.ends)
 
     def whole(self, path: str) -> str:
-        """Return the name of one image, however long."""
+        """Return the name of one image at full length."""
         parts = PurePath(path).parts[-self.depth :]
         said = [GAP if len(parts) - n in self.shared else part for n, part in enumerate(parts)]
         kept = (part for n, part in enumerate(said) if not part == GAP == said[n - 1])
@@ -43,7 +43,7 @@ class ShortNames:
 
     @cached_property
     def depth(self) -> int:
-        """The fewest parts of the end of each path that tell all paths apart."""
+        """The smallest number of last parts that tell all paths apart."""
         paths, depth = {PurePath(path).parts for path in self.paths}, 1
         while len({parts[-depth:] for parts in paths}) < len(paths):
             depth += 1
@@ -51,7 +51,7 @@ class ShortNames:
 
     @cached_property
     def shared(self) -> frozenset[int]:
-        """Places, counted from the end, of folders between that are the same in all paths."""
+        """Positions, counted from the end, of folders in between that all paths share."""
         folders: dict[int, set[str]] = {place: set() for place in range(2, self.depth)}
         for path in self.paths:
             for place, part in enumerate(PurePath(path).parts[: -self.depth : -1], start=1):
@@ -60,7 +60,7 @@ class ShortNames:
 
     @cached_property
     def ends(self) -> tuple[int, int]:
-        """How many characters, of whole words and numbers, all names begin and end with."""
+        """The lengths, in whole words and numbers, of what all names begin and end with."""
         names = {self.whole(path) for path in self.paths}
         if len(names) < 2:
             return 0, 0
@@ -77,16 +77,16 @@ def common_start(names: set[str]) -> str:
 
 
 def whole_words(start: str) -> int:
-    """Count the characters of a common start, without a word or number that is cut in two."""
+    """Count the characters of a common start up to its last whole word or number."""
     return len(start.rstrip(ascii_letters + digits))
 
 
 def shorten_to(name: str, most: int, before: int, after: int) -> str:
-    """Shorten a name; what all names begin and end with goes first.
+    """Shorten a name; what all names begin and end with is cut first.
 
     Args:
         name: of one of several images.
-        most: characters that there is room for.
+        most: characters that have room.
         before: characters that all names begin with.
         after: characters that all names end with.
     """

@@ -20,13 +20,13 @@ POINTS = 72  # of an inch
 PNG = re.compile(rb"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 
 SETTINGS: Any = {
-    "image.interpolation": "none",  # thumbnails go in at their own size, not that of the screen
-    "pdf.fonttype": 42,  # TrueType, as publishers want it
+    "image.interpolation": "none",  # thumbnails keep their own size
+    "pdf.fonttype": 42,  # TrueType, as publishers require
 }
 
 
 class Pdf(PdfFile):
-    """A document of matplotlib's whose images are JPEG, and leave the memory with their page."""
+    """A PDF document of matplotlib that stores images as JPEG and frees them with their page."""
 
     def __init__(self, file: IO[bytes]) -> None:
         """Begin a document."""
@@ -49,24 +49,24 @@ class Pdf(PdfFile):
         self.unwritten.clear()
 
     def imageObject(self, image: NDArray[np.uint8]) -> Name:  # noqa: N802
-        """Name an image that the renderer places on the page; it is written after the page."""
+        """Return a name for an image on the page, which is written after the page."""
         name = Name(f"J{next(self.numbers)}")
         self.images[name] = self.reserveObject(f"image {name}")
         self.unwritten.append((self.images[name], image))
         return name
 
     def write_jpeg(self, reference: Reference, pixels: NDArray[np.uint8]) -> None:
-        """Write an image [H, W, 3 or 4], whose rows stand upside down."""
+        """Write an image [H, W, 3 or 4], whose rows run from the bottom to the top."""
         height, width, _ = pixels.shape
         facts = {
             "Type": Name("XObject"), "Subtype": Name("Image"), "Width": width, "Height": height,
             "ColorSpace": Name("DeviceRGB"), "BitsPerComponent": 8, "Filter": Name("DCTDecode"),
         }  # fmt: skip
-        with rc_context({"pdf.compression": 0}):  # it is compressed already
+        with rc_context({"pdf.compression": 0}):  # JPEG is compressed already
             self.outputStream(reference, encode_jpeg(Image.fromarray(pixels[::-1])), extra=facts)
 
     def writeObject(self, object: Reference, contents: Any) -> None:  # noqa: N802
-        """Write an object; that which lists all images lists ours too."""
+        """Write an object; add our images to the one that lists all images."""
         super().writeObject(
             object, contents | self.images if object is self.XObjectObject else contents
         )
@@ -74,7 +74,7 @@ class Pdf(PdfFile):
 
 @contextmanager
 def pdf_document(file: IO[bytes]) -> Iterator[Pdf]:
-    """Open a document, which is whole afterwards even if its pages end early."""
+    """Open a document, which is completed even if an error ends its pages."""
     document = Pdf(file)
     try:
         yield document
@@ -92,13 +92,13 @@ def save_svg(figure: Figure, file: IO[bytes], dots_per_inch: float) -> None:
 
 
 def as_jpeg(png: re.Match[bytes]) -> bytes:
-    """Turn the address that holds a PNG into one that holds a JPEG."""
+    """Replace a data URL of a PNG by one of a JPEG."""
     with Image.open(BytesIO(b64decode(png[1]))) as image:
         return b"data:image/jpeg;base64," + b64encode(encode_jpeg(image))
 
 
 def encode_jpeg(image: Image.Image) -> bytes:
-    """Encode an image; matplotlib's have an alpha channel that says nothing."""
+    """Encode an image as JPEG, without the alpha channel that matplotlib adds."""
     file = BytesIO()
     image.convert("RGB").save(file, "JPEG", quality=QUALITY)
     return file.getvalue()

@@ -954,7 +954,7 @@ def layers(*kinds: str) -> list[dict[str, Any]]:
         ({"head": layers("relu")}, "recorded head is relu,"),
         ({"head": []}, "recorded head is none,"),
         ({"head": layers("linear", "silu", "linear"), "model": "resnet18"}, "recorded head is"),
-        ({"head": "linear"}, "recorded head is unknown here"),
+        ({"head": "linear"}, "recorded head is not supported"),
         ({"model": "resnet34"}, "record says resnet34, its tensors are of a resnet18"),
         ({"model": 5}, "record says 5"),
     ],

@@ -39,7 +39,7 @@ Open = Callable[..., "Report"]
 
 @pytest.fixture(scope="module")
 def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """A browser with an empty profile; where there is none, a skip that CI takes for a failure."""
+    """A browser with an empty profile; a skip without one, which CI counts as a failure."""
     found = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if not (found and driver):
@@ -93,7 +93,7 @@ class Report:
         return [entry["message"] for entry in self.chrome.get_log("browser")]
 
     def requests(self) -> set[str]:
-        """What was asked for since the last look, but for data in the page and the new tab."""
+        """The requests since the last call, except for data in the page and the new tab."""
         messages = [json.loads(e["message"])["message"] for e in self.chrome.get_log("performance")]
         sent = [m for m in messages if m["method"] == "Network.requestWillBeSent"]
         urls = {message["params"]["request"]["url"] for message in sent}
@@ -180,7 +180,7 @@ def kind(report: Report, name: str) -> None:
     report.js("document.querySelector(arguments[0]).click()", f"input[value={name}]")
 
 
-def test_a_report_of_real_pictures_opens_without_error_or_request(run: Run, opened: Open) -> None:
+def test_a_report_of_real_images_opens_without_error_or_request(run: Run, opened: Open) -> None:
     run("predict", SAMPLES, "-c", DEMO, "-o", "r.html")
     report = opened(Path("r.html"))
     report.wait("document.querySelectorAll('.tile img').length === 16")
@@ -199,7 +199,7 @@ def test_a_report_of_real_pictures_opens_without_error_or_request(run: Run, open
 
 @pytest.fixture
 def stranger() -> Iterator[tuple[str, list[str]]]:
-    """A server on this machine: its address, and what it has been asked for."""
+    """A server on this machine: its address, and the requests that it received."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -209,7 +209,7 @@ def stranger() -> Iterator[tuple[str, list[str]]]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = Thread(target=server.serve_forever)
@@ -255,7 +255,7 @@ def test_the_policy_lets_nothing_in_or_out(mixed: Report, stranger: tuple[str, l
         ("all", ["img2.jpg", "img10.jpg", "img1.jpg", "broken.jpg", "img3.jpg", "img4.jpg"]),
     ],
 )
-def test_kinds_of_pictures(mixed: Report, name: str, files: list[str]) -> None:
+def test_kinds_of_images(mixed: Report, name: str, files: list[str]) -> None:
     kind(mixed, name)
     assert mixed.files == files
     assert mixed.count == ("6 images" if name == "all" else f"{len(files)} of 6 images")
@@ -291,7 +291,7 @@ def test_labels_filter_and_add_up(mixed: Report) -> None:
 
 
 def counts(report: Report) -> dict[str, int]:
-    """What stands beside each filter."""
+    """The count beside each filter."""
     words = report.js(
         "[...document.querySelectorAll('#kinds label, #labels button, #histogram button')]"
         ".map((e) => [e.querySelector('input')?.value ?? e.dataset.label ?? e.dataset.words,"
@@ -301,7 +301,7 @@ def counts(report: Report) -> dict[str, int]:
 
 
 def shown_after_click(report: Report, name: str) -> int:
-    """How many tiles a click on a filter leaves; a second click takes back that of a bar."""
+    """How many tiles a click on a filter leaves; a second click on a bar undoes the first."""
     found = report.js(
         "document.querySelector(`#kinds [value='${arguments[0]}'], [data-label='${arguments[0]}'],"
         " [data-words='${arguments[0]}']`)", name
@@ -393,7 +393,7 @@ def test_orders(mixed: Report) -> None:
         assert mixed.files == [MIXED[n].path.name for n in positions], name
 
 
-def test_a_click_shows_all_of_a_picture(mixed: Report) -> None:
+def test_a_click_shows_all_facts_of_an_image(mixed: Report) -> None:
     mixed.all(".tile")[1].click()
     detail = mixed.find("#detail")
     assert detail.is_displayed()
@@ -554,7 +554,7 @@ def test_a_telephone_shows_it_without_scrolling_sideways(opened: Open, width: in
     assert report.js("arguments[0].scrollWidth <= arguments[0].clientWidth", report.find("#detail"))
 
 
-def test_on_paper_there_are_pictures_and_no_controls(opened: Open) -> None:
+def test_on_paper_there_are_images_and_no_controls(opened: Open) -> None:
     report = opened([row(f"{n}.jpg") for n in range(60)], record=dict)
     pdf = base64.b64decode(report.chrome.print_page())
     assert pdf.startswith(b"%PDF")
@@ -571,7 +571,7 @@ def test_on_paper_there_are_pictures_and_no_controls(opened: Open) -> None:
 
 @pytest.fixture(scope="module")
 def thousands(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of ten thousand pictures."""
+    """A report of ten thousand images."""
     random = np.random.default_rng(0)
     tops = random.uniform(0.34, 1, 10_000)
     path = tmp_path_factory.mktemp("thousands") / "report.html"
@@ -582,7 +582,7 @@ def thousands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_ten_thousand_pictures(opened: Open, thousands: Path) -> None:
+def test_ten_thousand_images(opened: Open, thousands: Path) -> None:
     report = opened(thousands)
     assert report.count == "10,000 images"
     assert len(report.all(".tile")) < 150  # those near the window, and no more
@@ -599,7 +599,7 @@ def test_ten_thousand_pictures(opened: Open, thousands: Path) -> None:
     assert sorted(report.files) == sorted(expected)
 
 
-def test_the_keyboard_goes_through_ten_thousand_pictures(opened: Open, thousands: Path) -> None:
+def test_the_keyboard_goes_through_ten_thousand_images(opened: Open, thousands: Path) -> None:
     report = opened(thousands)
     report.js("document.querySelector('.tile').focus()")
     report.press(Keys.END)

@@ -1,4 +1,4 @@
-"""What is on the disk, and since when: seen from beside the program, while it writes."""
+"""What is on the disk, and when: observed while the program writes."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from conftest import picture, room_for
 from resnet_cli.cli import cli
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Item, Prediction
+from resnet_cli.results import files as growing
 from resnet_cli.results import open_writer
-from resnet_cli.results.files import append as growing
 from resnet_cli.results.files.manifest import write_manifest
 from resnet_cli.results.options import WriterOptions
 
@@ -25,7 +25,7 @@ ROW = Prediction(Item("a.jpg"), error="none")
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
-    """How many bytes of each file, by its number, the disk was asked to have."""
+    """The size of each file, by its inode, at its last fsync."""
     sizes: dict[int, int] = {}
     fsync = os.fsync
 
@@ -39,7 +39,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
 
 
 def until(holds: Callable[[], bool]) -> bool:
-    """Wait for what has to come; a minute is more than it ever takes."""
+    """Wait up to a minute until a condition holds."""
     deadline = time.monotonic() + 60
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -47,7 +47,7 @@ def until(holds: Callable[[], bool]) -> bool:
 
 
 def grown(name: str) -> Path:
-    """The file that grows while results for ``name`` come."""
+    """The file that grows while results are written to ``name``."""
     return Path(f"{name}.part.jsonl" if name.endswith("parquet") else name)
 
 
@@ -102,7 +102,7 @@ def test_a_disk_too_full_for_a_record_says_what_to_do() -> None:
         write_manifest(Path("x.csv"), {"classes": ["a"] * 2000})
 
 
-def test_who_reads_a_record_sees_one_version_of_it() -> None:
+def test_a_reader_of_a_record_sees_one_version_of_it() -> None:
     write_manifest(Path("x.csv"), {"status": "running", "classes": ["a"] * 2000})
     before = Path("x.csv.run.json").read_bytes()
     with Path("x.csv.run.json").open("rb", buffering=0) as reader:
@@ -121,7 +121,7 @@ def test_two_runs_do_not_make_one_file(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.html", "x.png", "x.json", "x.parquet", "x.csv", "x.jsonl"])
-def test_a_file_that_came_meanwhile_is_left_alone(name: str) -> None:
+def test_a_file_that_appears_meanwhile_is_left_alone(name: str) -> None:
     Path(name).write_text("mine")
     with (
         pytest.raises(OutputError, match=f"cannot write {name}: it already exists: "),
@@ -132,7 +132,7 @@ def test_a_file_that_came_meanwhile_is_left_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.html", "x.png", "x.json", "x.parquet", "x.csv", "x.jsonl"])
-def test_what_is_started_anew_is_not_taken_for_the_new_one(name: str) -> None:
+def test_a_file_that_is_replaced_is_removed_first(name: str) -> None:
     Path(name).write_text("old")
     with open_writer(Path(name), WriterOptions(topk=1, overwrite=True)):
         assert not Path(name).exists() or Path(name).read_bytes() == b""

@@ -56,7 +56,7 @@ def test_of_a_stream_the_end_of_the_path_is_shown() -> None:
 
 @pytest.mark.parametrize("cut", [cut_start, cut_middle, cut_end])
 @pytest.mark.parametrize("width", [1, 2, 3, 9])
-def test_what_is_cut_fits(cut: object, width: int) -> None:
+def test_a_shortened_name_fits(cut: object, width: int) -> None:
     assert callable(cut)
     assert len(cut("0123456789", width)) == width
     assert cut("012345678", 9) == "012345678"

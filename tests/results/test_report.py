@@ -97,7 +97,7 @@ def report(*predictions: Prediction, **options: Any) -> Page:
     return Page(path)
 
 
-def test_a_row_says_all_of_its_picture() -> None:
+def test_a_row_holds_all_facts_of_its_image() -> None:
     page = report(ok("photos/a.jpg"), broken("photos/b.jpg"))
     assert page.rows == [
         {
@@ -112,7 +112,7 @@ def test_a_row_says_all_of_its_picture() -> None:
     assert page.data["names"] == {"0": "ants", "1": "bees", "2": "wasps"}
 
 
-def test_counts_and_histogram_are_of_all_pictures() -> None:
+def test_counts_and_histogram_are_of_all_images() -> None:
     probs = [0.0, 0.049, 0.05, 0.5, 0.949, 0.951, 1.0, 1.0]
     page = report(
         *(ok(f"{n}.jpg", prob, first=n % 2) for n, prob in enumerate(probs)), broken(),
@@ -265,7 +265,7 @@ def noise(side: int) -> Image.Image:
         Image.new("RGB", (256, 171), "red"), Image.new("RGB", (1, 256)),
     ],
 )  # fmt: skip
-def test_a_thumbnail_is_a_picture_of_at_most_12_kilobytes(picture: Image.Image) -> None:
+def test_a_thumbnail_has_at_most_12_kilobytes(picture: Image.Image) -> None:
     encoded = report(ok(thumbnail=picture), ok()).thumbnail(0)
     assert len(encoded) <= 12_000
     with Image.open(io.BytesIO(encoded)) as image:
@@ -335,7 +335,7 @@ def test_the_sample_is_fair_and_the_same_each_time() -> None:
     assert (np.abs(tenths - 50) < 4 * 6.4).all()
 
 
-def test_no_picture_at_all_is_a_report() -> None:
+def test_a_report_without_images_is_valid() -> None:
     page = report()
     assert page.rows == []
     assert "0 images" in page.text

@@ -1,4 +1,4 @@
-"""Runs that go on where others were cut off: real files, cut by hand, and the program."""
+"""Runs that resume others: real files, cut by hand, and the program."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ def predict(run: Run, checkpoint: Path) -> Run:
 
 
 def rows(name: str) -> list[tuple[str, str, int]]:
-    """Path, status and index of each row, read by what shares no code with the program."""
+    """Path, status and index of each row, read by code that the program does not share."""
     path = Path(name)
     if path.suffix == ".parquet":
         table = pq.read_table(path).to_pylist()
@@ -53,20 +53,20 @@ def rows(name: str) -> list[tuple[str, str, int]]:
     return [(row["path"], row["status"], int(row["index"])) for row in table]
 
 
-def torn(path: Path, whole: int) -> None:
-    """Keep so many lines and half of the next."""
+def tear(path: Path, whole: int) -> None:
+    """Keep ``whole`` lines and half of the next."""
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:whole]) + lines[whole][: len(lines[whole]) // 2])
 
 
 @pytest.mark.parametrize("whole", [0, 1, 4, 9])
-def test_a_torn_file_is_gone_on_with(predict: Run, photos: Path, whole: int) -> None:
+def test_a_file_with_an_incomplete_row_is_resumed(predict: Run, photos: Path, whole: int) -> None:
     assert predict(photos, *OUTPUTS).exit_code == 0
     expected = [rows(name) for name in NAMES]
-    torn(Path("x.csv"), whole + 1 if whole else 0)
+    tear(Path("x.csv"), whole + 1 if whole else 0)
     shutil.copy("x.jsonl", "x.parquet.part.jsonl")  # as if it had not been finished
-    torn(Path("x.parquet.part.jsonl"), whole)
-    torn(Path("x.jsonl"), 9 - whole)
+    tear(Path("x.parquet.part.jsonl"), whole)
+    tear(Path("x.jsonl"), 9 - whole)
     result = predict(photos, *OUTPUTS, "--resume")
     assert result.exit_code == 0
     assert [rows(name) for name in NAMES] == expected
@@ -76,7 +76,7 @@ def test_a_torn_file_is_gone_on_with(predict: Run, photos: Path, whole: int) -> 
     assert record["counts"]["images"] == 10
 
 
-def test_a_tail_of_zeros_is_made_anew(predict: Run, photos: Path) -> None:
+def test_zeros_at_the_end_are_replaced(predict: Run, photos: Path) -> None:
     predict(photos, "-o", "x.csv")
     whole = Path("x.csv").read_bytes()
     end = len(b"".join(whole.splitlines(keepends=True)[:6]))
@@ -86,7 +86,7 @@ def test_a_tail_of_zeros_is_made_anew(predict: Run, photos: Path) -> None:
     assert [line.split(b",")[:4] for line in Path("x.csv").read_bytes().splitlines()] == expected
 
 
-def test_the_next_list_goes_on_with_the_file_of_the_last(predict: Run) -> None:
+def test_the_next_list_appends_to_the_file_of_the_last(predict: Run) -> None:
     for name in ("a", "b"):
         picture(Path(f"{name}.jpg"), (60, 50))
         Path(f"{name}.txt").write_text(f"{name}.jpg\n")
@@ -94,14 +94,12 @@ def test_the_next_list_goes_on_with_the_file_of_the_last(predict: Run) -> None:
     assert [row[0] for row in rows("x.csv")] == ["a.jpg", "b.jpg"]
 
 
-def test_resume_without_a_file_starts(predict: Run, photos: Path) -> None:
+def test_resume_without_a_file_starts_from_the_beginning(predict: Run, photos: Path) -> None:
     assert predict(photos, *OUTPUTS, "--resume").exit_code == 0
     assert [len(rows(name)) for name in NAMES] == [10] * 4
 
 
-def test_new_pictures_come_last_and_those_that_are_gone_are_said(
-    predict: Run, photos: Path
-) -> None:
+def test_new_images_come_last_and_missing_ones_are_reported(predict: Run, photos: Path) -> None:
     predict(photos, *OUTPUTS)
     before = [row[0] for row in rows("x.csv")]
     picture(photos / "a" / "img0.jpg")
@@ -114,7 +112,7 @@ def test_new_pictures_come_last_and_those_that_are_gone_are_said(
 
 
 @pytest.mark.parametrize("given", ["@list.txt", "-"])
-def test_a_path_that_is_listed_twice_or_oddly_has_its_rows(predict: Run, given: str) -> None:
+def test_a_path_that_is_listed_twice_or_untidily_keeps_its_rows(predict: Run, given: str) -> None:
     names = ["=1.jpg", "b,\u2028.jpg", "=1.jpg", './/q".jpg', "=1.jpg"]
     for name in names:
         picture(Path(name), (60, 50))
@@ -122,8 +120,8 @@ def test_a_path_that_is_listed_twice_or_oddly_has_its_rows(predict: Run, given: 
     Path("list.txt").write_text(listing)
     predict(given, *OUTPUTS, stdin=listing)
     expected = [rows(name) for name in NAMES]
-    torn(Path("x.csv"), 2)
-    torn(Path("x.jsonl"), 3)
+    tear(Path("x.csv"), 2)
+    tear(Path("x.jsonl"), 3)
     assert predict(given, *OUTPUTS, "--resume", stdin=listing).exit_code == 0
     assert [rows(name) for name in NAMES] == expected
 
@@ -131,7 +129,7 @@ def test_a_path_that_is_listed_twice_or_oddly_has_its_rows(predict: Run, given: 
 def test_error_rows_stay_and_count(predict: Run, photos: Path) -> None:
     (photos / "a" / "broken.jpg").write_bytes(b"none")
     assert predict(photos, "-o", "x.csv").exit_code == 3
-    torn(Path("x.csv"), 9)
+    tear(Path("x.csv"), 9)
     assert predict(photos, "-o", "x.csv", "--resume").exit_code == 3
     assert json.loads(Path("x.csv.run.json").read_text())["counts"]["errors"] == 1
 
@@ -152,7 +150,7 @@ def test_error_rows_stay_and_count(predict: Run, photos: Path) -> None:
         ),
     ],
 )
-def test_an_interrupt_says_how_far_the_run_came(
+def test_an_interrupt_reports_how_many_images_are_done(
     predict: Run, photos: Path, monkeypatch: pytest.MonkeyPatch, outputs: tuple[str, ...], hint: str
 ) -> None:
     add = Tally.add
@@ -168,11 +166,11 @@ def test_an_interrupt_says_how_far_the_run_came(
     assert f"Note: stopped after 7 of 10 images{hint}\nInterrupted\n" in result.stderr
 
 
-def test_an_interrupted_run_counts_what_earlier_ones_have_done(
+def test_an_interrupted_run_counts_the_rows_of_earlier_runs(
     predict: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predict(photos, "-o", "x.csv")
-    torn(Path("x.csv"), 7)  # a header and six rows
+    tear(Path("x.csv"), 7)  # a header and six rows
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -182,7 +180,7 @@ def test_an_interrupted_run_counts_what_earlier_ones_have_done(
     assert "Note: stopped after 6 of 10 images: " in result.stderr
 
 
-def test_a_finished_run_says_why_its_status_is_what_it_is(predict: Run, photos: Path) -> None:
+def test_a_finished_run_reports_its_error_rows(predict: Run, photos: Path) -> None:
     (photos / "a" / "broken.jpg").write_bytes(b"none")
     predict(photos, "-o", "x.csv")
     result = predict(photos, "-o", "x.csv", "--resume")
@@ -247,7 +245,7 @@ def damaged_early() -> None:
         (damaged_early, "cannot resume x.csv: row 3 is not a whole row of results"),
     ],
 )
-def test_what_is_no_earlier_run_is_left_alone(
+def test_files_of_other_programs_are_left_alone(
     predict: Run, photos: Path, spoil: Callable[[], None], complaint: str
 ) -> None:
     predict(photos, "-o", "x.csv")
@@ -297,7 +295,7 @@ def test_two_runs_at_once_do_not_write_one_file(predict: Run, photos: Path) -> N
     assert (Path("x.csv").read_bytes(), Path("x.csv.run.json").read_bytes()) == before
 
 
-def test_an_output_is_no_input(predict: Run, photos: Path) -> None:
+def test_an_output_is_not_an_input(predict: Run, photos: Path) -> None:
     grid = photos / "grid.png"
     assert predict(photos, "--grid", grid).exit_code == 0
     before = grid.read_bytes()
@@ -327,9 +325,7 @@ def test_a_finished_file_is_not_touched(predict: Run, photos: Path) -> None:
     )  # fmt: skip
 
 
-def test_a_run_that_was_cut_off_before_its_record_is_gone_on_with(
-    predict: Run, photos: Path
-) -> None:
+def test_a_run_that_was_cut_off_before_its_record_is_resumed(predict: Run, photos: Path) -> None:
     predict(photos, *OUTPUTS)
     expected = [rows(name) for name in NAMES]
     header = Path("x.csv").read_bytes().splitlines(keepends=True)[0]
@@ -377,7 +373,7 @@ def test_a_file_that_another_run_wrote_meanwhile_is_left_alone(predict: Run, pho
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.parquet"])
-def test_a_file_that_is_removed_while_the_run_goes_is_missed(name: str) -> None:
+def test_a_file_that_is_removed_during_the_run_is_an_error(name: str) -> None:
     journal = "x.parquet.part.jsonl" if name == "x.parquet" else name
     writer = open_writer(Path(name), WriterOptions(topk=1))
     write = writer.__enter__()
@@ -387,17 +383,17 @@ def test_a_file_that_is_removed_while_the_run_goes_is_missed(name: str) -> None:
         writer.__exit__(None, None, None)
 
 
-def test_a_run_after_one_that_started_anew_is_gone_on_with(predict: Run, photos: Path) -> None:
+def test_a_run_that_replaced_its_files_is_resumed(predict: Run, photos: Path) -> None:
     predict(photos / "a", *OUTPUTS, "-k", "2")
     assert predict(photos, *OUTPUTS, "--overwrite").exit_code == 0
     expected = [rows(name) for name in NAMES]
-    torn(Path("x.csv"), 7)
+    tear(Path("x.csv"), 7)
     assert "topk 1 there, 2 now" in predict(photos, *OUTPUTS, "--resume", "-k", "2").stderr
     assert predict(photos, *OUTPUTS, "--resume").exit_code == 0
     assert [rows(name) for name in NAMES] == expected
 
 
-def test_a_folder_that_may_not_be_written_is_refused(predict: Run, photos: Path) -> None:
+def test_a_read_only_folder_is_refused(predict: Run, photos: Path) -> None:
     if not Path("/proc/self").exists():
         pytest.skip("no file system here that refuses new files")
     result = predict(photos, "-o", "/proc/x.csv")

@@ -1,4 +1,4 @@
-"""Result files read back: what was written, by whichever program, comes out again."""
+"""Result files read back, whichever program wrote them."""
 
 import csv
 import json
@@ -107,7 +107,7 @@ GOOD = {"path": "a", "status": "ok", "predictions": [{"label": "b", "index": 0, 
         ("x.parquet", "PAR1", "cannot read results from x.parquet"),
     ],
 )
-def test_what_is_no_result_is_refused(name: str, text: str, complaint: str | None) -> None:
+def test_files_without_results_are_refused(name: str, text: str, complaint: str | None) -> None:
     Path(name).write_text(text)
     if complaint is None:
         assert list(read_results(Path(name))) == []

@@ -20,14 +20,14 @@ MOST = 50_000  # bytes of a file, and of memory, that an image adds
 
 
 def noise(number: int, size: tuple[int, int] = (256, 192)) -> Image.Image:
-    """What no format compresses."""
+    """Noise, which no format compresses."""
     width, height = size
     pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
 
 def photograph(number: int, size: tuple[int, int] = (256, 192)) -> Image.Image:
-    """Something soft, whose upper left corner is the brightest."""
+    """A gradient whose upper left corner is the brightest."""
     small = Image.new("L", (2, 2), 40)
     small.putpixel((0, 0), 250)
     small.putpixel((1, 0), 90 + number)
@@ -82,7 +82,7 @@ def test_a_pdf_holds_each_thumbnail_as_it_is() -> None:
         assert np.abs(difference).mean() < 3
 
 
-def test_a_pdf_is_sound_and_its_text_is_text() -> None:
+def test_a_pdf_is_valid_and_its_text_is_text() -> None:
     content = written(".pdf", *map(photograph, range(9)))
     places = [int(place) for place in re.findall(rb"^(\d{10}) 00000 n", content, re.M)]
     starts = [int(content[place:].split(b" ", 1)[0]) for place in places]
@@ -107,7 +107,7 @@ def test_an_svg_holds_jpegs_the_right_way_up() -> None:
     assert pixels[:half, :half].mean() > 2 * pixels[half:, half:].mean()
 
 
-def test_pages_that_are_written_leave_the_memory() -> None:
+def test_written_pages_are_freed() -> None:
     def held() -> int:
         gc.collect()  # figures hold themselves
         return tracemalloc.get_traced_memory()[0]

@@ -76,7 +76,7 @@ def test_a_name_that_is_not_utf8_is_spelt_out() -> None:
     assert sheet["A2"].value == r"caf\xe9.jpg"
 
 
-def test_odd_characters_and_numbers_leave_a_workbook() -> None:
+def test_characters_and_numbers_that_xml_lacks_are_replaced() -> None:
     [sheet] = write(ok("a\x01\r\uffff.jpg", "x" * 40_000, float("nan")), ok("b.jpg"))
     assert len(sheet["C2"].value) == 32_767
     assert [row[0] for row in values(sheet)][2] == "b.jpg"

@@ -41,7 +41,7 @@ def read_archive(archive: Parts, reading: Reading) -> tuple[str, Any]:
     for name, kind, read in ARCHIVES:
         if name in archive:
             return kind, read(archive, reading)
-    raise NoCheckpointError("it is a zip archive, but not of a checkpoint")
+    raise NoCheckpointError("it is a zip archive of other things, not a checkpoint")
 
 
 def read_pickled(archive: Parts, reading: Reading) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 from resnet_cli.errors import OutputError
 from resnet_cli.records import tidy_path
 from resnet_cli.results.columns import DamageError, Identities, Identity, as_utf8
-from resnet_cli.results.files.append import ROWS
+from resnet_cli.results.files import ROWS
 from resnet_cli.results.files.manifest import ResumeError, check_same, earlier_record
 from resnet_cli.results.formats import format_of, journal_path, manifest_path
 from resnet_cli.results.options import Dialect, WriterOptions

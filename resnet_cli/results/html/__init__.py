@@ -17,9 +17,9 @@ from resnet_cli.records import Prediction
 from resnet_cli.results.html.entries import (
     Counts,
     ReportSample,
+    build_entry,
+    encode_for_html,
     encode_thumbnail,
-    entry_of,
-    for_html,
 )
 from resnet_cli.results.options import Judge, Write, WriterOptions
 from resnet_cli.text import escape_unprintable, first_few
@@ -29,9 +29,9 @@ Record = Mapping[str, Any]
 
 @contextmanager
 def html_writer(path: Path, options: WriterOptions) -> Iterator[Write]:
-    """Write a report; a run that is stopped leaves one of what there was, which says so.
+    """Write a report; if the run is stopped, of the images so far, and the report says so.
 
-    Rows and thumbnails wait in a temporary file, so that memory is bounded whatever comes.
+    Rows and thumbnails are kept in a temporary file, so that memory is bounded.
     """
     judge = Judge.of(options)
     counts = Counts()
@@ -40,7 +40,7 @@ def html_writer(path: Path, options: WriterOptions) -> Iterator[Write]:
 
         def write(prediction: Prediction) -> None:
             shown = prediction.best(options.topk)
-            entry = entry_of(shown, judge(shown), counts.images, path.parent)
+            entry = build_entry(shown, judge(shown), counts.images, path.parent)
             counts.add(entry)
             if sample.wants(striking=entry.striking):
                 sample.add(entry.encoded(), encode_thumbnail(prediction.thumbnail))
@@ -54,40 +54,40 @@ def html_writer(path: Path, options: WriterOptions) -> Iterator[Write]:
 
 
 def report_title(record: Record) -> str:
-    """What made the predictions, in short."""
+    """Return the name of the checkpoint."""
     if "checkpoint" not in record:
         return "Predictions"
     return escape_unprintable(PurePath(record["checkpoint"]["path"]).name)
 
 
-def run_line(record: Record) -> str:
-    """What was run, in a line."""
+def describe_run(record: Record) -> str:
+    """Describe the run in a line."""
     if "checkpoint" not in record:
         return ""
     rate = record["times"]["images_per_second"] or 0.0
     count = len(record["classes"])
-    words = [record["model"], f"{count:,} classes", device_words(record), f"{rate:.1f} images/s"]
+    words = [record["model"], f"{count:,} classes", describe_device(record), f"{rate:.1f} images/s"]
     return escape_unprintable("  ·  ".join([*words, record["limit"]]))
 
 
-def run_facts(record: Record) -> list[tuple[str, str]]:
-    """What was run, as terms and descriptions; nothing where nothing is recorded."""
+def list_facts(record: Record) -> list[tuple[str, str]]:
+    """Describe the run in terms and descriptions; empty if nothing is recorded."""
     described = {"Evaluation": record["evaluation"]} if "evaluation" in record else {}
     if "checkpoint" in record:
-        described |= of_run(record)
+        described |= describe_facts(record)
     return [(term, escape_unprintable(str(words))) for term, words in described.items()]
 
 
-def of_run(record: Record) -> dict[str, str]:
-    """What was run, in words."""
+def describe_facts(record: Record) -> dict[str, str]:
+    """Describe each recorded fact of the run, by its term."""
     return {
         "Checkpoint": record["checkpoint"]["path"],
         "SHA-256": record["checkpoint"]["sha256"],
         "Model": record["model"],
-        "Classes": classes_words(record),
-        "Preprocessing": preprocessing_words(record),
-        "Device": device_words(record),
-        "Time": times_words(record),
+        "Classes": describe_classes(record),
+        "Preprocessing": describe_preprocessing(record),
+        "Device": describe_device(record),
+        "Time": describe_times(record),
         "Limit": record["limit"],
         "Started": record["started"],
         "Finished": record["finished"] or "stopped before its end",
@@ -97,14 +97,14 @@ def of_run(record: Record) -> dict[str, str]:
     }
 
 
-def classes_words(record: Record) -> str:
-    """How many classes there are, the first, and where their names come from."""
+def describe_classes(record: Record) -> str:
+    """Describe the number of classes, the first names and their source."""
     names = record["classes"]
     return f"{len(names):,}: {first_few(names)} ({record['classes_source']})"
 
 
-def preprocessing_words(record: Record) -> str:
-    """What happened to pixels, and who says so."""
+def describe_preprocessing(record: Record) -> str:
+    """Describe the preprocessing and its source."""
     settings = Preprocess(**record["preprocess"])
     decoder = "Pillow alone (--exact)" if record["exact"] else "the fast decoder"
     background = record["background"] or "none"
@@ -115,15 +115,15 @@ def preprocessing_words(record: Record) -> str:
     )
 
 
-def device_words(record: Record) -> str:
-    """Where the network ran and how it computed."""
+def describe_device(record: Record) -> str:
+    """Describe device and precision."""
     return ", ".join(
         [record["device"], record["precision"], *["compiled"] * bool(record["compiled"])]
     )
 
 
-def times_words(record: Record) -> str:
-    """Wall time, throughput, and the mean of each stage."""
+def describe_times(record: Record) -> str:
+    """Describe wall time, throughput and the mean of each stage."""
     measured = record["times"]
     stages = ", ".join(
         f"{stage} {measured[f'{stage}_ms']:.2f} ms" for stage in ("decode", "preprocess", "forward")
@@ -135,7 +135,7 @@ def times_words(record: Record) -> str:
 def render_page(
     record: Mapping[str, Any], counts: Counts, names: Mapping[int, str], sample: ReportSample
 ) -> Iterator[str]:
-    """The text of a report, a row and a thumbnail at a time."""
+    """Yield the text of a report, a row and a thumbnail at a time."""
     places = sample.places()
     style, script = read_asset("report.css"), read_asset("report.js")
     data = {
@@ -148,23 +148,23 @@ def render_page(
     }
     return load_template().generate(
         title=report_title(record),
-        summary=run_line(record),
-        facts=run_facts(record),
+        summary=describe_run(record),
+        facts=list_facts(record),
         counts=counts,
         held=len(places),
-        stopped=record.get("status") == "running",  # the last row ends it
+        stopped=record.get("status") == "running",  # or it would be done by now
         style=style,
         style_hash=csp_hash(style),
         script=script,
         script_hash=csp_hash(script),
-        data=for_html(data),
+        data=encode_for_html(data),
         rows=(sample.read(place.begin, place.middle) for place in places),
         thumbnails=(sample.read(place.middle, place.end) for place in places),
     )
 
 
 def load_template() -> Any:
-    """The template, in which everything is escaped that is not marked as safe."""
+    """Load the template, which escapes everything that is not marked as safe."""
     environment = Environment(
         loader=PackageLoader("resnet_cli.results.html", "."),
         autoescape=True,
@@ -177,10 +177,10 @@ def load_template() -> Any:
 
 
 def read_asset(name: str) -> str:
-    """Text of a file that lies beside this one."""
+    """Read a text file beside this module."""
     return (files("resnet_cli.results.html") / name).read_text("utf-8")
 
 
 def csp_hash(text: str) -> str:
-    """What a Content-Security-Policy calls an element with this text."""
+    """Return how a Content-Security-Policy names an element with this text."""
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"

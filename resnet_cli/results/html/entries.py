@@ -22,11 +22,11 @@ SIGNIFICANT = 6  # digits of a probability
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One picture of a report."""
+    """What a report says of one image."""
 
     number: int  # in input order, from 0
     path: str
-    href: str  # of the picture, seen from the report
+    href: str  # of the image, relative to the report
     scores: tuple[tuple[int, float], ...]  # index and probability, best first
     milliseconds: tuple[float, float, float] | None  # decode, preprocess, forward
     label: str | None  # of the best class
@@ -35,11 +35,11 @@ class Entry:
 
     @property
     def striking(self) -> bool:
-        """Whether a person who looks for trouble wants to see it."""
+        """True for errors, uncertain and wrong images, which a report shows first."""
         return self.error is not None or self.verdict.uncertain or self.verdict.right is False
 
     def encoded(self) -> bytes:
-        """One object of JSON, that may stand anywhere in HTML; what is not known is left out."""
+        """Return it as a JSON object that may stand anywhere in HTML, without unknown values."""
         shown = escape_unprintable(self.path)
         facts: dict[str, Any] = {
             "n": self.number,
@@ -53,17 +53,26 @@ class Entry:
             "right": self.verdict.right,
             "error": None if self.error is None else escape_unprintable(self.error),
         }
-        return for_html({key: value for key, value in facts.items() if value is not None}).encode()
+        return encode_for_html(
+            {key: value for key, value in facts.items() if value is not None}
+        ).encode()
 
 
-def entry_of(prediction: Prediction, verdict: Verdict, number: int, folder: Path) -> Entry:
-    """What the report in a folder says of the next prediction."""
+def build_entry(prediction: Prediction, verdict: Verdict, number: int, folder: Path) -> Entry:
+    """Build the entry of a prediction.
+
+    Args:
+        prediction: with the classes to show.
+        verdict: on it.
+        number: of the image in input order, from 0.
+        folder: of the report.
+    """
     return Entry(
         number=number,
         path=str(prediction.path),
         href=quote(os.fsencode(os.path.relpath(prediction.path, folder))),
         scores=tuple((score.index, round_probability(score.prob)) for score in prediction.scores),
-        milliseconds=entry_times(prediction),
+        milliseconds=stage_times(prediction),
         label=prediction.label,
         verdict=verdict,
         error=prediction.error,
@@ -71,39 +80,39 @@ def entry_of(prediction: Prediction, verdict: Verdict, number: int, folder: Path
 
 
 def round_probability(prob: float) -> float:
-    """As many digits as are worth their bytes."""
+    """Round a probability to the digits that are worth their bytes."""
     return float(f"{prob:.{SIGNIFICANT}g}")
 
 
-def entry_times(prediction: Prediction) -> tuple[float, float, float] | None:
-    """Milliseconds of the three stages; None for a picture that did not go through all."""
+def stage_times(prediction: Prediction) -> tuple[float, float, float] | None:
+    """Return the milliseconds of the three stages, or None for an image that did not pass all."""
     if prediction.forward_ms is None:
         return None
     return (prediction.decode_ms or 0.0, prediction.preprocess_ms or 0.0, prediction.forward_ms)
 
 
 def is_copyable(text: str) -> bool:
-    """Whether text can be copied as it is: no bytes of another encoding hide in it."""
+    """Return True if text can be copied: it has no bytes of another encoding."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def for_html(value: Any) -> str:
-    """JSON in pure ASCII that cannot end, nor begin, any element of HTML."""
+def encode_for_html(value: Any) -> str:
+    """Return a value as ASCII JSON that cannot begin or end an element of HTML."""
     text = json.dumps(value, separators=(",", ":"))
     return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
 
 
-LARGEST = 12_000  # bytes of a picture
+LARGEST = 12_000  # bytes of a thumbnail
 QUALITIES = (80, 70, 55, 40)  # of JPEG: WebP saves a third of the bytes and takes six times as long
 
 
 def encode_thumbnail(thumbnail: Image | None) -> bytes:
-    """Encode a picture at the best quality that fits; of no picture, nothing."""
+    """Encode a thumbnail at the best quality that fits; no thumbnail gives no bytes."""
     return b"" if thumbnail is None else b64encode(small_jpeg(thumbnail))
 
 
 def small_jpeg(image: Image) -> bytes:
-    """Lower the quality, then halve the sides, until the file is small enough."""
+    """Encode as JPEG; lower the quality, then halve the sides, until it is small enough."""
     for quality in QUALITIES:
         file = BytesIO()
         image.save(file, "JPEG", quality=quality)
@@ -116,7 +125,7 @@ SEED = 0  # the same run gives the same report
 
 
 class Place(NamedTuple):
-    """Where an item lies in the spool: its row, then its thumbnail."""
+    """The bytes of an entry in the spool: its row, then its thumbnail."""
 
     begin: int
     middle: int
@@ -134,22 +143,22 @@ class Reservoir:
         self.slot: int | None = None  # of the next item
 
     def wants(self) -> bool:
-        """Whether the next item of the stream is to be put in."""
+        """Return True if the next item of the stream belongs to the sample: then call ``put``."""
         self.seen += 1
         slot = len(self.kept) if self.seen <= self.size else self.random.randrange(self.seen)
         self.slot = slot if slot < self.size else None
         return self.slot is not None
 
     def put(self, place: Place) -> None:
-        """Put it in, in place of an earlier one when there is no room."""
+        """Add an item, or replace an earlier one if the sample is full."""
         self.kept[self.slot : (self.slot or 0) + 1] = [place]
 
 
 class ReportSample:
-    """Up to ``limit`` pictures of a run, whose rows and thumbnails wait in a file.
+    """Up to ``limit`` images of a run, whose rows and thumbnails are kept in a file.
 
-    Those that a person looks for (errors, uncertain and wrong ones) come first, up to half of the
-    room or more if the others leave it; of both kinds a uniform sample is held.
+    Errors, uncertain and wrong images take up to half of the places, or more if the others leave
+    some; of both kinds it is a uniform sample.
     """
 
     def __init__(self, spool: IO[bytes], limit: int) -> None:
@@ -162,12 +171,12 @@ class ReportSample:
         self.next = self.others
 
     def wants(self, *, striking: bool) -> bool:
-        """Whether the next picture may be in the report: if so, ``add`` it."""
+        """Return True if the next image may be in the report: then call ``add``."""
         self.next = self.striking if striking else self.others
         return self.next.wants()
 
     def add(self, row: bytes, thumbnail: bytes) -> None:
-        """Hold a picture."""
+        """Keep the row and the thumbnail of an image."""
         begin = self.spool.tell()
         self.spool.write(row)
         self.spool.write(thumbnail)
@@ -175,19 +184,19 @@ class ReportSample:
         self.next.put(Place(begin, middle, middle + len(thumbnail)))
 
     def places(self) -> list[Place]:
-        """Where those lie that are in the report, in input order."""
+        """Return the places of the images in the report, in input order."""
         room = max(self.limit // 2, self.limit - len(self.others.kept))
-        striking = self.some(self.striking, room)
-        return sorted(striking + self.some(self.others, self.limit - len(striking)))
+        striking = self.choose(self.striking, room)
+        return sorted(striking + self.choose(self.others, self.limit - len(striking)))
 
-    def some(self, reservoir: Reservoir, room: int) -> list[Place]:
-        """A uniform sample of what is held."""
+    def choose(self, reservoir: Reservoir, room: int) -> list[Place]:
+        """Return a uniform sample of ``room`` places."""
         if len(reservoir.kept) <= room:
             return reservoir.kept
         return self.random.sample(reservoir.kept, room)
 
     def read(self, begin: int, end: int) -> str:
-        """A row, or a thumbnail."""
+        """Read a row, or a thumbnail."""
         self.spool.seek(begin)
         return self.spool.read(end - begin).decode("ascii")
 
@@ -197,7 +206,7 @@ BINS = 20  # of the histogram of the best probability, from 0 to 1
 
 @dataclass(slots=True)
 class Counts:
-    """A fold over entries."""
+    """Counts over all images of a run."""
 
     images: int = 0
     errors: int = 0
@@ -208,7 +217,7 @@ class Counts:
     histogram: list[int] = field(default_factory=lambda: [0] * BINS)
 
     def add(self, entry: Entry) -> None:
-        """Count one picture."""
+        """Count one image."""
         self.images += 1
         self.errors += entry.error is not None
         self.uncertain += entry.verdict.uncertain

@@ -266,7 +266,7 @@ function countLabels(fitting) {
     const count = counts.get(bar.dataset.label) ?? 0;
     bar.setAttribute("aria-pressed", chosen.has(bar.dataset.label));
     const told = `${count} of ${most}`;
-    if (bar.dataset.told === told) continue; // to write a thousand of them anew would be felt
+    if (bar.dataset.told === told) continue; // rewriting a thousand of them would be slow
     bar.dataset.told = told;
     const [fill, , number] = bar.children;
     number.textContent = grouped(count);
@@ -330,7 +330,7 @@ let current = 0; // position of the tile that the keyboard is on
 
 function picture(row) {
   const encoded = byId(row.thumbnail)?.textContent;
-  const words = document.readyState === "loading" ? "" : "no image"; // it is on its way
+  const words = document.readyState === "loading" ? "" : "no image"; // it is still loading
   if (!encoded) return make("span", { class: "blank" }, row.error ?? words);
   return make("img", { src: `data:image/jpeg;base64,${encoded}`, alt: "", decoding: "async" });
 }
@@ -475,10 +475,10 @@ gallery.addEventListener("keydown", (event) => {
   focusTile(Math.max(0, Math.min(shown.length - 1, current + STEPS[event.key]())));
 });
 
-// ---------------------------------------------------------------- one picture
+// ---------------------------------------------------------------- one image
 
 const detail = byId("detail");
-let at = 0; // position of the picture in it; the tile that it came from gets the focus back first
+let at = 0; // position of the image in it; the tile that it came from gets the focus back first
 
 function open(position) {
   at = position;
@@ -576,7 +576,7 @@ function renderSoon() {
   });
 }
 
-/** Draw all tiles anew: their pictures have arrived, or there is another number in a row. */
+/** Redraw all tiles: their images have arrived, or the number per row has changed. */
 function redraw() {
   tiles.clear();
   gallery.replaceChildren();
