@@ -16,19 +16,23 @@ from resnet_cli.checkpoint import (
     locate_checkpoint,
     sha256_of_files,
 )
-from resnet_cli.errors import ImageError, OptionError, SettingError
-from resnet_cli.images import MOST_PIXELS, Decoder
+from resnet_cli.errors import ImageError, OptionError
+from resnet_cli.images import DecodeOptions, Decoder
 from resnet_cli.pipeline import cut_chunks, stream_results
+from resnet_cli.pipeline.batches import Answers, Loader, Wanted
 from resnet_cli.pipeline.in_memory import Source, inputs_of_source
-from resnet_cli.pipeline.loader import Loader
-from resnet_cli.pipeline.postprocess import Answers, Wanted
 from resnet_cli.pipeline.workers import place_loader
-from resnet_cli.preprocess import IMAGE_CHANNELS, Preprocess
+from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Batch, Prediction
-from resnet_cli.runtimes import PRECISIONS, Runtime, Session, SessionOptions, find_runtime
+from resnet_cli.runtimes import (
+    Runtime,
+    RuntimeOptions,
+    Session,
+    SessionOptions,
+    find_runtime,
+)
 from resnet_cli.sources import Inputs
 from resnet_cli.system import allow_pixels, available_cores
-from resnet_cli.text import amount
 
 log = logging.getLogger("resnet_cli")
 
@@ -66,64 +70,6 @@ class PredictOptions:
     def threads(self) -> int:
         """Return how many workers there are."""
         return self.workers or available_cores()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecodeOptions:
-    """How files become pixels."""
-
-    exact: bool = False  # by Pillow alone, pixel for pixel as torchvision's transforms
-    upright: bool = True  # turned as their EXIF orientation says
-    srgb: bool = False  # converted from their own colour profiles, which training leaves out
-    background: str | None = None  # colour under transparent pixels; None drops alpha
-    max_pixels: int | None = None  # of an image; a larger one is an error. None: Pillow's limit
-    bands: Sequence[int] | None = None  # that feed the network, from 1; None: the colours
-
-    def decoder(self, in_channels: int) -> Decoder:
-        """Return the decoder for a network.
-
-        Raises:
-            SettingError: a value that is not possible, or not a band for each input channel.
-        """
-        return Decoder(
-            mode="L" if in_channels == 1 else "RGB",
-            upright=self.upright,
-            exact=self.exact,
-            srgb=self.srgb,
-            background=self.background,
-            max_pixels=MOST_PIXELS if self.max_pixels is None else self.max_pixels,
-            bands=bands_for(in_channels, self.bands),
-            assumed=self.bands is None,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeOptions:
-    """Where and how a network is computed.
-
-    Raises:
-        OptionError: an unknown precision.
-    """
-
-    device: str = "auto"  # or cpu, cuda, cuda:1, mps
-    precision: str = "fp32"  # or bf16, fp16; what the processor would emulate is fp32
-    compile: bool = False  # through torch.compile
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be."""
-        if self.precision not in PRECISIONS:
-            raise OptionError(
-                f"cannot use precision {self.precision!r}: one of {', '.join(PRECISIONS)}"
-            )
-
-    def precision_on(self, runtime: Runtime) -> str:
-        """Return the precision to use: fp32 where the processor would only emulate another."""
-        if self.precision in runtime.precisions:
-            return self.precision
-        log.warning(
-            "%s on this processor would be emulated, slower than fp32: using fp32", self.precision
-        )
-        return "fp32"
 
 
 Adjust = Callable[[Preprocess], Preprocess]
@@ -474,22 +420,6 @@ def choose_preprocess(
             f"{wanted.std}: one number a channel"
         )
     return wanted, source if wanted == recorded else "as given"
-
-
-def bands_for(in_channels: int, bands: Sequence[int] | None) -> tuple[int, ...] | None:
-    """Return the bands that feed a network; None for the usual colours of an image.
-
-    Raises:
-        SettingError: not as many as the network has input channels.
-    """
-    if bands is None:
-        return None if in_channels in IMAGE_CHANNELS else tuple(range(1, in_channels + 1))
-    if len(bands) != in_channels:
-        raise SettingError(
-            f"cannot feed {amount(in_channels, 'input channel')} with {amount(len(bands), 'band')} "
-            f"({', '.join(map(str, bands))}): name as many bands as the network has input channels"
-        )
-    return tuple(bands)
 
 
 def outcome_names(checkpoint: Checkpoint) -> tuple[str, ...]:

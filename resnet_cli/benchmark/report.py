@@ -7,7 +7,7 @@ from typing import Any
 
 from resnet_cli.benchmark import BenchmarkRow, RowKey, fastest_row, row_key
 from resnet_cli.benchmark.timing import Stages
-from resnet_cli.display.tables import TableColumn, TextTable
+from resnet_cli.display import TableColumn, TextTable
 from resnet_cli.text import amount
 
 DROPPED = ("GFLOP/s", "MB")

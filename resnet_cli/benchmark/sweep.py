@@ -10,15 +10,19 @@ from typing import Any
 import torch
 
 from resnet_cli.benchmark import BenchmarkOptions, BenchmarkResult, BenchmarkRow
-from resnet_cli.benchmark.machine import describe_environment, peak_gflops
 from resnet_cli.benchmark.report import Choices, state_verdict
 from resnet_cli.benchmark.timing import Timing, count_streams, time_end_to_end, time_forward
-from resnet_cli.benchmark.workload import EndlessImages, find_measured_network
+from resnet_cli.benchmark.workload import (
+    EndlessImages,
+    describe_environment,
+    find_measured_network,
+    peak_gflops,
+)
 from resnet_cli.checkpoint import Checkpoint
-from resnet_cli.classifier import Classifier, RuntimeOptions
+from resnet_cli.classifier import Classifier
 from resnet_cli.errors import DeviceError
 from resnet_cli.records import Progress
-from resnet_cli.runtimes import PRECISIONS, Runtime, Session, find_runtime
+from resnet_cli.runtimes import PRECISIONS, Runtime, RuntimeOptions, Session, find_runtime
 from resnet_cli.runtimes.torch_runtime import DTYPES
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.summary import Totals, summarize_network

@@ -20,7 +20,7 @@ from resnet_cli.cli.options import (
 )
 from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
-from resnet_cli.display.tables import fact_lines
+from resnet_cli.display import fact_lines
 from resnet_cli.errors import CheckpointError
 from resnet_cli.text import first_few
 

@@ -307,8 +307,10 @@ def load_classifier(values: LoadValues, *, progress: bool) -> "Classifier":
 def load_described(values: LoadValues, *, progress: bool) -> "Classifier":
     """Build the library's options from the values, and load the classifier."""
     from resnet_cli.checkpoint import LoadOptions
-    from resnet_cli.classifier import Classifier, DecodeOptions, RuntimeOptions
+    from resnet_cli.classifier import Classifier
+    from resnet_cli.images import DecodeOptions
     from resnet_cli.preprocess import adjust_preprocess
+    from resnet_cli.runtimes import RuntimeOptions
 
     given = {field: getattr(values, option) for option, field in PREPROCESS_FIELDS.items()}
     (place,) = values.checkpoint if isinstance(values.checkpoint, tuple) else (values.checkpoint,)

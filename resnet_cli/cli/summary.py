@@ -19,7 +19,7 @@ from resnet_cli.cli.options import (
 )
 from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
-from resnet_cli.display.tables import align_rows
+from resnet_cli.display import align_rows
 
 WIDE = 200  # characters, where stdout is not a terminal and COLUMNS is not set
 

@@ -18,13 +18,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_cli.classifier import Classifier, RuntimeOptions
+from resnet_cli.classifier import Classifier
 from resnet_cli.errors import OptionError
 from resnet_cli.evaluate.dataset import Dataset, open_dataset, sample_places, true_class
 from resnet_cli.evaluate.metrics import SMALLEST, Share, mcnemar_test, wilson_share
 from resnet_cli.evaluate.order import deal_halves, find_order
 from resnet_cli.preprocess import CAFFE, IMAGE_CHANNELS, Preprocess
 from resnet_cli.records import Progress
+from resnet_cli.runtimes import RuntimeOptions
 
 log = logging.getLogger("resnet_cli")
 

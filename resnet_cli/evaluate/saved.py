@@ -19,7 +19,7 @@ from resnet_cli.evaluate.outputs import RowFiles, check_files, open_rows, with_s
 from resnet_cli.evaluate.scorecard import TOP, Evaluation, Scorecard
 from resnet_cli.images import Decoder, thumbnail
 from resnet_cli.pipeline import map_ordered
-from resnet_cli.pipeline.loader import THUMBNAIL_SIDE
+from resnet_cli.pipeline.batches import THUMBNAIL_SIDE
 from resnet_cli.pipeline.memory_budget import MemoryBudget, Reservation
 from resnet_cli.records import Distribution, Item, Prediction, Progress
 from resnet_cli.results import read_results

@@ -13,8 +13,7 @@ from resnet_cli.evaluate.scorecard import TOP
 from resnet_cli.images import Decoded, Decoder
 from resnet_cli.images.files import Room
 from resnet_cli.pipeline import cut_chunks, stream_results
-from resnet_cli.pipeline.loader import Loader
-from resnet_cli.pipeline.postprocess import Wanted
+from resnet_cli.pipeline.batches import Loader, Wanted
 from resnet_cli.pipeline.workers import place_loader
 from resnet_cli.records import Batch, Content, Item, Prediction
 from resnet_cli.sources import Inputs

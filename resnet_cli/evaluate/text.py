@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from resnet_cli.display.tables import align_rows, cell_width
+from resnet_cli.display import align_rows, cell_width
 from resnet_cli.evaluate.audit import Finding
 from resnet_cli.evaluate.compare import SURE, Comparison, Pair
 from resnet_cli.evaluate.metrics import ClassRow, percentage

@@ -1,7 +1,7 @@
 """The bytes of an image -> upright 8-bit pixels, or an ``ImageError`` that says why not."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from io import BytesIO
@@ -41,6 +41,7 @@ from resnet_cli.images.files import (
 from resnet_cli.images.guards import check_scans, without_texts
 from resnet_cli.images.native_warnings import output_during
 from resnet_cli.images.tiff import Tiff, raw_photograph, read_tiff
+from resnet_cli.preprocess import IMAGE_CHANNELS
 from resnet_cli.records import Content, Pixels
 from resnet_cli.text import amount
 
@@ -331,3 +332,48 @@ def thumbnail(pixels: Decoded, side: int) -> Image.Image:
     plain = small.convert("RGB")
     plain.info = {}  # which may hold what cannot be handed to another process
     return plain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeOptions:
+    """How files become pixels."""
+
+    exact: bool = False  # by Pillow alone, pixel for pixel as torchvision's transforms
+    upright: bool = True  # turned as their EXIF orientation says
+    srgb: bool = False  # converted from their own colour profiles, which training leaves out
+    background: str | None = None  # colour under transparent pixels; None drops alpha
+    max_pixels: int | None = None  # of an image; a larger one is an error. None: Pillow's limit
+    bands: Sequence[int] | None = None  # that feed the network, from 1; None: the colours
+
+    def decoder(self, in_channels: int) -> Decoder:
+        """Return the decoder for a network.
+
+        Raises:
+            SettingError: a value that is not possible, or not a band for each input channel.
+        """
+        return Decoder(
+            mode="L" if in_channels == 1 else "RGB",
+            upright=self.upright,
+            exact=self.exact,
+            srgb=self.srgb,
+            background=self.background,
+            max_pixels=MOST_PIXELS if self.max_pixels is None else self.max_pixels,
+            bands=bands_for(in_channels, self.bands),
+            assumed=self.bands is None,
+        )
+
+
+def bands_for(in_channels: int, bands: Sequence[int] | None) -> tuple[int, ...] | None:
+    """Return the bands that feed a network; None for the usual colours of an image.
+
+    Raises:
+        SettingError: not as many as the network has input channels.
+    """
+    if bands is None:
+        return None if in_channels in IMAGE_CHANNELS else tuple(range(1, in_channels + 1))
+    if len(bands) != in_channels:
+        raise SettingError(
+            f"cannot feed {amount(in_channels, 'input channel')} with {amount(len(bands), 'band')} "
+            f"({', '.join(map(str, bands))}): name as many bands as the network has input channels"
+        )
+    return tuple(bands)

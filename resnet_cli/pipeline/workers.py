@@ -27,7 +27,7 @@ import numpy as np
 
 from resnet_cli.errors import ProcessError
 from resnet_cli.images.native_warnings import listen_alone, pass_on
-from resnet_cli.pipeline.loader import Allocate, allocate_pixels
+from resnet_cli.pipeline.batches import Allocate, allocate_pixels
 from resnet_cli.records import Item, Pixels
 from resnet_cli.runtimes import Runtime
 from resnet_cli.system import use_one_thread

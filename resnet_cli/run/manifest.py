@@ -21,8 +21,7 @@ from resnet_cli.results import open_writer
 from resnet_cli.results.files.manifest import Output
 from resnet_cli.results.files.resume import SavedRows
 from resnet_cli.results.formats import format_of
-from resnet_cli.results.options import Write, WriterOptions
-from resnet_cli.results.short_names import names_for
+from resnet_cli.results.options import Write, WriterOptions, names_for
 from resnet_cli.run.tally import Tally
 from resnet_cli.sources import Inputs
 

@@ -6,6 +6,7 @@ imported when the runtime is first used. To add one, write a class with the attr
 ``Runtime`` in a module of its own and name it in ``RUNTIMES``.
 """
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_cli.errors import DeviceNameError
+from resnet_cli.errors import DeviceNameError, OptionError
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Pixels
 
 if TYPE_CHECKING:
     from torchvision.models import ResNet
+
+log = logging.getLogger("resnet_cli")
 
 PRECISIONS: Mapping[str, int] = MappingProxyType({"fp32": 4, "bf16": 2, "fp16": 2})
 """Name of each precision: bytes of a number."""
@@ -53,6 +56,35 @@ class SessionOptions:
     activation: str = "softmax"  # or sigmoid: turns the outputs into probabilities
     precision: str = "fp32"  # one of PRECISIONS; normalisation and probabilities stay in fp32
     compiled: bool = False  # through the compiler of the runtime, such as torch.compile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeOptions:
+    """Where and how a network is computed.
+
+    Raises:
+        OptionError: an unknown precision.
+    """
+
+    device: str = "auto"  # or cpu, cuda, cuda:1, mps
+    precision: str = "fp32"  # or bf16, fp16; what the processor would emulate is fp32
+    compile: bool = False  # through torch.compile
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.precision not in PRECISIONS:
+            raise OptionError(
+                f"cannot use precision {self.precision!r}: one of {', '.join(PRECISIONS)}"
+            )
+
+    def precision_on(self, runtime: "Runtime") -> str:
+        """Return the precision to use: fp32 where the processor would only emulate another."""
+        if self.precision in runtime.precisions:
+            return self.precision
+        log.warning(
+            "%s on this processor would be emulated, slower than fp32: using fp32", self.precision
+        )
+        return "fp32"
 
 
 class Runtime(Protocol):

@@ -16,8 +16,13 @@ from resnet_cli import system
 from resnet_cli.errors import DeviceError, describe
 from resnet_cli.records import Pixels
 from resnet_cli.runtimes import PRECISIONS, SessionOptions, TimedPass, Top
-from resnet_cli.runtimes.compilation import Compiled, compile_whole
-from resnet_cli.runtimes.fusion import compiles_in_parts, fold_batch_norms, fuse_network
+from resnet_cli.runtimes.fusion import (
+    Compiled,
+    compile_whole,
+    compiles_in_parts,
+    fold_batch_norms,
+    fuse_network,
+)
 from resnet_cli.runtimes.private import has_fused_operators
 from resnet_cli.runtimes.winograd import saves_time
 

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from resnet_cli.display.tables import TableColumn, TextTable
+from resnet_cli.display import TableColumn, TextTable
 from resnet_cli.files import check_suffix
 from resnet_cli.summary import Summary
 from resnet_cli.summary.trace import SummaryRow

@@ -10,7 +10,7 @@ import torchvision
 
 from conftest import DEMO, SAMPLES, Run
 from measuring import TOO_MANY
-from resnet_cli.benchmark.machine import peak_gflops
+from resnet_cli.benchmark.workload import peak_gflops
 from resnet_cli.runtimes import find_runtime
 from resnet_cli.runtimes.torch_cuda import TorchCuda
 

@@ -18,15 +18,15 @@ from conftest import SAMPLES
 from items import paths_of
 from measuring import CPU
 from resnet_cli import Classifier
-from resnet_cli.benchmark.machine import (
+from resnet_cli.benchmark.timing import Effort, Stages, Timing, time_end_to_end, time_streams
+from resnet_cli.benchmark.workload import (
     KERNELS,
+    EndlessImages,
     Kernel,
     measure_sizes,
     peak_gflops,
     quickest_gflops,
 )
-from resnet_cli.benchmark.timing import Effort, Stages, Timing, time_end_to_end, time_streams
-from resnet_cli.benchmark.workload import EndlessImages
 from resnet_cli.errors import InputError
 from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.sources import Inputs
@@ -189,7 +189,7 @@ def test_the_peak_is_the_better_of_product_and_convolution(
 
     rates = {KERNELS[0]: of_product, KERNELS[1]: of_convolution}
     monkeypatch.setattr(
-        "resnet_cli.benchmark.machine.measure_sizes", lambda kernel, *_: [measured(rates[kernel])]
+        "resnet_cli.benchmark.workload.measure_sizes", lambda kernel, *_: [measured(rates[kernel])]
     )
     torch.set_num_threads(2)
 

@@ -189,7 +189,7 @@ def stream_of(task: Task, infer: Callable[[Any], Any]) -> Label:
 
     from resnet_cli.images import Decoder
     from resnet_cli.pipeline import cut_chunks, map_ordered
-    from resnet_cli.pipeline.loader import Loader
+    from resnet_cli.pipeline.batches import Loader
     from resnet_cli.preprocess import Preprocess
     from resnet_cli.records import Item
     from resnet_cli.system import one_thread_each
@@ -267,7 +267,7 @@ def decoder_alone(task: Task) -> Label:
     """Our decoder and resize, and nothing else."""
     from resnet_cli.images import Decoder
     from resnet_cli.pipeline import cut_chunks, map_ordered
-    from resnet_cli.pipeline.loader import Loader
+    from resnet_cli.pipeline.batches import Loader
     from resnet_cli.preprocess import Preprocess
     from resnet_cli.records import Item
     from resnet_cli.system import one_thread_each

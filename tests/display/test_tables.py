@@ -5,7 +5,7 @@ from unicodedata import normalize
 
 import pytest
 
-from resnet_cli.display.tables import TableColumn, TextTable, align_rows, cell_width
+from resnet_cli.display import TableColumn, TextTable, align_rows, cell_width
 
 Row = tuple[str, int, str]
 

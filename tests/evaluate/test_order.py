@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from resnet_cli.display.tables import align_rows, cell_width
+from resnet_cli.display import align_rows, cell_width
 from resnet_cli.evaluate.order import Order, deal_halves, find_order
 from resnet_cli.evaluate.text import order_lines, order_option
 

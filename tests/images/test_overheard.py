@@ -18,7 +18,7 @@ from conftest import Run, picture
 from items import items_of
 from resnet_cli.images import Decoder
 from resnet_cli.images import native_warnings as overheard
-from resnet_cli.pipeline.loader import Loader
+from resnet_cli.pipeline.batches import Loader
 from resnet_cli.pipeline.workers import Processes
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.results.columns import restore_prediction

@@ -16,7 +16,7 @@ from resnet_cli.errors import ImageError
 from resnet_cli.images import Decoder
 from resnet_cli.images.files import Room
 from resnet_cli.pipeline import memory_budget as budget
-from resnet_cli.pipeline.loader import Loader
+from resnet_cli.pipeline.batches import Loader
 from resnet_cli.pipeline.memory_budget import LARGE_FILE, MemoryBudget, Reservation
 from resnet_cli.preprocess import Preprocess
 

@@ -27,7 +27,7 @@ from resnet_cli.images import Decoded, Decoder
 from resnet_cli.images.files import ENDLESS, Room
 from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline import workers as processes
-from resnet_cli.pipeline.loader import Decode, Loader, allocate_pixels
+from resnet_cli.pipeline.batches import Decode, Loader, allocate_pixels
 from resnet_cli.pipeline.memory_budget import MemoryBudget, ProcessBudget
 from resnet_cli.pipeline.workers import Processes, pay_off, place_loader
 from resnet_cli.preprocess import Preprocess
@@ -255,7 +255,7 @@ def test_processes_end_with_a_run_that_is_killed(photos: Path) -> None:
     script = f"""
 import multiprocessing, threading, time
 from resnet_cli.images import Decoder
-from resnet_cli.pipeline.loader import Decode, Loader, allocate_pixels
+from resnet_cli.pipeline.batches import Decode, Loader, allocate_pixels
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.pipeline.workers import Processes
 from resnet_cli.records import Item
@@ -363,7 +363,7 @@ def test_large_pictures_are_taken_one_at_a_time_by_all_processes(
         return Image.new("RGB", (60, 60))
 
     def together(each: int) -> list[str]:
-        monkeypatch.setattr("resnet_cli.pipeline.loader.default_total", lambda: 4 * each)
+        monkeypatch.setattr("resnet_cli.pipeline.batches.default_total", lambda: 4 * each)
         diary.write_text("")
         with apart(loader(slowly), workers=4) as load, ThreadPoolExecutor(4) as pool:
             list(pool.map(load, [items_of([name]) for name in names]))

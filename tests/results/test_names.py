@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import DEMO, SAMPLES, Run
-from resnet_cli.results.short_names import ShortNames, end_of_path, names_for
+from resnet_cli.results.options import ShortNames, end_of_path, names_for
 from resnet_cli.text import cut_end, cut_middle, cut_start
 
 CAMERAS = [f"/data/cam{c}/100MEDIA/IMG_{n:04d}.JPEG" for n, c in product(range(30), (1, 2))]

@@ -8,7 +8,7 @@ import torch._inductor.config
 from torch import Tensor, nn
 
 from resnet_cli.errors import DeviceError
-from resnet_cli.runtimes.compilation import Compiled, compile_whole
+from resnet_cli.runtimes.fusion import Compiled, compile_whole
 from resnet_cli.runtimes.torch_runtime import TorchCpu
 
 

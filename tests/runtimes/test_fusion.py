@@ -13,8 +13,8 @@ from conftest import trained
 from resnet_cli.checkpoint.network.architectures import PLAIN, Variant, apply_variant
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.runtimes import SessionOptions, find_runtime, private
-from resnet_cli.runtimes.compilation import Compiled
 from resnet_cli.runtimes.fusion import (
+    Compiled,
     FusedBlock,
     fold_batch_norms,
     fuse_network,

@@ -15,8 +15,7 @@ from torch.nn import functional
 from conftest import trained
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.runtimes import SessionOptions, find_runtime, winograd
-from resnet_cli.runtimes.compilation import Compiled
-from resnet_cli.runtimes.fusion import fold_batch_norms, fuse_network
+from resnet_cli.runtimes.fusion import Compiled, fold_batch_norms, fuse_network
 from resnet_cli.runtimes.private import Traced, has_fused_operators
 from resnet_cli.runtimes.torch_runtime import Normalise, TorchSession
 from resnet_cli.runtimes.winograd import (
