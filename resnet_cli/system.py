@@ -229,7 +229,7 @@ def use_one_thread() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
-def disable_tf32() -> None:
+def disable_tf32() -> None:  # cuda only
     """Compute fp32 in full on a GPU: TF32, the default of convolutions, keeps 10 bits of 23."""
     import torch
 

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from resnet_cli import system
 from resnet_cli.pipeline.memory_budget import default_total
@@ -148,3 +150,20 @@ def test_a_system_that_says_nothing_of_its_memory_leaves_it_open(
 
     assert free_memory() is None
     assert default_total() == 2 << 30
+
+
+def test_threads_are_left_alone_where_torch_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    with monkeypatch.context() as without:
+        without.delitem(sys.modules, "torch")
+        with system.one_thread_each:
+            system.use_one_thread()
+    assert torch.get_num_threads() == before
+
+
+def test_pillow_opens_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    system.allow_pixels(1000)  # Pillow refuses twice its limit
+    assert Image.MAX_IMAGE_PIXELS == 500
+    system.allow_pixels(1001)
+    assert Image.MAX_IMAGE_PIXELS == 1001

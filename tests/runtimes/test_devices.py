@@ -72,6 +72,17 @@ def test_torch_works_on_the_cores_of_the_workers_or_behind_them() -> None:
     assert TorchCuda.times_passes
 
 
+def test_only_a_gpu_with_events_times_passes_that_are_not_waited_for() -> None:
+    with pytest.raises(NotImplementedError):
+        find_runtime("cpu").time_pass(list)
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="an Apple GPU is here")
+def test_an_apple_gpu_is_missing_elsewhere() -> None:
+    with pytest.raises(DeviceError, match=r"cannot use device 'mps'.*: try auto"):
+        find_runtime("mps")
+
+
 def test_memory_for_a_batch_is_of_its_shape() -> None:
     pixels = find_runtime("cpu").allocate((2, 5, 4, 3))
     assert (pixels.shape, str(pixels.dtype)) == ((2, 5, 4, 3), "uint8")
