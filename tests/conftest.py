@@ -22,6 +22,7 @@ from torchvision.models import ResNet
 
 import against
 import systems
+from commands import SMALL
 from measuring import PEAK
 from resnet_cli.benchmark.sweep import Sweep
 from resnet_cli.benchmark.timing import Timing
@@ -190,6 +191,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "three.pth"
     torch.save(trained().state_dict(), path)
     return path
+
+
+@pytest.fixture
+def predict(run: Run, checkpoint: Path) -> Run:
+    """Predict on the small side with the checkpoint of three classes."""
+
+    def invoke(*arguments: object, stdin: str | bytes | None = None) -> Result:
+        return run("predict", "-c", checkpoint, *SMALL, *arguments, stdin=stdin)
+
+    return invoke
 
 
 def picture(path: Path, size: tuple[int, int] = (320, 260), seed: int = 0) -> Path:
