@@ -89,6 +89,23 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def no_large_files(tmp_path: Path) -> Iterator[None]:
+    """Delete the files of a test, which would fill a small disk together."""
+    yield
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.stat().st_size > 1_000_000:
+            path.unlink()
+
+
+@pytest.fixture
+def three_images() -> Path:
+    """A folder of three images."""
+    for seed in range(3):
+        picture(Path("images") / f"{seed}.png", (90 + 10 * seed, 100), seed=seed)
+    return Path("images")
+
+
 @pytest.fixture(scope="module")
 def plain() -> ResNet:
     """A trained ResNet-18 of torchvision, with four classes."""

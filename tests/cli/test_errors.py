@@ -99,7 +99,7 @@ def test_a_bug_keeps_its_traceback(
     def faulty(*_: object, **__: object) -> None:
         raise KeyError("bug")
 
-    monkeypatch.setattr(Classifier, "predict", faulty)
+    monkeypatch.setattr(Classifier, "classify", faulty)
     with pytest.raises(KeyError, match="bug"):
         predict(photos)
 
