@@ -33,7 +33,7 @@ from converting import (
     state_in,
     written,
 )
-from systems import HEADS as STATE_HEADS
+from heads import HEADS as STATE_HEADS
 from systems import MmHead, cut, d2l_first_edition, fastai_head, mm_classifier, to_detectron2
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_large_files")
