@@ -22,6 +22,7 @@ from torchvision.models import ResNet
 
 import against
 import systems
+from commands import SMALL
 from measuring import PEAK
 from resnet_cli.benchmark.sweep import Sweep
 from resnet_cli.benchmark.timing import Timing
@@ -86,6 +87,23 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def no_large_files(tmp_path: Path) -> Iterator[None]:
+    """Delete the files of a test, which would fill a small disk together."""
+    yield
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.stat().st_size > 1_000_000:
+            path.unlink()
+
+
+@pytest.fixture
+def three_images() -> Path:
+    """A folder of three images."""
+    for seed in range(3):
+        picture(Path("images") / f"{seed}.png", (90 + 10 * seed, 100), seed=seed)
+    return Path("images")
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +208,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "three.pth"
     torch.save(trained().state_dict(), path)
     return path
+
+
+@pytest.fixture
+def predict(run: Run, checkpoint: Path) -> Run:
+    """Predict on the small side with the checkpoint of three classes."""
+
+    def invoke(*arguments: object, stdin: str | bytes | None = None) -> Result:
+        return run("predict", "-c", checkpoint, *SMALL, *arguments, stdin=stdin)
+
+    return invoke
 
 
 def picture(path: Path, size: tuple[int, int] = (320, 260), seed: int = 0) -> Path:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_checkpoint import opened, tiny
 from torchvision.models import ResNet50_Weights
 
+from checkpoints import opened, tiny
 from resnet_cli import Classifier
 from resnet_cli.checkpoint.formats import read_contents
 from resnet_cli.checkpoint.metadata import ClassNames, find_classes

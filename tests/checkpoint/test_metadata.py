@@ -19,11 +19,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save
-from test_checkpoint import opened, saved, tiny
 from torch import Tensor, nn
 from torchvision import models, transforms
 from torchvision.transforms import v2
 
+from checkpoints import opened, saved, tiny
 from conftest import Run, picture
 from resnet_cli import Classifier
 from resnet_cli import text as tables

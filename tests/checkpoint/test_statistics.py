@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_checkpoint import opened, saved, tiny
 from torchvision import transforms
 
+from checkpoints import opened, saved, tiny
 from resnet_cli.preprocess import PRESETS, Preprocess
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.125)

@@ -23,8 +23,8 @@ from against import (
 )
 from conftest import Run
 from resnet_cli.errors import CheckpointError
+from self_supervised import LABELLESS
 from systems import (
-    LABELLESS,
     BottleneckBlock,
     D2lResNet18,
     Detectron2ResNet,

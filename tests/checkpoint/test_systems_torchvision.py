@@ -8,18 +8,9 @@ from torch import nn
 from torchvision.models import ResNet
 
 from against import LARGEST, Forward, check, difference, opened, saved, trained
+from heads import ACTIVE, HEADS, JOINED, Pointwise
 from resnet_cli.errors import CheckpointError
-from systems import (
-    ACTIVE,
-    HEADS,
-    JOINED,
-    Parted,
-    Pointwise,
-    cut,
-    fastai_head,
-    headless,
-    resnet,
-)
+from systems import Parted, cut, fastai_head, headless, resnet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

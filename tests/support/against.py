@@ -10,10 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from heads import Pointwise
 from resnet_cli.checkpoint import Checkpoint, LoadOptions, Location, load_checkpoint
-from systems import (
-    Pointwise,
-)
 
 LARGEST = 1e-5  # difference of a probability; 1e-4 is promised
 

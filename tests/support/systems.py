@@ -1,23 +1,19 @@
-"""Networks of systems that are too heavy to install for a test, written anew.
+"""Networks of systems that are too heavy to install for a test, reimplemented.
 
 Each has the names of tensors and the forward pass of its system, and shares no code with it. The
 sources are named beside them; fastai 2.8, Dive into Deep Learning 1.0, mmpretrain 1.2 with mmengine
 0.10 and Lightning 2.6 were held against the program as well, and gave the same.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import ResNet, get_model
-
-Make = Callable[[int, int], nn.Module]  # a head of so many features and classes
 
 
 @cache
@@ -49,109 +45,6 @@ def resnet(
     return network
 
 
-# Heads that people put in the place of torchvision's fc
-
-HEADS: dict[str, Make] = {
-    "linear": lambda f, n: nn.Linear(f, n),
-    "linear without bias": lambda f, n: nn.Linear(f, n, bias=False),
-    "dropout": lambda f, n: nn.Sequential(nn.Dropout(0.5), nn.Linear(f, n)),
-    "linear in a sequential": lambda f, n: nn.Sequential(nn.Linear(f, n)),
-    "flatten first": lambda f, n: nn.Sequential(nn.Flatten(), nn.Linear(f, n)),
-    "two layers": lambda f, n: nn.Sequential(nn.Linear(f, 32), nn.ReLU(), nn.Linear(32, n)),
-    "three layers": lambda f, n: nn.Sequential(
-        nn.Linear(f, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, n)
-    ),
-    "dropout behind the activation": lambda f, n: nn.Sequential(
-        nn.Linear(f, 32), nn.ReLU(inplace=True), nn.Dropout(0.4), nn.Linear(32, n)
-    ),
-    "dropout everywhere": lambda f, n: nn.Sequential(
-        nn.Dropout(), nn.Linear(f, 32), nn.ReLU(), nn.Dropout(), nn.Linear(32, n)
-    ),
-    "without bias": lambda f, n: nn.Sequential(
-        nn.Linear(f, 32, bias=False), nn.ReLU(), nn.Linear(32, n, bias=False)
-    ),
-    "norm before the activation": lambda f, n: nn.Sequential(
-        nn.Linear(f, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(), nn.Linear(32, n)
-    ),
-    "norm behind the activation": lambda f, n: nn.Sequential(
-        nn.Linear(f, 32), nn.ReLU(), nn.BatchNorm1d(32), nn.Dropout(), nn.Linear(32, n)
-    ),
-    "norm first": lambda f, n: nn.Sequential(
-        nn.BatchNorm1d(f), nn.Dropout(), nn.Linear(f, 32), nn.ReLU(), nn.Linear(32, n)
-    ),
-    "norm first and alone": lambda f, n: nn.Sequential(nn.BatchNorm1d(f), nn.Linear(f, n)),
-    "norm without weights": lambda f, n: nn.Sequential(
-        nn.Linear(f, 32), nn.BatchNorm1d(32, affine=False), nn.ReLU(), nn.Linear(32, n)
-    ),
-    "layer norm": lambda f, n: nn.Sequential(
-        nn.Linear(f, 32), nn.LayerNorm(32), nn.ReLU(), nn.Linear(32, n)
-    ),
-    "no activation": lambda f, n: nn.Sequential(nn.Linear(f, 32), nn.Linear(32, n)),
-    "two layers with names": lambda f, n: nn.Sequential(
-        OrderedDict(fc1=nn.Linear(f, 32), relu=nn.ReLU(), fc2=nn.Linear(32, n))
-    ),
-    "names, norm and dropout": lambda f, n: nn.Sequential(
-        OrderedDict(
-            fc1=nn.Linear(f, 32),
-            bn1=nn.BatchNorm1d(32),
-            relu=nn.ReLU(),
-            drop=nn.Dropout(),
-            fc2=nn.Linear(32, n),
-        )
-    ),
-    "names, and probabilities at the end": lambda f, n: nn.Sequential(
-        OrderedDict(
-            fc1=nn.Linear(f, 32), relu=nn.ReLU(), fc2=nn.Linear(32, n), output=nn.LogSoftmax(dim=1)
-        )
-    ),
-    "probabilities at the end": lambda f, n: nn.Sequential(
-        nn.Linear(f, 32), nn.ReLU(), nn.Linear(32, n), nn.LogSoftmax(dim=1)
-    ),
-    "nested": lambda f, n: nn.Sequential(
-        nn.Sequential(nn.Linear(f, 32), nn.BatchNorm1d(32), nn.ReLU()), nn.Linear(32, n)
-    ),
-}
-"""Heads whose state dict is enough: between their layers is ReLU, or nothing."""
-
-
-def between(activation: type[nn.Module]) -> Make:
-    """Two layers with an activation between them."""
-    return lambda f, n: nn.Sequential(nn.Linear(f, 32), activation(), nn.Linear(32, n))
-
-
-ACTIVATIONS = (nn.Tanh, nn.GELU, nn.LeakyReLU, nn.SiLU, nn.Sigmoid, nn.ELU, nn.SELU)
-
-ACTIVE: dict[str, Make] = {
-    **{activation.__name__: between(activation) for activation in ACTIVATIONS},
-    "dropout, no activation": lambda f, n: nn.Sequential(
-        nn.Linear(f, 32), nn.Dropout(), nn.Linear(32, n)
-    ),
-    "norm with an epsilon": lambda f, n: nn.Sequential(
-        nn.Linear(f, 32), nn.BatchNorm1d(32, eps=0.1), nn.Tanh(), nn.Linear(32, n)
-    ),
-}
-"""Heads that only a whole pickled module tells."""
-
-
-class Joined(nn.Module):
-    """A backbone, and layers that only the forward pass joins to it."""
-
-    def __init__(
-        self, resnet: nn.Module, join: Callable[[Any, Tensor], Tensor], **layers: nn.Module
-    ) -> None:
-        super().__init__()
-        self.resnet, self.join = resnet, join
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """All but the forward pass, which no file holds."""
-        return {key: value for key, value in vars(self).items() if key != "join"}
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.join(self, x)
-
-
 class Parted(nn.Module):
     """A backbone without its head, and the head beside it."""
 
@@ -166,16 +59,6 @@ class Parted(nn.Module):
         return result
 
 
-class Pointwise(nn.Conv2d):
-    """A linear layer that is written as a convolution of one pixel."""
-
-    def __init__(self, features: int, num_classes: int) -> None:
-        super().__init__(features, num_classes, 1)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input[:, :, None, None]).flatten(1)
-
-
 def headless(network: ResNet) -> ResNet:
     """A network of torchvision without its last layer."""
     network.fc = nn.Identity()
@@ -185,54 +68,6 @@ def headless(network: ResNet) -> ResNet:
 def cut(network: ResNet, last: int = -1) -> nn.Sequential:
     """The layers of a network of torchvision as numbers: all but the last ones."""
     return nn.Sequential(*list(network.children())[:last])
-
-
-JOINED: dict[str, Callable[[], nn.Module]] = {
-    "two layers": lambda: Joined(
-        headless(resnet()),
-        lambda net, x: net.fc2(net.fc1(net.resnet(x)).relu()),
-        fc1=nn.Linear(512, 64),
-        fc2=nn.Linear(64, 4),
-    ),
-    "two layers and a norm": lambda: Joined(
-        headless(resnet()),
-        lambda net, x: net.fc2(net.bn(net.fc1(net.resnet(x))).relu()),
-        fc1=nn.Linear(512, 64),
-        bn=nn.BatchNorm1d(64),
-        fc2=nn.Linear(64, 4),
-    ),
-    "two layers behind what was cut": lambda: Joined(
-        cut(resnet()),
-        lambda net, x: net.fc2(net.fc1(net.resnet(x).flatten(1)).relu()),
-        fc1=nn.Linear(512, 64),
-        fc2=nn.Linear(64, 4),
-    ),
-    "a norm first": lambda: Joined(
-        headless(resnet()),
-        lambda net, x: net.fc(net.norm(net.resnet(x))),
-        norm=nn.LayerNorm(512),
-        fc=nn.Linear(512, 4),
-    ),
-    "behind the last layer": lambda: Joined(
-        resnet(fc=nn.Linear(512, 10)),
-        lambda net, x: net.fc(net.resnet(x)),
-        fc=nn.Linear(10, 4),
-    ),
-    "behind the last layer and an activation": lambda: Joined(
-        resnet(fc=nn.Linear(512, 64)),
-        lambda net, x: net.out(net.resnet(x).relu()),
-        out=nn.Linear(64, 4),
-    ),
-    "behind the last layer in a sequential": lambda: nn.Sequential(
-        resnet(fc=nn.Linear(512, 64)), nn.ReLU(), nn.Dropout(), nn.Linear(64, 4)
-    ),
-    "beside the last layer": lambda: Joined(
-        resnet(fc=nn.Linear(512, 10)),
-        lambda net, x: net.head(nn.Sequential(*list(net.resnet.children())[:-1])(x).flatten(1)),
-        head=nn.Linear(512, 4),
-    ),
-}
-"""Networks with more behind the backbone than one module: an answer without all of it is wrong."""
 
 
 # What courses build: https://github.com/WZMIAOMIAO/deep-learning-for-image-processing
@@ -528,99 +363,3 @@ def to_detectron2(name: str) -> str:
         name = name.replace(f"layer{number}", f"res{number + 1}")
         name = name.replace(f"bn{number}", f"conv{number}.norm")
     return name.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm")
-
-
-# Learning without labels
-
-
-def mlp(*sizes: int, norm: bool = False) -> nn.Sequential:
-    """Linear layers with ReLU between them, as projection heads are."""
-    layers: list[nn.Module] = []
-    for size, following in pairwise(sizes):
-        layers.append(nn.Linear(size, following))
-        layers += [nn.BatchNorm1d(following)] if norm else []
-        layers.append(nn.ReLU())
-    layers = layers[: -2 if norm else -1]
-    return nn.Sequential(*layers)
-
-
-def tensors(prefix: str, *modules: tuple[str, nn.Module]) -> dict[str, Tensor]:
-    """The tensors of several modules, each under its own name, with what a wrapper puts before."""
-    return {
-        f"{prefix}{name}.{key}": tensor
-        for name, module in modules
-        for key, tensor in module.state_dict().items()
-    }
-
-
-def moco(version: int) -> dict[str, Any]:
-    """https://github.com/facebookresearch/moco: in version 2 the head has two layers."""
-    encoders = [resnet(fc=nn.Linear(512, 128) if version == 1 else mlp(512, 512, 128))] * 2
-    state = tensors("module.", ("encoder_q", encoders[0]), ("encoder_k", encoders[1]))
-    state |= {"module.queue": torch.randn(128, 64), "module.queue_ptr": torch.zeros(1).long()}
-    return {"epoch": 200, "arch": "resnet18", "state_dict": state, "optimizer": {"state": {}}}
-
-
-def moco_v3() -> dict[str, Any]:
-    """https://github.com/facebookresearch/moco-v3."""
-    base = resnet(fc=mlp(512, 1024, 256, norm=True))
-    state = tensors(
-        "module.", ("base_encoder", base), ("momentum_encoder", base), ("predictor", mlp(256, 256))
-    )
-    return {"epoch": 300, "arch": "resnet18", "state_dict": state}
-
-
-def simclr() -> dict[str, Any]:
-    """https://github.com/sthalles/SimCLR: the head is projected through where fc was."""
-    state = tensors("", ("backbone", resnet(fc=mlp(512, 512, 128))))
-    return {"epoch": 100, "arch": "resnet18", "state_dict": state}
-
-
-def simclr_of_spijkervet() -> dict[str, Tensor]:
-    """https://github.com/Spijkervet/SimCLR."""
-    return tensors("", ("encoder", headless(resnet())), ("projector", mlp(512, 512, 64)))
-
-
-def dino() -> dict[str, Any]:
-    """https://github.com/facebookresearch/dino: a student and a teacher, with weight norm."""
-    head = mlp(512, 2048, 2048, 256)
-    parts = {"weight_g": torch.ones(64, 1), "weight_v": torch.randn(64, 256)}
-    student = tensors("module.", ("backbone", headless(resnet())), ("head.mlp", head))
-    student |= {f"module.head.last_layer.{name}": tensor for name, tensor in parts.items()}
-    teacher = {name.removeprefix("module."): tensor for name, tensor in student.items()}
-    return {"student": student, "teacher": teacher, "epoch": 100, "optimizer": {"state": {}}}
-
-
-def barlow_twins() -> dict[str, Any]:
-    """https://github.com/facebookresearch/barlowtwins."""
-    parts = ("backbone", headless(resnet())), ("projector", mlp(512, 1024, 1024, norm=True))
-    return {"epoch": 1, "model": tensors("module.", *parts, ("bn", nn.BatchNorm1d(1024)))}
-
-
-def swav() -> dict[str, Any]:
-    """https://github.com/facebookresearch/swav."""
-    head, prototypes = mlp(512, 1024, 128, norm=True), nn.Linear(128, 30, bias=False)
-    state = {f"module.{name}": tensor for name, tensor in headless(resnet()).state_dict().items()}
-    state |= tensors("module.", ("projection_head", head), ("prototypes", prototypes))
-    return {"epoch": 400, "state_dict": state, "arch": "resnet18"}
-
-
-def simsiam() -> dict[str, Any]:
-    """https://github.com/facebookresearch/simsiam."""
-    encoder = resnet(fc=mlp(512, 512, 512, 512, norm=True))
-    state = tensors("module.", ("encoder", encoder), ("predictor", mlp(512, 128, 512, norm=True)))
-    return {"epoch": 100, "arch": "resnet18", "state_dict": state}
-
-
-LABELLESS: dict[str, Callable[[], dict[str, Any]]] = {
-    "MoCo": lambda: moco(1),
-    "MoCo v2": lambda: moco(2),
-    "MoCo v3": moco_v3,
-    "SimCLR": simclr,
-    "SimCLR with a projector": simclr_of_spijkervet,
-    "DINO": dino,
-    "Barlow Twins": barlow_twins,
-    "SwAV": swav,
-    "SimSiam": simsiam,
-}
-"""What systems save that learn without labels: no head of theirs tells classes apart."""
