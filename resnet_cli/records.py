@@ -38,6 +38,18 @@ text, the reason why it has no pixels."""
 
 
 @dataclass(frozen=True, slots=True)
+class FilePart:
+    """A part of an image file, such as a page, for a decoder."""
+
+    path: Path
+    part: str  # as that of an item
+
+
+Source = Path | FilePart | Content
+"""What a decoder reads: a file, a part of one, or an image without a file."""
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """What a row is about: a whole image, or a part of one."""
 
@@ -52,9 +64,11 @@ class Item:
         return self.path, self.part
 
     @property
-    def source(self) -> Path | Content:
+    def source(self) -> Source:
         """Return what a decoder reads."""
-        return Path(self.path) if self.content is None else self.content
+        if self.content is not None:
+            return self.content
+        return FilePart(Path(self.path), self.part) if self.part else Path(self.path)
 
     def without_content(self) -> "Item":
         """Return the item as its row keeps it, which must not hold pixels in memory."""

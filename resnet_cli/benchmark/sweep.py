@@ -24,7 +24,7 @@ from resnet_cli.errors import DeviceError
 from resnet_cli.records import Progress
 from resnet_cli.runtimes import PRECISIONS, Runtime, RuntimeOptions, Session, find_runtime
 from resnet_cli.runtimes.torch_runtime import DTYPES
-from resnet_cli.sources.folders import Sieve
+from resnet_cli.sources import FindOptions
 from resnet_cli.summary import Totals, summarize_network
 from resnet_cli.summary.networks import Subject, SummaryOptions
 from resnet_cli.system import available_cores
@@ -103,9 +103,9 @@ class Sweep:
         """
         runtime = find_runtime(options.device)
         workers = options.workers or available_cores()
-        sieve = Sieve(options.hidden, options.exclude)
+        find = FindOptions(hidden=options.hidden, exclude=options.exclude)
         precisions = runnable_precisions(options.precisions, runtime)
-        images = None if options.images is None else EndlessImages(Path(options.images), sieve)
+        images = None if options.images is None else EndlessImages(Path(options.images), find)
         checkpoint = find_measured_network(str(model))
         return cls(
             checkpoint,

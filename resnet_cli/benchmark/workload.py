@@ -30,8 +30,7 @@ from resnet_cli.images import Decoder
 from resnet_cli.preprocess import PRESETS
 from resnet_cli.records import Item
 from resnet_cli.runtimes import Runtime
-from resnet_cli.sources import find_inputs
-from resnet_cli.sources.folders import Sieve
+from resnet_cli.sources import FindOptions, find_inputs
 from resnet_cli.system import cpu_name
 
 SEED = 0
@@ -92,18 +91,18 @@ class EndlessImages:
         unreadable: identities of those that are excluded.
     """
 
-    def __init__(self, source: Path, sieve: Sieve | None = None) -> None:
+    def __init__(self, source: Path, find: FindOptions | None = None) -> None:
         """Find the images, and check that at least one can be read.
 
         Args:
             source: a folder, or a single file.
-            sieve: which files to skip.
+            find: which files to take.
 
         Raises:
             InputError: none can be read.
         """
         self.source = source
-        found = find_inputs([str(source)], sieve)
+        found = find_inputs([str(source)], find)
         for sentence in found.notes:
             log.info(sentence)
         self.items = [replace(item, path=str(Path(item.path))) for item in found.known]

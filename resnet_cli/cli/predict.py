@@ -139,7 +139,7 @@ def predict_command(
     from resnet_cli.results.options import Dialect
     from resnet_cli.run import OutputOptions, Run, lay_out_results
     from resnet_cli.run.manifest import Destinations
-    from resnet_cli.sources.folders import Sieve
+    from resnet_cli.sources import FindOptions
 
     check_usage(
         resume=resume, overwrite=overwrite, outputs=outputs, silent=quiet and not (grids or show)
@@ -161,11 +161,11 @@ def predict_command(
             load,
             inputs,
             [*outputs, *grids],
-            sieve=Sieve(hidden, exclude),
+            find=FindOptions(hidden=hidden, exclude=exclude),
             verify=verify,
             progress=progress,
         )
-        options = lay_out_results(classifier, predict, output)
+        options = lay_out_results(classifier, found, predict, output)
         destinations = Destinations(
             options=options, files=outputs, grids=grids, show=show, resume=resume
         )

@@ -24,8 +24,7 @@ from resnet_cli.run import Run
 from resnet_cli.run.manifest import Destinations
 from resnet_cli.run.tally import Tally, note_interruption
 from resnet_cli.run.verify import Forecast, folder_class_names, forecast_run, verify_first
-from resnet_cli.sources import Inputs, find_inputs
-from resnet_cli.sources.folders import Sieve
+from resnet_cli.sources import FindOptions, Inputs, find_inputs
 from resnet_cli.text import amount, duration_words, escape_unprintable, first_few
 
 
@@ -34,7 +33,7 @@ def load_and_find(
     inputs: Sequence[str],
     files: Sequence[Path],
     *,
-    sieve: Sieve,
+    find: FindOptions,
     verify: int,
     progress: str,
 ) -> tuple[Classifier, Inputs]:
@@ -44,7 +43,7 @@ def load_and_find(
         load: loads the classifier.
         inputs: as typed.
         files: that will be written.
-        sieve: says what is skipped, and counts it.
+        find: what to take in folders, globs and lists.
         verify: images to compare against plain fp32 on the CPU first.
         progress: ``auto``, ``on`` or ``off``.
 
@@ -53,7 +52,7 @@ def load_and_find(
         UserError: a label differs from that of plain fp32.
     """
     refuse_checkpoints(inputs)
-    found = find_inputs(inputs, sieve)
+    found = find_inputs(inputs, find)
     for sentence in found.notes if found.total is not None else ():
         print_note(sentence)
     if files:

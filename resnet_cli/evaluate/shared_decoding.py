@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Sequence
 from copy import copy
-from pathlib import Path
 from threading import local
 
 import numpy as np
@@ -15,7 +14,7 @@ from resnet_cli.images.files import Room
 from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline.batches import Loader, Wanted
 from resnet_cli.pipeline.workers import place_loader
-from resnet_cli.records import Batch, Content, Item, Prediction
+from resnet_cli.records import Batch, Item, Prediction, Source
 from resnet_cli.sources import Inputs
 from resnet_cli.system import available_cores
 
@@ -31,7 +30,7 @@ class CachingDecoder:
         self.decode = decode
         self.last = local()
 
-    def __call__(self, source: Path | Content, room: Room) -> Decoded:
+    def __call__(self, source: Source, room: Room) -> Decoded:
         """Decode a file, or return its pixels again if this thread decoded it last.
 
         Raises:

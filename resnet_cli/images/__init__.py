@@ -42,7 +42,7 @@ from resnet_cli.images.guards import check_scans, without_texts
 from resnet_cli.images.native_warnings import output_during
 from resnet_cli.images.tiff import Tiff, raw_photograph, read_tiff
 from resnet_cli.preprocess import IMAGE_CHANNELS
-from resnet_cli.records import Content, Pixels
+from resnet_cli.records import FilePart, Pixels, Source
 from resnet_cli.text import amount
 
 Result = TypeVar("Result")
@@ -85,11 +85,11 @@ class Decoder:
         if self.background is not None:
             parse_color(self.background)
 
-    def __call__(self, source: Path | Content, room: Room = ENDLESS) -> Decoded:
+    def __call__(self, source: Source, room: Room = ENDLESS) -> Decoded:
         """Decode the first frame of a file.
 
         Args:
-            source: a file, or an image in memory.
+            source: a file, or an image in memory; parts of files cannot be read yet.
             room: asked before the file is opened, and again, once the header is read, for the most
                 bytes that decoding and resizing will take; receives warnings.
 
@@ -101,6 +101,8 @@ class Decoder:
             ImageError: the file cannot be read or decoded, for whatever reason.
         """
         try:
+            if isinstance(source, FilePart):
+                raise ImageError(f"cannot be read in parts ({source.part})")
             if not isinstance(source, Path | bytes):
                 return self.from_memory(source, room)
             with open_source(source) as (file, size):

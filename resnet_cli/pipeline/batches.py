@@ -6,7 +6,6 @@ from copy import copy
 from dataclasses import dataclass
 from itertools import repeat
 from math import isfinite
-from pathlib import Path
 from threading import local
 from time import perf_counter
 
@@ -25,18 +24,18 @@ from resnet_cli.pipeline.memory_budget import (
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import (
     Batch,
-    Content,
     Distribution,
     Item,
     Pixels,
     Prediction,
     Sample,
     Score,
+    Source,
     decide_label,
 )
 from resnet_cli.runtimes import Top
 
-Decode = Callable[[Path | Content, Room], Decoded]
+Decode = Callable[[Source, Room], Decoded]
 """File or image in memory -> pixels, once there is room for them in memory."""
 
 Allocate = Callable[[tuple[int, ...]], Pixels]

@@ -148,12 +148,13 @@ class WriterOptions:
     record: Callable[[], Mapping[str, Any]] = dict  # of the run so far, as in FILE.run.json
     report_limit: int = 10_000  # images in a report
     decides: bool = False  # there is a column for the decision
+    parts: bool = False  # there is a column for the part of an image
     dialect: Dialect = COMMA  # of a .csv
 
     @property
     def layout(self) -> RowLayout:
         """The columns of a row."""
-        return RowLayout(topk=self.topk, decides=self.decides)
+        return RowLayout(topk=self.topk, decides=self.decides, parts=self.parts)
 
     def after(self, saved: "SavedRows | None") -> "WriterOptions":
         """Return a copy for a file that is resumed, if any, which keeps its columns."""

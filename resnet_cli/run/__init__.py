@@ -244,7 +244,7 @@ def predict_to_files(
     paths = tuple(map(Path, files))
     check_outputs(paths, overwrite=output.overwrite, resume=output.resume)
     inputs = inputs_of_source(source, classifier.decoder.bands).without(list(map(str, paths)))
-    options = lay_out_results(classifier, predict, output)
+    options = lay_out_results(classifier, inputs, predict, output)
     destinations = Destinations(options=options, files=paths, resume=output.resume)
     run = Run(classifier, inputs, destinations, predict)
     with closing(run.rows()) as rows:
@@ -255,7 +255,7 @@ def predict_to_files(
 
 
 def lay_out_results(
-    classifier: Classifier, predict: PredictOptions, output: OutputOptions
+    classifier: Classifier, inputs: Inputs, predict: PredictOptions, output: OutputOptions
 ) -> WriterOptions:
     """Return how the results of a classifier are laid out in every format."""
     return WriterOptions(
@@ -265,6 +265,7 @@ def lay_out_results(
         caption=f"{classifier.checkpoint.path.name}  ·  {classifier.checkpoint.model}",
         overwrite=output.overwrite,
         decides=predict.threshold is not None,
+        parts=inputs.parts,
         dialect=output.csv_dialect,
         truth=folder_truth(classifier.class_names),
         report_limit=output.report_limit,

@@ -42,9 +42,10 @@ def verify_classifier(classifier: Classifier, items: Sequence[Item]) -> Verifica
     preprocess = classifier.preprocess
     count, largest, flips = 0, 0.0, []
     everything = len(classifier.class_names)
-    for row in classifier.predict(Inputs.of(items), topk=everything):
-        try:
-            pixels = preprocess(decoder(row.item.source))[None]
+    rows = classifier.predict(Inputs.of(items), topk=everything)
+    for item, row in zip(items, rows, strict=True):
+        try:  # a row has no content of an image in memory any more
+            pixels = preprocess(decoder(item.source))[None]
         except ImageError:
             continue
         if row.error is not None:

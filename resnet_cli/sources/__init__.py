@@ -34,6 +34,7 @@ class Inputs:
     passed_over: int = 0  # files in folders without an image suffix
     sieve: Sieve = field(default_factory=Sieve)  # counts what else was skipped
     listed: bool = False  # by a list, which may be another one in the next run
+    parts: bool = False  # items may be parts of images
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> Self:
@@ -125,7 +126,19 @@ def counted_kinds(kinds: Mapping[str, int]) -> str:
     return " and ".join(amount(count, kind) for kind, count in kinds.items())
 
 
-def find_inputs(inputs: Sequence[str], sieve: Sieve | None = None) -> Inputs:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindOptions:
+    """What a search for images takes."""
+
+    hidden: bool = False  # hidden and system files as well
+    exclude: Sequence[str] = ()  # patterns of files and folders to leave out
+
+    def sieve(self) -> Sieve:
+        """Return what decides by them, and counts what is skipped."""
+        return Sieve(self.hidden, self.exclude)
+
+
+def find_inputs(inputs: Sequence[str], options: FindOptions | None = None) -> Inputs:
     """Find the images that ``inputs`` name, in the order of ``inputs``.
 
     An input is a folder (searched recursively; links to files are followed, links to folders are
@@ -134,13 +147,13 @@ def find_inputs(inputs: Sequence[str], sieve: Sieve | None = None) -> Inputs:
 
     Args:
         inputs: as typed.
-        sieve: says what to skip in folders, globs and lists, and counts it.
+        options: what to take in folders, globs and lists.
 
     Raises:
         InputError: an input is missing, or there is no image at all.
         OSError: a folder or list that cannot be read.
     """
-    sieve = sieve or Sieve()
+    sieve = (options or FindOptions()).sieve()
     listings: list[list[Item]] = []
     streams: list[Iterable[Item | Pause]] = []
     passed_over = 0

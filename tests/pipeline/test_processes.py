@@ -31,7 +31,7 @@ from resnet_cli.pipeline.batches import Decode, Loader, allocate_pixels
 from resnet_cli.pipeline.memory_budget import MemoryBudget, ProcessBudget
 from resnet_cli.pipeline.workers import Processes, pay_off, place_loader
 from resnet_cli.preprocess import Preprocess
-from resnet_cli.records import Batch, Content, Item, Prediction
+from resnet_cli.records import Batch, Item, Prediction, Source
 from resnet_cli.runtimes import Runtime, find_runtime
 from resnet_cli.sources import Inputs, find_inputs
 
@@ -72,7 +72,7 @@ class Deadly:
         self.names = names
         self.number = number
 
-    def __call__(self, source: Path | Content, room: Room = ENDLESS) -> Decoded:
+    def __call__(self, source: Source, room: Room = ENDLESS) -> Decoded:
         if isinstance(source, Path) and source.name in self.names:
             assert os.getpid() != self.parent
             faulthandler.disable()  # whose traces of all threads would fill the report
@@ -215,7 +215,7 @@ def test_a_picture_that_kills_its_decoder_is_a_row(
 
 
 def test_a_bug_ends_the_run(paths: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    def broken(source: Path | Content, room: Room = ENDLESS) -> Decoded:
+    def broken(source: Source, room: Room = ENDLESS) -> Decoded:
         raise ZeroDivisionError(source)
 
     with apart(loader(broken)) as load, ThreadPoolExecutor(2) as pool:
@@ -354,7 +354,7 @@ def test_large_pictures_are_taken_one_at_a_time_by_all_processes(
     names = [str(picture(tmp_path / f"{n}.png", (300, 300), seed=n)) for n in range(4)]
     diary = tmp_path / "diary"
 
-    def slowly(source: Path | Content, room: Room = ENDLESS) -> Decoded:
+    def slowly(source: Source, room: Room = ENDLESS) -> Decoded:
         room.claim(1000)
         for word in ("in", "out"):
             with diary.open("a") as file:  # a short line is written at once
@@ -378,7 +378,7 @@ def test_the_turn_of_a_process_that_dies_is_the_next_ones(tmp_path: Path) -> Non
 
     deadly = Deadly(["0.png"], signal.SIGKILL)
 
-    def claims_and_dies(source: Path | Content, room: Room = ENDLESS) -> Decoded:
+    def claims_and_dies(source: Source, room: Room = ENDLESS) -> Decoded:
         room.enter(1 << 30)
         room.claim(1 << 60)
         time.sleep(0.2)  # the other waits meanwhile

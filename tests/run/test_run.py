@@ -4,7 +4,9 @@ import csv
 import json
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from conftest import REPOSITORY, picture
@@ -12,9 +14,11 @@ from docs_blocks import run_blocks
 from items import items_of
 from resnet_cli import Classifier, OutputOptions, PredictOptions, UserError, predict_to_files
 from resnet_cli.errors import InputError, OptionError, OutputError
+from resnet_cli.records import Item
+from resnet_cli.results import read_results
 from resnet_cli.run import Run, lay_out_results
 from resnet_cli.run.manifest import Destinations
-from resnet_cli.run.verify import forecast_run, sample_items
+from resnet_cli.run.verify import forecast_run, sample_items, verify_classifier
 from resnet_cli.sources import Inputs
 
 PAGE = REPOSITORY / "docs" / "python.md"
@@ -30,15 +34,15 @@ def rows_in(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
-def manifest_of(file: Path) -> dict[str, object]:
+def manifest_of(file: Path) -> dict[str, Any]:
     return dict(json.loads(Path(f"{file}.run.json").read_text(encoding="utf-8")))
 
 
 def run_to(file: Path, classifier: Classifier, folder: Path) -> Run:
     predict = PredictOptions(workers=2, batch_size=1)
-    options = lay_out_results(classifier, predict, OutputOptions())
-    items = items_of(sorted(folder.rglob("*.*")))
-    return Run(classifier, Inputs.of(items), Destinations(options=options, files=(file,)), predict)
+    inputs = Inputs.of(items_of(sorted(folder.rglob("*.*"))))
+    options = lay_out_results(classifier, inputs, predict, OutputOptions())
+    return Run(classifier, inputs, Destinations(options=options, files=(file,)), predict)
 
 
 def test_files_hold_the_rows_of_predict(
@@ -107,6 +111,45 @@ def test_a_run_that_is_closed_early_leaves_whole_rows(
     assert manifest_of(file)["status"] == "stopped"
 
 
+def pages(classifier: Classifier, count: int, file: Path, *, resume: bool) -> Run:
+    """A run over the pages of a file, which stand for parts of any kind."""
+    pixels = [np.full((40, 40, 3), 60 * number, np.uint8) for number in range(count)]
+    items = [
+        Item("scan.tif", f"page={number}", content=values)
+        for number, values in enumerate(pixels, start=1)
+    ]
+    inputs = Inputs(items, count, parts=True)
+    predict, output = PredictOptions(), OutputOptions(resume=resume)
+    options = lay_out_results(classifier, inputs, predict, output)
+    destinations = Destinations(options=options, files=(file,), resume=resume)
+    return Run(classifier, inputs, destinations, predict)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".json", ".parquet"])
+def test_parts_of_an_image_have_rows_of_their_own_and_resume_by_part(
+    classifier: Classifier, tmp_path: Path, suffix: str
+) -> None:
+    file = tmp_path / f"r{suffix}"
+    assert len(list(pages(classifier, 2, file, resume=False).rows())) == 2
+    run = pages(classifier, 4, file, resume=True)
+    assert [row.part for row in run.rows()] == ["page=3", "page=4"]
+
+    rows = list(read_results(file))
+    assert [row.item.identity for row in rows] == [
+        ("scan.tif", f"page={number}") for number in range(1, 5)
+    ]
+    assert list(manifest_of(file)["columns"])[:2] == ["path", "part"]
+
+
+def test_rows_without_parts_are_not_continued_with_parts(
+    classifier: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.csv"
+    list(run_to(file, classifier, photos).rows())
+    with pytest.raises(OutputError, match="column part"):
+        pages(classifier, 2, file, resume=True)
+
+
 def test_nothing_is_written_before_everything_is_checked(
     classifier: Classifier, photos: Path, tmp_path: Path
 ) -> None:
@@ -147,6 +190,13 @@ def test_rows_of_other_inputs_are_not_resumed(
     with pytest.raises(OutputError, match="none of its 5 rows is of these inputs"):
         predict_to_files(classifier, str(photos / "b"), [file], output=OutputOptions(resume=True))
     assert len(rows_in(file)) == 5
+
+
+def test_images_in_memory_are_verified_too(classifier: Classifier, photos: Path) -> None:
+    files = sorted(photos.rglob("*.*"))[:3]
+    items = [Item(f"image-{n}", content=path.read_bytes()) for n, path in enumerate(files)]
+    found = verify_classifier(classifier, items)
+    assert (found.images, found.flips) == (3, ())
 
 
 def test_a_forecast_writes_nothing_and_counts_what_is_left(

@@ -9,7 +9,7 @@ from conftest import Run, picture
 from items import paths_of
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.dataset import label_by_folder, label_by_table
-from resnet_cli.sources import Inputs, find_inputs
+from resnet_cli.sources import FindOptions, Inputs, find_inputs
 from resnet_cli.sources.folders import Pattern, Sieve
 
 SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
@@ -35,7 +35,7 @@ def found(*inputs: str, hidden: bool = False, exclude: tuple[str, ...] = ()) -> 
 
 
 def search(*inputs: str, hidden: bool = False, exclude: tuple[str, ...] = ()) -> Inputs:
-    return find_inputs(inputs or ["d"], Sieve(hidden, exclude))
+    return find_inputs(inputs or ["d"], FindOptions(hidden=hidden, exclude=exclude))
 
 
 @pytest.mark.parametrize("name", LEFT_BEHIND)
