@@ -220,6 +220,16 @@ def predict(run: Run, checkpoint: Path) -> Run:
     return invoke
 
 
+@pytest.fixture
+def evaluate(run: Run, checkpoint: Path) -> Run:
+    """Evaluate on the small side, with three classes called a, b and c."""
+
+    def invoke(*arguments: object) -> Result:
+        return run("evaluate", *arguments, "-c", checkpoint, "--classes", "a,b,c", *SMALL)
+
+    return invoke
+
+
 def picture(path: Path, size: tuple[int, int] = (320, 260), seed: int = 0) -> Path:
     """Save a picture of soft coloured blots, whose format its suffix names."""
     random = np.random.default_rng(seed)
