@@ -21,7 +21,7 @@ from resnet_cli.records import Prediction
 from scoring import figures, rows
 
 
-def test_each_picture_that_is_asked_for_is_written(evaluate: Run) -> None:
+def test_each_plot_that_is_asked_for_is_written(evaluate: Run) -> None:
     picture(Path("d/a/1.png"))
     files = ["c.png", "c.csv", "k.svg", "k.csv"]
     options = ["--confusion", "--confusion", "--calibration", "--calibration"]
@@ -33,7 +33,7 @@ def test_each_picture_that_is_asked_for_is_written(evaluate: Run) -> None:
     assert "too modest by" in svg
 
 
-def test_pages_of_the_grid_say_which_pictures_are_right(evaluate: Run, photos: Path) -> None:
+def test_pages_of_the_grid_say_which_images_are_right(evaluate: Run, photos: Path) -> None:
     count = sum(path.is_file() for path in photos.rglob("*"))
     with rc_context({"svg.fonttype": "none"}):
         result = evaluate(photos, "--grid", "g.svg", "--grid-size", "1x2", "-o", "m.json")

@@ -69,7 +69,7 @@ def colours(path: Path) -> set[tuple[int, ...]]:
     return {colour for count, colour in pixels if count > 2000 and isinstance(colour, tuple)}
 
 
-def test_every_picture_is_on_its_page() -> None:
+def test_every_image_is_on_its_page() -> None:
     write(Path("grid.png"), *page_tiles(6), grid_rows=2, grid_columns=3)
     wanted = {photograph(number).getpixel((0, 0)) for number in range(6)}
     assert wanted <= colours(Path("grid.png"))
@@ -198,7 +198,7 @@ def test_an_svg_says_what_the_rows_say() -> None:
         "蜜蜂", "\x1b[31mred", os.fsdecode(b"caf\xe9"),
     ],
 )  # fmt: skip
-def test_odd_labels_and_names_are_drawn(label: str, suffix: str) -> None:
+def test_unusual_labels_and_names_are_drawn(label: str, suffix: str) -> None:
     path = Path("grid").with_suffix(suffix)
     tiles = [labelled(label, f"photos/{label}.jpg"), broken(f"{label}.jpg", label)]
     write(path, *tiles, caption=label, grid_rows=1, grid_columns=2)
@@ -234,7 +234,7 @@ def test_a_long_label_or_path_stays_under_its_own_tile(text: str) -> None:
     assert tile.getextrema()[0] == tile.getextrema()[1]
 
 
-def test_a_wide_and_a_tall_picture_fit_their_tiles() -> None:
+def test_a_wide_and_a_tall_image_fit_their_tiles() -> None:
     tiles = [
         ok("wide.jpg", thumbnail=photograph(1, (256, 3))),
         ok("tall.jpg", thumbnail=photograph(2, (3, 256))),

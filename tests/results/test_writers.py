@@ -155,7 +155,7 @@ def test_no_rows_are_no_page() -> None:
         " space ",
     ],
 )
-def test_odd_names_come_back(suffix: str, name: str) -> None:
+def test_unusual_names_come_back(suffix: str, name: str) -> None:
     path = write(Path("x").with_suffix(suffix), ok(name), broken(name))
     assert paths_in(path) == [name, name]
 
@@ -344,7 +344,7 @@ def test_the_record_of_a_run_is_written_whole_beside_its_file() -> None:
     assert [path.name for path in Path().iterdir()] == ["x.csv.run.json"]
 
 
-def test_run_json_tells_what_made_the_results(
+def test_run_json_holds_what_made_the_results(
     run: Run, checkpoint: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["resnet-cli", "predict", "photos", "-o", "a b.csv"]
