@@ -58,7 +58,7 @@ class TorchRuntime:
         except (AssertionError, RuntimeError) as error:  # a CPU-only build asserts
             reason = describe(error).partition(". ")[0][:120]  # torch lists all that it could do
             raise DeviceError(f"cannot use device {device!r} ({reason}): try auto") from error
-        self.device = str(self.torch_device)
+        self.device = device
 
     @classmethod
     def is_available(cls) -> bool:
