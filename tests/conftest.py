@@ -82,7 +82,7 @@ def run() -> Iterator[Run]:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """So small pictures are done sooner by one thread than by several."""
+    """Run on one thread, which is faster than several for small images."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -166,7 +166,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def known_peak(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine reaches so many GFLOP/s, which takes seconds to measure."""
+    """Fix the peak GFLOP/s of this machine, which takes seconds to measure."""
     monkeypatch.setattr("resnet_cli.benchmark.sweep.peak_gflops", lambda *_: PEAK)
 
 
@@ -216,6 +216,16 @@ def predict(run: Run, checkpoint: Path) -> Run:
 
     def invoke(*arguments: object, stdin: str | bytes | None = None) -> Result:
         return run("predict", "-c", checkpoint, *SMALL, *arguments, stdin=stdin)
+
+    return invoke
+
+
+@pytest.fixture
+def evaluate(run: Run, checkpoint: Path) -> Run:
+    """Evaluate on the small side, with three classes called a, b and c."""
+
+    def invoke(*arguments: object) -> Result:
+        return run("evaluate", *arguments, "-c", checkpoint, "--classes", "a,b,c", *SMALL)
 
     return invoke
 

@@ -106,7 +106,7 @@ def assert_close(actual: Tensor, expected: Tensor, most: float) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=most)
 
 
-def test_the_pictures_of_these_tests_have_all_labels(expected: Tensor) -> None:
+def test_the_images_of_these_tests_have_all_labels(expected: Tensor) -> None:
     best, second = expected.topk(2).values.T
     assert set(expected.argmax(dim=1).tolist()) == {0, 1, 2}
     assert (best - second).min() > 0.01
@@ -342,7 +342,7 @@ def test_nothing_to_classify_is_an_input_error(classifier: Classifier, tmp_path:
 
 
 @pytest.mark.parametrize("exact_decoder", [False, True])
-def test_thumbnails_are_small_pictures_of_the_same_shape(
+def test_thumbnails_are_small_images_of_the_same_shape(
     classifier: Classifier, exact: Classifier, tmp_path: Path, *, exact_decoder: bool
 ) -> None:
     wide = tmp_path / "wide.jpg"
@@ -521,7 +521,7 @@ def test_half_precision_is_close_to_the_plain_loop(
     assert_close(dense(rows), expected[:4], 6e-2)
 
 
-def test_the_record_tells_what_decides_the_predictions(classifier: Classifier, file: Path) -> None:
+def test_the_record_holds_what_decides_the_predictions(classifier: Classifier, file: Path) -> None:
     record = classifier.record()
     digest = subprocess.run(["sha256sum", file], capture_output=True, check=True, text=True)
     assert record["checkpoint"] == {"path": str(file), "sha256": digest.stdout.split()[0]}
@@ -532,7 +532,7 @@ def test_the_record_tells_what_decides_the_predictions(classifier: Classifier, f
     assert [record[key] for key in DECODING] == ["apply", "ignore", None, 178_956_970]
 
 
-def test_the_record_tells_how_files_become_pixels(file: Path) -> None:
+def test_the_record_holds_how_files_become_pixels(file: Path) -> None:
     record = Classifier.load(
         file, device="cpu", upright=False, srgb=True, background="#336699", max_pixels=5_000
     ).record()

@@ -246,7 +246,7 @@ def test_a_prototxt_of_another_network_is_refused(text: str, complaint: str) -> 
         apply_prototxt(state, text)
 
 
-# files that are no good
+# inconsistent files
 
 
 def test_a_file_that_is_cut_off_says_so(thin: Files) -> None:
@@ -332,7 +332,7 @@ def test_any_change_of_a_byte_is_read_or_refused() -> None:
         assert "\n" not in complaints
 
 
-# what a caffemodel is told by
+# how a caffemodel is recognised
 
 ONNX = number_field(1, 8) + string(2, "pytorch") + bytes_field(7, string(2, "node"))
 

@@ -169,7 +169,7 @@ source, *outputs = sys.argv[1:]
 before = peak()
 for output in outputs:
     with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the peak starts anew
+        file.write("5")  # reset the peak
     cli(["convert", source, output], standalone_mode=False)
     print(peak() - before)
     gc.collect()

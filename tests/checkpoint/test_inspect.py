@@ -254,7 +254,7 @@ def test_unused_keys_are_warned_of(run: Run) -> None:
     extra = {
         "extra.weight": torch.ones(7),
         "criterion.weight": torch.ones(3),  # of a loss, which no prediction takes
-        "model.bn1.total_ops": torch.zeros(1),  # of a profiler, which nobody misses
+        "model.bn1.total_ops": torch.zeros(1),  # of a profiler
         "n_averaged": torch.tensor(3),  # of an average
     }
     found = inspected(run, saved({"state_dict": {**prefixed(tiny(), "model."), **extra}}))
@@ -277,7 +277,7 @@ def test_optimizer_state_causes_no_warning(run: Run) -> None:
 
 @pytest.fixture
 def twins() -> Path:
-    """Plain weights of 3 classes and averaged ones of 4, which so are told apart."""
+    """Plain weights of 3 classes and averaged ones of 4: the number tells them apart."""
     return saved({"model": tiny(), "model_ema": tiny(num_classes=4)})
 
 

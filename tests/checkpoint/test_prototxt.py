@@ -380,10 +380,10 @@ def test_strides_and_pools_of_a_resnet_are_read_not_guessed() -> None:
     subject_of = summary_of(text, view="blocks")
 
     assert any("stride in their 3×3 convolution" in note for note in subject_of.notes)
-    odd = text.replace("stride: 2\n\t\tbias_term", "stride: 3\n\t\tbias_term")
+    other = text.replace("stride: 2\n\t\tbias_term", "stride: 3\n\t\tbias_term")
     with pytest.raises(SettingError, match="not a ResNet"):
         summary_of(
-            odd.replace("kernel_size: 7\n\t\tstride: 1", "kernel_size: 1\n\t\tstride: 1"),
+            other.replace("kernel_size: 7\n\t\tstride: 1", "kernel_size: 1\n\t\tstride: 1"),
             view="blocks",
         )
 

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 
+from commands import SMALL
 from conftest import Run
 from resnet_cli.records import Item, Prediction, Score, decide_label
 from resnet_cli.results import open_writer, read_results
 from resnet_cli.results.options import WriterOptions
 
-SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 NAMES = ("x.csv", "x.jsonl", "x.json", "x.parquet")
 OUTPUTS = [word for name in NAMES for word in ("-o", name)]
 NEW = {"columns", "csv_separator", "csv_bom", "inputs"}  # in records, since there are decisions

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from commands import SMALL
 from conftest import Run
 from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.results import open_writer, read_results
 from resnet_cli.results.options import Dialect, WriterOptions
 
-SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 BOM = b"\xef\xbb\xbf"
 
 ROWS = [

@@ -76,7 +76,7 @@ WRONG_USAGE = {  # whatever the files hold
 
 @pytest.mark.usefixtures("_mistakes")
 @pytest.mark.parametrize("arguments", MISTAKES | WRONG_USAGE)
-def test_a_mistake_is_told_in_one_line(run: Run, arguments: str) -> None:
+def test_a_mistake_is_reported_in_one_line(run: Run, arguments: str) -> None:
     result = run("predict", *arguments.split(), stdin="")
     status = 2 if arguments in WRONG_USAGE else 1
     assert (MISTAKES | WRONG_USAGE)[arguments] in error_line(result, status)
@@ -162,7 +162,7 @@ def test_unreadable_things_have_error_rows(predict: Run, photos: Path) -> None:
         assert row["predictions"] == []
 
 
-def test_awkward_pictures_have_a_row_each(predict: Run, data: Path) -> None:
+def test_awkward_images_have_a_row_each(predict: Run, data: Path) -> None:
     result = predict(data / "awkward", "--format", "jsonl")
     rows = rows_of_jsonl(result.stdout)
     paths = [row["path"] for row in rows]

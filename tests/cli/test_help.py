@@ -111,7 +111,7 @@ def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
         assert heavy not in imported
 
 
-def test_version_tells_those_of_torch_and_torchvision(run: Run) -> None:
+def test_version_names_those_of_torch_and_torchvision(run: Run) -> None:
     result = run("--version")
     assert result.exit_code == 0
     assert re.fullmatch(

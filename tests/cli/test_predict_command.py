@@ -46,7 +46,7 @@ def test_lines_say_what_the_classifier_says(predict: Run, photos: Path, checkpoi
         assert "  ".join(f"{s.label} {s.prob:.3f}" for s in row.scores) in line
 
 
-def test_stderr_tells_what_was_taken_and_how_long_it_took(
+def test_stderr_reports_what_was_taken_and_how_long_it_took(
     predict: Run, photos: Path, checkpoint: Path
 ) -> None:
     (photos / "notes.txt").touch()
@@ -167,7 +167,7 @@ def test_the_threshold_decides_and_leaves_the_label(predict: Run, photos: Path) 
 
 
 @pytest.mark.parametrize("from_stdin", [False, True])
-def test_verify_tells_the_difference_and_goes_on(
+def test_verify_reports_the_difference_and_continues(
     predict: Run, photos: Path, *, from_stdin: bool
 ) -> None:
     paths = sorted(str(path) for path in photos.rglob("img*"))
@@ -217,7 +217,7 @@ def test_several_grids_are_all_drawn(run: Run, checkpoint: Path) -> None:
     assert Path("g.svg").stat().st_size > 0
 
 
-def test_an_overwritten_grid_leaves_other_pictures_alone(run: Run, checkpoint: Path) -> None:
+def test_an_overwritten_grid_leaves_other_images_alone(run: Run, checkpoint: Path) -> None:
     for name in ("a.jpg", "g-7.png", "g-2019.png"):
         picture(Path(name))
     before = Path("g-2019.png").read_bytes()

@@ -88,7 +88,7 @@ def test_a_run_that_is_cut_short_leaves_whole_rows(
 
 
 @pytest.mark.parametrize("later", [0.0, 0.02, 0.1])
-def test_a_second_signal_breaks_nothing_off_with_a_bang(
+def test_a_second_signal_ends_the_run_without_a_traceback(
     long_run: tuple[object, ...], later: float
 ) -> None:
     with program(*long_run, "-o", "x.csv") as process:
@@ -150,7 +150,7 @@ def ended(words: Sequence[object], stdout: TextIO, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("stdout_format", ["lines", "csv"])  # which begins with a header
-def test_files_are_completed_when_nobody_reads_stdout(
+def test_files_are_completed_when_stdout_is_closed(
     long_run: tuple[object, ...],
     stdout_format: str,
     monkeypatch: pytest.MonkeyPatch,

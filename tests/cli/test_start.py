@@ -14,6 +14,7 @@ import click
 import pytest
 import torch
 
+from commands import SMALL
 from conftest import Run, picture, trained
 from resnet_cli import Classifier, UserError
 from resnet_cli.benchmark import BenchmarkRow
@@ -23,8 +24,6 @@ from resnet_cli.cli.process import EXISTING, keep_compiled, usable_environment
 from resnet_cli.run.tally import Tally
 from resnet_cli.summary import list_models
 from resnet_cli.text import duration_words
-
-SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 
 UNKNOWN = """
 import pwd, sys

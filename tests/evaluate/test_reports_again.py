@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from commands import SMALL
 from conftest import Run, picture, trained
-
-SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 
 
 def entries(report: str) -> list[dict[str, Any]]:

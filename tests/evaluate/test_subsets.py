@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 from torchvision.models import ResNet18_Weights
 
+from commands import SMALL
 from conftest import Run, picture, trained
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.dataset import Dataset, label_by_folder, label_by_table
 from resnet_cli.evaluate.scorecard import Scorecard
 from resnet_cli.records import Item, Prediction, Score
 from resnet_cli.sources.truth import Lookup, folder_truth
-
-SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 
 CATEGORIES = ResNet18_Weights.DEFAULT.meta["categories"]
 

@@ -13,6 +13,7 @@ import openpyxl
 import pyarrow.parquet as pq
 import pytest
 
+from commands import SMALL
 from conftest import REPOSITORY, Run
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Item, Prediction, Score
@@ -22,7 +23,6 @@ from resnet_cli.results.formats import FORMATS, GRIDS, PRINTED, READABLE, RESUMA
 from resnet_cli.results.options import WriterOptions
 
 TABLES = [suffix for suffix, each in FORMATS.items() if not each.thumbnails]
-SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 
 ROWS = [
     Prediction(Item("a.jpg"), (Score("ants", 0, 0.75), Score("bees", 1, 0.25)), 1, 2, 3, 4),

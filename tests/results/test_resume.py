@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from click.testing import Result
 
 from conftest import REPOSITORY, Run, picture
 from resnet_cli.errors import OutputError
@@ -21,17 +20,8 @@ from resnet_cli.results.files.resume import saved_rows
 from resnet_cli.results.options import WriterOptions
 from resnet_cli.run.tally import Tally
 
-SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 NAMES = ("x.csv", "x.jsonl", "x.json", "x.parquet")
 OUTPUTS = [word for name in NAMES for word in ("-o", name)]
-
-
-@pytest.fixture
-def predict(run: Run, checkpoint: Path) -> Run:
-    def invoke(*arguments: object, stdin: str | bytes | None = None) -> Result:
-        return run("predict", "-c", checkpoint, *SMALL, *arguments, stdin=stdin)
-
-    return invoke
 
 
 def rows(name: str) -> list[tuple[str, str, int]]:

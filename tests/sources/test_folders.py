@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from commands import SMALL
 from conftest import Run, picture
 from items import paths_of
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.dataset import label_by_folder, label_by_table
 from resnet_cli.sources import FindOptions, Inputs, find_inputs
 from resnet_cli.sources.folders import Pattern, Sieve
-
-SMALL = ("--device", "cpu", "--resize-size", "40", "--img-size", "32")
 
 LEFT_BEHIND = (
     "._1.jpg", ".DS_Store", "Thumbs.db", "thumbs.DB", "Desktop.ini", "a/._2.jpg",

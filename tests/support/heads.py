@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from systems import cut, headless, resnet
 
-Make = Callable[[int, int], nn.Module]  # a head of so many features and classes
+Make = Callable[[int, int], nn.Module]  # makes a head from the numbers of features and classes
 
 HEADS: dict[str, Make] = {
     "linear": lambda f, n: nn.Linear(f, n),
