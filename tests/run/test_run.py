@@ -73,6 +73,7 @@ def test_the_page_on_python_says_how(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("model.pth").write_bytes(checkpoint.read_bytes())
+    run_blocks(PAGE, "Classify")
     result = run_blocks(PAGE, "Into files")["result"]
     assert result.rows == {Path("results.csv"): 10, Path("results.parquet"): 10}
 
