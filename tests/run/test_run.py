@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from conftest import REPOSITORY, picture
+from conftest import REPOSITORY, picture, trained
 from docs_blocks import run_blocks
 from items import items_of
 from resnet_cli import Classifier, OutputOptions, PredictOptions, UserError, predict_to_files
@@ -69,10 +70,10 @@ def test_files_hold_the_rows_of_predict(
 
 
 def test_the_page_on_python_says_how(
-    checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("model.pth").write_bytes(checkpoint.read_bytes())
+    torch.save(trained(num_classes=2).state_dict(), "model.pth")
     run_blocks(PAGE, "Classify")
     result = run_blocks(PAGE, "Into files")["result"]
     assert result.rows == {Path("results.csv"): 10, Path("results.parquet"): 10}
