@@ -219,7 +219,7 @@ class OutputOptions:
 def predict_to_files(
     classifier: Classifier,
     source: Source,
-    files: Sequence[str | Path],
+    files: str | Path | Sequence[str | Path],
     *,
     predict: PredictOptions | None = None,
     output: OutputOptions | None = None,
@@ -230,7 +230,7 @@ def predict_to_files(
     Args:
         classifier: loaded and ready.
         source: what ``Classifier.predict`` takes.
-        files: their suffixes name the formats, as with ``-o``.
+        files: one or several, whose suffixes name the formats, as with ``-o``.
         predict: how images are classified.
         output: how the files are written; with ``resume`` only what they lack is classified.
         progress: is called after each item.
@@ -241,7 +241,9 @@ def predict_to_files(
         ImageError: an unreadable image, with ``on_error="fail"``.
     """
     predict, output = predict or PredictOptions(), output or OutputOptions()
-    paths = tuple(map(Path, files))
+    paths = (Path(files),) if isinstance(files, str | Path) else tuple(map(Path, files))
+    if not paths:
+        raise OutputError("no file to write to: name one, or use Classifier.predict")
     check_outputs(paths, overwrite=output.overwrite, resume=output.resume)
     inputs = inputs_of_source(source, classifier.decoder.bands).without(list(map(str, paths)))
     options = lay_out_results(classifier, inputs, predict, output)

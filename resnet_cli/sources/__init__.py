@@ -214,7 +214,8 @@ def no_images_error(inputs: Sequence[str], passed_over: int, sieve: Sieve) -> In
     if listed and not left_out:
         return InputError(f"no images found: {', '.join(inputs)} is empty: give a path a line")
     reasons = f" ({'; '.join(left_out)})" if left_out else ""
-    return InputError(f"no images found: {', '.join(inputs)}{reasons}: name an image or a folder")
+    given = ", ".join(inputs) or "an empty list"
+    return InputError(f"no images found: {given}{reasons}: name an image or a folder")
 
 
 def expand_input(given: str, sieve: Sieve) -> tuple[list[str], str]:

@@ -152,6 +152,17 @@ def test_rows_without_parts_are_not_continued_with_parts(
         pages(classifier, 2, file, resume=True)
 
 
+def test_one_file_needs_no_list_and_none_is_refused(
+    classifier: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.csv"
+    assert predict_to_files(classifier, str(photos), str(file)).rows == {file: 10}
+    with pytest.raises(OutputError, match="no file to write to"):
+        predict_to_files(classifier, str(photos), [])
+    with pytest.raises(InputError, match="no images found: an empty list: name"):
+        predict_to_files(classifier, [], [tmp_path / "none.csv"])
+
+
 def test_nothing_is_written_before_everything_is_checked(
     classifier: Classifier, photos: Path, tmp_path: Path
 ) -> None:
