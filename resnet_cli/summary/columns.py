@@ -4,7 +4,7 @@ All lengths are inches on the page.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil, sqrt
 from textwrap import wrap
@@ -96,18 +96,19 @@ class DrawingScale:
     per_channel: float  # width over the square root of channels
     top_share: float  # of the darkest colour
 
-    def box(self, name: str, channels: int, size: Sequence[int], **more: Any) -> Box:
+    def box(self, name: str, channels: int, size: Sequence[int]) -> Box:
         """Return the block of a layer with ``channels`` and a size of (height, width)."""
         height, width = (self.per_pixel * sqrt(side) for side in size)
         right, up = OBLIQUE
         gap = GAP * self.per_channel
-        settings: dict[str, Any] = {
-            "width": max(THINNEST, self.per_channel * sqrt(channels)),
-            "oblique": (right * width, up * width),
-            "gap": gap,
-            "around": gap / 2,
-        }
-        return Box(name, height=height, **(settings | more))
+        return Box(
+            name,
+            width=max(THINNEST, self.per_channel * sqrt(channels)),
+            height=height,
+            oblique=(right * width, up * width),
+            gap=gap,
+            around=gap / 2,
+        )
 
 
 def fit_to_page(stages: Summary, blocks: Summary) -> tuple[DrawingScale, list[StageColumn]]:
@@ -178,7 +179,7 @@ def stage_boxes(rows: Sequence[SummaryRow], scale: DrawingScale) -> list[Box]:
             more |= {"thin": True, "width": SLICE, "around": SLICE_GAP / 2}
             more |= {"gap": SLICE_GAP} if number < len(rows) - 2 else {}
         size = row["output_shape"][2:]
-        boxes.append(scale.box(row["name"], row["out_channels"], size, **more))
+        boxes.append(replace(scale.box(row["name"], row["out_channels"], size), **more))
     return boxes
 
 
