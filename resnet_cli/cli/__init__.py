@@ -113,7 +113,7 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).splitlines())
 
 
-def show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001
+def show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click passes it by position
     """Print the versions without importing the packages."""
     if asked:
         names = ("resnet-cli", "torch", "torchvision")

@@ -73,7 +73,7 @@ def two_counts(text: str) -> tuple[int, int] | None:
     return int(first), int(second)
 
 
-def remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001
+def remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click passes it by position
     """Keep ``--debug`` where the error boundary finds it."""
     ctx.meta["debug"] = value
 

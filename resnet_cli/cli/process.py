@@ -55,7 +55,7 @@ def name_the_user() -> None:
         os.environ["HOME"] = os.sep
 
 
-def keep_compiled(_: click.Context, __: click.Parameter, compiling: bool) -> bool:  # noqa: FBT001
+def keep_compiled(_: click.Context, __: click.Parameter, compiling: bool) -> bool:  # noqa: FBT001 - click passes it by position
     """Set the folder of ``--compile`` to one beside torch's weights, if it can be written.
 
     torch's own place for it is a temporary folder, gone after a restart. It is settled when torch

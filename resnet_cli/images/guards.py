@@ -104,7 +104,7 @@ OTHER_FRAMES = frozenset(range(0xC2, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def check_scans(encoded: bytes | bytearray) -> None:
-    """Refuse a JPEG of so many scans, at a few bytes each, that decoding would take hours.
+    """Refuse a JPEG with thousands of tiny scans, which would take hours to decode.
 
     Raises:
         ImageError: it has more than ``MOST_SCANS``.
