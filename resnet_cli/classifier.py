@@ -20,7 +20,6 @@ from resnet_cli.errors import ImageError, OptionError
 from resnet_cli.images import DecodeOptions, Decoder
 from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline.batches import Answers, Loader, Wanted
-from resnet_cli.pipeline.in_memory import Source, inputs_of_source
 from resnet_cli.pipeline.workers import place_loader
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Batch, Prediction
@@ -32,6 +31,7 @@ from resnet_cli.runtimes import (
     find_runtime,
 )
 from resnet_cli.sources import Inputs
+from resnet_cli.sources.in_memory import Source, inputs_of_source
 from resnet_cli.system import allow_pixels, available_cores
 
 log = logging.getLogger("resnet_cli")

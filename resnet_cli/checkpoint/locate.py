@@ -4,7 +4,8 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -25,7 +26,7 @@ from resnet_cli.checkpoint.formats import (
     is_unpacked,
 )
 from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
-from resnet_cli.errors import CheckpointError, OptionError, describe
+from resnet_cli.errors import CheckpointError, InputError, OptionError, describe
 
 FOLDER = Path("checkpoints")
 
@@ -80,6 +81,30 @@ def is_checkpoint(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(HEAD)
     return any(recognises(head) for recognises, _ in FORMATS)
+
+
+def refuse_checkpoints_among(inputs: Sequence[str], *, beside: bool) -> None:
+    """Refuse a checkpoint in place of an image.
+
+    Args:
+        inputs: files and folders of images, as typed.
+        beside: also refuse one directly in a folder of images, unless ``./checkpoints`` has one.
+
+    Raises:
+        InputError: names the option.
+    """
+    for given in inputs:
+        if is_checkpoint(Path(given)):
+            raise InputError(f"{given} is a checkpoint, not an image: use -c {shlex.quote(given)}")
+    if not beside or find_only_checkpoint():
+        return
+    folders = (Path(given) for given in inputs if Path(given).is_dir())
+    found = [path for folder in folders for path in sorted(folder.iterdir()) if is_checkpoint(path)]
+    if found:
+        raise InputError(
+            f"{', '.join(map(str, found))} is a checkpoint beside the images: use -c "
+            f"{shlex.quote(str(found[0]))}, or --model resnet18 for the ImageNet weights"
+        )
 
 
 def find_only_checkpoint() -> Path | None:

@@ -3,14 +3,13 @@
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from resnet_cli.cli.process import keep_compiled, lend_temporary_folder
-from resnet_cli.errors import InputError
 
 POSITIVE = click.IntRange(min=1)
 
@@ -269,28 +268,10 @@ def refuse_checkpoints(inputs: Sequence[str]) -> None:
     source = context.get_parameter_source("checkpoint")
     if source is click.core.ParameterSource.COMMANDLINE:
         return
-    from resnet_cli.checkpoint.locate import find_only_checkpoint, is_checkpoint
+    from resnet_cli.checkpoint.locate import refuse_checkpoints_among
 
-    for given in inputs:
-        if is_checkpoint(Path(given)):
-            raise InputError(f"{given} is a checkpoint, not an image: use -c {shlex.quote(given)}")
-    if (
-        any(context.params[name] for name in ("checkpoint", "model", "weights"))
-        or find_only_checkpoint()
-    ):
-        return
-    found = [file for given in inputs for file in files_right_in(given) if is_checkpoint(file)]
-    if found:
-        raise InputError(
-            f"{', '.join(map(str, found))} is a checkpoint beside the images: use -c "
-            f"{shlex.quote(str(found[0]))}, or --model resnet18 for the ImageNet weights"
-        )
-
-
-def files_right_in(given: str) -> Iterator[Path]:
-    """Yield the files and folders directly in a folder."""
-    if Path(given).is_dir():
-        yield from sorted(Path(given).iterdir())
+    chosen = any(context.params[name] for name in ("checkpoint", "model", "weights"))
+    refuse_checkpoints_among(inputs, beside=not chosen)
 
 
 def command_for(name: str) -> str | None:

@@ -1,6 +1,5 @@
 """Reports of a run on the terminal: what it found and loaded, how far it came, what limits it."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from resnet_cli.results.formats import format_of
 from resnet_cli.run import Run
 from resnet_cli.run.manifest import Destinations
 from resnet_cli.run.tally import Tally, note_interruption
-from resnet_cli.run.verify import Forecast, folder_class_names, forecast_run, verify_first
+from resnet_cli.run.verify import Forecast, forecast_run, suggest_class_names, verify_first
 from resnet_cli.sources import FindOptions, Inputs, find_inputs
 from resnet_cli.text import amount, duration_words, escape_unprintable, first_few
 
@@ -59,7 +58,8 @@ def load_and_find(
         found = found.without(list(map(str, files)))
     classifier = load(progress=bar_wanted(progress))
     describe_classifier(classifier)
-    suggest_names(classifier, found)
+    for sentence in suggest_class_names(classifier, found.folder_names):
+        print_note(sentence)
     return classifier, verify_first(classifier, found, verify) if verify else found
 
 
@@ -179,14 +179,6 @@ def describe_classifier(classifier: Classifier) -> None:
     usual = (preprocess.mean, preprocess.std) == IMAGENET_COLOURS
     settings = preprocess.words if usual else f"{preprocess.words}, {preprocess.numbers}"
     print_note(f"preprocessing: {settings} ({classifier.preprocess_source})")
-
-
-def suggest_names(classifier: Classifier, found: Inputs) -> None:
-    """Suggest the names of the images' folders as class names, where there are no others."""
-    folders = folder_class_names(classifier, found)
-    if folders:
-        names = shlex.quote(",".join(folders))
-        print_note(f"--classes {names} may fit (the names of the folders; check the order)")
 
 
 def report_run(classifier: Classifier, tally: Tally, seconds: float) -> None:

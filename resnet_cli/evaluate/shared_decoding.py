@@ -70,9 +70,9 @@ class SharedLoader:
         singles = [[loader([item]) for loader in self.loaders] for item in items]
         return tuple(map(join_batches, zip(*singles, strict=True)))
 
-    def nbytes(self, count: int) -> int:
+    def pixel_bytes(self, count: int) -> int:
         """Return the size in bytes of the pixels of ``count`` images, for all networks."""
-        return sum(loader.nbytes(count) for loader in self.loaders)
+        return sum(loader.pixel_bytes(count) for loader in self.loaders)
 
     def shared(self, workers: int) -> "SharedLoader":
         """Return a copy that shares the memory budget among ``workers`` processes."""

@@ -80,7 +80,7 @@ class Loader:
         self.seen = local()  # whether this thread has loaded a chunk before
         self.refused: dict[tuple[str, str], str] = {}  # items that must not be opened, and why
 
-    def nbytes(self, count: int) -> int:
+    def pixel_bytes(self, count: int) -> int:
         """Return the bytes of the pixels of ``count`` images."""
         return count * self.channels * self.preprocess.crop_size**2
 

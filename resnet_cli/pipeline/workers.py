@@ -59,7 +59,7 @@ class Load(Protocol[Loads]):
     def __call__(self, items: Sequence[Item], /) -> Loads:
         """Load a chunk, its images in order."""
 
-    def nbytes(self, count: int) -> int:
+    def pixel_bytes(self, count: int) -> int:
         """Return the bytes of the pixels of ``count`` images."""
 
     def shared(self, workers: int) -> "Load[Loads]":
@@ -141,7 +141,7 @@ class Processes(Generic[Loaded]):
         self.idle: SimpleQueue[WorkerProcess[Loaded]] = SimpleQueue()
         try:
             for _ in range(workers):
-                self.idle.put(self.start())
+                self.idle.put(self.start_worker())
         except OSError:
             self.close()
             raise
@@ -162,9 +162,9 @@ class Processes(Generic[Loaded]):
         finally:
             self.idle.put(worker)  # a dead one, too: the thread that waits for it must not hang
 
-    def start(self) -> "WorkerProcess[Loaded]":
+    def start_worker(self) -> "WorkerProcess[Loaded]":
         """Start a process."""
-        worker = WorkerProcess(self.load, self.load.nbytes(self.size), self.allocate)
+        worker = WorkerProcess(self.load, self.load.pixel_bytes(self.size), self.allocate)
         self.workers.append(worker)
         return worker
 
@@ -182,7 +182,7 @@ class Processes(Generic[Loaded]):
             raise ProcessError(f"a process that decodes images was ended by {cause}")
         why = ", as when memory runs out" if cause == "SIGKILL" else ""
         self.load.refuse(items[dead.at], f"its decoder was killed by {cause}{why}")
-        successor = self.start()
+        successor = self.start_worker()
         self.workers.remove(dead)
         return successor
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from resnet_cli.classifier import Classifier, PredictOptions
 from resnet_cli.errors import OutputError
-from resnet_cli.pipeline.in_memory import Source, inputs_of_source
 from resnet_cli.records import Item, Pause, Prediction, Progress
 from resnet_cli.results import check_outputs
 from resnet_cli.results.files.manifest import Output, keep_manifests
@@ -17,6 +16,7 @@ from resnet_cli.results.options import COMMA, Dialect, WriterOptions
 from resnet_cli.run.manifest import Destinations, Record, pin_inputs
 from resnet_cli.run.tally import Tally
 from resnet_cli.sources import Inputs
+from resnet_cli.sources.in_memory import Source, inputs_of_source
 from resnet_cli.sources.truth import folder_truth
 
 Hold = Callable[[], AbstractContextManager[None]]

@@ -1,7 +1,8 @@
 """Checks before a run: labels against plain fp32, missing class names, and how long it takes."""
 
 import logging
-from collections.abc import Sequence
+import shlex
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -61,18 +62,17 @@ def verify_classifier(classifier: Classifier, items: Sequence[Item]) -> Verifica
     return Verification(count, largest, tuple(flips))
 
 
-def folder_class_names(classifier: Classifier, inputs: Inputs) -> list[str]:
-    """Return the folders of the images, sorted, where they may be the missing class names.
+def suggest_class_names(classifier: Classifier, folders: Collection[str]) -> Iterator[str]:
+    """Say that the names of the images' folders may be the missing class names.
 
-    None are where the checkpoint has class names, or where the folders are not as many as its
-    classes.
+    Nothing is said where the checkpoint has class names, or where the folders are not as many as
+    its classes.
     """
     classes = classifier.checkpoint.classes
-    if not classes.made_up:
-        return []
-    folders = {Path(item.path).absolute().parent.name for item in inputs.known}
-    fits = len(folders) == len(classes.names) <= MOST_SUGGESTED
-    return sorted(folders) if fits and not any("," in name for name in folders) else []
+    fits = classes.made_up and len(folders) == len(classes.names) <= MOST_SUGGESTED
+    if fits and not any("," in name for name in folders):
+        names = shlex.quote(",".join(sorted(folders)))
+        yield f"--classes {names} may fit (the names of the folders; check the order)"
 
 
 def verify_first(classifier: Classifier, inputs: Inputs, count: int) -> Inputs:

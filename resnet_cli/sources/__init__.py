@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from pathlib import Path
 from typing import Self
 
 from resnet_cli.errors import InputError
@@ -55,6 +56,11 @@ class Inputs:
     def known(self) -> Sequence[Item]:
         """Return the items that are known before the run; none of a stream."""
         return () if self.total is None else list(without_pauses(self.items))
+
+    @property
+    def folder_names(self) -> frozenset[str]:
+        """Return the names of the folders of the items that are known before the run."""
+        return frozenset(Path(item.path).absolute().parent.name for item in self.known)
 
     def peek(self, count: int) -> tuple[list[Item], "Inputs"]:
         """Return the first ``count`` items, and all of them again."""

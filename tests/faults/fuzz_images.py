@@ -227,15 +227,18 @@ def choose(seed: int, number: int, files: Mapping[str, bytes]) -> tuple[str, byt
 
 def outcome(path: Path, decoder: Decoder) -> str:
     """How reading a file ended; one of ``CLEAN``, or what must not be."""
-    begun = process_time()
-    try:
-        pixels = Preprocess(32, 32)(decoder(path))
-    except ImageError as error:
-        ended = "refused" if str(error).isprintable() else f"says {str(error)!r}"
-    else:
-        ended = "read" if pixels.dtype == np.uint8 else f"gave {pixels.dtype}"
-    seconds = process_time() - begun
-    return ended if seconds < SLOW else f"took long: {seconds:.1f} s"
+    for _ in range(2):  # the first file of a kind also pays for what is imported to read it
+        begun = process_time()
+        try:
+            pixels = Preprocess(32, 32)(decoder(path))
+        except ImageError as error:
+            ended = "refused" if str(error).isprintable() else f"says {str(error)!r}"
+        else:
+            ended = "read" if pixels.dtype == np.uint8 else f"gave {pixels.dtype}"
+        seconds = process_time() - begun
+        if seconds < SLOW:
+            return ended
+    return f"took long: {seconds:.1f} s"
 
 
 def work(answers: Connection, seed: int, numbers: Sequence[int], files: dict[str, bytes]) -> None:

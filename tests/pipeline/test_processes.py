@@ -172,7 +172,7 @@ def test_what_holds_for_a_loader_holds_for_that_of_each_network(
     both = before.shared(2)
     both.refuse(Item(paths[1]), "it is deadly")
 
-    assert both.nbytes(3) == 2 * tiny.loader().nbytes(3)
+    assert both.pixel_bytes(3) == 2 * tiny.loader().pixel_bytes(3)
     assert all(
         isinstance(load.budget, ProcessBudget) and load.allocate is allocate_pixels
         for load in both.loaders
