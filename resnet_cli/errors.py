@@ -4,6 +4,7 @@
   * CheckpointError
   * DeviceError
     * DeviceNameError
+  * ExtraError
   * ImageError
   * InputError
   * OutputError
@@ -36,6 +37,14 @@ class DeviceNameError(DeviceError):
     """The name of a device that does not exist."""
 
     status = 2
+
+
+class ExtraError(UserError):
+    """What is asked for needs libraries that are not installed."""
+
+    def __init__(self, wanted: str, extra: str) -> None:
+        """Name the extra that brings them."""
+        super().__init__(f"{wanted} needs an extra: pip install 'resnet-cli[{extra}]'")
 
 
 class ImageError(UserError):
