@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from resnet_cli.benchmark import BenchmarkOptions, BenchmarkResult, BenchmarkRow
     from resnet_cli.benchmark.sweep import run_benchmark
-    from resnet_cli.checkpoint import LoadOptions
     from resnet_cli.checkpoint.convert import Conversion, convert_checkpoint
     from resnet_cli.checkpoint.inspect import Inspection, inspect_checkpoint
+    from resnet_cli.checkpoint.locate import LoadOptions
     from resnet_cli.classifier import Classifier, PredictOptions
     from resnet_cli.errors import UserError
     from resnet_cli.evaluate import EvaluateOptions, evaluate_classifier
@@ -73,7 +73,7 @@ _HOMES = {
     "EvaluateOptions": "resnet_cli.evaluate",
     "Inspection": "resnet_cli.checkpoint.inspect",
     "Item": "resnet_cli.records",
-    "LoadOptions": "resnet_cli.checkpoint",
+    "LoadOptions": "resnet_cli.checkpoint.locate",
     "OutputOptions": "resnet_cli.run",
     "PredictOptions": "resnet_cli.classifier",
     "Prediction": "resnet_cli.records",

@@ -7,16 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from resnet_cli.checkpoint import (
-    Checkpoint,
-    LoadOptions,
-    load_checkpoint,
-    locate_checkpoint,
-    sha256_of_files,
-)
+from resnet_cli.checkpoint import open_checkpoint
+from resnet_cli.checkpoint.exported import ExportedCheckpoint
+from resnet_cli.checkpoint.locate import LoadOptions, locate_checkpoint
 from resnet_cli.errors import ImageError, OptionError
+from resnet_cli.files import sha256_of_files
 from resnet_cli.images import DecodeOptions, Decoder
 from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline.batches import Answers, Loader, Wanted
@@ -33,6 +30,12 @@ from resnet_cli.runtimes import (
 from resnet_cli.sources import Inputs
 from resnet_cli.sources.in_memory import Source, inputs_of_source
 from resnet_cli.system import allow_pixels, available_cores
+
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
+
+    from resnet_cli.checkpoint.loading import Checkpoint
+    from resnet_cli.graph import Graph
 
 log = logging.getLogger("resnet_cli")
 
@@ -80,7 +83,7 @@ Adjust = Callable[[Preprocess], Preprocess]
 class Classifier:
     """A network that is loaded and ready to classify images."""
 
-    checkpoint: Checkpoint
+    checkpoint: "Checkpoint | ExportedCheckpoint"
     reason: str  # why this checkpoint, in words
     preprocess: Preprocess
     preprocess_source: str  # in words
@@ -99,9 +102,11 @@ class Classifier:
         weights: str | None = None,
         classes: Sequence[str] | str | Path | None = None,
         preprocess: Preprocess | Adjust | None = None,
+        runtime: str | None = None,
         device: str = "auto",
-        precision: str = "fp32",
+        precision: str | None = None,
         compile: bool = False,
+        cache: bool = True,
         exact: bool = False,
         upright: bool = True,
         srgb: bool = False,
@@ -122,9 +127,13 @@ class Classifier:
             weights: torchvision's weights by name, such as ``IMAGENET1K_V2``.
             classes: class names in the order of the outputs, or a .txt, .json or .csv file.
             preprocess: in place of what the checkpoint records, or a function that changes it.
+            runtime: ``torch``, ``openvino`` or ``onnxruntime``; None is torch, and the own one of
+                an exported file.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-            precision: ``fp32``, ``bf16`` or ``fp16``; what the processor would emulate is fp32.
+            precision: ``fp32``, ``bf16``, ``fp16`` or ``int8``; what the processor would emulate
+                is fp32. None is fp32, and that of an exported file.
             compile: run through ``torch.compile``.
+            cache: keep a network that is converted for a runtime, for the next time.
             exact: decode and resize by Pillow alone, pixel for pixel as torchvision's transforms.
             upright: turn images as their EXIF orientation says.
             srgb: convert images from their own colour profiles, which training leaves out.
@@ -163,7 +172,9 @@ class Classifier:
                 max_pixels=max_pixels,
                 bands=bands,
             ),
-            compute=RuntimeOptions(device=device, precision=precision, compile=compile),
+            compute=RuntimeOptions(
+                runtime=runtime, device=device, precision=precision, compile=compile, cache=cache
+            ),
             preprocess=preprocess,
             progress=progress,
         )
@@ -187,7 +198,7 @@ class Classifier:
         if location.published:  # whose model is known
             load = replace(load, model=None)
         return cls.of(
-            load_checkpoint(location, load),
+            open_checkpoint(location, load),
             reason=location.reason,
             decode=decode,
             compute=compute,
@@ -197,7 +208,7 @@ class Classifier:
     @classmethod
     def of(
         cls,
-        checkpoint: Checkpoint,
+        checkpoint: "Checkpoint | ExportedCheckpoint",
         *,
         reason: str,
         compute: RuntimeOptions,
@@ -217,10 +228,13 @@ class Classifier:
             SettingError: a value that does not fit.
             DeviceError: no such device here.
         """
-        runtime = find_runtime(compute.device)
-        precision = compute.precision_on(runtime)
+        graph = checkpoint.graph if isinstance(checkpoint, ExportedCheckpoint) else None
+        runtime = find_runtime(compute.device, compute.runtime_for(graph))
+        precision = compute.precision_on(runtime, graph.precision if graph else "fp32")
         settings, source = choose_preprocess(preprocess, checkpoint)
         decoder = (decode or DecodeOptions()).decoder(checkpoint.in_channels)
+        if graph:  # Pillow alone decodes, so that torch is not needed
+            decoder = replace(decoder, exact=True)
         allow_pixels(decoder.max_pixels)
         return cls(
             checkpoint=checkpoint,
@@ -228,7 +242,7 @@ class Classifier:
             preprocess=settings,
             preprocess_source=source,
             session=runtime.load(
-                checkpoint.network(),
+                network_for(runtime, checkpoint, settings, compute),
                 SessionOptions(
                     preprocess=settings,
                     activation=checkpoint.activation,
@@ -399,8 +413,23 @@ def stop_at_error(rows: Generator[Prediction]) -> Generator[Prediction]:
                 raise ImageError(f"stopped at {row.path}: {row.error}")
 
 
+def network_for(
+    runtime: Runtime,
+    checkpoint: "Checkpoint | ExportedCheckpoint",
+    preprocess: Preprocess,
+    compute: RuntimeOptions,
+) -> "ResNet | Graph":
+    """Return what a runtime loads: the network of a checkpoint, or a network file made of it."""
+    network = checkpoint.network()
+    if runtime.suffix is None or isinstance(checkpoint, ExportedCheckpoint):
+        return network
+    from resnet_cli.conversion import convert_for
+
+    return convert_for(runtime.suffix, checkpoint, preprocess, cache=compute.cache)
+
+
 def choose_preprocess(
-    preprocess: Preprocess | Adjust | None, checkpoint: Checkpoint
+    preprocess: Preprocess | Adjust | None, checkpoint: "Checkpoint | ExportedCheckpoint"
 ) -> tuple[Preprocess, str]:
     """Return the preprocessing of a run, and where it comes from.
 
@@ -419,10 +448,12 @@ def choose_preprocess(
             f"cannot normalise {checkpoint.in_channels} channels with mean {wanted.mean} and std "
             f"{wanted.std}: one number a channel"
         )
+    if isinstance(checkpoint, ExportedCheckpoint):
+        checkpoint.check_preprocess(wanted)
     return wanted, source if wanted == recorded else "as given"
 
 
-def outcome_names(checkpoint: Checkpoint) -> tuple[str, ...]:
+def outcome_names(checkpoint: "Checkpoint | ExportedCheckpoint") -> tuple[str, ...]:
     """Return a name for each index that a prediction can have.
 
     The single output of a sigmoid tells index 1 from index 0; one name is that of index 1.

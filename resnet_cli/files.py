@@ -1,6 +1,7 @@
 """Output files: checked before the work, written whole or not at all, named in every error."""
 
 import errno
+import hashlib
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator
@@ -12,6 +13,8 @@ from resnet_cli.errors import OutputError, OutputNameError
 
 OVERWRITE = "use --overwrite to replace it"
 MAKE_ROOM = "make room, or write elsewhere"
+
+BLOCK = 1 << 20  # bytes read at a time
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -216,3 +219,13 @@ def sync_folder(folder: Path) -> None:
         sync_file(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256_of_files(*paths: Path) -> str:
+    """Return the SHA-256 of the files' bytes, one file after the other, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+    return digest.hexdigest()

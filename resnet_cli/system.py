@@ -160,12 +160,11 @@ def read_kilobytes(file: Path, name: str) -> int:
 def cpu_instructions() -> set[str]:
     """Return the names of the processor's instruction sets, such as ``avx512_bf16``.
 
-    Releases of torch without ``torch.cpu.get_capabilities``, such as 2.11, are replaced by
-    ``/proc/cpuinfo``.
+    Without torch, and with releases that have no ``torch.cpu.get_capabilities``, such as 2.11,
+    ``/proc/cpuinfo`` tells.
     """
-    import torch
-
-    tell = getattr(torch.cpu, "get_capabilities", None)
+    torch = sys.modules.get("torch")
+    tell = getattr(torch.cpu, "get_capabilities", None) if torch is not None else None
     return {name for name, value in tell().items() if value is True} if tell else cpu_flags()
 
 

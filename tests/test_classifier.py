@@ -18,6 +18,7 @@ import plain
 from conftest import picture, trained
 from items import items_of
 from resnet_cli import Classifier, Prediction, Preprocess
+from resnet_cli.checkpoint.loading import Checkpoint
 from resnet_cli.errors import ImageError, InputError, SettingError
 from resnet_cli.run.verify import verify_classifier
 from resnet_cli.runtimes import SessionOptions
@@ -395,6 +396,7 @@ def test_a_network_that_runs_needs_no_weights_of_its_checkpoint(
 ) -> None:
     classifier = Classifier.load(file, device="cpu", precision=precision)
     before = [row.scores for row in classifier.predict(pictures)]
+    assert isinstance(classifier.checkpoint, Checkpoint)
     held = [
         weakref.ref(tensor.untyped_storage()) for tensor in classifier.checkpoint.state.values()
     ]
@@ -509,7 +511,7 @@ def sigmoid(network: ResNet, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 def test_an_unknown_precision_is_refused(file: Path) -> None:
     with pytest.raises(SettingError, match="one of fp32, bf16, fp16"):
-        Classifier.load(file, device="cpu", precision="int8")
+        Classifier.load(file, device="cpu", precision="int4")
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

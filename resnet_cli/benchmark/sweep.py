@@ -18,7 +18,7 @@ from resnet_cli.benchmark.workload import (
     find_measured_network,
     peak_gflops,
 )
-from resnet_cli.checkpoint import Checkpoint
+from resnet_cli.checkpoint.loading import Checkpoint
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import DeviceError
 from resnet_cli.records import Progress

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torchvision.models import get_model
 
-from resnet_cli.checkpoint import Checkpoint, Location, load_checkpoint
-from resnet_cli.checkpoint.metadata import ClassNames
+from resnet_cli.checkpoint.loading import Checkpoint, load_checkpoint
+from resnet_cli.checkpoint.locate import Location
+from resnet_cli.checkpoint.metadata.classes import ClassNames
 from resnet_cli.checkpoint.network.architectures import (
     ARCHITECTURES,
     PLAIN,

@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from resnet_cli.checkpoint import Checkpoint, LoadOptions, Location, load_checkpoint
+from resnet_cli.checkpoint.loading import Checkpoint, load_checkpoint
+from resnet_cli.checkpoint.locate import LoadOptions, Location
 from resnet_cli.checkpoint.recorded import MARK, as_metadata, record_of
 from resnet_cli.checkpoint.tensors import describe_unsound
 from resnet_cli.errors import CheckpointError, OutputError, describe

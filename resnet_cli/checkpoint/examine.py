@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_cli.checkpoint.formats.trusted import describe_unrun, holds_tensors
+from resnet_cli.checkpoint.locate import LoadOptions
 from resnet_cli.checkpoint.network import Found, find_network
 from resnet_cli.checkpoint.network.architectures import Head, Variant
 from resnet_cli.checkpoint.network.identify import identify_other
@@ -21,19 +22,6 @@ UNSAID_STRIDES = {"detectron2": "3x3, as torchvision's", "msra": "1x1, as MSRA's
 """Layouts whose networks stride in either convolution, and which one is assumed."""
 
 MULTI_LABEL = "multi-label: each probability is the output's own sigmoid; they do not sum to 1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadOptions:
-    """How a checkpoint is loaded; the defaults take it as it is."""
-
-    model: str | None = None  # architecture that it must have, by torchvision's name
-    classes: Sequence[str] | str | Path | None = None  # names or a file; None searches
-    state_key: str | None = None  # which weights of a file that holds several
-    ema: bool = True  # prefer averaged weights
-    dilated: bool = False  # layer3 and layer4 dilate instead of striding, which tensors do not show
-    trusted: bool = False  # unpickle the file, which may run code, where nothing else opens it
-    headless: bool = False  # load a backbone without a head too; it has no classes
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,20 @@ from torch import Tensor
 
 from resnet_cli.checkpoint.examine import (
     Examination,
-    LoadOptions,
     describe_headless,
     examine_contents,
 )
+from resnet_cli.checkpoint.folders import find_weights_file
 from resnet_cli.checkpoint.formats import UnreadableError, read_contents
-from resnet_cli.checkpoint.locate import Location, find_weights_file, sha256_of_files
-from resnet_cli.checkpoint.metadata import ClassNames, find_classes, find_preprocess
+from resnet_cli.checkpoint.locate import LoadOptions, Location
+from resnet_cli.checkpoint.metadata.classes import ClassNames, find_classes
+from resnet_cli.checkpoint.metadata.preprocessing import find_preprocess
 from resnet_cli.checkpoint.network import Found
 from resnet_cli.checkpoint.network.weights import find_candidates
 from resnet_cli.checkpoint.tensors import describe_unsound
 from resnet_cli.checkpoint.tree import Contents
 from resnet_cli.errors import CheckpointError, SettingError
+from resnet_cli.files import sha256_of_files
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.text import list_few
 

@@ -5,9 +5,10 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,12 @@ class Part:
     settings: Mapping[str, Any] = field(default_factory=dict)  # such as stride
 
 
-class StateDict(dict[str, Tensor]):
+class StateDict(dict[str, "Tensor"]):
     """Tensors by name, of a file that also describes the parts of the network."""
 
     def __init__(
         self,
-        tensors: Mapping[str, Tensor],
+        tensors: Mapping[str, "Tensor"],
         parts: Mapping[str, Part],
         extras: Mapping[str, Any] | None = None,
     ) -> None:
@@ -108,7 +109,7 @@ class Foreign:
         """Return a stand-in for what a function made by calls would have returned."""
         return Foreign(*args)
 
-    def tensor(self) -> Tensor | None:
+    def tensor(self) -> "Tensor | None":
         """Return the tensor that this stands for, or None."""
         return None
 
@@ -182,7 +183,7 @@ def attributes_of(module: Foreign) -> Iterator[tuple[str, Any]]:
             yield str(key), value
 
 
-def members_of(module: Foreign) -> tuple[list[tuple[str, Tensor]], list[tuple[str, Foreign]]]:
+def members_of(module: Foreign) -> tuple[list[tuple[str, "Tensor"]], list[tuple[str, Foreign]]]:
     """Return the tensors and modules directly inside a module."""
     attributes = module.attributes
     if "_modules" in attributes:
@@ -308,12 +309,14 @@ def key_text(key: Any) -> str:
     return str(key) if small else type(key).__name__
 
 
-def tensors_in(container: Any) -> dict[str, Tensor]:
+def tensors_in(container: Any) -> dict[str, "Tensor"]:
     """Return the tensors, and arrays of numbers, directly inside a dict, by name."""
     if isinstance(container, StateDict):
         return container
     if not isinstance(container, Mapping):
         return {}
+    from torch import Tensor  # already imported by what read any
+
     found = {}
     for key, value in container.items():
         tensor = value.tensor() if isinstance(value, Foreign) else value

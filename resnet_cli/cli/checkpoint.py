@@ -123,8 +123,8 @@ def convert_command(
     for torch.load with the weights under state_dict and the names under classes. A backbone is
     written without a head.
     """
-    from resnet_cli.checkpoint import LoadOptions
     from resnet_cli.checkpoint.convert import convert_checkpoint
+    from resnet_cli.checkpoint.locate import LoadOptions
     from resnet_cli.cli.terminal import print_note, showing_notes
 
     options = LoadOptions(

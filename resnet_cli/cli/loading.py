@@ -139,14 +139,29 @@ LOAD_OPTIONS = (
     ema_option,
     dilation_option,
     trust_option,
+    click.option(
+        "--runtime",
+        type=click.Choice(["torch", "openvino", "onnxruntime"]),
+        show_default="torch, or openvino for int8; of an exported file its own",
+        help="What computes the network. A checkpoint is converted for openvino and onnxruntime, "
+        "and the result kept in the cache.",
+    ),
     device_option,
     click.option(
         "--precision",
-        type=click.Choice(["fp32", "bf16", "fp16"]),
-        default="fp32",
-        help="Arithmetic of the network.",
+        type=click.Choice(["fp32", "bf16", "fp16", "int8"]),
+        show_default="fp32; of an exported file its own",
+        help="Arithmetic of the network. int8 (by OpenVINO) is calibrated on some of the images, "
+        "and its agreement with fp32 on others is said.",
     ),
     compile_option,
+    click.option(
+        "--cache/--no-cache",
+        default=True,
+        show_default=True,
+        help="Keep converted networks in the folder that RESNET_CLI_CACHE names, else in the "
+        "user's cache folder.",
+    ),
     preset_option,
     click.option(
         "--resize-size", type=POSITIVE, metavar="N", show_default="of the preset",
@@ -237,9 +252,11 @@ class LoadValues:
     ema: bool
     dilation: bool
     trust_checkpoint: bool
+    runtime: str | None
     device: str
-    precision: str
+    precision: str | None
     compile: bool
+    cache: bool
     preset: str | None
     resize_size: int | None
     img_size: int | None
@@ -306,7 +323,7 @@ def load_classifier(values: LoadValues, *, progress: bool) -> "Classifier":
 
 def load_described(values: LoadValues, *, progress: bool) -> "Classifier":
     """Build the library's options from the values, and load the classifier."""
-    from resnet_cli.checkpoint import LoadOptions
+    from resnet_cli.checkpoint.locate import LoadOptions
     from resnet_cli.classifier import Classifier
     from resnet_cli.images import DecodeOptions
     from resnet_cli.preprocess import adjust_preprocess
@@ -334,7 +351,11 @@ def load_described(values: LoadValues, *, progress: bool) -> "Classifier":
             bands=values.bands,
         ),
         compute=RuntimeOptions(
-            device=values.device, precision=values.precision, compile=values.compile
+            runtime=values.runtime,
+            device=values.device,
+            precision=values.precision,
+            compile=values.compile,
+            cache=values.cache,
         ),
         preprocess=partial(adjust_preprocess, preset=values.preset, given=given),
         progress=progress,

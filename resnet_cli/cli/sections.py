@@ -18,8 +18,8 @@ SECTIONS = {
         "--squash", "--exact", "--audit", "--audit-images",
     ),
     "Running": (
-        "--device", "--precision", "--compile", "--batch-size", "--workers", "--on-error",
-        "--verify", "--dry-run",
+        "--device", "--runtime", "--precision", "--compile", "--cache", "--batch-size", "--workers",
+        "--on-error", "--verify", "--dry-run",
         "--duration", "--iters", "--warmup",
     ),
     "Results": (

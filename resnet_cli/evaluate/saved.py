@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_cli.checkpoint.metadata import read_given
+from resnet_cli.checkpoint.metadata.classes import read_given
 from resnet_cli.errors import ImageError, InputError, OptionError
 from resnet_cli.evaluate import MULTI_LABEL, EvaluateOptions, EvaluationResult
 from resnet_cli.evaluate.dataset import class_index_of, find_labelled_image

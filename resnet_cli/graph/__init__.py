@@ -72,6 +72,16 @@ def is_graph(path: Path) -> bool:
     return path.suffix.lower() in FORMATS
 
 
+def starts_graph(path: Path, head: bytes) -> bool:
+    """Return whether the first bytes of such a file may be those of a network."""
+    return path.suffix.lower() != ".xml" or b"<net" in head
+
+
+def holds_weights(path: Path) -> bool:
+    """Return whether a file has the weights of the .xml beside it."""
+    return path.suffix.lower() == ".bin" and path.with_suffix(".xml").is_file()
+
+
 def read_graph(path: Path) -> Graph:
     """Read what a network file states, without running it.
 

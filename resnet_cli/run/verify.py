@@ -2,22 +2,27 @@
 
 import logging
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-import torch
-
+from resnet_cli.checkpoint.exported import ExportedCheckpoint
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import ImageError, UserError
-from resnet_cli.records import Item, Progress
+from resnet_cli.pipeline.batches import in_class_order
+from resnet_cli.preprocess import Preprocess
+from resnet_cli.records import Item, Pixels, Progress
 from resnet_cli.run import Run
 from resnet_cli.run.tally import Tally
-from resnet_cli.runtimes.torch_runtime import to_probabilities
+from resnet_cli.runtimes import SessionOptions
 from resnet_cli.sources import Inputs
 from resnet_cli.text import amount
+
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
 
 log = logging.getLogger("resnet_cli")
 
@@ -38,7 +43,7 @@ def verify_classifier(classifier: Classifier, items: Sequence[Item]) -> Verifica
 
     Images that cannot be read are left out.
     """
-    network = classifier.checkpoint.network()
+    probabilities = plain_network(classifier)
     decoder = replace(classifier.decoder, exact=True)
     preprocess = classifier.preprocess
     count, largest, flips = 0, 0.0, []
@@ -51,15 +56,45 @@ def verify_classifier(classifier: Classifier, items: Sequence[Item]) -> Verifica
             continue
         if row.error is not None:
             continue
-        with torch.inference_mode():
-            images = torch.from_numpy(preprocess.normalise(pixels)).permute(0, 3, 1, 2)
-            logits = network(images)
-            plain = to_probabilities(logits, classifier.checkpoint.activation)[0].tolist()
+        plain = probabilities(pixels)
         count += 1
         largest = max(largest, *(abs(plain[score.index] - score.prob) for score in row.scores))
         if plain[row.scores[0].index] < max(plain):
             flips.append(row.path)
     return Verification(count, largest, tuple(flips))
+
+
+def plain_network(classifier: Classifier) -> Callable[[Pixels], list[float]]:
+    """Return what computes the probabilities of one image [1, H, W, C] in fp32, in class order."""
+    checkpoint, preprocess = classifier.checkpoint, classifier.preprocess
+    network = checkpoint.network()
+    if isinstance(checkpoint, ExportedCheckpoint):
+        options = SessionOptions(preprocess=preprocess, activation=checkpoint.activation)
+        session = classifier.runtime.load(network, options)
+
+        def run(pixels: Pixels) -> list[float]:
+            (wait,) = session.launch(pixels, len(classifier.class_names))
+            return in_class_order(wait())[0].tolist()
+
+        return run
+    return plain_torch(cast("ResNet", network), preprocess, checkpoint.activation)
+
+
+def plain_torch(
+    network: "ResNet", preprocess: Preprocess, activation: str
+) -> Callable[[Pixels], list[float]]:
+    """Return torchvision's network behind a normalisation, as it is."""
+    import torch
+
+    from resnet_cli.runtimes.torch_runtime import to_probabilities
+
+    @torch.inference_mode()
+    def run(pixels: Pixels) -> list[float]:
+        images = torch.from_numpy(preprocess.normalise(pixels)).permute(0, 3, 1, 2)
+        probs: list[float] = to_probabilities(network(images), activation)[0].tolist()
+        return probs
+
+    return run
 
 
 def suggest_class_names(classifier: Classifier, folders: Collection[str]) -> Iterator[str]:

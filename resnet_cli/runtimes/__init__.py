@@ -17,26 +17,42 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_cli.errors import DeviceNameError, OptionError
+from resnet_cli.errors import DeviceError, DeviceNameError, ExtraError, OptionError
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Pixels
 
 if TYPE_CHECKING:
     from torchvision.models import ResNet
 
+    from resnet_cli.graph import Graph
+
 log = logging.getLogger("resnet_cli")
 
-PRECISIONS: Mapping[str, int] = MappingProxyType({"fp32": 4, "bf16": 2, "fp16": 2})
+PRECISIONS: Mapping[str, int] = MappingProxyType({"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1})
 """Name of each precision: bytes of a number."""
 
-RUNTIMES: Mapping[str, str] = MappingProxyType(
+QUANTIZED = "int8"  # weights that were calibrated on images
+
+RUNTIMES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "cuda": "resnet_cli.runtimes.torch_cuda:TorchCuda",
-        "mps": "resnet_cli.runtimes.torch_runtime:TorchMps",
-        "cpu": "resnet_cli.runtimes.torch_runtime:TorchCpu",
+        "torch": {
+            "cuda": "resnet_cli.runtimes.torch_cuda:TorchCuda",
+            "mps": "resnet_cli.runtimes.torch_runtime:TorchMps",
+            "cpu": "resnet_cli.runtimes.torch_runtime:TorchCpu",
+        },
+        "openvino": {"cpu": "resnet_cli.runtimes.openvino_runtime:OpenVino"},
+        "onnxruntime": {"cpu": "resnet_cli.runtimes.onnx_runtime:OnnxRuntime"},
     }
 )
-"""Kind of device in ``--device``: module and class of its runtime. ``auto`` tries them in order."""
+"""``--runtime``: kinds of device: module and class. ``auto`` tries the kinds in order."""
+
+EXTRAS: Mapping[str, str] = MappingProxyType({"openvino": "openvino", "onnxruntime": "onnx"})
+"""Runtimes that need an extra, and which."""
+
+READERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"openvino": ("openvino",), "onnx": ("onnxruntime", "openvino")}
+)
+"""Format of a network file: the runtimes that load it, the usual one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +69,7 @@ class SessionOptions:
     """How a runtime loads a network."""
 
     preprocess: Preprocess  # for its normalisation, which the runtime computes
-    activation: str = "softmax"  # or sigmoid: turns the outputs into probabilities
+    activation: str = "softmax"  # or sigmoid, identity: turns the outputs into probabilities
     precision: str = "fp32"  # one of PRECISIONS; normalisation and probabilities stay in fp32
     compiled: bool = False  # through the compiler of the runtime, such as torch.compile
 
@@ -63,22 +79,55 @@ class RuntimeOptions:
     """Where and how a network is computed.
 
     Raises:
-        OptionError: an unknown precision.
+        OptionError: an unknown runtime or precision, or two that exclude each other.
     """
 
+    runtime: str | None = None  # one of RUNTIMES; None is torch, and the own one of a network file
     device: str = "auto"  # or cpu, cuda, cuda:1, mps
-    precision: str = "fp32"  # or bf16, fp16; what the processor would emulate is fp32
+    precision: str | None = None  # one of PRECISIONS; None is fp32, and that of a network file
     compile: bool = False  # through torch.compile
+    cache: bool = True  # keep networks that are converted for a runtime
 
     def __post_init__(self) -> None:
-        """Check the precision."""
-        if self.precision not in PRECISIONS:
-            raise OptionError(
-                f"cannot use precision {self.precision!r}: one of {', '.join(PRECISIONS)}"
-            )
+        """Check the values."""
+        for name, value, known in (
+            ("runtime", self.runtime, RUNTIMES),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in (None, *known):
+                raise OptionError(f"cannot use {name} {value!r}: one of {', '.join(known)}")
+        if self.runtime == "torch" and self.precision == QUANTIZED:
+            raise OptionError("torch computes no int8 here: use --runtime openvino")
 
-    def precision_on(self, runtime: "Runtime") -> str:
-        """Return the precision to use: fp32 where the processor would only emulate another."""
+    def runtime_for(self, graph: "Graph | None") -> str:
+        """Return the name of the runtime for a network file, or for a network of torch.
+
+        Raises:
+            OptionError: the runtime that was asked for does not load such a file.
+        """
+        if graph is None:
+            return self.runtime or ("openvino" if self.precision == QUANTIZED else "torch")
+        readers = READERS[graph.format]
+        if self.runtime not in (None, *readers):
+            raise OptionError(
+                f"cannot run {graph.path} by {self.runtime}: use --runtime {' or '.join(readers)}"
+            )
+        return self.runtime or readers[0]
+
+    def precision_on(self, runtime: "Runtime", stored: str = "fp32") -> str:
+        """Return the precision to use: fp32 where the processor would only emulate another.
+
+        Args:
+            runtime: that computes.
+            stored: precision of the weights in a network file, taken where none is asked for.
+
+        Raises:
+            OptionError: weights are int8, which no other precision brings back.
+        """
+        if self.precision not in (None, QUANTIZED) and stored == QUANTIZED:
+            raise OptionError(f"cannot use --precision {self.precision}: the file is int8 already")
+        if self.precision is None or self.precision == stored:
+            return stored
         if self.precision in runtime.precisions:
             return self.precision
         log.warning(
@@ -91,6 +140,9 @@ class Runtime(Protocol):
     """What computes networks, and how it wants to be fed."""
 
     device: str  # as ``--device`` names it, such as cuda:1
+
+    suffix: ClassVar[str | None]
+    """Suffix of the network files that it loads; None for the networks of torch."""
 
     on_workers_cores: ClassVar[bool]
     """True: each worker runs the network itself, on its own core. False: the workers only decode,
@@ -119,12 +171,16 @@ class Runtime(Protocol):
     def precisions(self) -> frozenset[str]:
         """The precisions that the device has units for; others it would emulate slowly."""
 
-    def load(self, network: "ResNet", options: SessionOptions) -> "Session":
+    def load(self, network: "ResNet | Graph", options: SessionOptions) -> "Session":
         """Make a network ready to run.
 
         Args:
-            network: in evaluation mode, on the CPU, in fp32; it may be changed in place.
+            network: of torch, in evaluation mode, on the CPU, in fp32, which may be changed in
+                place; where the runtime has a ``suffix``, a network file.
             options: how.
+
+        Raises:
+            CheckpointError: the runtime cannot load the file.
         """
 
     def allocate(self, shape: tuple[int, ...]) -> Pixels:
@@ -191,17 +247,28 @@ class TimedPass(Protocol):
         """Return how long it took the device."""
 
 
-def find_runtime(device: str = "auto") -> Runtime:
+def find_runtime(device: str = "auto", name: str = "torch") -> Runtime:
     """Find the runtime for ``auto`` or a device such as ``cpu``, ``cuda:1`` or ``mps``.
+
+    Args:
+        device: as ``--device`` names it.
+        name: one of RUNTIMES.
 
     Raises:
         DeviceNameError: unknown name.
-        DeviceError: this machine has no such device.
+        DeviceError: this machine has no such device, or the runtime does not use it.
+        ExtraError: the library of the runtime is not installed.
     """
     check_device_name(device)
+    kinds = RUNTIMES[name]
     if device == "auto":
-        device = next(name for name in RUNTIMES if import_runtime(name).is_available())
-    return import_runtime(device.partition(":")[0])(device)
+        device = next(kind for kind in kinds if import_runtime(kind, name).is_available())
+    kind = device.partition(":")[0]
+    if kind not in kinds:
+        raise DeviceError(
+            f"cannot use device {device!r} by {name}: one of auto, {', '.join(kinds)}"
+        )
+    return import_runtime(kind, name)(device)
 
 
 def check_device_name(name: str) -> None:
@@ -210,7 +277,7 @@ def check_device_name(name: str) -> None:
     Raises:
         DeviceNameError: lists those that exist.
     """
-    kinds = sorted(RUNTIMES)
+    kinds = sorted({kind for each in RUNTIMES.values() for kind in each})
     if not re.fullmatch(rf"auto|({'|'.join(kinds)})(:\d+)?", name):
         known = ", ".join(["auto", *kinds]).replace("cuda", "cuda, cuda:1")
         raise DeviceNameError(f"cannot use device {name!r}: one of {known}")
@@ -230,7 +297,16 @@ class RuntimeClass(Protocol):
         """Return True if this machine has such a device."""
 
 
-def import_runtime(kind: str) -> RuntimeClass:
-    """Import the runtime of a kind of device, such as ``cuda``."""
-    module, _, name = RUNTIMES[kind].partition(":")
-    return cast(RuntimeClass, getattr(import_module(module), name))
+def import_runtime(kind: str, name: str = "torch") -> RuntimeClass:
+    """Import a runtime on a kind of device, such as ``cuda``.
+
+    Raises:
+        ExtraError: its library is not installed.
+    """
+    module, _, class_name = RUNTIMES[name][kind].partition(":")
+    try:
+        return cast(RuntimeClass, getattr(import_module(module), class_name))
+    except ModuleNotFoundError as error:
+        if name not in EXTRAS:
+            raise
+        raise ExtraError(f"--runtime {name}", EXTRAS[name]) from error

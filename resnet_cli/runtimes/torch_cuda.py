@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import cached_property
 from types import MappingProxyType
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from resnet_cli import system
 from resnet_cli.records import Pixels
 from resnet_cli.runtimes import SessionOptions, Top
 from resnet_cli.runtimes.torch_runtime import TorchRuntime, TorchSession, tensor_of_pixels
+
+if TYPE_CHECKING:
+    from resnet_cli.graph import Graph
 
 
 class TorchCuda(TorchRuntime):  # cuda only
@@ -46,9 +50,9 @@ class TorchCuda(TorchRuntime):  # cuda only
         """The device with the name of the GPU."""
         return f"{self.device} ({self.hardware})"
 
-    def load(self, network: ResNet, options: SessionOptions) -> "CudaSession":
+    def load(self, network: "ResNet | Graph", options: SessionOptions) -> "CudaSession":
         """Make a network ready to run; see ``Runtime``."""
-        return CudaSession(self, network, options)
+        return CudaSession(self, cast(ResNet, network), options)
 
     def allocate(self, shape: tuple[int, ...]) -> Pixels:
         """Return pinned memory, which the GPU copies from by itself."""

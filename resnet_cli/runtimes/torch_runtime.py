@@ -5,17 +5,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet
 
-from resnet_cli import system
 from resnet_cli.errors import DeviceError, describe
 from resnet_cli.records import Pixels
-from resnet_cli.runtimes import PRECISIONS, SessionOptions, TimedPass, Top
+from resnet_cli.runtimes import SessionOptions, Top
 from resnet_cli.runtimes.fusion import (
     Compiled,
     compile_whole,
@@ -23,28 +21,24 @@ from resnet_cli.runtimes.fusion import (
     fold_batch_norms,
     fuse_network,
 )
+from resnet_cli.runtimes.host import HostRuntime, precisions_with_units
 from resnet_cli.runtimes.private import has_fused_operators
 from resnet_cli.runtimes.winograd import saves_time
+
+if TYPE_CHECKING:
+    from resnet_cli.graph import Graph
 
 log = logging.getLogger("resnet_cli")
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-UNITS = {  # precision: names of the instructions that compute in it
-    "bf16": ("avx512_bf16", "amx_bf16", "bf16"),
-    "fp16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
-}
-
 Run = Callable[[Tensor], Tensor]
 
 
-class TorchRuntime:
+class TorchRuntime(HostRuntime):
     """What the devices of torch have in common."""
 
-    on_workers_cores: ClassVar[bool] = False
-    batch_size: ClassVar[int]
-    wants_processes: ClassVar[bool] = False
-    times_passes: ClassVar[bool] = False
+    on_workers_cores = False
     compile_options: ClassVar[Mapping[str, Any]] = MappingProxyType({})  # of torch.compile
 
     def __init__(self, device: str) -> None:
@@ -60,29 +54,14 @@ class TorchRuntime:
             raise DeviceError(f"cannot use device {device!r} ({reason}): try auto") from error
         self.device = device
 
-    @classmethod
-    def is_available(cls) -> bool:
-        """Return True; GPUs look for one."""
-        return True
-
-    @property
-    def hardware(self) -> str:
-        """Name of the processor."""
-        return system.cpu_name()
-
-    @property
-    def description(self) -> str:
-        """The device as torch names it."""
-        return self.device
-
     @property
     def precisions(self) -> frozenset[str]:
-        """All of them."""
-        return frozenset(PRECISIONS)
+        """All that are floating point."""
+        return frozenset(DTYPES)
 
-    def load(self, network: ResNet, options: SessionOptions) -> "TorchSession":
+    def load(self, network: "ResNet | Graph", options: SessionOptions) -> "TorchSession":
         """Make a network ready to run; see ``Runtime``."""
-        return TorchSession(self, network, options)
+        return TorchSession(self, cast(ResNet, network), options)
 
     def optimise(self, folded: ResNet, pack: Callable[[nn.Module], Run], *, compiled: bool) -> Run:
         """Make a folded network as fast as this device runs it.
@@ -95,10 +74,6 @@ class TorchRuntime:
         run = pack(folded)
         return Compiled(compile_whole(run, self.compile_options)) if compiled else run
 
-    def allocate(self, shape: tuple[int, ...]) -> Pixels:
-        """Return uninitialised host memory for a batch."""
-        return np.empty(shape, np.uint8)
-
     def compiling_pays(self, precision: str) -> bool:  # noqa: ARG002 - see ``Runtime``
         """Return True: ``torch.compile`` fuses what runs as single operators otherwise."""
         return True
@@ -107,24 +82,8 @@ class TorchRuntime:
         """Wait until the device has finished all passes."""
         torch.accelerator.synchronize(self.torch_device)
 
-    def time_pass(self, run: Callable[[], object]) -> TimedPass:
-        """Refuse: only CUDA's events tell the time of a queued pass."""
-        raise NotImplementedError(f"{self.device} does not time passes: {run}")
-
     def release_memory(self) -> None:
         """Give memory that is only cached back to the device."""
-
-    def reset_peak_memory(self) -> None:
-        """Start measuring peak memory from here, where the system can."""
-        system.reset_peak_memory()
-
-    def peak_memory(self) -> int:
-        """Return the most bytes that this process has used since the reset."""
-        return system.peak_memory()
-
-    def available_memory(self) -> int | None:
-        """Return the bytes of the machine that are free; None where the system does not say."""
-        return system.free_memory()
 
 
 class TorchCpu(TorchRuntime):
@@ -142,9 +101,7 @@ class TorchCpu(TorchRuntime):
     @property
     def precisions(self) -> frozenset[str]:
         """The precisions that this processor has instructions for."""
-        found = system.cpu_instructions()
-        emulated = {name for name, units in UNITS.items() if found.isdisjoint(units)}
-        return frozenset(PRECISIONS) - emulated
+        return precisions_with_units()
 
     def optimise(self, folded: ResNet, pack: Callable[[nn.Module], Run], *, compiled: bool) -> Run:
         """Fuse the network; compile the parts that gain by it, or the whole where that is not."""
@@ -306,6 +263,7 @@ class Normalise(nn.Module):
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "softmax": partial(torch.softmax, dim=1),  # one class an image
+    "identity": torch.clone,  # the network gives probabilities
     "sigmoid": torch.sigmoid,  # any number of labels an image: each output for itself
 }
 """Functions that turn logits [N, C] into probabilities."""

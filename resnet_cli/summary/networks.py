@@ -28,7 +28,7 @@ from resnet_cli.summary.caffe import CaffeNetwork, assemble_network, image_input
 from resnet_cli.text import first_few
 
 if TYPE_CHECKING:
-    from resnet_cli.checkpoint import Checkpoint
+    from resnet_cli.checkpoint.loading import Checkpoint
 
 INPUT_SIZES = {"inception_v3": 299}
 """Side of the images in pixels, where it is not 224."""
@@ -151,7 +151,8 @@ def take_channels(network: nn.Module, in_channels: int) -> None:
 def subject_of_checkpoint(path: Path, options: SummaryOptions) -> Subject:
     """Build the network of a checkpoint, with its own head and channels."""
     # a model by name does not need it, and importing it takes a third of the time
-    from resnet_cli.checkpoint import LoadOptions, Location, load_checkpoint
+    from resnet_cli.checkpoint.loading import load_checkpoint
+    from resnet_cli.checkpoint.locate import LoadOptions, Location
 
     checkpoint = load_checkpoint(Location(path, "given"), LoadOptions(headless=True))
     num_classes = options.num_classes or checkpoint.num_classes

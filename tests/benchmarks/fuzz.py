@@ -33,10 +33,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 
 from benchmarks.victims import Victim, blank, damaged, victims
-from resnet_cli.checkpoint import LoadOptions, Location, load_checkpoint
 from resnet_cli.checkpoint.examine import examine_contents
 from resnet_cli.checkpoint.formats import read_contents
 from resnet_cli.checkpoint.inspect import inspect_checkpoint
+from resnet_cli.checkpoint.loading import load_checkpoint
+from resnet_cli.checkpoint.locate import LoadOptions, Location
 from resnet_cli.checkpoint.tensors import require_finite
 from resnet_cli.errors import CheckpointError, SettingError
 

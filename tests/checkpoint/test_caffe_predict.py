@@ -12,7 +12,8 @@ from PIL import Image
 from caffe_files import caffe_resnet
 from conftest import SAMPLES, Run
 from resnet_cli import Classifier
-from resnet_cli.checkpoint import Location, load_checkpoint
+from resnet_cli.checkpoint.loading import Checkpoint, load_checkpoint
+from resnet_cli.checkpoint.locate import Location
 from resnet_cli.errors import CheckpointError
 
 MEANS = (103.939, 116.779, 123.68)  # of blue, green, red on the scale 0 to 255
@@ -60,6 +61,7 @@ def test_probabilities_are_those_of_opencv(resnet50: Path, path: Path) -> None:
 
     assert np.abs(probs - wanted).max() < 1e-4
     assert wanted.max() > 2 / 1000  # not a network that says nothing
+    assert isinstance(classifier.checkpoint, Checkpoint)
     assert classifier.checkpoint.layout == "caffe"
     assert classifier.preprocess.color == "bgr"
 

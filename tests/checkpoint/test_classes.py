@@ -11,8 +11,8 @@ from torchvision.models import ResNet50_Weights
 from checkpoints import opened, tiny
 from resnet_cli import Classifier
 from resnet_cli.checkpoint.formats import read_contents
-from resnet_cli.checkpoint.metadata import ClassNames, find_classes
 from resnet_cli.checkpoint.metadata.class_names import numbered_lines, read_file
+from resnet_cli.checkpoint.metadata.classes import ClassNames, find_classes
 from resnet_cli.errors import CheckpointError, SettingError, UserError
 
 NAMES = ("ants", "bees", "crickets")

@@ -14,9 +14,10 @@ from torchvision.transforms import v2
 
 from pickled import opened, refusal
 from resnet_cli import Classifier
-from resnet_cli.checkpoint import Location, load_checkpoint
 from resnet_cli.checkpoint.convert import write_checkpoint
 from resnet_cli.checkpoint.inspect import inspect_checkpoint
+from resnet_cli.checkpoint.loading import load_checkpoint
+from resnet_cli.checkpoint.locate import Location
 from systems import resnet
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit", "ignore::DeprecationWarning")

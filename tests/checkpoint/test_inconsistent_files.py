@@ -332,7 +332,8 @@ def older_storage(count: int) -> bytes:
 READER = """
 import json, resource, sys, time
 from pathlib import Path
-from resnet_cli.checkpoint import Location, load_checkpoint
+from resnet_cli.checkpoint.loading import load_checkpoint
+from resnet_cli.checkpoint.locate import Location
 from resnet_cli.checkpoint.inspect import inspect_checkpoint
 from resnet_cli.errors import CheckpointError
 

@@ -27,8 +27,9 @@ from checkpoints import opened, saved, tiny
 from conftest import Run, picture
 from resnet_cli import Classifier
 from resnet_cli import text as tables
-from resnet_cli.checkpoint import Location, load_checkpoint
-from resnet_cli.checkpoint.locate import find_weights_file, locate_checkpoint
+from resnet_cli.checkpoint.folders import find_weights_file
+from resnet_cli.checkpoint.loading import load_checkpoint
+from resnet_cli.checkpoint.locate import Location, locate_checkpoint
 from resnet_cli.checkpoint.metadata.class_names import read_file
 from resnet_cli.errors import CheckpointError, SettingError
 

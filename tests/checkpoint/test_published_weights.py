@@ -11,14 +11,11 @@ import torch
 from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, Weights
 
 from checkpoints import saved, tiny
-from resnet_cli.checkpoint import (
-    Location,
-    load_checkpoint,
-    locate_checkpoint,
-    sha256_of_files,
-)
-from resnet_cli.checkpoint.locate import fetch_weights, find_published
+from resnet_cli.checkpoint.loading import load_checkpoint
+from resnet_cli.checkpoint.locate import Location, locate_checkpoint
+from resnet_cli.checkpoint.published import fetch_weights, find_published
 from resnet_cli.errors import CheckpointError, SettingError
+from resnet_cli.files import sha256_of_files
 from resnet_cli.preprocess import Preprocess
 
 

@@ -16,6 +16,7 @@ import plain
 from commands import SMALL
 from conftest import DEMO, SAMPLES, Run, picture, trained
 from resnet_cli import Classifier
+from resnet_cli.checkpoint.loading import Checkpoint
 from resnet_cli.evaluate.scorecard import Scorecard
 from resnet_cli.records import Prediction
 from scoring import figures, rows
@@ -83,6 +84,7 @@ def test_a_run_holds_no_weights_beside_those_that_compute(
     launch = Classifier.launch
 
     def looked(classifier: Classifier, *arguments: Any, **settings: Any) -> Any:
+        assert isinstance(classifier.checkpoint, Checkpoint)
         held.append(len(classifier.checkpoint.state))
         return launch(classifier, *arguments, **settings)
 

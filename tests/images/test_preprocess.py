@@ -9,7 +9,7 @@ from torchvision import models, transforms
 from torchvision.models import WeightsEnum
 from torchvision.transforms import InterpolationMode
 
-from resnet_cli.checkpoint.metadata import preprocess_of
+from resnet_cli.checkpoint.metadata.preprocessing import preprocess_of
 from resnet_cli.checkpoint.network.architectures import ARCHITECTURES
 from resnet_cli.errors import SettingError
 from resnet_cli.preprocess import INTERPOLATIONS, PRESETS, Preprocess, adjust_preprocess

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heads import Pointwise
-from resnet_cli.checkpoint import Checkpoint, LoadOptions, Location, load_checkpoint
+from resnet_cli.checkpoint.loading import Checkpoint, load_checkpoint
+from resnet_cli.checkpoint.locate import LoadOptions, Location
 
 LARGEST = 1e-5  # difference of a probability; 1e-4 is promised
 

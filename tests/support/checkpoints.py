@@ -10,12 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision import models
 
-from resnet_cli.checkpoint import (
-    Checkpoint,
-    LoadOptions,
-    load_checkpoint,
-    locate_checkpoint,
-)
+from resnet_cli.checkpoint.loading import Checkpoint, load_checkpoint
+from resnet_cli.checkpoint.locate import LoadOptions, locate_checkpoint
 from resnet_cli.errors import CheckpointError
 
 State = dict[str, Tensor]

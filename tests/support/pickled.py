@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from resnet_cli.checkpoint import Checkpoint, LoadOptions, Location, load_checkpoint
 from resnet_cli.checkpoint.formats import read_contents
-from resnet_cli.checkpoint.metadata import find_classes
+from resnet_cli.checkpoint.loading import Checkpoint, load_checkpoint
+from resnet_cli.checkpoint.locate import LoadOptions, Location
+from resnet_cli.checkpoint.metadata.classes import find_classes
 from resnet_cli.checkpoint.tree import tensors_in, walk_containers
 from resnet_cli.errors import CheckpointError
 
