@@ -167,7 +167,7 @@ def write_onnx(
 
 
 def halve_weights(model: "onnx.ModelProto") -> None:
-    """Store the weights in fp16, each behind a cast: computing stays float32, and nothing overflows.
+    """Store the weights in fp16, each behind a cast: computing stays float32, and cannot overflow.
 
     Runtimes apply the casts once, when they load the file. Biases are small and stay as they are,
     as do weights beyond the range of fp16.
