@@ -1,11 +1,16 @@
 """Files of ONNX and OpenVINO: what they state, how they are made; reading one needs no torch."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any, cast
+
+# OpenVINO and NNCF report their use to Intel, and write to the home for it, as soon as they are
+# imported. They leave it where this module is missing, which None says.
+sys.modules.setdefault("openvino_telemetry", cast("ModuleType", None))
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {
