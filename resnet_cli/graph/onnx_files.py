@@ -1,16 +1,18 @@
-"""A .onnx file -> Graph: its structure is read; data outside the file is found and not opened."""
+"""A .onnx file -> Graph: its structure is read, its weights are not."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from math import prod
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_cli.errors import CheckpointError, ExtraError
 from resnet_cli.graph import Graph
 from resnet_cli.graph.examine import graph_of
-from resnet_cli.graph.identify import identify_other
+from resnet_cli.graph.identify import HEAD, identify_other
 from resnet_cli.graph.outline import Operation, Outline, Tensor, naming, shown
+from resnet_cli.graph.wire import WireError, message_class, without_numbers
 from resnet_cli.text import list_few
 
 if TYPE_CHECKING:
@@ -44,24 +46,27 @@ def read_onnx(path: Path) -> Graph:
 
 
 def parse(path: Path) -> "ModelProto":
-    """Parse a file.
+    """Parse a file, without the numbers of its weights.
 
     Raises:
         CheckpointError: it is not of ONNX, or is cut off.
+        ExtraError: onnx is not installed.
     """
-    try:
-        from onnx import ModelProto
-    except ImportError as error:
-        raise ExtraError(str(path), "onnx") from error
-    from google.protobuf.message import DecodeError
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+        if other := identify_other(head):
+            raise CheckpointError(other)
+        try:
+            network = message_class()
+        except ImportError as error:
+            raise ExtraError(str(path), "onnx") from error
+        from google.protobuf.message import DecodeError
 
-    data = path.read_bytes()
-    if other := identify_other(data):
-        raise CheckpointError(other)
-    try:
-        model = ModelProto.FromString(data)
-    except (DecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(NOT_ONNX) from error
+        try:
+            with mmap(file.fileno(), 0, access=ACCESS_READ) as data, memoryview(data) as view:
+                model = network.FromString(without_numbers(view))
+        except (DecodeError, UnicodeDecodeError, WireError) as error:
+            raise CheckpointError(NOT_ONNX) from error
     if not model.ir_version or not model.graph.node:
         raise CheckpointError(NOT_ONNX if not model.ir_version else EMPTY)
     return model

@@ -31,6 +31,7 @@ BITS = {"bool": 8, "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16} 
 }
 
 ENDS = ("Const", "Parameter", "Result")  # layers that compute nothing
+OF_ONNX = "framework "  # tag around what the ONNX file carried that this was converted from
 LONGEST = 19  # digits of a number that fits 64 bits
 
 OPERATIONS = re.compile(r"opset\d+")  # sets of operations that OpenVINO computes
@@ -102,7 +103,7 @@ def outline_of(path: Path, net: Element) -> Outline:
     refuse_custom(net)
     layers = list(read_layers(net))
     images = [layer for layer in layers if layer.kind == "Parameter"]
-    info = {" ".join(keys): value for keys, value in flat_info(net.find("rt_info"))}
+    info = dict(flat_info(net.find("rt_info")))
     return Outline(
         path=path,
         files=(path, *weights_of(path, net)),
@@ -222,14 +223,14 @@ def refuse_custom(net: Element) -> None:
         )
 
 
-def flat_info(info: Element | None) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the path and the value of each entry that a file carries."""
+def flat_info(info: Element | None, above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield name and value of each entry that a file carries, tags within tags as one name."""
     for entry in () if info is None else info:
-        key = entry.get("name", "") if entry.tag == "info" else entry.tag
+        tag = entry.get("name", "") if entry.tag == "info" else entry.tag
+        name = f"{above} {tag}".lstrip().removeprefix(OF_ONNX)
         if (value := entry.get("value")) is not None:
-            yield (key,), value
-        for keys, inner in flat_info(entry):
-            yield (key, *keys), inner
+            yield name, value
+        yield from flat_info(entry, name)
 
 
 def count_numbers(net: Element) -> Counter[str]:
