@@ -89,6 +89,8 @@ def find_input(outline: Outline) -> Tensor:
         raise CheckpointError(
             f"its input {image.words} takes no images, which have four axes: {OTHER_KIND}"
         )
+    if 0 in image.shape:
+        raise CheckpointError(f"its input {image.words} has no place for a pixel: is it damaged?")
     if image.dtype not in INPUTS:
         raise CheckpointError(
             f"its input {image.words} is of a type that no image has: one of {', '.join(INPUTS)}"

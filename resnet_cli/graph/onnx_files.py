@@ -62,9 +62,9 @@ def parse(path: Path) -> "ModelProto":
             raise ExtraError(str(path), "onnx") from error
         from google.protobuf.message import DecodeError
 
+        data = memoryview(mmap(file.fileno(), 0, access=ACCESS_READ))
         try:
-            with mmap(file.fileno(), 0, access=ACCESS_READ) as data, memoryview(data) as view:
-                model = network.FromString(without_numbers(view))
+            model = network.FromString(without_numbers(data))
         except (DecodeError, UnicodeDecodeError, WireError) as error:
             raise CheckpointError(NOT_ONNX) from error
     if not model.ir_version or not model.graph.node:
