@@ -1,19 +1,19 @@
 """A checkpoint -> a network file for another runtime, kept in the cache for the next time."""
 
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from resnet_cli.files import sha256_of_files
 from resnet_cli.graph import Description, Graph, read_graph
-from resnet_cli.graph.cache import open_cache
+from resnet_cli.graph.cache import Cache, user_cache, versions_of
 from resnet_cli.graph.convert import convert_network
 from resnet_cli.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from resnet_cli.checkpoint.loading import Checkpoint
 
-LIBRARIES = {".xml": ("openvino", "torch"), ".onnx": ("onnx", "onnxscript", "torch")}
+LIBRARIES = {".xml": ("openvino",), ".onnx": ("onnx",)}
 """Suffix of a network file: the libraries whose release may change what is in it."""
 
 
@@ -41,25 +41,31 @@ def convert_for(
     Args:
         suffix: of the file.
         checkpoint: of torch.
-        preprocess: its normalisation goes into the file.
+        preprocess: its normalisation goes into the file; the order of colours does not, as images
+            are loaded in it.
         cache: keep the file for the next time.
 
     Raises:
         ExtraError: the library that writes such files is not installed.
     """
-    description = describe_checkpoint(checkpoint, preprocess)
+    as_loaded = replace(preprocess, color="rgb")
+    description = describe_checkpoint(checkpoint, as_loaded)
 
-    def make(folder: Path) -> None:
-        convert_network(checkpoint.network(), folder / name, description=description)
+    def make(path: Path) -> None:
+        convert_network(checkpoint.network(), path, description=description)
 
-    name = f"network{suffix}"
-    key: dict[str, Any] = {
+    key = {
         "made": "converted",
         "suffix": suffix,
         "sha256": description.sha256,
         "state_key": checkpoint.state_key,
         "classes": list(description.class_names),
         "preprocess": dict(description.preprocess),
-        "versions": {one: version(one) for one in ("resnet-cli", *LIBRARIES[suffix])},
+        "versions": versions_of("torch", *LIBRARIES[suffix]),
     }
-    return read_graph(open_cache(keep=cache).fetch(key, make, name=name))
+    return read_graph(choose_cache(keep=cache).fetch(key, make, name=f"network{suffix}"))
+
+
+def choose_cache(*, keep: bool) -> Cache:
+    """Return the user's cache, or a temporary one."""
+    return user_cache() if keep else Cache(None)
