@@ -1,6 +1,10 @@
 """Outline of a network file -> Graph: which input takes images, which output scores classes."""
 
 from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from resnet_cli.errors import CheckpointError
 from resnet_cli.graph import PIXELS, Description, Graph
@@ -183,3 +187,24 @@ def require_fit(graph: Graph, description: Description) -> None:
     pixels = graph.takes_pixels == (description.input == PIXELS)
     if not classes or not pixels or len(description.preprocess["mean"]) != graph.channels:
         raise CheckpointError(UNFIT)
+
+
+def scores_of(graph: Graph, output: NDArray[Any], images: int) -> NDArray[np.float32]:
+    """Return what a network gave as float32 [N, classes].
+
+    A damaged file may state other outputs than it computes, which a runtime tells too late.
+
+    Args:
+        graph: of the network.
+        output: what its runtime returned.
+        images: how many went in.
+
+    Raises:
+        CheckpointError: these are not the scores that it states.
+    """
+    if output.shape not in ((images, graph.num_classes), (images, graph.num_classes, 1, 1)):
+        raise CheckpointError(
+            f"cannot use {graph.path}: it states {amount(graph.num_classes, 'class', 'classes')}, "
+            f"and gives {list(output.shape)} for {amount(images, 'image')}: is it damaged?"
+        )
+    return output.reshape(images, graph.num_classes).astype(np.float32, copy=False)

@@ -26,8 +26,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-ROOT = Path(__file__).parents[2]
-sys.path.extend(map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "support")))
+sys.path.extend(str(Path(__file__).parents[2] / part) for part in ("", "tests", "tests/support"))
 
 from faults.fuzz_images import HARMS
 from network_files import (
@@ -42,6 +41,7 @@ from network_files import (
 )
 from resnet_cli.errors import CheckpointError
 from resnet_cli.graph import Graph, read_graph
+from resnet_cli.graph.examine import scores_of
 
 SILENCE = 20  # seconds until a process is ended
 ADDRESSES = 2 << 30  # bytes beyond those of a fresh process
@@ -153,12 +153,15 @@ def outcome(path: Path) -> str:
     except CheckpointError as error:
         return "refused" if str(error).isprintable() else f"says {str(error)!r}"
     try:
-        scores = RUNS[graph.format](graph, images_for(graph))
-    except Exception as error:  # noqa: BLE001 - whatever a library raises
-        return "not run" if not isinstance(error, MemoryError) else "no memory"
-    count = scores[0].size
-    fits = count == graph.num_classes
-    return "ran" if fits else f"says {graph.num_classes} classes, gives {count}"
+        images = images_for(graph)
+        scores_of(graph, RUNS[graph.format](graph, images), len(images))
+    except CheckpointError as error:
+        return "refused" if str(error).isprintable() else f"says {str(error)!r}"
+    except MemoryError:
+        return "no memory"
+    except Exception:  # noqa: BLE001 - whatever a library raises
+        return "not run"
+    return "ran"
 
 
 def images_for(graph: Graph) -> Any:
