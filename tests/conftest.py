@@ -55,6 +55,7 @@ def _away_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RESNET_CLI_CHECKPOINT", raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch-home"))
+    monkeypatch.setenv("RESNET_CLI_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from conftest import REPOSITORY, picture
+import pytest
+
+from conftest import REPOSITORY, picture, trained
+from resnet_cli.graph import Description
+from resnet_cli.graph.convert import convert_network
+from resnet_cli.preprocess import Preprocess
 
 PACKAGE = REPOSITORY / "resnet_cli"
 RUNTIMES = PACKAGE / "runtimes"
@@ -148,6 +153,39 @@ for name in sys.argv[1:]:
 
 def test_the_exact_way_from_a_file_to_pixels_needs_no_torch() -> None:
     assert torch_is_imported(DECODE, picture(Path("a.jpg")), picture(Path("b.png"))) == []
+
+
+PREDICT = """
+import sys
+from resnet_cli.cli import cli
+for name in ("torch", "torchvision"):  # importing it now raises
+    sys.modules[name] = None
+for arguments in (["predict"], ["predict", "--precision", "int8"], ["evaluate"], ["inspect"]):
+    command, *options = arguments
+    given = [*options, "-c", sys.argv[1]] if command != "inspect" else []
+    folder = sys.argv[1] if command == "inspect" else sys.argv[2]
+    cli([command, folder, *given], standalone_mode=False)
+for name in ("torch", "torchvision"):
+    del sys.modules[name]
+step("done")
+"""
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".onnx"])
+def test_a_network_file_needs_no_torch(suffix: str) -> None:
+    path = Path(f"network{suffix}")
+    preprocess = Preprocess(resize_size=40, crop_size=32)
+    description = Description(
+        model="resnet18",
+        class_names=("a", "b"),
+        classes_source="given",
+        preprocess=preprocess.record(),
+        preprocess_source="given",
+    )
+    convert_network(trained(num_classes=2), path, description=description)
+    for seed in range(6):
+        picture(Path("images") / "ab"[seed % 2] / f"{seed}.jpg", (50, 60), seed=seed)
+    assert torch_is_imported(PREDICT, path, "images") == []
 
 
 def test_an_import_of_torch_would_be_seen() -> None:

@@ -13,6 +13,7 @@ from resnet_cli.checkpoint.examine import (
     describe_headless,
     examine_contents,
 )
+from resnet_cli.checkpoint.exported import load_exported
 from resnet_cli.checkpoint.folders import find_weights_file
 from resnet_cli.checkpoint.formats import UnreadableError, read_contents
 from resnet_cli.checkpoint.locate import LoadOptions, Location
@@ -24,6 +25,7 @@ from resnet_cli.checkpoint.tensors import describe_unsound
 from resnet_cli.checkpoint.tree import Contents
 from resnet_cli.errors import CheckpointError, SettingError
 from resnet_cli.files import sha256_of_files
+from resnet_cli.graph import Graph, is_graph
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.text import list_few
 
@@ -47,6 +49,10 @@ class Inspection:
     preprocess: Mapping[str, Any] | None = None
     parameters: int | None = None
     dtype: str | None = None
+    input: str | None = None  # of a network file: its name, shape and type
+    output: str | None = None  # likewise
+    operations: Mapping[str, int] | None = None  # of a network file, by kind
+    metadata: Mapping[str, str] | None = None  # that another program wrote into a network file
     unsafe_globals: tuple[str, ...] = ()  # what unpickling would import, besides tensors
     warnings: tuple[str, ...] = ()
     error: str | None = None  # why no prediction can be made with it
@@ -75,6 +81,8 @@ def inspect_checkpoint(
     except CheckpointError as error:
         return Inspection(str(given), error=str(error))
     facts: dict[str, Any] = {"path": str(path)}
+    if is_graph(path):
+        return inspect_exported(path)
     try:
         contents = read_contents(path)
     except UnreadableError as error:
@@ -89,6 +97,41 @@ def inspect_checkpoint(
     except CheckpointError as error:
         return Inspection(**facts, error=str(error))
     return Inspection(**facts, **describe_network(examined, contents, path))
+
+
+def inspect_exported(path: Path) -> Inspection:
+    """Report what is in a network file of ONNX or OpenVINO."""
+    try:
+        found = load_exported(path, LoadOptions())
+    except CheckpointError as error:
+        return Inspection(str(path), **measure_files((path,)), error=str(error))
+    graph = found.graph
+    return Inspection(
+        path=str(path),
+        **measure_files(graph.files),
+        format=graph.format,
+        model=found.model,
+        num_classes=graph.num_classes,
+        in_channels=graph.channels,
+        classes=found.classes.names,
+        classes_source=found.classes.source,
+        preprocess=found.preprocess.record(),
+        parameters=graph.parameters,
+        dtype=graph.precision,
+        input=describe_input(graph),
+        output=f"{graph.output} [{graph.batch or 'N'}, {graph.num_classes}]",
+        operations=dict(graph.operations),
+        metadata=dict(graph.metadata),
+        warnings=found.notes,
+    )
+
+
+def describe_input(graph: Graph) -> str:
+    """Say what images a network file takes."""
+    height, width = graph.size or ("H", "W")
+    sizes = {"N": graph.batch or "N", "C": graph.channels, "H": height, "W": width}
+    shape = ", ".join(str(sizes[axis]) for axis in graph.layout)
+    return f"{graph.input} {graph.dtype} [{shape}]"
 
 
 def measure_files(files: tuple[Path, ...]) -> dict[str, Any]:
