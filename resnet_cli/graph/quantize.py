@@ -262,13 +262,15 @@ def import_nncf() -> ModuleType:
     Raises:
         ExtraError: it is missing.
     """
+    logger = logging.getLogger("nncf")
+    others = [*logger.handlers]
     try:
         with quiet():
             import nncf
     except ImportError as error:
         raise ExtraError("--precision int8", "openvino") from error
-    for handler in logging.getLogger("nncf").handlers:  # it took the stream of that moment
-        if isinstance(handler, logging.StreamHandler):
+    for handler in logger.handlers:  # its own took the stream of that moment
+        if isinstance(handler, logging.StreamHandler) and handler not in others:
             handler.setStream(sys.stdout)
     return nncf
 

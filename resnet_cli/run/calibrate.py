@@ -94,8 +94,8 @@ def choose_items(inputs: Inputs) -> tuple[list[Item], Inputs]:
 
 
 def split_items(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
-    """Split items into those that calibrate and those that check, at most a third."""
-    checked = min(CHECKED, len(items) // 3)
+    """Split items into those that calibrate and those that check, a third of few."""
+    checked = min(CHECKED, max(len(items) // 3, len(items) - CALIBRATION))
     return items[checked:][:CALIBRATION], items[:checked]
 
 

@@ -61,7 +61,7 @@ def test_rows_are_those_of_the_plain_loop(library: str, run: Run, data: Path) ->
     expected = probabilities(load_resnet18(path), photos)
     assert [row["path"] for row in rows] == list(map(str, photos))
     for row, probs in zip(rows, expected, strict=True):
-        assert row["class_index"] == str(int(probs.argmax()))
+        assert row["index"] == str(int(probs.argmax()))
         assert float(row["prob"]) == pytest.approx(float(probs.max()), abs=1e-4)
 
 
@@ -92,13 +92,12 @@ def test_order_and_error_rows_are_those_of_torch(
 
     assert result.exit_code == by_torch.exit_code == 3
     ours, theirs = rows_of_csv(result.stdout), rows_of_csv(by_torch.stdout)
-    assert [(row["path"], row["class_index"], row["error"]) for row in ours] == [
-        (row["path"], row["class_index"], row["error"]) for row in theirs
+    assert [(row["path"], row["index"], row["error"]) for row in ours] == [
+        (row["path"], row["index"], row["error"]) for row in theirs
     ]
     for row, other in zip(ours, theirs, strict=True):
         if not row["error"]:
             assert float(row["prob"]) == pytest.approx(float(other["prob"]), abs=1e-4)
-            assert row["precision"] == "fp32"
     assert {row["batch_size"] for row in ours} == {"", "2", "3"}
 
 
