@@ -84,10 +84,8 @@ def find_input(outline: Outline) -> Tensor:
     """
     if len(outline.inputs) != 1:
         listed = list_few([tensor.words for tensor in outline.inputs])
-        raise CheckpointError(
-            f"it has {amount(len(outline.inputs), 'input')} ({listed}): "
-            "name a network with one, which takes images"
-        )
+        found = f"{len(outline.inputs)} inputs, {listed}" if listed else "no input"
+        raise CheckpointError(f"it has {found}: name a network with one, which takes images")
     image = outline.inputs[0]
     if image.shape is None or len(image.shape) != 4:
         raise CheckpointError(

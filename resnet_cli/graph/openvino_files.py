@@ -119,7 +119,7 @@ def outline_of(path: Path, net: Element) -> Outline:
         numbers=count_numbers(net),
         operations=Counter(kind for kind in map(kind_of, net.iter("layer")) if kind not in ENDS),
         layout=images[0].layout if images else "",
-        producer=f"OpenVINO {info.get('Runtime_version', '')}".strip(),
+        producer=f"OpenVINO {info.get('OpenVINO Runtime', '')}".strip(),
         metadata=info,
     )
 
@@ -234,11 +234,12 @@ def flat_info(info: Element | None, above: str = "") -> Iterator[tuple[str, str]
 
 
 def count_numbers(net: Element) -> Counter[str]:
-    """Count the numbers in all constants by their type."""
+    """Count the numbers in all constants by their type, single numbers left out."""
     numbers: Counter[str] = Counter()
     for data in constants_in(net):
         sizes = [fixed(size) or 0 for size in data.get("shape", "").split(",") if size.strip()]
-        numbers[dtype_of(data.get("element_type", ""))] += prod(sizes)
+        if (count := prod(sizes)) > 1:
+            numbers[dtype_of(data.get("element_type", ""))] += count
     return numbers
 
 

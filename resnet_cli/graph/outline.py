@@ -46,7 +46,7 @@ class Outline:
     outputs: Sequence[Tensor]
     made_by: Mapping[str, Operation]  # name of a tensor: what computes it
     constants: Collection[str]  # names of tensors
-    numbers: Mapping[str, int]  # how many constants hold, by their type
+    numbers: Mapping[str, int]  # in constants of several, by their type
     operations: Mapping[str, int]
     layout: str = ""  # of the input, where it is stated
     producer: str = ""
