@@ -28,7 +28,7 @@ from google.protobuf.message import DecodeError
 
 sys.path.extend(str(Path(__file__).parents[2] / part) for part in ("", "tests", "tests/support"))
 
-from faults.fuzz_images import HARMS
+from faults.harms import HARMS
 from network_files import (
     convert,
     in_half,
@@ -37,6 +37,7 @@ from network_files import (
     save,
     save_external,
     small,
+    varied,
     with_softmax,
 )
 from resnet_cli.errors import CheckpointError
@@ -59,6 +60,8 @@ def networks(folder: Path) -> dict[str, Files]:
         "half.onnx": save(in_half(), folder / "half.onnx"),
         "int8.onnx": save(quantized(), folder / "int8.onnx"),
         "external.onnx": save_external(small(), folder / "external.onnx"),
+        "varied.onnx": save(varied(), folder / "varied.onnx"),
+        "varied.xml": convert(varied(), folder / "varied.xml"),
         "small.xml": convert(small(), folder / "small.xml"),
         "softmax.xml": convert(with_softmax(), folder / "softmax.xml"),
         "half.xml": convert(small(), folder / "half.xml", half=True),
@@ -86,7 +89,7 @@ def change_value(data: bytearray, random: Random) -> None:
         return
     value = random.choice(found)
     begin, end = value.span(value.lastindex or 0)
-    words = data[begin:end].split(b",")
+    words = bytes(data[begin:end]).split(b",")
     words[random.randrange(len(words))] = str(random.choice(NUMBERS + WORDS)).encode()
     data[begin:end] = b",".join(words)
 

@@ -43,7 +43,7 @@ def refusal(path: Path) -> str:
     return message.removeprefix(f"cannot load {path}: ")
 
 
-def giving(*outputs: tuple[str, int, tuple[Any, ...]]) -> Callable[[], ModelProto]:
+def giving(*outputs: tuple[str, int, tuple[Any, ...] | None]) -> Callable[[], ModelProto]:
     return lambda: small(outputs=outputs)
 
 

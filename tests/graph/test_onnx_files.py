@@ -48,8 +48,8 @@ def run(graph: Graph, images: Any) -> Any:
     return session.run([graph.output], {graph.input: images})[0]
 
 
-def node(kind: str, *inputs: str, to: str = "scores", **settings: Any) -> NodeProto:
-    return helper.make_node(kind, inputs, [to], **settings)
+def node(kind: str, *inputs: str, to: str = "scores") -> NodeProto:
+    return helper.make_node(kind, inputs, [to])
 
 
 def ended_in(*nodes: NodeProto, stored: dict[str, Any] | None = None) -> ModelProto:
@@ -173,14 +173,14 @@ def branching() -> ModelProto:
         for name, kind in (("then_branch", "Neg"), ("else_branch", "Identity"))
     }
     ending = [
-        node("ReduceMax", "logits", to="most", keepdims=0),
+        helper.make_node("ReduceMax", ["logits"], ["most"], keepdims=0),
         node("Greater", "most", "nought", to="yes"),
-        node("If", "yes", **branches),
+        helper.make_node("If", ["yes"], ["scores"], **branches),
     ]
     return ended_in(*ending, stored={"nought": np.float32(0)})
 
 
-class Calibration(CalibrationDataReader):
+class Calibration(CalibrationDataReader):  # type: ignore[misc]
     """A few images for ONNX Runtime's quantisation."""
 
     def __init__(self, name: str, side: int) -> None:
