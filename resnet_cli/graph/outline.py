@@ -18,6 +18,7 @@ class Tensor:
     name: str
     dtype: str  # as NumPy names it
     shape: tuple[int | None, ...] | None  # None for a size that is free, or for all that is unknown
+    named: bool = True  # the name is in the file; else it is made of its place
 
     @property
     def words(self) -> str:

@@ -43,6 +43,7 @@ from network_files import (
 from resnet_cli.errors import CheckpointError
 from resnet_cli.graph import Graph, read_graph
 from resnet_cli.graph.examine import scores_of
+from resnet_cli.graph.openvino_files import find_port
 
 SILENCE = 20  # seconds until a process is ended
 ADDRESSES = 2 << 30  # bytes beyond those of a fresh process
@@ -183,7 +184,7 @@ def run_onnx(graph: Graph, images: Any) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph.path, options)
+    session = onnxruntime.InferenceSession(graph.path, options, enable_fallback=0)
     return session.run([graph.output], {graph.input: images})[0]
 
 
@@ -193,7 +194,7 @@ def run_openvino(graph: Graph, images: Any) -> Any:
 
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(graph.path), "CPU", {"INFERENCE_NUM_THREADS": 1})
-    return compiled([images])[0]
+    return compiled([images])[find_port(compiled.outputs, graph.output)]
 
 
 RUNS: Mapping[str, Callable[[Graph, Any], Any]] = {"onnx": run_onnx, "openvino": run_openvino}

@@ -1,5 +1,6 @@
 """Files of OpenVINO as it and other programs write them, held against OpenVINO itself."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,9 @@ from network_files import (
     small,
     with_softmax,
 )
+from resnet_cli.errors import CheckpointError
 from resnet_cli.graph import Graph, examine, read_graph
+from resnet_cli.graph.openvino_files import find_port
 
 CORE = ov.Core()
 SPELT = {"f32": "float32", "f16": "float16", "u8": "uint8"}
@@ -127,4 +130,25 @@ def test_several_outputs_of_which_one_scores(tmp_path: Path) -> None:
     scores.output(0).set_names({"probabilities, of classes"})
     ov.save_model(ov.Model([opset13.relu(image), scores], [image]), tmp_path / "m.xml")
 
-    assert read_graph(tmp_path / "m.xml").output == "probabilities, of classes"
+    graph = read_graph(tmp_path / "m.xml")
+
+    compiled = CORE.compile_model(graph.path, "CPU")
+    assert graph.output == "probabilities, of classes"
+    assert find_port(compiled.outputs, graph.output).partial_shape[1] == 3
+
+
+def test_an_output_without_a_name_is_the_only_one(tmp_path: Path) -> None:
+    image = opset13.parameter([-1, 3, SIDE, SIDE], np.float32, name="image")
+    scores = opset13.reduce_mean(image, [2, 3])
+    ov.save_model(ov.Model([scores], [image]), tmp_path / "one.xml")
+    ov.save_model(ov.Model([opset13.relu(image), scores], [image]), tmp_path / "two.xml")
+    for path in tmp_path.glob("*.xml"):  # as what is converted from PyTorch
+        path.write_text(re.sub(r' (output_)?names="Result_\d+"', "", path.read_text()))
+
+    graph = read_graph(tmp_path / "one.xml")
+
+    compiled = CORE.compile_model(graph.path, "CPU")
+    assert find_port(compiled.outputs, graph.output) == compiled.output(0)
+    assert find_port(compiled.inputs, graph.input) == compiled.input(0)
+    with pytest.raises(CheckpointError, match="its outputs have no names to tell them apart"):
+        read_graph(tmp_path / "two.xml")
