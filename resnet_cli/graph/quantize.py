@@ -6,7 +6,7 @@ batches.
 
 import logging
 import platform
-import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -257,21 +257,21 @@ def save(quantized: Any, graph: Graph, path: Path, description: Description) -> 
 
 
 def import_nncf() -> ModuleType:
-    """Import NNCF without what it prints.
+    """Import NNCF without what it logs.
 
     Raises:
         ExtraError: it is missing.
     """
-    logger = logging.getLogger("nncf")
-    others = [*logger.handlers]
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # it would set the level of its own logger
     try:
-        with quiet():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             import nncf
     except ImportError as error:
         raise ExtraError("--precision int8", "openvino") from error
-    for handler in logger.handlers:  # its own took the stream of that moment
-        if isinstance(handler, logging.StreamHandler) and handler not in others:
-            handler.setStream(sys.stdout)
+    finally:
+        logging.disable(before)
     return nncf
 
 
