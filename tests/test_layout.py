@@ -61,6 +61,26 @@ def test_one_module_of_the_runtimes_has_private_names_of_torch() -> None:
     assert any(is_private_name_of_torch(node) for _, node in nodes(RUNTIMES, but=PACKAGE / "none"))
 
 
+DECODERS = {"torchcodec", "torchvision.io"}
+
+
+def names_a_decoder(node: ast.AST) -> bool:
+    match node:
+        case ast.Import(names=names):
+            modules = {name.name for name in names}
+        case ast.ImportFrom(module=str(module), names=names):
+            modules = {module} | {f"{module}.{name.name}" for name in names}
+        case _:
+            return False
+    return any(f"{module}.".startswith(f"{known}.") for module in modules for known in DECODERS)
+
+
+def test_one_module_of_the_images_has_the_libraries_that_decode() -> None:
+    known = PACKAGE / "images" / "jpeg.py"
+    assert [place for place, node in nodes(PACKAGE, but=known) if names_a_decoder(node)] == []
+    assert sum(names_a_decoder(node) for node in ast.walk(ast.parse(known.read_text()))) == 2
+
+
 def torch_is_imported(program: str, *arguments: object) -> list[str]:
     """Run a program in a process of its own; return what it was doing when torch was imported.
 
@@ -72,7 +92,7 @@ def torch_is_imported(program: str, *arguments: object) -> list[str]:
 import sys
 with_torch = []
 def step(done):
-    if {"torch", "torchvision"} & sys.modules.keys():
+    if {"torch", "torchvision", "torchcodec"} & sys.modules.keys():
         with_torch.append(done)
 """
     done = subprocess.run(
@@ -186,6 +206,24 @@ def test_a_network_file_needs_no_torch(suffix: str, monkeypatch: pytest.MonkeyPa
         package.write_text("raise ImportError('it is not needed')")
     monkeypatch.syspath_prepend("front")
     assert torch_is_imported(PREDICT, path, "images") == []
+
+
+FAST = """
+from pathlib import Path
+
+from resnet_cli.images import Decoder
+
+for name in sys.argv[1:]:
+    Decoder("L" if name == "grey.jpg" else "RGB")(Path(name))
+    step(name)
+"""
+
+
+def test_a_jpeg_is_what_needs_torch() -> None:
+    names = ["b.png", "b.webp", "b.tif", "grey.jpg", "a.jpg"]
+    for name in names:
+        picture(Path(name))
+    assert torch_is_imported(FAST, *names) == ["a.jpg"]
 
 
 def test_an_import_of_torch_would_be_seen() -> None:
