@@ -22,7 +22,6 @@ from resnet_cli.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import onnx
-    import openvino
 
 INPUT, OUTPUT = "image", "logits"
 """Names in the files that are written."""
@@ -122,18 +121,11 @@ def write_openvino(
         traced = torch.jit.trace(network, example, check_trace=False)
         shape = openvino.PartialShape([batch or -1, *example.shape[1:]])
         model = openvino.convert_model(traced, example_input=example, input=[shape])
-    number_operations(model)
     model.set_friendly_name(description.model)
     model.inputs[0].set_names({INPUT})
     model.inputs[0].node.set_layout(openvino.Layout(LAYOUT))
     model.outputs[0].set_names({OUTPUT})
     save_openvino(model, path, description)
-
-
-def number_operations(model: "openvino.Model") -> None:
-    """Name the operations by their order: OpenVINO counts through all networks of a process."""
-    for number, operation in enumerate(model.get_ordered_ops()):
-        operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
 
 
 def write_onnx(

@@ -1,9 +1,9 @@
 """OpenVINO, ONNX and NNCF at work: without a word, and with files that are whole or absent."""
 
-import os
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -24,12 +24,8 @@ FULL_DISK = f"its disk is full, or takes no file of that size: {MAKE_ROOM}"
 @contextmanager
 def quiet() -> Iterator[None]:
     """Drop what libraries print and warn of: deprecations of their own, and progress."""
-    with ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
+    with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
-        nowhere = stack.enter_context(Path(os.devnull).open("w"))
-        stack.enter_context(redirect_stdout(nowhere))
-        stack.enter_context(redirect_stderr(nowhere))
         yield
 
 
@@ -44,6 +40,7 @@ def save_openvino(model: "openvino.Model", path: Path, description: Description)
     """
     import openvino
 
+    number_operations(model)
     for place, value in as_rt_info(description).items():
         model.set_rt_info(value, list(place))
     target = path.resolve()
@@ -65,6 +62,16 @@ def save_openvino(model: "openvino.Model", path: Path, description: Description)
         weights.replace(target.with_suffix(".bin"))
         xml.replace(target)
         sync_folder(target.parent)
+
+
+def number_operations(model: "openvino.Model") -> None:
+    """Name operations by their order, so that the same network is the same file.
+
+    OpenVINO numbers them through all networks of a process. Names of inputs are kept.
+    """
+    for number, operation in enumerate(model.get_ordered_ops()):
+        if operation.get_type_name() != "Parameter":
+            operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
 
 
 def save_onnx(model: "onnx.ModelProto", path: Path, description: Description) -> None:

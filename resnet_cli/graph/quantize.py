@@ -1,0 +1,286 @@
+"""A network file of fp32 -> one of int8, by NNCF, with the ranges that it measures on images.
+
+Nothing in it is random: the same network and images give the same file, whatever their order of
+batches.
+"""
+
+import logging
+import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_cli.errors import ExtraError, OptionError
+from resnet_cli.graph import Description, Graph
+from resnet_cli.graph.libraries import quiet, save_onnx, save_openvino
+from resnet_cli.system import cpu_instructions
+
+Images = NDArray[np.uint8] | NDArray[np.float32]  # [N, H, W, C]: pixels, or normalised values
+Score = Callable[[NDArray[np.float32], int], float]
+"""Says from the outputs [classes] of an image, and its number, how right they are: 0 to 1."""
+
+PRESETS = ("performance", "mixed")
+
+# x86 processors with these add products of 8 bits in 32; those without in 16, which overflows
+SAFE_SUMS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+X86 = ("x86_64", "AMD64", "i386", "i686")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeOptions:
+    """How a network is quantised.
+
+    Raises:
+        OptionError: an unknown preset.
+    """
+
+    preset: str = "mixed"  # activations on a range of their own, or symmetric: performance
+    fast_bias_correction: bool = True  # False takes minutes
+    ignored: tuple[str, ...] = ()  # names of operations that stay in floating point
+
+    def __post_init__(self) -> None:
+        """Check the preset."""
+        if self.preset not in PRESETS:
+            raise OptionError(f"cannot use preset {self.preset!r}: one of {', '.join(PRESETS)}")
+
+
+DEFAULTS = QuantizeOptions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccuracyControl:
+    """How much may be lost to int8, and what tells."""
+
+    images: Sequence[Images]  # other than those to calibrate on
+    score: Score  # of the outputs for each of them
+    max_drop: float  # of the mean score, 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """What reads, writes and runs the network files of one format."""
+
+    read: Callable[[Path], Any]
+    save: Callable[[Any, Path, Description], None]
+    feed: Callable[[Images, str], Any]  # what its runs take, for an input of that name
+    runner: Callable[[Any], Callable[[Images], NDArray[np.float32]]]  # of what NNCF validates
+
+
+def read_openvino_model(path: Path) -> Any:
+    """Read a network of OpenVINO."""
+    import openvino
+
+    return openvino.Core().read_model(path)
+
+
+def read_onnx_model(path: Path) -> Any:
+    """Read a network of ONNX, with its external data."""
+    import onnx
+
+    return onnx.load(path)
+
+
+def run_compiled(compiled: Any) -> Callable[[Images], NDArray[np.float32]]:
+    """Return what runs a compiled network of OpenVINO."""
+    return lambda images: compiled(images)[0]
+
+
+def run_onnx(model: Any) -> Callable[[Images], NDArray[np.float32]]:
+    """Return what runs a network of ONNX."""
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images})[0]
+
+
+LIBRARIES: Mapping[str, Library] = {
+    "openvino": Library(read_openvino_model, save_openvino, lambda images, _: images, run_compiled),
+    "onnx": Library(read_onnx_model, save_onnx, lambda images, name: {name: images}, run_onnx),
+}
+"""Formats of ``Graph.format``."""
+
+
+def quantize_graph(
+    graph: Graph,
+    batches: Sequence[Images],
+    path: Path,
+    *,
+    description: Description,
+    options: QuantizeOptions = DEFAULTS,
+) -> Description:
+    """Quantise a network to int8.
+
+    Args:
+        graph: in fp32.
+        batches: all images to calibrate on, as the network takes them, but [N, H, W, C].
+        path: of the same format; replaced once all is written.
+        description: of the network; precision and calibration are set here.
+        options: how.
+
+    Returns:
+        What the file states of itself.
+
+    Raises:
+        ExtraError: NNCF is missing.
+        OutputError: it cannot be written.
+    """
+    nncf = import_nncf()
+    library = LIBRARIES[graph.format]
+    items = list(items_of(graph, batches))
+    with silent(nncf):
+        quantized = nncf.quantize(
+            library.read(graph.path),
+            nncf.Dataset(items, lambda item: library.feed(item, graph.input)),
+            advanced_parameters=advanced_parameters(nncf),
+            **settings(nncf, options, len(items)),
+        )
+    return save(quantized, graph, path, described(description, calibration_facts(options, items)))
+
+
+def quantize_with_max_drop(
+    graph: Graph,
+    batches: Sequence[Images],
+    path: Path,
+    *,
+    control: AccuracyControl,
+    description: Description,
+    options: QuantizeOptions = DEFAULTS,
+) -> Description:
+    """Quantise a network, but layers that cost the most until the score drops by no more.
+
+    Args:
+        graph: in fp32.
+        batches: all images to calibrate on, as for ``quantize_graph``.
+        path: of the same format; replaced once all is written.
+        control: of what is lost.
+        description: of the network; precision and calibration are set here.
+        options: how.
+
+    Returns:
+        What the file states of itself.
+
+    Raises:
+        ExtraError: NNCF is missing.
+        OutputError: it cannot be written.
+    """
+    nncf = import_nncf()
+    library = LIBRARIES[graph.format]
+    items = list(items_of(graph, batches))
+    scored = list(enumerate(items_of(graph, control.images)))
+
+    def validate(model: Any, data: Any) -> tuple[float, list[float]]:
+        run = library.runner(model)
+        scores = [score_item(run(item), number, control.score) for number, item in data]
+        return float(np.mean(scores)), scores
+
+    with silent(nncf):
+        quantized = nncf.quantize_with_accuracy_control(
+            library.read(graph.path),
+            nncf.Dataset(items, lambda item: library.feed(item, graph.input)),
+            nncf.Dataset(scored, lambda one: library.feed(one[1], graph.input)),
+            validate,
+            max_drop=control.max_drop,
+            advanced_quantization_parameters=advanced_parameters(nncf),
+            **settings(nncf, options, len(items)),
+        )
+    facts = {
+        **calibration_facts(options, items),
+        "max_drop": control.max_drop,
+        "validation_images": sum(len(item) for _, item in scored),
+    }
+    return save(quantized, graph, path, described(description, facts))
+
+
+def score_item(outputs: NDArray[np.float32], number: int, score: Score) -> float:
+    """Return the mean score of the images of an item."""
+    first = number * len(outputs)
+    return float(np.mean([score(one, first + place) for place, one in enumerate(outputs)]))
+
+
+def items_of(graph: Graph, batches: Sequence[Images]) -> Iterator[Images]:
+    """Yield what the network takes in a pass: an image, or as many as it is fixed to.
+
+    NNCF measures ranges by the pass, so that the size of a batch would change them.
+    """
+    size = graph.batch or 1
+    images = np.concatenate(batches).astype(graph.dtype, copy=False)
+    if graph.layout == "NCHW":
+        images = images.transpose(0, 3, 1, 2)
+    for start in range(0, len(images) - size + 1, size):
+        yield np.ascontiguousarray(images[start : start + size])
+
+
+def settings(nncf: ModuleType, options: QuantizeOptions, count: int) -> dict[str, Any]:
+    """Return the options in NNCF's words, for so many items."""
+    return {
+        "preset": nncf.QuantizationPreset(options.preset),
+        "subset_size": count,
+        "fast_bias_correction": options.fast_bias_correction,
+        "ignored_scope": nncf.IgnoredScope(names=[*options.ignored]),
+    }
+
+
+def advanced_parameters(nncf: ModuleType) -> Any:
+    """Return what depends on the processor: half the range where full sums would overflow."""
+    fix = nncf.OverflowFix.ENABLE if sums_overflow() else nncf.OverflowFix.DISABLE
+    return nncf.AdvancedQuantizationParameters(overflow_fix=fix)
+
+
+def sums_overflow() -> bool:
+    """Return whether this processor multiplies 8-bit numbers into sums that are too short."""
+    return platform.machine() in X86 and not cpu_instructions() & SAFE_SUMS
+
+
+def calibration_facts(options: QuantizeOptions, items: Sequence[Images]) -> dict[str, Any]:
+    """Return how a network was quantised."""
+    return {"images": sum(map(len, items)), "preset": options.preset}
+
+
+def described(description: Description, facts: Mapping[str, Any]) -> Description:
+    """Return the description of a network after it was quantised."""
+    calibration = {**description.calibration, **facts}
+    return replace(description, precision="int8", calibration=calibration)
+
+
+def save(quantized: Any, graph: Graph, path: Path, description: Description) -> Description:
+    """Write a quantised network, and return its description."""
+    LIBRARIES[graph.format].save(quantized, path, description)
+    return description
+
+
+def import_nncf() -> ModuleType:
+    """Import NNCF without what it prints.
+
+    Raises:
+        ExtraError: it is missing.
+    """
+    try:
+        with quiet():
+            import nncf
+    except ImportError as error:
+        raise ExtraError("--precision int8", "openvino") from error
+    for handler in logging.getLogger("nncf").handlers:  # it took the stream of that moment
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(sys.stdout)
+    return nncf
+
+
+@contextmanager
+def silent(nncf: ModuleType) -> Iterator[None]:
+    """Drop what NNCF prints, warns of and logs."""
+    logger = logging.getLogger("nncf")
+    level = logger.level
+    nncf.set_log_level(logging.CRITICAL)
+    try:
+        with quiet():
+            yield
+    finally:
+        nncf.set_log_level(level)
