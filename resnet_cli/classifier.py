@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from resnet_cli.checkpoint import open_checkpoint
 from resnet_cli.checkpoint.exported import ExportedCheckpoint
 from resnet_cli.checkpoint.locate import LoadOptions, locate_checkpoint
-from resnet_cli.errors import ImageError, OptionError
+from resnet_cli.errors import ImageError, OptionError, SettingError
 from resnet_cli.files import sha256_of_files
+from resnet_cli.graph import Graph
 from resnet_cli.images import DecodeOptions, Decoder
 from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline.batches import Answers, Loader, Wanted
@@ -21,6 +22,7 @@ from resnet_cli.pipeline.workers import place_loader
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Batch, Prediction
 from resnet_cli.runtimes import (
+    QUANTIZED,
     Runtime,
     RuntimeOptions,
     Session,
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from torchvision.models import ResNet
 
     from resnet_cli.checkpoint.loading import Checkpoint
-    from resnet_cli.graph import Graph
 
 log = logging.getLogger("resnet_cli")
 
@@ -92,6 +93,9 @@ class Classifier:
     class_names: tuple[str, ...]  # one an index
     precision: str
     compiled: bool
+    graph: Graph | None = None  # network file that the session runs
+    quantized: str | None = None  # SHA-256 of the weights that were calibrated for this run
+    keeps: bool = True  # what is converted or calibrated, in the cache
 
     @classmethod
     def load(
@@ -236,13 +240,14 @@ class Classifier:
         if graph:  # Pillow alone decodes, so that torch is not needed
             decoder = replace(decoder, exact=True)
         allow_pixels(decoder.max_pixels)
+        network = network_for(runtime, checkpoint, settings, compute)
         return cls(
             checkpoint=checkpoint,
             reason=reason,
             preprocess=settings,
             preprocess_source=source,
             session=runtime.load(
-                network_for(runtime, checkpoint, settings, compute),
+                network,
                 SessionOptions(
                     preprocess=settings,
                     activation=checkpoint.activation,
@@ -254,7 +259,15 @@ class Classifier:
             class_names=outcome_names(checkpoint),
             precision=precision,
             compiled=compute.compile,
+            graph=network if isinstance(network, Graph) else None,
+            keeps=compute.cache,
         )
+
+    @property
+    def needs_calibration(self) -> bool:
+        """True while a network that is to run in int8 was not quantised yet."""
+        stored = self.graph.precision if self.graph else None
+        return self.precision == QUANTIZED != stored
 
     @property
     def runtime(self) -> Runtime:
@@ -281,6 +294,7 @@ class Classifier:
             "bands": self.decoder.bands,
             "device": self.runtime.description,
             "precision": self.precision,
+            "quantized": self.quantized,
             "compiled": self.compiled,
         }
 
@@ -394,6 +408,11 @@ class Classifier:
 
     def launch(self, batch: Batch, wanted: Wanted) -> Callable[[], list[Prediction]]:
         """Start the network on a batch, and return what waits for the rows of its images."""
+        if self.needs_calibration:
+            raise SettingError(
+                "int8 is calibrated on images before it classifies: use predict_to_files, or "
+                "calibrate_classifier"
+            )
         kept = len(self.class_names) if wanted.distribution else wanted.topk
         passes = self.session.launch(batch.pixels, kept) if len(batch.pixels) else []
         answers = Answers(self.class_names, self.precision, wanted)

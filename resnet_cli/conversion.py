@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from resnet_cli.files import sha256_of_files
 from resnet_cli.graph import Description, Graph, read_graph
-from resnet_cli.graph.cache import Cache, user_cache, versions_of
+from resnet_cli.graph.cache import choose_cache, versions_of
 from resnet_cli.graph.convert import convert_network
 from resnet_cli.preprocess import Preprocess
 
@@ -64,8 +64,3 @@ def convert_for(
         "versions": versions_of("torch", *LIBRARIES[suffix]),
     }
     return read_graph(choose_cache(keep=cache).fetch(key, make, name=f"network{suffix}"))
-
-
-def choose_cache(*, keep: bool) -> Cache:
-    """Return the user's cache, or a temporary one."""
-    return user_cache() if keep else Cache(None)

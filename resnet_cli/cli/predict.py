@@ -65,6 +65,13 @@ from resnet_cli.results.formats import PRINTED, RESUMABLE, describe_formats
     help="Add a column 'decision': the label, or 'uncertain' where the top probability (0 to 1) is "
     "under P. Label and scores stay.  [default: none]",
 )
+@click.option(
+    "--calibration",
+    metavar="INPUT",
+    multiple=True,
+    help="Calibrate --precision int8 on these images.  [default: 300 of those to classify, chosen "
+    "at random]",
+)
 @batch_size_option
 @workers_option
 @grid_option
@@ -109,6 +116,7 @@ def predict_command(
     stdout_format: str,
     topk: int | None,
     threshold: float | None,
+    calibration: tuple[str, ...],
     batch_size: int | None,
     workers: int | None,
     grids: tuple[Path, ...],
@@ -162,6 +170,7 @@ def predict_command(
             inputs,
             [*outputs, *grids],
             find=FindOptions(hidden=hidden, exclude=exclude),
+            calibration=calibration,
             verify=verify,
             progress=progress,
         )

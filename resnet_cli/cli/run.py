@@ -20,6 +20,7 @@ from resnet_cli.cli.terminal import (
 from resnet_cli.errors import ImageError
 from resnet_cli.results.formats import format_of
 from resnet_cli.run import Run
+from resnet_cli.run.calibrate import calibrate_classifier
 from resnet_cli.run.manifest import Destinations
 from resnet_cli.run.tally import Tally, note_interruption
 from resnet_cli.run.verify import Forecast, forecast_run, suggest_class_names, verify_first
@@ -33,6 +34,7 @@ def load_and_find(
     files: Sequence[Path],
     *,
     find: FindOptions,
+    calibration: Sequence[str],
     verify: int,
     progress: str,
 ) -> tuple[Classifier, Inputs]:
@@ -43,6 +45,7 @@ def load_and_find(
         inputs: as typed.
         files: that will be written.
         find: what to take in folders, globs and lists.
+        calibration: inputs to calibrate int8 on; none takes some of ``inputs``.
         verify: images to compare against plain fp32 on the CPU first.
         progress: ``auto``, ``on`` or ``off``.
 
@@ -60,6 +63,8 @@ def load_and_find(
     describe_classifier(classifier)
     for sentence in suggest_class_names(classifier, found.folder_names):
         print_note(sentence)
+    given = find_inputs(calibration, find) if calibration else None
+    classifier, found = calibrate_classifier(classifier, found, given)
     return classifier, verify_first(classifier, found, verify) if verify else found
 
 

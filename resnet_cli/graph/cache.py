@@ -94,6 +94,11 @@ def user_cache() -> Cache:
     return Cache(Path(home) / "resnet-cli")
 
 
+def choose_cache(*, keep: bool) -> Cache:
+    """Return the user's cache, or a temporary one."""
+    return user_cache() if keep else Cache(None)
+
+
 def reason(error: Exception) -> str:
     """Return what an error says, without the name of its type if it is one of ours."""
     return str(error) if isinstance(error, OutputError) else describe(error)

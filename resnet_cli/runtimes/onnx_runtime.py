@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from resnet_cli.errors import CheckpointError, describe
 from resnet_cli.graph import Graph
 from resnet_cli.records import Pixels
-from resnet_cli.runtimes import SessionOptions
+from resnet_cli.runtimes import QUANTIZED, SessionOptions
 from resnet_cli.runtimes.graph_session import GraphSession, Logits
 from resnet_cli.runtimes.host import HostRuntime
 
@@ -35,8 +35,8 @@ class OnnxRuntime(HostRuntime):
 
     @property
     def precisions(self) -> frozenset[str]:
-        """Return fp32 alone: a file has its own."""
-        return frozenset({"fp32"})
+        """Return fp32, and int8 of weights that were calibrated."""
+        return frozenset({"fp32", QUANTIZED})
 
     def load(self, network: "ResNet | Graph", options: SessionOptions) -> "OnnxSession":
         """Make a network file ready to run; see ``Runtime``."""

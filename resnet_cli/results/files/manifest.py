@@ -23,7 +23,7 @@ Begin = Callable[[Sequence["Output"]], None]
 FREE = frozenset({"checkpoint.path", "classes_source", "preprocess_source", "device", "compiled"})
 """What may differ between a run and the one that it resumes, as no row depends on it."""
 
-BEFORE: Mapping[str, Any] = {"multi_label": False}
+BEFORE: Mapping[str, Any] = {"multi_label": False, "quantized": None}
 """Settings that earlier versions did not record, as they were then."""
 
 SHOWN = 16  # characters of a value that differs

@@ -1,0 +1,231 @@
+"""int8: a network is quantised by some of the images of a run, and checked on others."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from math import ceil
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from resnet_cli.classifier import Classifier
+from resnet_cli.errors import SettingError
+from resnet_cli.files import sha256_of_files
+from resnet_cli.graph import NORMALIZED, PIXELS, Description, Graph, read_graph
+from resnet_cli.graph.cache import choose_cache, versions_of
+from resnet_cli.graph.quantize import quantize_graph, sums_overflow
+from resnet_cli.pipeline import cut_chunks, map_ordered
+from resnet_cli.pipeline.batches import in_class_order
+from resnet_cli.records import Item, Pixels
+from resnet_cli.runtimes import QUANTIZED, Session, SessionOptions
+from resnet_cli.sources import Inputs
+from resnet_cli.system import available_cores
+from resnet_cli.text import amount
+
+log = logging.getLogger("resnet_cli")
+
+CALIBRATION = 300  # images
+CHECKED = 200  # other images
+SEED = 0
+LOW = 0.95  # share of equal labels below which there is a warning
+BATCH = 16  # images loaded at a time
+
+FACTS = "agreement.json"  # beside a network in the cache
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far a quantised network is from the one in fp32, on images that did not calibrate it."""
+
+    images: int
+    same: int  # of those, with the same best class
+    largest_difference: float  # of a probability
+
+    @property
+    def share(self) -> float:
+        """Return the share of equal labels; 1 of no images."""
+        return self.same / self.images if self.images else 1.0
+
+
+def calibrate_classifier(
+    classifier: Classifier, inputs: Inputs, calibration: Inputs | None = None
+) -> tuple[Classifier, Inputs]:
+    """Quantise the network of a classifier that was loaded for int8; log how well it agrees.
+
+    The same images give the same network, which stays in the cache.
+
+    Args:
+        classifier: loaded with ``precision="int8"``; any other is returned as it is.
+        inputs: of the run.
+        calibration: images to take instead of some of ``inputs``.
+
+    Returns:
+        The classifier in int8, and the inputs of the run from the first.
+
+    Raises:
+        SettingError: no image can be read to calibrate on.
+        ExtraError: NNCF is missing.
+    """
+    if not classifier.needs_calibration:
+        return classifier, inputs
+    if calibration is None:
+        items, inputs = choose_items(inputs)
+    else:
+        items, _ = choose_items(calibration)
+    graph, agreement = quantise(classifier, *split_items(items))
+    report_agreement(agreement)
+    session = load_session(classifier, graph)
+    digest = sha256_of_files(*graph.files)
+    return replace(classifier, session=session, graph=graph, quantized=digest), inputs
+
+
+def choose_items(inputs: Inputs) -> tuple[list[Item], Inputs]:
+    """Choose items at random, or the first of a stream, and return all inputs again."""
+    if inputs.total is None:
+        log.info("int8: the first %d images are held back to calibrate on them", CALIBRATION)
+        return inputs.peek(CALIBRATION)
+    known = inputs.known
+    return Random(SEED).sample(known, min(CALIBRATION + CHECKED, len(known))), inputs
+
+
+def split_items(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
+    """Split items into those that calibrate and those that check, at most a third."""
+    checked = min(CHECKED, len(items) // 3)
+    return items[checked:][:CALIBRATION], items[:checked]
+
+
+def quantise(
+    classifier: Classifier, calibrating: Sequence[Item], checking: Sequence[Item]
+) -> tuple[Graph, Agreement]:
+    """Return the network in int8, made now or taken from the cache, and how well it agrees.
+
+    Raises:
+        SettingError: no image can be read.
+    """
+    fp32 = graph_of(classifier)
+    batches = list(load_pixels(classifier, calibrating))
+    if not batches:
+        raise SettingError(
+            f"int8 is calibrated on images, and none of {amount(len(calibrating), 'image')} can be "
+            "read"
+        )
+
+    def make(path: Path) -> None:
+        count = sum(map(len, batches))
+        log.info("int8: calibrating on %s, which is kept in the cache", amount(count, "image"))
+        given = (
+            batches if fp32.takes_pixels else list(map(classifier.preprocess.normalise, batches))
+        )
+        quantize_graph(fp32, given, path, description=describe_graph(classifier, fp32))
+        session = load_session(classifier, read_graph(path))
+        agreement = compare_sessions(classifier, session, checking)
+        path.with_name(FACTS).write_text(json.dumps(asdict(agreement)), encoding="utf-8")
+
+    key = {
+        "made": QUANTIZED,
+        "network": sha256_of_files(*fp32.files),
+        "pixels": digest_of_pixels(batches),
+        "checked": [list(item.identity) for item in checking],
+        "half_range": sums_overflow(),
+        "versions": versions_of("nncf", fp32.format),
+    }
+    path = choose_cache(keep=classifier.keeps).fetch(key, make, name=fp32.path.name)
+    facts = json.loads(path.with_name(FACTS).read_text(encoding="utf-8"))
+    return read_graph(path), Agreement(**facts)
+
+
+def graph_of(classifier: Classifier) -> Graph:
+    """Return the network file that a classifier runs."""
+    if classifier.graph is None:
+        raise SettingError("int8 needs a runtime of network files: use --runtime openvino")
+    return classifier.graph
+
+
+def load_pixels(classifier: Classifier, items: Sequence[Item]) -> Iterator[Pixels]:
+    """Load images on all cores, uint8 [N, H, W, C]; those that cannot be read are left out."""
+    workers = available_cores()
+    chunks = cut_chunks(items, min(BATCH, max(1, ceil(len(items) / workers))))
+    with closing(map_ordered(chunks, classifier.loader(), workers=workers)) as batches:
+        for batch in batches:
+            if len(batch.pixels):
+                yield batch.pixels
+
+
+def describe_graph(classifier: Classifier, graph: Graph) -> Description:
+    """Return what a network file states, also one of another program."""
+    if graph.description is not None:
+        return graph.description
+    checkpoint = classifier.checkpoint
+    return Description(
+        model=checkpoint.model,
+        class_names=checkpoint.classes.names,
+        classes_source=checkpoint.classes.source,
+        made_up=checkpoint.classes.made_up,
+        preprocess=classifier.preprocess.record(),
+        preprocess_source=classifier.preprocess_source,
+        input=PIXELS if graph.takes_pixels else NORMALIZED,
+        activation="sigmoid" if checkpoint.is_multi_label else "softmax",
+        source=checkpoint.path.name,
+        sha256=sha256_of_files(*checkpoint.files),
+        notes=checkpoint.notes,
+    )
+
+
+def digest_of_pixels(batches: Sequence[Pixels]) -> str:
+    """Return the SHA-256 of pixels."""
+    digest = hashlib.sha256()
+    for pixels in batches:
+        digest.update(pixels.tobytes())
+    return digest.hexdigest()
+
+
+def load_session(classifier: Classifier, graph: Graph) -> Session:
+    """Load a network in int8 as the one of a classifier is."""
+    options = SessionOptions(
+        preprocess=classifier.preprocess,
+        activation=classifier.checkpoint.activation,
+        precision=QUANTIZED,
+    )
+    return classifier.runtime.load(graph, options)
+
+
+def compare_sessions(classifier: Classifier, int8: Session, items: Sequence[Item]) -> Agreement:
+    """Compare a session in int8 with that of a classifier in fp32, image by image."""
+    count, same, largest = 0, 0, 0.0
+    for pixels in load_pixels(classifier, items):
+        plain, quantised = (all_probabilities(one, pixels, classifier) for one in
+                            (classifier.session, int8))  # fmt: skip
+        count += len(plain)
+        same += int((plain.argmax(axis=1) == quantised.argmax(axis=1)).sum())
+        largest = max(largest, float(np.abs(plain - quantised).max()))
+    return Agreement(count, same, largest)
+
+
+def all_probabilities(session: Session, pixels: Pixels, classifier: Classifier) -> Any:
+    """Return the probabilities [N, classes] in the order of the classes."""
+    passes = session.launch(pixels, len(classifier.class_names))
+    return np.concatenate([in_class_order(wait()) for wait in passes])
+
+
+def report_agreement(agreement: Agreement) -> None:
+    """Log how well the labels in int8 agree with those in fp32."""
+    if not agreement.images:
+        log.warning("int8: there are too few images to check the labels on others: see --verify")
+        return
+    log.info(
+        "int8: the label of fp32 on %s of %s other images, largest difference of probability %.3f",
+        f"{agreement.same:,}",
+        f"{agreement.images:,}",
+        agreement.largest_difference,
+    )
+    if agreement.share < LOW:
+        log.warning(
+            "int8: under %.0f %% of equal labels: 'resnet-cli export --precision int8 --max-drop "
+            "0.01' keeps the layers that cost most in floating point",
+            100 * LOW,
+        )
