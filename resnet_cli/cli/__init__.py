@@ -13,6 +13,7 @@ import click
 from resnet_cli.cli.benchmark import benchmark_command
 from resnet_cli.cli.checkpoint import convert_command, inspect_command
 from resnet_cli.cli.evaluate import evaluate_command
+from resnet_cli.cli.export import export_command
 from resnet_cli.cli.options import command_for
 from resnet_cli.cli.predict import predict_command
 from resnet_cli.cli.process import catch_signals, discard, open_streams, usable_environment
@@ -152,5 +153,6 @@ for command in (
     models_command,
     inspect_command,
     convert_command,
+    export_command,
 ):
     cli.add_command(command)

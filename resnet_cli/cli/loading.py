@@ -1,6 +1,6 @@
 """The options that say which classifier a command loads, and how they load it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial, wraps
@@ -53,7 +53,7 @@ def read_to_nowhere(files: Iterable[Path]) -> None:
 
 
 if TYPE_CHECKING:
-    from resnet_cli.classifier import Classifier
+    from resnet_cli.classifier import Adjust, Classifier
 
 Command = Callable[..., Any]
 
@@ -118,6 +118,44 @@ checkpoint_option, checkpoints_option = (
     for several in (False, True)
 )
 
+PREPROCESS_OPTIONS = (
+    preset_option,
+    click.option(
+        "--resize-size", type=POSITIVE, metavar="N", show_default="of the preset",
+        help="Pixels of the short side after resizing.",
+    ),
+    click.option(
+        "--img-size", type=POSITIVE, metavar="N", show_default="of the preset",
+        help="Pixels of each side of the centre crop that the network sees.",
+    ),
+    click.option(
+        "--interpolation",
+        type=click.Choice(["bilinear", "bicubic", "nearest", "nearest-exact"]),
+        show_default="of the preset",
+        help="How pixels are resized.",
+    ),
+    click.option(
+        "--mean", callback=parse_numbers, metavar="R,G,B", show_default="of the preset",
+        help="Mean taken off each channel, on the scale 0 to 1.",
+    ),
+    click.option(
+        "--std", callback=parse_numbers, metavar="R,G,B", show_default="of the preset",
+        help="Deviation that divides each channel, on the scale 0 to 1.",
+    ),
+    click.option(
+        "--color",
+        type=click.Choice(["rgb", "bgr"]),
+        show_default="of the preset",
+        help="Order of the channels that the network was trained on.",
+    ),
+    click.option(
+        "--squash/--no-squash",
+        default=None,
+        show_default="what the checkpoint records, else --no-squash",
+        help="Resize both sides to --resize-size, whatever the shape of the image.",
+    ),
+)  # fmt: skip
+
 LOAD_OPTIONS = (
     checkpoint_option,
     click.option(
@@ -162,41 +200,7 @@ LOAD_OPTIONS = (
         help="Keep converted networks in the folder that RESNET_CLI_CACHE names, else in the "
         "user's cache folder.",
     ),
-    preset_option,
-    click.option(
-        "--resize-size", type=POSITIVE, metavar="N", show_default="of the preset",
-        help="Pixels of the short side after resizing.",
-    ),
-    click.option(
-        "--img-size", type=POSITIVE, metavar="N", show_default="of the preset",
-        help="Pixels of each side of the centre crop that the network sees.",
-    ),
-    click.option(
-        "--interpolation",
-        type=click.Choice(["bilinear", "bicubic", "nearest", "nearest-exact"]),
-        show_default="of the preset",
-        help="How pixels are resized.",
-    ),
-    click.option(
-        "--mean", callback=parse_numbers, metavar="R,G,B", show_default="of the preset",
-        help="Mean taken off each channel, on the scale 0 to 1.",
-    ),
-    click.option(
-        "--std", callback=parse_numbers, metavar="R,G,B", show_default="of the preset",
-        help="Deviation that divides each channel, on the scale 0 to 1.",
-    ),
-    click.option(
-        "--color",
-        type=click.Choice(["rgb", "bgr"]),
-        show_default="of the preset",
-        help="Order of the channels that the network was trained on.",
-    ),
-    click.option(
-        "--squash/--no-squash",
-        default=None,
-        show_default="what the checkpoint records, else --no-squash",
-        help="Resize both sides to --resize-size, whatever the shape of the image.",
-    ),
+    *PREPROCESS_OPTIONS,
     click.option(
         "--exact",
         is_flag=True,
@@ -300,6 +304,27 @@ def with_load(command: Command, options: Sequence[Command], load: Callable[..., 
     return wrapper
 
 
+def adjusts_preprocess(command: Command) -> Command:
+    """Add the options of the preprocessing; the command receives ``adjust``, which applies them."""
+
+    @wraps(command)
+    def wrapper(**given: Any) -> Any:  # as click calls a command
+        settings = {name: given.pop(name) for name in ("preset", *PREPROCESS_FIELDS)}
+        return command(adjust=adjust_by(settings), **given)
+
+    for option in reversed(PREPROCESS_OPTIONS):
+        wrapper = option(wrapper)
+    return wrapper
+
+
+def adjust_by(settings: Mapping[str, Any]) -> "Adjust":
+    """Return what changes a recorded preprocessing as the values of the options say."""
+    from resnet_cli.preprocess import adjust_preprocess
+
+    given = {field: settings[option] for option, field in PREPROCESS_FIELDS.items()}
+    return partial(adjust_preprocess, preset=settings["preset"], given=given)
+
+
 def load_classifier(values: LoadValues, *, progress: bool) -> "Classifier":
     """Load the classifier that the options describe.
 
@@ -326,10 +351,8 @@ def load_described(values: LoadValues, *, progress: bool) -> "Classifier":
     from resnet_cli.checkpoint.locate import LoadOptions
     from resnet_cli.classifier import Classifier
     from resnet_cli.images import DecodeOptions
-    from resnet_cli.preprocess import adjust_preprocess
     from resnet_cli.runtimes import RuntimeOptions
 
-    given = {field: getattr(values, option) for option, field in PREPROCESS_FIELDS.items()}
     (place,) = values.checkpoint if isinstance(values.checkpoint, tuple) else (values.checkpoint,)
     return Classifier.from_options(
         place,
@@ -357,7 +380,9 @@ def load_described(values: LoadValues, *, progress: bool) -> "Classifier":
             compile=values.compile,
             cache=values.cache,
         ),
-        preprocess=partial(adjust_preprocess, preset=values.preset, given=given),
+        preprocess=adjust_by(
+            {name: getattr(values, name) for name in ("preset", *PREPROCESS_FIELDS)}
+        ),
         progress=progress,
     )
 
