@@ -24,6 +24,7 @@ import against
 import systems
 from commands import SMALL
 from measuring import PEAK
+from resnet_cli.benchmark.settings import Setting
 from resnet_cli.benchmark.sweep import Sweep
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.benchmark.workload import random_checkpoint
@@ -167,8 +168,9 @@ def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def known_peak(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fix the peak GFLOP/s of this machine, which takes seconds to measure."""
+    """Fix the peak GFLOP/s of this machine, which takes seconds to measure; see no other work."""
     monkeypatch.setattr("resnet_cli.benchmark.sweep.peak_gflops", lambda *_: PEAK)
+    monkeypatch.setattr("resnet_cli.benchmark.sweep.read_counts", lambda: None)
 
 
 @pytest.fixture
@@ -176,8 +178,9 @@ def fix(monkeypatch: pytest.MonkeyPatch, known_peak: None) -> Fix:
     """Let every row of a batch size be measured alike, without a network."""
 
     def give(timing: Callable[[int], Timing]) -> None:
-        def load_classifier(_: Sweep, precision: str) -> object:
-            return SimpleNamespace(precision=precision, session=SimpleNamespace(limit=None))
+        def load_classifier(_: Sweep, setting: Setting) -> object:
+            session = SimpleNamespace(limit=None, algorithms={})
+            return SimpleNamespace(precision=setting.precision, session=session)
 
         monkeypatch.setattr(Sweep, "load_classifier", load_classifier)
         monkeypatch.setattr(Sweep, "time_row", lambda _, __, row: timing(row.batch_size))

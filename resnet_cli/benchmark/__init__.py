@@ -6,7 +6,7 @@ This module has the options, the rows and the result; ``sweep`` measures them.
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from resnet_cli.benchmark.timing import Effort, Stages
 from resnet_cli.errors import InputError, OptionError, OutputError
 from resnet_cli.files import check_new_files, naming_output, write_text_file
-from resnet_cli.runtimes import PRECISIONS
+from resnet_cli.runtimes import PRECISIONS, RUNTIMES
 
 RANGES = {
     "batch_sizes": (1, 10**9),  # no machine holds more, and torch counts no further than 2^63
@@ -30,7 +30,9 @@ RANGES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkOptions:
-    """What ``run_benchmark`` measures, and how; a row for each precision, batch size and mode.
+    """What ``run_benchmark`` measures, and how.
+
+    There is a row for each runtime, precision, batch size and mode.
 
     Raises:
         OptionError: a value that no machine can measure.
@@ -38,10 +40,13 @@ class BenchmarkOptions:
 
     device: str = "auto"  # cpu, cuda, cuda:1, mps
     batch_sizes: Sequence[int] = (1, 8, 32)
-    precisions: Sequence[str] = ("fp32",)  # fp32, bf16, fp16
+    runtimes: Sequence[str] | None = None  # of RUNTIMES; None: torch, or that of an exported file
+    precisions: Sequence[str] | None = (
+        None  # of PRECISIONS; None: fp32, or that of an exported file
+    )
     compile: bool = False
     workers: int | None = None  # CPU threads: streams on the CPU, decoders for a GPU; None: cores
-    img_size: int = 224  # pixels of a side
+    img_size: int | None = None  # pixels of a side; None: 224, or those of an exported file
     images: str | Path | None = None  # a folder or file, to measure from files to labels too
     exclude: Sequence[str] = ()  # patterns of files and folders to leave out
     hidden: bool = False  # take hidden files as well
@@ -51,11 +56,12 @@ class BenchmarkOptions:
     percentiles: Sequence[float] = (50, 90, 99)  # 0 to 100, of the latency of a batch
 
     def __post_init__(self) -> None:
-        if not (self.batch_sizes and self.precisions and self.percentiles):
-            raise OptionError("batch_sizes, precisions and percentiles must not be empty")
-        for name in self.precisions:
-            if name not in PRECISIONS:
-                raise OptionError(f"cannot use precision {name!r}: one of {', '.join(PRECISIONS)}")
+        """Check the values."""
+        for name in ("batch_sizes", "runtimes", "precisions", "percentiles"):
+            if getattr(self, name) is not None and not getattr(self, name):
+                raise OptionError(f"{name} must not be empty")
+        check_names("runtime", self.runtimes or (), RUNTIMES)
+        check_names("precision", self.precisions or (), PRECISIONS)
         if not (isfinite(self.duration) and self.duration > 0):
             raise OptionError(f"duration must be a number of seconds above 0, got {self.duration}")
         for name, (least, most) in RANGES.items():
@@ -71,20 +77,16 @@ class BenchmarkOptions:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """What is timed at each precision and batch size."""
+        """What is timed in each setting and batch size."""
         return ("forward",) if self.images is None else ("forward", "end-to-end")
-
-    @property
-    def total(self) -> int:
-        """Number of rows."""
-        return len(self.precisions) * len(self.batch_sizes) * len(self.modes)
 
     def record(self) -> dict[str, Any]:
         """Return the settings for JSON."""
         return {
             "device": self.device,
             "batch_sizes": list(self.batch_sizes),
-            "precisions": list(self.precisions),
+            "runtimes": list(self.runtimes or ()),
+            "precisions": list(self.precisions or ()),
             "compiled": self.compile,
             "workers": self.workers,
             "img_size": self.img_size,
@@ -96,6 +98,17 @@ class BenchmarkOptions:
         }
 
 
+def check_names(kind: str, names: Sequence[str], known: Collection[str]) -> None:
+    """Refuse a name that is not known.
+
+    Raises:
+        OptionError: lists those that are.
+    """
+    for name in names:
+        if name not in known:
+            raise OptionError(f"cannot use {kind} {name!r}: one of {', '.join(known)}")
+
+
 @dataclass(frozen=True, slots=True)
 class BenchmarkRow:
     """One setting, measured; None for what could not be measured."""
@@ -103,6 +116,7 @@ class BenchmarkRow:
     mode: str  # forward, end-to-end
     model: str
     device: str
+    runtime: str  # torch, openvino, onnxruntime
     precision: str
     batch_size: int
     compiled: bool
@@ -112,8 +126,9 @@ class BenchmarkRow:
     peak_share: float | None = None  # 0 to 1, of this machine's peak at this precision
     peak_memory_bytes: int | None = None
     iterations: int = 0  # passes that were counted
-    status: str = "ok"  # or noisy, out of memory
+    status: str = "ok"  # or noisy, disturbed, out of memory
     error: str | None = None
+    other_work: float | None = None  # 0 to 1, of the cores that it needed: what others took
     stages: Stages | None = None  # end-to-end only
 
     @property
@@ -219,17 +234,20 @@ def save_benchmark(result: BenchmarkResult, paths: Sequence[Path]) -> None:
         raise errors[0]
 
 
-ROW_KEYS = {"mode": str, "precision": str, "batch_size": int}
+ROW_KEYS = {"mode": str, "runtime": str, "precision": str, "batch_size": int}
 """What identifies a row in two benchmarks, with its type in JSON."""
+
+BEFORE: dict[str, Any] = {"runtime": "torch"}
+"""What the rows of files mean that were written before these keys were."""
 
 LARGEST_FILE = 16_000_000  # bytes; a thousand rows take a fortieth of that
 
 RowKey = tuple[Any, ...]
 
 
-def row_key(row: Mapping[str, Any]) -> RowKey:
+def row_key(row: dict[str, Any]) -> RowKey:
     """Return what identifies the record of a row in another benchmark."""
-    return tuple(row[key] for key in ROW_KEYS)
+    return tuple((BEFORE | row)[key] for key in ROW_KEYS)
 
 
 def read_benchmark(path: Path) -> dict[str, Any]:
@@ -266,7 +284,7 @@ def is_row_record(row: Any) -> bool:
     return (
         isinstance(row, dict)
         and isinstance(row.get("model"), str)
-        and all(type(row.get(key)) is kind for key, kind in ROW_KEYS.items())
+        and all(type((BEFORE | row).get(key)) is kind for key, kind in ROW_KEYS.items())
         and "images_per_second" in row
         and is_speed(row["images_per_second"])
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import log2
+from math import ceil, log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
+from resnet_cli.benchmark.report import DOUBTFUL
 from resnet_cli.files import whole_file
 from resnet_cli.text import amount
 
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
 
 INK, GREY, PALE = "#1f2933", "#67727e", "#e3e7eb"
 
-COLOURS = {"fp32": "#0072b2", "bf16": "#d55e00", "fp16": "#009e73"}
-"""From Okabe and Ito's palette, which is safe for every kind of colour vision."""
+COLOURS = {"fp32": "#0072b2", "bf16": "#d55e00", "fp16": "#009e73", "int8": "#b0568c"}
+"""After Okabe and Ito's palette, which is safe for every kind of colour vision."""
+
+MARKERS = {"torch": "o", "openvino": "s", "onnxruntime": "^"}
 
 SMALL = 8.5  # points
 
@@ -36,7 +39,10 @@ DPI = 160
 
 ABOVE, ABOVE_BARS, BELOW = 1.25, 0.95, 0.6  # inches around the panels
 TITLE, FACTS, LEGEND = 0.27, 0.5, 0.68  # inches from the upper edge
-LEFT, LEFT_OF_BARS, RIGHT = 0.075, 0.13, 0.985  # shares of the width; names stand beside bars
+LEFT, RIGHT = 0.075, 0.985  # shares of the width
+LETTER = 0.0078  # share of the width; names stand beside bars
+LEGEND_LETTERS, LEGEND_LINE = 100, 0.2  # of a line of the legend, and inches of its height
+MARKER_LETTERS = 6  # that a marker with its space is as wide as
 
 STYLE: Any = {
     "text.color": INK,
@@ -52,16 +58,18 @@ STYLE: Any = {
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Rows of one mode and precision, by batch size."""
+    """Rows of one mode, runtime and precision, by batch size."""
 
     mode: str
+    runtime: str
     precision: str
     rows: "Sequence[BenchmarkRow]"
+    named: bool = False  # whether its name says the runtime
 
     @property
     def name(self) -> str:
         """The entry in the legend."""
-        return f"{self.precision} {self.mode}"
+        return f"{self.runtime} " * self.named + f"{self.precision} {self.mode}"
 
     @property
     def colour(self) -> str:
@@ -90,12 +98,15 @@ class Series:
 
     @property
     def style(self) -> dict[str, Any]:
-        """Line and marker: the colour shows the precision, a filled marker the network alone."""
+        """Line and marker.
+
+        The colour shows the precision, the marker the runtime; it is filled for the network alone.
+        """
         return {
             "color": self.colour,
             "linewidth": 1.8,
             "linestyle": "-" if self.is_alone else (0, (4, 2)),
-            "marker": "o",
+            "marker": MARKERS[self.runtime],
             "markersize": 6,
             "markeredgewidth": 1.6,
             "markerfacecolor": self.colour if self.is_alone else "white",
@@ -103,19 +114,20 @@ class Series:
 
 
 def series_of(rows: "Sequence[BenchmarkRow]") -> Iterator[Series]:
-    """Yield the rows of each mode and precision, by batch size."""
-    for mode, precision in dict.fromkeys((row.mode, row.precision) for row in rows):
-        mine = {
-            row.batch_size: row for row in rows if (row.mode, row.precision) == (mode, precision)
-        }
-        yield Series(mode, precision, [mine[size] for size in sorted(mine)])
+    """Yield the rows of each mode, runtime and precision, by batch size."""
+    named = {row.runtime for row in rows} != {"torch"}
+    kinds: dict[tuple[str, str, str], dict[int, BenchmarkRow]] = {}
+    for row in rows:
+        kinds.setdefault((row.mode, row.runtime, row.precision), {})[row.batch_size] = row
+    for kind, mine in kinds.items():
+        yield Series(*kind, [mine[size] for size in sorted(mine)], named)
 
 
 def rate_text(row: "BenchmarkRow") -> str:
     """Return the images per second in few characters, marked where they are too noisy."""
     rate = row.speed
     return (f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}") + (
-        "~" if row.status == "noisy" else ""
+        "~" if row.status in DOUBTFUL else ""
     )
 
 
@@ -124,7 +136,7 @@ ROOM = 1.18  # times the longest bar, for the number after it
 
 
 def throughput_bars(axes: Axes, series: Sequence[Series]) -> None:
-    """Draw a bar for each mode and precision, followed by its number."""
+    """Draw a bar for each series, followed by its number."""
     for place, one in enumerate(series):
         [row] = one.rows
         rate = row.speed
@@ -179,7 +191,7 @@ def latency_ranges(axes: Axes, series: Sequence[Series]) -> None:
 
 
 def space_rows(axes: Axes, series: Sequence[Series]) -> None:
-    """Give each mode and precision a row, from the top down."""
+    """Give each series a row, from the top down."""
     axes.set_ylim(len(series) - 0.4, -0.7)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color=PALE, linewidth=0.8)
@@ -218,7 +230,7 @@ def write_numbers(axes: Axes, series: Sequence[Series]) -> None:
             over = row is highest[row.batch_size]  # where there is no other curve
             step = round(row.speed / top / CLEAR) + (1 if over else -1)
             places = {(row.batch_size, near) for near in (step - 1, step, step + 1)}
-            if (row is best or row.status == "noisy") and step > 0 and not places & taken:
+            if (row is best or row.status in DOUBTFUL) and step > 0 and not places & taken:
                 taken.add((row.batch_size, step))
                 write_number(axes, row, one.colour, is_best=row is best, over=over)
 
@@ -303,13 +315,13 @@ def plot_benchmark(result: "BenchmarkResult", path: Path) -> None:
     """Draw a benchmark as a PNG."""
     series = list(series_of(result.rows))
     is_bars = len({row.batch_size for row in result.rows}) == 1
-    above = ABOVE_BARS if is_bars else ABOVE
+    above = ABOVE_BARS if is_bars else ABOVE + LEGEND_LINE * (legend_lines(series) - 1)
     height = above + BELOW + (HEIGHT_OF_A_BAR * (len(series) + 0.3) if is_bars else HEIGHT)
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
         left, right = figure.subplots(1, 2)
         figure.subplots_adjust(
-            LEFT_OF_BARS if is_bars else LEFT,
+            0.02 + LETTER * longest_name(series) if is_bars else LEFT,
             BELOW / height,
             RIGHT,
             1 - above / height,
@@ -325,19 +337,34 @@ def plot_benchmark(result: "BenchmarkResult", path: Path) -> None:
         else:
             throughput_curves(left, series)
             latency_curves(right, series)
-            draw_legend(figure, left)
+            draw_legend(figure, left, series)
         with whole_file(path) as file:
             figure.savefig(file, format="png")
 
 
-def draw_legend(figure: Figure, axes: Axes) -> None:
-    """Draw one line that names the curves of both panels."""
+def longest_name(series: Sequence[Series]) -> int:
+    """Return the letters of the longest name."""
+    return max(len(one.name) for one in series)
+
+
+def legend_columns(series: Sequence[Series]) -> int:
+    """Return how many names fit into a line."""
+    return max(1, LEGEND_LETTERS // (longest_name(series) + MARKER_LETTERS))
+
+
+def legend_lines(series: Sequence[Series]) -> int:
+    """Return how many lines the names need."""
+    return ceil(len(series) / legend_columns(series))
+
+
+def draw_legend(figure: Figure, axes: Axes, series: Sequence[Series]) -> None:
+    """Draw the names of the curves of both panels, in as few lines as they need."""
     handles = axes.get_legend_handles_labels()[0]
     figure.legend(
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(LEFT - 0.01, 1 - LEGEND / figure.get_figheight()),
-        ncols=len(handles),
+        ncols=min(len(handles), legend_columns(series)),
         frameon=False,
         fontsize=SMALL + 0.5,
         columnspacing=1.6,
@@ -367,8 +394,16 @@ def plot_facts(result: "BenchmarkResult") -> list[str]:
     found = [f"{side}×{side} pixels", amount(settings["workers"], "worker")]
     if settings["compiled"]:
         found.append("compiled")
-    found += [f"torch {environment['torch']}", environment["date"].partition("T")[0]]
-    marks = {"noisy": "~ too noisy to be trusted", "out of memory": "× out of memory"}
+    libraries = [name for name in settings["runtimes"] if name in environment]
+    found += [
+        *(f"{name} {environment[name]}" for name in libraries),
+        environment["date"].partition("T")[0],
+    ]
+    marks = {
+        "noisy": "~ too noisy to be trusted",
+        "disturbed": "~ disturbed by other work",
+        "out of memory": "× out of memory",
+    }
     return found + [text for status, text in marks.items() if status in list_statuses(result)]
 
 

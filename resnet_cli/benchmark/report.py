@@ -1,7 +1,7 @@
 """A benchmark for people: its table, the verdict, and what differs from an earlier benchmark."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,19 +10,28 @@ from resnet_cli.benchmark.timing import Stages
 from resnet_cli.display import TableColumn, TextTable
 from resnet_cli.text import amount
 
-DROPPED = ("GFLOP/s", "MB")
+DROPPED = ("GFLOP/s", "MB", "peak")
 """Columns that a narrow terminal leaves out, in this order; files always have them."""
 
 BUSY = 0.8  # of its speed alone, from which a stage is what the others wait for
 RISING = 1.05  # times the speed of the next smaller batch
 
-SWEEP = frozenset({"batch_sizes", "images", "percentiles", "precisions"})
+SWEEP = frozenset({"batch_sizes", "images", "percentiles", "precisions", "runtimes"})
 """Settings that say which rows there are: their differences share one line."""
+
+NOTICED = frozenset({"date", "other_work", "convolutions"})
+"""What of an environment is known only once all is measured, or always differs."""
+
+DOUBTFUL = ("noisy", "disturbed")
+"""Statuses of figures that are marked."""
 
 SHOWN = 60  # characters of a value
 
+MODE: TableColumn[BenchmarkRow] = TableColumn(
+    title="mode", text=lambda row: row.mode, width=len("end-to-end")
+)
+
 SETTINGS: tuple[TableColumn[BenchmarkRow], ...] = (
-    TableColumn(title="mode", text=lambda row: row.mode, width=len("end-to-end")),
     TableColumn(title="prec", text=lambda row: row.precision),
     TableColumn(title="batch", text=lambda row: str(row.batch_size), align="right"),
 )
@@ -40,12 +49,23 @@ COSTS: tuple[TableColumn[BenchmarkRow], ...] = (
 )
 
 
+def setting_columns(runtimes: Sequence[str]) -> list[TableColumn[BenchmarkRow]]:
+    """Return the columns before the figures; torch alone need not be named in every row."""
+    wide = max(map(len, runtimes))
+    runtime = TableColumn[BenchmarkRow](title="runtime", text=lambda row: row.runtime, width=wide)
+    return [MODE, *([runtime] if set(runtimes) != {"torch"} else []), *SETTINGS]
+
+
 def layout_table(
-    percentiles: Sequence[float], earlier: Mapping[str, Any] | None, width: int
+    runtimes: Sequence[str],
+    percentiles: Sequence[float],
+    earlier: Mapping[str, Any] | None,
+    width: int,
 ) -> TextTable[BenchmarkRow]:
     """Lay out the table of a benchmark, whose rows are printed as they are measured.
 
     Args:
+        runtimes: that are measured.
         percentiles: of the latency.
         earlier: record of a benchmark to compare with, for a column of ratios.
         width: terminal cells of a line.
@@ -59,7 +79,7 @@ def layout_table(
         )
         for percent in percentiles
     ]
-    columns = [*SETTINGS, SPEED, *latencies, *COSTS]
+    columns = [*setting_columns(runtimes), SPEED, *latencies, *COSTS]
     if earlier is not None:
         ratio = partial(ratio_cell, before=rows_with_speed(earlier))
         columns.append(TableColumn(title="ratio", text=ratio, align="right"))
@@ -68,9 +88,11 @@ def layout_table(
 
 def table_line(table: TextTable[BenchmarkRow], row: BenchmarkRow) -> str:
     """Return the line of a row; one that was not measured says why in place of its figures."""
-    if row.images_per_second is None:
-        return table.join([*(column.text(row) for column in SETTINGS), row.status])
-    return table.line(row)
+    if row.images_per_second is not None:
+        return table.line(row)
+    titles = [column.title for column in table.columns]
+    settings = table.columns[: titles.index(SPEED.title)]
+    return table.join([*(column.text(row) for column in settings), row.status])
 
 
 def three_digits(value: float | None) -> str:
@@ -94,7 +116,7 @@ def memory_cell(row: BenchmarkRow) -> str:
 
 def noise_mark(row: BenchmarkRow) -> str:
     """Return the mark of a figure that varies too much to be trusted, or nothing."""
-    return "~" if row.status == "noisy" else ""
+    return "~" if row.status in DOUBTFUL else ""
 
 
 def latency_cell(row: BenchmarkRow, *, name: str) -> str:
@@ -103,11 +125,11 @@ def latency_cell(row: BenchmarkRow, *, name: str) -> str:
 
 
 def ratio_cell(row: BenchmarkRow, *, before: Mapping[RowKey, Mapping[str, Any]]) -> str:
-    """Return the speed over the earlier speed, marked if either is noisy; nothing without both."""
+    """Return the speed over the earlier one, marked if either is doubtful; nothing without both."""
     then = before.get(row_key(row.record()))
     if then is None:
         return ""
-    mark = "~" if then.get("status") == "noisy" else noise_mark(row)
+    mark = "~" if then.get("status") in DOUBTFUL else noise_mark(row)
     return f"{row.speed / then['images_per_second']:.2f}{mark}"
 
 
@@ -133,7 +155,7 @@ def compare_settings(
     for part in ("environment", "settings"):
         for name in sorted(earlier[part].keys() | now[part].keys()):
             before, after = (record[part].get(name) for record in (earlier, now))
-            if before == after or name == "date":
+            if before == after or name in NOTICED:
                 continue
             difference = f"{cut_value(name)}: {cut_value(before)} then, {cut_value(after)} now"
             if name in SWEEP:
@@ -161,6 +183,8 @@ class Choices:
     cores: int  # that this process may use
     bf16: bool = True  # the device has arithmetic for it
     on_workers_cores: bool = True  # the network runs where the images are decoded
+    int8: bool = False  # the network could be quantised, and was not
+    agreement: str = ""  # of the fastest setting with fp32, in words
 
 
 def state_verdict(rows: Sequence[BenchmarkRow], options: Choices) -> str:
@@ -179,45 +203,69 @@ def state_verdict(rows: Sequence[BenchmarkRow], options: Choices) -> str:
         )
     measured = [row for row in rows if row.images_per_second is not None]
     sentences = [name_limit(best, measured, options)]
-    noisy = [row for row in measured if row.status == "noisy"]
-    if noisy:
-        spread = "spreads" if len(noisy) == 1 else "spread"
-        doubt = (
-            f"too noisy: {len(noisy)} of {amount(len(measured), 'row')} {spread} too widely to be "
-            "trusted: let nothing else run, or measure longer with --duration"
-        )
-        sentences.insert(0 if best in noisy else 1, doubt)
+    if options.agreement:
+        sentences.append(options.agreement)
+    for doubt, doubtful in list_doubts(measured):
+        sentences.insert(0 if best in doubtful else 1, doubt)
     if len(measured) < len(rows):
         smallest = min(row.batch_size for row in rows if row.images_per_second is None)
         sentences.append(f"out of memory from --batch-size {smallest}")
     return "; ".join(sentences)
 
 
+def list_doubts(
+    measured: Sequence[BenchmarkRow],
+) -> Iterator[tuple[str, Sequence[BenchmarkRow]]]:
+    """Yield what makes figures doubtful, in words, and those figures."""
+    noisy, disturbed = ([row for row in measured if row.status == kind] for kind in DOUBTFUL)
+    among = f"of {amount(len(measured), 'row')}"
+    if noisy:
+        spread = "spreads" if len(noisy) == 1 else "spread"
+        yield (
+            f"too noisy: {len(noisy)} {among} {spread} too widely to be trusted: let nothing else "
+            "run, or measure longer with --duration",
+            noisy,
+        )
+    if disturbed:
+        most = max(row.other_work or 0 for row in disturbed)
+        is_slower = "is" if len(disturbed) == 1 else "are"
+        yield (
+            f"disturbed: other work took up to {most:.0%} of the cores: {len(disturbed)} {among} "
+            f"{is_slower} faster when nothing else runs",
+            disturbed,
+        )
+
+
 def name_limit(best: BenchmarkRow, measured: Sequence[BenchmarkRow], options: Choices) -> str:
-    """Say what limits the speed of a row."""
+    """Say what limits the speed of a row; of one that was disturbed, other work does."""
+    described = describe_row(best, measured)
+    if best.status == "disturbed":
+        return f"{described}, with what other work left"
     if best.stages is not None:
         if options.on_workers_cores:
             if best.stages.prepare_ms > best.stages.forward_ms:
-                return f"decode-bound: {describe_row(best)}: {advise_decoders(options)}"
+                return f"decode-bound: {described}: {advise_decoders(options)}"
         elif best.speed < BUSY * speed_alone(best, best.stages, measured):
             if best.speed > BUSY * 1000 * options.workers / best.stages.prepare_ms:
-                return f"decode-bound: {describe_row(best)}: {advise_decoders(options)}"
+                return f"decode-bound: {described}: {advise_decoders(options)}"
             return (
-                f"transfer-bound: {describe_row(best)}, though neither decoding nor the network is "
+                f"transfer-bound: {described}, though neither decoding nor the network is "
                 "busy: a larger --batch-size makes fewer and larger copies"
             )
-    return f"compute-bound: {describe_row(best)}: {give_advice(best, measured, options)}"
+    return f"compute-bound: {described}: {give_advice(best, measured, options)}"
 
 
 def speed_alone(row: BenchmarkRow, stages: Stages, measured: Sequence[BenchmarkRow]) -> float:
     """Return the images per second of the network alone, in the setting of an end-to-end row."""
-    same = [
-        other
-        for other in measured
-        if other.mode == "forward"
-        and (other.precision, other.batch_size) == (row.precision, row.batch_size)
-    ]
+    alone = replace(row, mode="forward")
+    same = [other for other in alike(alone, measured) if other.batch_size == row.batch_size]
     return max((other.speed for other in same), default=1000 / stages.forward_ms)
+
+
+def alike(row: BenchmarkRow, measured: Sequence[BenchmarkRow]) -> list[BenchmarkRow]:
+    """Return the rows that differ from a row by their batch size alone."""
+    kind = (row.mode, row.runtime, row.precision)
+    return [other for other in measured if (other.mode, other.runtime, other.precision) == kind]
 
 
 def advise_decoders(options: Choices) -> str:
@@ -232,6 +280,8 @@ def give_advice(best: BenchmarkRow, measured: Sequence[BenchmarkRow], options: C
     untried = []
     if options.bf16 and {row.precision for row in measured} == {"fp32"}:
         untried.append("--precision bf16")
+    if options.int8 and best.device == "cpu":
+        untried.append("--precision int8")
     if best.precision in options.compiling:
         untried.append("--compile")
     if is_rising(best, measured):
@@ -243,14 +293,14 @@ def give_advice(best: BenchmarkRow, measured: Sequence[BenchmarkRow], options: C
 
 def is_rising(best: BenchmarkRow, measured: Sequence[BenchmarkRow]) -> bool:
     """Return True if the largest batch is clearly faster than the next smaller one."""
-    alike = [row for row in measured if (row.mode, row.precision) == (best.mode, best.precision)]
-    smaller = [row for row in alike if row.batch_size < best.batch_size]
-    if not smaller or best.batch_size < max(row.batch_size for row in alike):
+    others = alike(best, measured)
+    smaller = [row for row in others if row.batch_size < best.batch_size]
+    if not smaller or best.batch_size < max(row.batch_size for row in others):
         return False
     return best.speed > RISING * max(smaller, key=lambda row: row.batch_size).speed
 
 
-def describe_row(row: BenchmarkRow) -> str:
+def describe_row(row: BenchmarkRow, measured: Sequence[BenchmarkRow]) -> str:
     """Say which setting a row has, and how fast it is."""
     share = "" if row.peak_share is None else f", {row.peak_share:.0%} of this machine's peak"
     if (row.peak_share or 0) > 1:
@@ -258,7 +308,22 @@ def describe_row(row: BenchmarkRow) -> str:
             " (3x3 convolutions take fewer multiplications than are counted, or this machine was "
             "slower while its peak was measured)"
         )
+    runtime = "" if row.runtime == "torch" else f" by {row.runtime}"
     return (
-        f"{row.mode} in {row.precision} with --batch-size {row.batch_size} is fastest, "
-        f"{row.speed:.1f} images/s{share}"
+        f"{row.mode} in {row.precision}{runtime} with --batch-size {row.batch_size} is fastest, "
+        f"{row.speed:.1f} images/s{state_gain(row, measured)}{share}"
     )
+
+
+def state_gain(row: BenchmarkRow, measured: Sequence[BenchmarkRow]) -> str:
+    """Say how many times faster a row is than torch in fp32, at the best batch size of each."""
+    plain = replace(row, runtime="torch", precision="fp32")
+    speed = max((other.speed for other in alike(plain, measured) if is_plain(other)), default=None)
+    if speed is None or is_plain(row):
+        return ""
+    return f", {row.speed / speed:.2f} times torch in fp32"
+
+
+def is_plain(row: BenchmarkRow) -> bool:
+    """Return True for torch in fp32 without its compiler."""
+    return (row.runtime, row.precision, row.compiled) == ("torch", "fp32", False)

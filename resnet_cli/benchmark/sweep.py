@@ -1,7 +1,7 @@
-"""The sweep of a benchmark: a row for each precision, batch size and mode."""
+"""The sweep of a benchmark: a row for each runtime, precision, batch size and mode."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -9,24 +9,35 @@ from typing import Any
 
 import torch
 
-from resnet_cli.benchmark import BenchmarkOptions, BenchmarkResult, BenchmarkRow
+from resnet_cli.benchmark import BenchmarkOptions, BenchmarkResult, BenchmarkRow, fastest_row
+from resnet_cli.benchmark.agreement import can_quantize, measure_agreement, name_unknown_agreement
+from resnet_cli.benchmark.interference import Counts, Interference, compare_counts, read_counts
 from resnet_cli.benchmark.report import Choices, state_verdict
+from resnet_cli.benchmark.settings import (
+    Cost,
+    Setting,
+    choose_settings,
+    cost_of_an_image,
+    join_words,
+    name_of,
+    side_of,
+)
 from resnet_cli.benchmark.timing import Timing, count_streams, time_end_to_end, time_forward
 from resnet_cli.benchmark.workload import (
     EndlessImages,
     describe_environment,
     find_measured_network,
     peak_gflops,
+    versions_of_runtimes,
 )
+from resnet_cli.checkpoint.exported import ExportedCheckpoint
 from resnet_cli.checkpoint.loading import Checkpoint
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import DeviceError
 from resnet_cli.records import Progress
-from resnet_cli.runtimes import PRECISIONS, Runtime, RuntimeOptions, Session, find_runtime
+from resnet_cli.runtimes import PRECISIONS, QUANTIZED, RuntimeOptions, Session
 from resnet_cli.runtimes.torch_runtime import DTYPES
 from resnet_cli.sources import FindOptions
-from resnet_cli.summary import Totals, summarize_network
-from resnet_cli.summary.networks import Subject, SummaryOptions
 from resnet_cli.system import available_cores
 from resnet_cli.text import amount
 
@@ -36,8 +47,8 @@ WIDE = 0.25  # spread of latencies from which a row cannot be trusted
 
 FASTER = 1.02  # times the network alone, which end-to-end work cannot exceed
 
-OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
-"""Messages of torch's allocators; the one for the CPU raises a plain RuntimeError."""
+OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc")
+"""Messages of allocators; those of the CPU raise a plain RuntimeError."""
 
 
 def run_benchmark(
@@ -62,58 +73,53 @@ def run_benchmark(
     sweep = Sweep.prepare(model, options or BenchmarkOptions())
     for done, _ in enumerate(sweep.measure(), start=1):
         if progress is not None:
-            progress(done, sweep.options.total)
+            progress(done, sweep.total)
     return sweep.result()
-
-
-def runnable_precisions(precisions: Iterable[str], runtime: Runtime) -> tuple[str, ...]:
-    """Return the precisions in which ``predict`` would run, each once.
-
-    What a processor would emulate runs in fp32, which is logged.
-    """
-    used: dict[str, None] = {}
-    for precision in precisions:
-        if precision in runtime.precisions:
-            used[precision] = None
-        else:
-            log.warning("%s on this processor would be emulated: fp32 is measured", precision)
-            used["fp32"] = None
-    return tuple(used)
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """A benchmark that is ready to be measured, and its rows so far."""
 
-    checkpoint: Checkpoint
-    options: BenchmarkOptions  # with a device by name, precisions that it has, and workers
-    runtime: Runtime
+    checkpoint: Checkpoint | ExportedCheckpoint
+    options: BenchmarkOptions  # as far as possible in words, with the workers and pixels
+    choices: tuple[Setting, ...]
     images: EndlessImages | None
-    cost: Totals  # of one image
-    environment: Mapping[str, Any]
+    cost: Cost
+    environment: dict[str, Any]  # completed by what is noticed on the way
     rows: list[BenchmarkRow] = field(default_factory=list)
-    peaks: dict[str, float | None] = field(default_factory=dict)  # GFLOP/s
+    peaks: dict[tuple[str, str], float | None] = field(default_factory=dict)  # GFLOP/s
+    agreements: dict[Setting, str] = field(default_factory=dict)  # in words
 
     @classmethod
     def prepare(cls, model: str | Path, options: BenchmarkOptions) -> "Sweep":
-        """Find the device, the images and the network.
+        """Find the network, the runtimes and the images.
 
         Raises:
             UserError: as ``run_benchmark`` does.
         """
-        runtime = find_runtime(options.device)
         workers = options.workers or available_cores()
         find = FindOptions(hidden=options.hidden, exclude=options.exclude)
-        precisions = runnable_precisions(options.precisions, runtime)
-        images = None if options.images is None else EndlessImages(Path(options.images), find)
         checkpoint = find_measured_network(str(model))
+        graph = checkpoint.graph if isinstance(checkpoint, ExportedCheckpoint) else None
+        chosen = choose_settings(options, graph)
+        side = options.img_size or side_of(checkpoint)
+        images = None if options.images is None else EndlessImages(Path(options.images), find)
         return cls(
             checkpoint,
-            replace(options, device=runtime.device, precisions=precisions, workers=workers),
-            runtime,
+            replace(
+                options,
+                device=join_words(setting.runtime.device for setting in chosen),
+                runtimes=tuple(dict.fromkeys(setting.name for setting in chosen)),
+                precisions=tuple(dict.fromkeys(setting.precision for setting in chosen)),
+                workers=workers,
+                img_size=side,
+            ),
+            chosen,
             images,
-            cost_of_an_image(checkpoint, options.img_size),
-            describe_environment(runtime, workers),
+            cost_of_an_image(checkpoint, side),
+            describe_environment([setting.runtime for setting in chosen], workers)
+            | versions_of_runtimes({setting.name for setting in chosen}),
         )
 
     @property
@@ -122,11 +128,27 @@ class Sweep:
         return self.options.workers or available_cores()
 
     @property
+    def model(self) -> str:
+        """The architecture, or the name of a file that does not state it."""
+        return name_of(self.checkpoint)
+
+    @property
+    def side(self) -> int:
+        """Pixels of a side of the images."""
+        return self.options.img_size or side_of(self.checkpoint)
+
+    @property
+    def total(self) -> int:
+        """Number of rows."""
+        return len(self.choices) * len(self.options.batch_sizes) * len(self.options.modes)
+
+    @property
     def headline(self) -> str:
         """The model and the machine, in a line."""
+        libraries = (f"{name} {self.environment[name]}" for name in self.options.runtimes or ())
         return (
-            f"{self.checkpoint.model} on {self.environment['device']}, "
-            f"{amount(self.workers, 'worker')}, torch {self.environment['torch']}"
+            f"{self.model} on {self.environment['device']}, "
+            f"{amount(self.workers, 'worker')}, {', '.join(libraries)}"
         )
 
     @property
@@ -136,23 +158,52 @@ class Sweep:
 
     def measure(self) -> Iterator[BenchmarkRow]:
         """Measure and yield each row, and keep it for the result."""
-        for precision, batch in product(self.options.precisions, self.options.batch_sizes):
-            for row in self.measure_modes(precision, batch):
+        begun = read_counts()
+        for setting, batch in product(self.choices, self.options.batch_sizes):
+            for row in self.measure_modes(setting, batch):
                 self.rows.append(row)
+                self.notice_others(row, begun)
                 yield row
+        self.measure_agreement()
 
-    def measure_modes(self, precision: str, batch: int) -> Iterator[BenchmarkRow]:
+    def measure_modes(self, setting: Setting, batch: int) -> Iterator[BenchmarkRow]:
         """Yield the row of the network alone, and that of everything from files to labels."""
         alone: BenchmarkRow | None = None
         for mode in self.options.modes:
-            row = self.empty_row(mode, precision, batch)
+            row = setting.row(mode, self.model, batch)
             if alone is None:
-                row = alone = self.measure_row(row)
+                row = alone = self.measure_row(setting, row)
             elif alone.images_per_second is None:  # what does not fit alone does not fit here
                 row = replace(row, status=alone.status, error=alone.error)
             else:
-                row = mark_doubtful(self.measure_row(row), alone.images_per_second)
+                row = mark_doubtful(self.measure_row(setting, row), alone.images_per_second)
             yield row
+
+    def notice_others(self, row: BenchmarkRow, begun: Counts | None) -> None:
+        """Record what other work took so far, and say so at the first row that it disturbed."""
+        so_far = compare_counts(begun, self.workers)
+        self.environment["other_work"] = so_far and so_far.record()
+        if row.status == "disturbed" and count_disturbed(self.rows) == 1:
+            log.warning(
+                "other work took %.0f%% of the cores that this benchmark needs: figures marked ~ "
+                "are too low",
+                100 * (row.other_work or 0),
+            )
+
+    def measure_agreement(self) -> None:
+        """Compare the labels of the fastest setting with those of fp32."""
+        best = fastest_row(self.rows)
+        if best is None:
+            return
+        setting = self.setting_of(best)
+        known = measure_agreement(self.checkpoint, setting, self.load_classifier, self.images)
+        if known is not None:
+            self.agreements[setting] = known
+
+    def setting_of(self, row: BenchmarkRow) -> Setting:
+        """Return the setting in which a row was measured."""
+        kind = (row.runtime, row.precision)
+        return next(one for one in self.choices if (one.name, one.precision) == kind)
 
     def result(self) -> BenchmarkResult:
         """Return the rows so far and the verdict on them."""
@@ -163,89 +214,104 @@ class Sweep:
         """What the rows so far show, and whether some are missing."""
         if not self.rows:
             return "nothing was measured"
-        choices = Choices(
-            compiling=self.precisions_to_compile,
+        verdict = state_verdict(self.rows, self.describe_choices(fastest_row(self.rows)))
+        if len(self.rows) == self.total:
+            return verdict
+        return f"stopped after {len(self.rows)} of {self.total} rows; {verdict}"
+
+    def describe_choices(self, best: BenchmarkRow | None) -> Choices:
+        """Return what was possible in the fastest setting, for the verdict."""
+        setting = self.choices[0] if best is None else self.setting_of(best)
+        runtime = setting.runtime
+        asked = set(self.options.precisions or ())
+        return Choices(
+            compiling=frozenset() if self.options.compile else self.precisions_to_compile(setting),
             workers=self.workers,
             cores=available_cores(),
-            bf16="bf16" in self.runtime.precisions,
-            on_workers_cores=self.runtime.on_workers_cores,
+            bf16="bf16" in runtime.precisions,
+            int8=QUANTIZED not in asked and can_quantize(self.checkpoint),
+            on_workers_cores=runtime.on_workers_cores,
+            agreement=self.agreements.get(setting)
+            or name_unknown_agreement(self.checkpoint, setting, self.images),
         )
-        verdict = state_verdict(self.rows, choices)
-        if len(self.rows) == self.options.total:
-            return verdict
-        return f"stopped after {len(self.rows)} of {self.options.total} rows; {verdict}"
 
-    @property
-    def precisions_to_compile(self) -> frozenset[str]:
-        """The precisions in which ``--compile``, if it was not given, would be faster."""
-        if self.options.compile:
-            return frozenset()
-        return frozenset(filter(self.runtime.compiling_pays, self.options.precisions))
+    def precisions_to_compile(self, setting: Setting) -> frozenset[str]:
+        """Return the precisions in which ``--compile`` would be faster."""
+        return frozenset(filter(setting.runtime.compiling_pays, self.options.precisions or ()))
 
-    def empty_row(self, mode: str, precision: str, batch: int) -> BenchmarkRow:
-        """Return a row before anything is measured."""
-        model, options = self.checkpoint.model, self.options
-        return BenchmarkRow(mode, model, options.device, precision, batch, options.compile)
-
-    def measure_row(self, row: BenchmarkRow) -> BenchmarkRow:
+    def measure_row(self, setting: Setting, row: BenchmarkRow) -> BenchmarkRow:
         """Measure a row; one that runs out of memory says so in place of its figures."""
         try:
-            self.check_room(row)
-            classifier = self.load_classifier(row.precision)
-            peak = self.measure_peak(row.precision)
-            self.runtime.reset_peak_memory()
+            self.check_room(setting, row)
+            classifier = self.load_classifier(setting)
+            peak = self.measure_peak(setting)
+            setting.runtime.reset_peak_memory()
+            before = read_counts()
             timing = self.time_row(classifier, row)
+            others = compare_counts(before, self.workers)
             check_whole(classifier.session, row.batch_size)
         except (torch.OutOfMemoryError, DeviceError, RuntimeError, MemoryError) as error:
             return replace(row, status="out of memory", error=out_of_memory_message(error))
-        return self.complete_row(row, timing, peak)
+        self.record_algorithms(setting, row, classifier.session)
+        done = self.complete_row(row, timing, peak, others)
+        return replace(done, peak_memory_bytes=setting.runtime.peak_memory())
 
-    def check_room(self, row: BenchmarkRow) -> None:
+    def check_room(self, setting: Setting, row: BenchmarkRow) -> None:
         """Refuse a batch whose activations alone need more than the memory.
 
         Raises:
             MemoryError: names both sizes.
         """
         share = PRECISIONS[row.precision] / PRECISIONS["fp32"]
-        needed = share * self.cost.peak_activation_bytes * row.batch_size
-        needed *= count_streams(self.runtime, self.workers)
-        free = self.runtime.available_memory()
+        needed = share * (self.cost.activation_bytes or 0) * row.batch_size
+        needed *= count_streams(setting.runtime, self.workers)
+        free = setting.runtime.available_memory()
         if free is not None and needed > free:
             raise MemoryError(
                 f"not enough memory: the activations need {needed / 1e9:,.1f} GB, of which there "
                 f"are {free / 1e9:,.1f}"
             )
 
-    def load_classifier(self, precision: str) -> Classifier:
+    def load_classifier(self, setting: Setting) -> Classifier:
         """Load a classifier for one row: a compiled network is made for one batch size."""
-        side = self.options.img_size
-        if self.options.compile:
+        side = self.side
+        if setting.compiled:
             torch.compiler.reset()  # it compiles a network for a few batch sizes only
         return Classifier.of(
             self.checkpoint,
             reason="to be measured",
             compute=RuntimeOptions(
-                device=self.runtime.device, precision=precision, compile=self.options.compile
+                runtime=setting.name,
+                device=setting.runtime.device,
+                precision=setting.precision,
+                compile=setting.compiled,
             ),
             preprocess=lambda recorded: replace(
                 recorded, crop_size=side, resize_size=max(side, recorded.resize_size)
             ),
         )
 
-    def measure_peak(self, precision: str) -> float | None:
-        """Return this machine's peak in GFLOP/s, measured once for each precision."""
-        if precision not in self.peaks:
+    def measure_peak(self, setting: Setting) -> float | None:
+        """Return this machine's peak in GFLOP/s, measured once for each device and precision.
+
+        It is that of torch's kernels, whatever the runtime: the machine has one. None in int8,
+        which torch does not multiply, and where it is not known what the network computes.
+        """
+        dtype = DTYPES.get(setting.precision)
+        if dtype is None or self.cost.gflops is None:
+            return None
+        key = (setting.runtime.device, setting.precision)
+        if key not in self.peaks:
             threads = min(self.workers, available_cores())
-            self.peaks[precision] = peak_gflops(self.runtime, DTYPES[precision], threads)
-        return self.peaks[precision]
+            self.peaks[key] = peak_gflops(setting.runtime, dtype, threads)
+        return self.peaks[key]
 
     def time_row(self, classifier: Classifier, row: BenchmarkRow) -> Timing:
         """Time one setting."""
         workers, effort = self.workers, self.options.effort
         if row.mode == "forward" or self.images is None:
-            side = self.options.img_size
             return time_forward(
-                classifier, batch=row.batch_size, side=side, workers=workers, effort=effort
+                classifier, batch=row.batch_size, side=self.side, workers=workers, effort=effort
             )
         return time_end_to_end(
             classifier,
@@ -255,9 +321,23 @@ class Sweep:
             effort=effort,
         )
 
-    def complete_row(self, row: BenchmarkRow, timing: Timing, peak: float | None) -> BenchmarkRow:
+    def record_algorithms(self, setting: Setting, row: BenchmarkRow, session: Session) -> None:
+        """Record which algorithms computed the convolutions, where the runtime says so."""
+        if session.algorithms:
+            counts = (f"{name} {count}" for name, count in session.algorithms.items())
+            found = self.environment.setdefault("convolutions", {})
+            found[f"{setting.words} batch {row.batch_size}"] = ", ".join(counts)
+
+    def complete_row(
+        self,
+        row: BenchmarkRow,
+        timing: Timing,
+        peak: float | None,
+        others: Interference | None,
+    ) -> BenchmarkRow:
         """Return a row with its figures."""
-        gflops = timing.images_per_second * self.cost.gflops
+        cost = self.cost.gflops
+        gflops = None if cost is None else timing.images_per_second * cost
         return replace(
             row,
             images_per_second=timing.images_per_second,
@@ -265,12 +345,24 @@ class Sweep:
                 f"p{percent:g}": timing.percentile(percent) for percent in self.options.percentiles
             },
             gflops=gflops,
-            peak_share=None if peak is None else gflops / peak,
-            peak_memory_bytes=self.runtime.peak_memory(),
+            peak_share=None if gflops is None or peak is None else gflops / peak,
             iterations=len(timing.latencies_ms),
-            status="noisy" if timing.spread > WIDE else "ok",
+            status=judge_figures(timing, others),
+            other_work=None if others is None else round(others.taken, 3),
             stages=timing.stages,
         )
+
+
+def judge_figures(timing: Timing, others: Interference | None) -> str:
+    """Return the status of figures: what disturbed them, if anything did."""
+    if others is not None and others.disturbs:
+        return "disturbed"
+    return "noisy" if timing.spread > WIDE else "ok"
+
+
+def count_disturbed(rows: list[BenchmarkRow]) -> int:
+    """Count the rows that other work disturbed."""
+    return sum(row.status == "disturbed" for row in rows)
 
 
 def mark_doubtful(row: BenchmarkRow, alone: float) -> BenchmarkRow:
@@ -280,7 +372,8 @@ def mark_doubtful(row: BenchmarkRow, alone: float) -> BenchmarkRow:
         row: end to end.
         alone: images per second of the network in the same setting.
     """
-    return replace(row, status="noisy") if row.speed > FASTER * alone else row
+    doubtful = row.status == "ok" and row.speed > FASTER * alone
+    return replace(row, status="noisy") if doubtful else row
 
 
 def check_whole(session: Session, batch: int) -> None:
@@ -304,16 +397,3 @@ def out_of_memory_message(error: Exception) -> str:
     if is_memory or any(phrase in message.lower() for phrase in OUT_OF_MEMORY):
         return message
     raise error
-
-
-def cost_of_an_image(checkpoint: Checkpoint, side: int) -> Totals:
-    """Return the multiply-adds and activations of one image."""
-    subject = Subject(
-        checkpoint.model,
-        str(checkpoint.path),
-        next(checkpoint.blanks),
-        checkpoint.in_channels,
-        checkpoint.num_classes,
-        is_resnet=True,
-    )
-    return summarize_network(subject, SummaryOptions(img_size=(side, side))).totals

@@ -4,11 +4,12 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,8 +18,10 @@ import torch
 from torch import Tensor
 from torchvision.models import get_model
 
-from resnet_cli.checkpoint.loading import Checkpoint, load_checkpoint
-from resnet_cli.checkpoint.locate import Location
+from resnet_cli.checkpoint import open_checkpoint
+from resnet_cli.checkpoint.exported import ExportedCheckpoint
+from resnet_cli.checkpoint.loading import Checkpoint
+from resnet_cli.checkpoint.locate import LoadOptions, Location
 from resnet_cli.checkpoint.metadata.classes import ClassNames
 from resnet_cli.checkpoint.network.architectures import (
     ARCHITECTURES,
@@ -40,7 +43,7 @@ OUTPUTS = 1000
 log = logging.getLogger("resnet_cli")
 
 
-def find_measured_network(given: str) -> Checkpoint:
+def find_measured_network(given: str) -> Checkpoint | ExportedCheckpoint:
     """Load a checkpoint, or build a model by name with random weights: nothing is downloaded.
 
     Raises:
@@ -50,7 +53,7 @@ def find_measured_network(given: str) -> Checkpoint:
     if given in ARCHITECTURES:
         return random_checkpoint(given)
     if given and Path(given).exists():
-        return load_checkpoint(Location(Path(given), "given"))
+        return open_checkpoint(Location(Path(given), "given"), LoadOptions())
     raise unknown_model_error(given, ARCHITECTURES, f"the models are {', '.join(ARCHITECTURES)}")
 
 
@@ -63,7 +66,7 @@ def random_checkpoint(name: str) -> Checkpoint:
         files=(),
         format="",
         layout="torchvision",
-        state_key="",
+        state_key=f"random {name}, of seed {SEED}",  # networks that are converted are kept by it
         stripped_prefix="",
         model=name,
         num_classes=OUTPUTS,
@@ -222,10 +225,20 @@ def quickest_gflops(run: Callable[[], object], flops: int, runtime: Runtime) -> 
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def describe_environment(runtime: Runtime, workers: int) -> dict[str, Any]:
+LIBRARIES = {"openvino": ("openvino", "nncf"), "onnxruntime": ("onnxruntime", "onnx")}
+"""Runtimes beside torch: the libraries whose versions are recorded."""
+
+
+def versions_of_runtimes(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of what computes or converts, for runtimes beside torch."""
+    libraries = (library for name in names for library in LIBRARIES.get(name, ()))
+    return {library: version(library) for library in sorted(libraries) if find_spec(library)}
+
+
+def describe_environment(runtimes: Sequence[Runtime], workers: int) -> dict[str, Any]:
     """Return the hardware, the versions, and how the network runs, for the record of a result."""
     return {
-        "device": runtime.hardware,
+        "device": ", ".join(dict.fromkeys(runtime.hardware for runtime in runtimes)),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": workers,

@@ -25,7 +25,8 @@ from resnet_cli.cli.sections import Command
 if TYPE_CHECKING:
     from resnet_cli.benchmark.sweep import Sweep
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+RUNTIMES = ("torch", "openvino", "onnxruntime")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 LARGEST = 10**9  # images of a pass; no machine holds more, and torch counts no further than 2^63
 
@@ -52,11 +53,16 @@ def check_seconds(_: click.Context, __: click.Parameter, value: float) -> float:
     return value
 
 
-def parse_precisions(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
-    """Read precisions with commas between them."""
+def parse_names(
+    _: click.Context, param: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    """Read runtimes or precisions with commas between them."""
+    if value is None:
+        return None
+    known = RUNTIMES if param.name == "runtimes" else PRECISIONS
     parts = tuple(dict.fromkeys(part.strip() for part in value.split(",")))
-    if not set(parts) <= set(PRECISIONS):
-        raise click.BadParameter(f"{value!r} is not some of {', '.join(PRECISIONS)}")
+    if not set(parts) <= set(known):
+        raise click.BadParameter(f"{value!r} is not some of {', '.join(known)}")
     return parts
 
 
@@ -80,6 +86,15 @@ def round_percentile(text: str) -> float:
 @click.argument("subject", metavar="[MODEL or CHECKPOINT]", default="resnet18")
 @device_option
 @click.option(
+    "--runtime",
+    "runtimes",
+    callback=parse_names,
+    metavar="NAME,…",
+    show_default="torch, or openvino for int8; of an exported file its own",
+    help="What computes the network, torch, openvino or onnxruntime; each one is measured in each "
+    "precision that it has.",
+)
+@click.option(
     "-b",
     "--batch-size",
     "batch_sizes",
@@ -91,10 +106,11 @@ def round_percentile(text: str) -> float:
 @click.option(
     "--precision",
     "precisions",
-    callback=parse_precisions,
+    callback=parse_names,
     metavar="NAME,…",
-    default="fp32",
-    help="Arithmetic of the network, fp32, bf16 or fp16; each one is measured.",
+    show_default="fp32; of an exported file its own",
+    help="Arithmetic of the network, fp32, bf16, fp16 or int8; each one is measured. int8 is "
+    "calibrated on some of --images, else on random pixels.",
 )
 @compile_each_option
 @click.option(
@@ -109,7 +125,7 @@ def round_percentile(text: str) -> float:
     "--img-size",
     type=click.IntRange(32, 16384),
     metavar="N",
-    default=224,
+    show_default="224; of an exported file its own",
     help="Side of the images, in pixels.",
 )
 @click.option(
@@ -117,7 +133,8 @@ def round_percentile(text: str) -> float:
     type=click.Path(path_type=Path, exists=True),
     metavar="DIR",
     show_default="none",
-    help="Folder of images; also measures predict from files to labels.",
+    help="Folder of images; also measures predict from files to labels, and how often the labels "
+    "of the fastest setting are those of fp32.",
 )
 @exclude_option
 @hidden_option
@@ -174,10 +191,11 @@ def benchmark_command(
     subject: str,
     device: str,
     batch_sizes: tuple[int, ...],
-    precisions: tuple[str, ...],
+    runtimes: tuple[str, ...] | None,
+    precisions: tuple[str, ...] | None,
     compile: bool,
     workers: int | None,
-    img_size: int,
+    img_size: int | None,
     images: Path | None,
     exclude: tuple[str, ...],
     hidden: bool,
@@ -192,10 +210,11 @@ def benchmark_command(
 ) -> None:
     """Measure how fast a network runs here.
 
-    MODEL is one of the ten ResNets by name and gets random weights; CHECKPOINT is a file. The
-    default is resnet18, and nothing is downloaded. The table shows throughput, the latency of a
-    batch, and the share of this machine's peak at that precision, which is measured in the same
-    run; ~ marks figures that vary too much to be trusted.
+    MODEL is one of the ten ResNets by name and gets random weights; CHECKPOINT is a file, also one
+    of ONNX or OpenVINO. The default is resnet18, and nothing is downloaded. The table shows
+    throughput, the latency of a batch, and the share of this machine's peak at that precision,
+    which is measured in the same run; ~ marks figures that vary too much to be trusted, or that
+    other work on the machine disturbed.
     """
     from resnet_cli.benchmark import BenchmarkOptions, check_benchmark_outputs, read_benchmark
     from resnet_cli.benchmark.sweep import Sweep
@@ -206,6 +225,7 @@ def benchmark_command(
     options = BenchmarkOptions(
         device=device,
         batch_sizes=batch_sizes,
+        runtimes=runtimes,
         precisions=precisions,
         compile=compile,
         workers=workers,
@@ -232,7 +252,7 @@ def report_sweep(
 
     print_note(sweep.headline)
     if earlier is not None:
-        for difference in compare_settings(sweep.settings, sweep.checkpoint.model, earlier):
+        for difference in compare_settings(sweep.settings, sweep.model, earlier):
             print_note(f"not the same, {difference}", "Warning")
     try:
         show_rows(sweep, earlier, progress)
@@ -251,10 +271,11 @@ def show_rows(sweep: "Sweep", earlier: Mapping[str, Any] | None, progress: str) 
     from resnet_cli.cli.terminal import above_the_bar, progress_bar, say_left_out
 
     width = shutil.get_terminal_size(fallback=(WIDE, 24)).columns
-    table = layout_table(sweep.options.percentiles, earlier, width)
+    options = sweep.options
+    table = layout_table(options.runtimes or (), options.percentiles, earlier, width)
     echo(table.header)
     say_left_out(table.left_out, width)
-    with progress_bar(sweep.options.total, progress, unit="row") as bar:
+    with progress_bar(sweep.total, progress, unit="row") as bar:
         for row in sweep.measure():
             with above_the_bar():
                 echo(table_line(table, row))

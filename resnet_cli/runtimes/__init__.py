@@ -219,6 +219,13 @@ class Session(Protocol):
     def limit(self) -> int | None:
         """Most images in one pass, lowered when the device runs out of memory."""
 
+    @property
+    def algorithms(self) -> Mapping[str, int]:
+        """Names of the algorithms of its convolutions, and how many each computes.
+
+        As of the last pass; empty where the library does not say.
+        """
+
     def launch(self, pixels: Pixels, k: int) -> list[Callable[[], Top]]:
         """Start the network on a batch, in as many passes as the device's memory asks for.
 

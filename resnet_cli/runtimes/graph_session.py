@@ -29,6 +29,11 @@ class GraphSession:
         self.graph = graph
         self.activation = options.activation
 
+    @property
+    def algorithms(self) -> Mapping[str, int]:
+        """Return nothing: not every library says."""
+        return {}
+
     def infer(self, pixels: Pixels) -> Logits:
         """Compute the outputs for uint8 [N, H, W, C], N as the file wants it."""
         raise NotImplementedError

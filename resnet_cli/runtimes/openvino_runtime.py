@@ -1,5 +1,7 @@
 """Network files through OpenVINO on the processor: one stream a core, a request a worker."""
 
+from collections import Counter
+from collections.abc import Mapping
 from threading import local
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -65,6 +67,16 @@ class OpenVinoSession(GraphSession):
             raise CheckpointError(f"cannot load {graph.path}: {describe(error)}") from error
         self.output = self.compiled.output(graph.output)
         self.own = local()
+
+    @property
+    def algorithms(self) -> Mapping[str, int]:
+        """Return OpenVINO's names of the primitives that compute convolutions."""
+        facts = [step.get_rt_info() for step in self.compiled.get_runtime_model().get_ops()]
+        return Counter(
+            fact["primitiveType"].astype(str)
+            for fact in facts
+            if fact["layerType"].astype(str) == "Convolution"
+        )
 
     def infer(self, pixels: Pixels) -> Logits:
         """Compute the outputs in the request of this thread.

@@ -23,7 +23,7 @@ from resnet_cli.runtimes.fusion import (
 )
 from resnet_cli.runtimes.host import HostRuntime, precisions_with_units
 from resnet_cli.runtimes.private import has_fused_operators
-from resnet_cli.runtimes.winograd import saves_time
+from resnet_cli.runtimes.winograd import count_algorithms, saves_time
 
 if TYPE_CHECKING:
     from resnet_cli.graph import Graph
@@ -78,6 +78,10 @@ class TorchRuntime(HostRuntime):
         """Return True: ``torch.compile`` fuses what runs as single operators otherwise."""
         return True
 
+    def name_algorithms(self, run: Run) -> Mapping[str, int]:  # noqa: ARG002 - see ``TorchCpu``
+        """Return nothing: cuDNN and Apple choose, and do not say."""
+        return {}
+
     def synchronize(self) -> None:  # cuda only
         """Wait until the device has finished all passes."""
         torch.accelerator.synchronize(self.torch_device)
@@ -115,6 +119,11 @@ class TorchCpu(TorchRuntime):
         """Return True where the convolutions are Winograd's, or nothing is fused without."""
         dtype = DTYPES[precision]
         return saves_time(dtype, compiled=True) or not has_fused_operators(dtype)
+
+    def name_algorithms(self, run: Run) -> Mapping[str, int]:
+        """Count the convolutions by algorithm; of a network compiled as a whole, none."""
+        network = run.run if isinstance(run, Compiled) else run
+        return count_algorithms(network) if isinstance(network, FromPixels) else {}
 
     def synchronize(self) -> None:
         """Return at once: the operators of the processor return when they are done."""
@@ -163,6 +172,11 @@ class TorchSession:
             lambda ready: FromPixels(normalise, ready, dtype),
             compiled=options.compiled,
         )
+
+    @property
+    def algorithms(self) -> Mapping[str, int]:
+        """How many convolutions are computed in which way, as of the last pass; see ``Session``."""
+        return self.runtime.name_algorithms(self.network)
 
     def launch(self, pixels: Pixels, k: int) -> list[Callable[[], Top]]:
         """Start the network on uint8 pixels [N, H, W, C]; see ``Session``.

@@ -266,3 +266,12 @@ def saves_time(dtype: torch.dtype, *, compiled: bool) -> bool:
     if dtype == torch.bfloat16:
         return IS_X86 and compiled and "amx_bf16" not in cpu_instructions()
     return IS_X86 and dtype == torch.float32
+
+
+def count_algorithms(network: nn.Module) -> dict[str, int]:
+    """Count the convolutions that run by this algorithm, as of the last pass, and all others."""
+    modules = list(network.modules())
+    winograd = sum(isinstance(one, WinogradConv) and one.direct is None for one in modules)
+    others = sum(isinstance(one, FusedConv | nn.Conv2d) for one in modules) - winograd  # products
+    counts = {"Winograd F(4x4, 3x3)": winograd, "oneDNN direct": others}
+    return {name: count for name, count in counts.items() if count}

@@ -30,18 +30,19 @@ from resnet_cli.benchmark import sweep as sweeping
 from resnet_cli.benchmark.timing import Timing
 from resnet_cli.cli import cli
 from resnet_cli.records import Pixels
-from resnet_cli.runtimes import PRECISIONS, Runtime, Top, torch_runtime
+from resnet_cli.runtimes import PRECISIONS, Runtime, Top, host, torch_runtime
 from resnet_cli.runtimes.torch_runtime import TorchCpu, TorchSession
 
 pytestmark = pytest.mark.usefixtures("known_peak")
 
 COLUMNS = [
-    "mode", "model", "device", "precision", "batch_size", "compiled", "images_per_second",
+    "mode", "model", "device", "runtime", "precision", "batch_size", "compiled", "images_per_second",
     "latency_ms", "gflops", "peak_share", "peak_memory_bytes", "iterations", "status", "error",
+    "other_work",
 ]  # fmt: skip
 
 OPTIONS = [
-    "--device", "-b", "--batch-size", "--precision", "--compile", "-j", "--workers", "--img-size",
+    "--device", "--runtime", "-b", "--batch-size", "--precision", "--compile", "-j", "--workers", "--img-size",
     "--images", "--warmup", "--duration", "--iters", "--percentiles", "-o", "--output",
     "--overwrite", "--compare", "--progress", "--debug",
 ]  # fmt: skip
@@ -92,7 +93,7 @@ def test_a_row_for_each_precision_batch_size_and_mode(sweep: Sweep) -> None:
     assert [(row["precision"], row["batch_size"], row["mode"]) for row in rows] == expected
     shown = [line.split() for line in table(sweep.result)[1:]]
     assert [(line[1], int(line[2]), line[0]) for line in shown] == expected
-    assert {row["status"] for row in rows} <= {"ok", "noisy"}
+    assert {row["status"] for row in rows} <= {"ok", "noisy", "disturbed"}
     assert {(row["model"], row["device"], row["compiled"], row["error"]) for row in rows} == {
         ("resnet18", "cpu", False, None)
     }
@@ -126,8 +127,8 @@ def test_the_environment_is_recorded(sweep: Sweep) -> None:
 
 def test_the_settings_are_recorded(sweep: Sweep) -> None:
     assert sweep.record["settings"] == {
-        "device": "cpu", "batch_sizes": [1, 3], "precisions": ["fp32", "bf16"], "compiled": False,
-        "workers": 2, "img_size": 32, "images": str(SAMPLES), "warmup": 1, "duration": 3.0,
+        "device": "cpu", "batch_sizes": [1, 3], "runtimes": ["torch"],
+        "precisions": ["fp32", "bf16"], "compiled": False, "workers": 2, "img_size": 32, "images": str(SAMPLES), "warmup": 1, "duration": 3.0,
         "iterations": 3, "percentiles": [0, 50, 99.5],
     }  # fmt: skip
 
@@ -171,7 +172,7 @@ def test_the_table_shows_the_figures_of_the_json(sweep: Sweep) -> None:
             row["gflops"], 100 * row["peak_share"], row["peak_memory_bytes"] / 1e6,
         ]  # fmt: skip
         assert shown == pytest.approx(expected, abs=0.51)
-        assert ("~" in line) is (row["status"] == "noisy")
+        assert ("~" in line) is (row["status"] in {"noisy", "disturbed"})
 
 
 # what is counted
@@ -497,7 +498,7 @@ def test_what_would_be_emulated_is_measured_in_fp32_and_once(
     run: Run, fix: Fix, monkeypatch: pytest.MonkeyPatch, wanted: str, measured: list[str],
     emulated: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(torch_runtime, "UNITS", {"bf16": (), "fp16": ()})  # of an older processor
+    monkeypatch.setattr(host, "UNITS", {"bf16": (), "fp16": ()})  # of an older processor
     fix(steady)
     result = run(*SMALL, "-b", "1,2", "--precision", wanted, "-o", "a.json", "--progress", "on")
     record = json.loads(Path("a.json").read_text())
@@ -508,8 +509,8 @@ def test_what_would_be_emulated_is_measured_in_fp32_and_once(
     assert "2/2 [" in result.stderr
     notes = [line for line in result.stderr.splitlines() if "emulated" in line]
     assert len(notes) == emulated
-    assert all("fp32 is measured" in line for line in notes)
-    assert "--precision" not in result.stdout  # which would be no faster
+    assert all("using fp32" in line for line in notes)
+    assert "--precision bf16" not in result.stdout  # which would be no faster
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ from measuring import a_row
 from resnet_cli.benchmark import BenchmarkResult, BenchmarkRow
 from resnet_cli.benchmark.plot import plot_benchmark
 
-SETTINGS: dict[str, Any] = {"img_size": 224, "workers": 2, "compiled": False}
+SETTINGS: dict[str, Any] = {
+    "img_size": 224, "workers": 2, "compiled": False, "runtimes": ["torch"],
+}  # fmt: skip
 
 ENVIRONMENT = {"device": "a machine", "torch": "2.99", "date": "2026-01-02T03:04:05+00:00"}
 

@@ -28,8 +28,8 @@ def steady(batch: int, seconds: float = 0.1) -> Timing:
 def a_row(mode: str, batch: int, rate: float | None, **more: Any) -> BenchmarkRow:
     """A row; without a rate it ran out of memory."""
     settings: dict[str, Any] = {
-        "device": "cpu", "precision": "fp32", "compiled": False, "model": "resnet18",
-        "images_per_second": rate, "status": "out of memory" if rate is None else "ok",
+        "device": "cpu", "runtime": "torch", "precision": "fp32", "compiled": False,
+        "model": "resnet18", "images_per_second": rate, "status": "out of memory" if rate is None else "ok",
     }  # fmt: skip
     return BenchmarkRow(mode=mode, batch_size=batch, **settings | more)
 
