@@ -16,7 +16,7 @@ import tempfile
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import BytesIO
 from multiprocessing.connection import Connection
 from pathlib import Path
