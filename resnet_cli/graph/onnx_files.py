@@ -241,7 +241,5 @@ def beside(path: Path, location: str, end: int) -> Path:
 
 def leads_below(file: Path, path: Path) -> bool:
     """Return whether a file is below the folder of another, wherever links lead."""
-    return ".." not in file.relative_to(path.parent).parts and any(
-        file.resolve().is_relative_to(folder)
-        for folder in (path.parent.resolve(), path.resolve().parent)
-    )
+    folders = (path.parent.resolve(), path.resolve().parent)
+    return any(file.resolve().is_relative_to(folder) for folder in folders)

@@ -53,13 +53,6 @@ class Outline:
     producer: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
 
-    def is_constant(self, name: str) -> bool:
-        """Return whether a tensor is stored, as such or in another type."""
-        made = self.made_by.get(name)
-        if made is not None and made.kind in ("Cast", "Convert", "Identity") and made.inputs:
-            name = made.inputs[0]
-        return name in self.constants
-
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:

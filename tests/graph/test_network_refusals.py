@@ -269,6 +269,13 @@ def test_a_network_of_openvino_with_other_operations(tmp_path: Path) -> None:
     assert "it has custom operations (extension.Magic): convert it" in refusal(path)
 
 
+def test_an_image_without_a_pixel(tmp_path: Path) -> None:
+    path = convert(small(), tmp_path / "m.xml")
+    path.write_text(path.read_text().replace('shape="?,3,8,8"', 'shape="0,3,8,8"'))
+
+    assert "has no place for a pixel: is it damaged?" in refusal(path)
+
+
 def test_a_network_of_openvino_that_does_not_classify(tmp_path: Path) -> None:
     image = opset13.parameter([-1, 3, SIDE, SIDE], np.float32, name="image")
     mask = opset13.parameter([-1, 1], np.float32, name="mask")

@@ -25,6 +25,7 @@ from network_files import (
     WEIGHTS,
     in_half,
     model_of,
+    of_maps,
     of_pixels,
     quantized,
     save,
@@ -37,6 +38,7 @@ from network_files import (
 )
 from resnet_cli.errors import CheckpointError
 from resnet_cli.graph import Graph, examine, read_graph
+from resnet_cli.graph.wire import without_numbers
 
 SPELT = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 SHAPE = {"shape": np.array([-1, CLASSES])}
@@ -63,25 +65,20 @@ def of_fixed_batch() -> ModelProto:
     return small(**{key: [(names[key], FLOAT, size)] for key, size in sizes.items()})
 
 
+def rounded() -> ModelProto:
+    """One whose values are those of int8, and whose weights are stored as floats."""
+    nodes = [
+        node("QuantizeLinear", "image", "step", to="q"),
+        node("DequantizeLinear", "q", "step", to="dq"),
+        *small_nodes("dq"),
+    ]
+    return model_of(nodes, stored=weights() | {"step": np.array(0.1, np.float32)})
+
+
 def with_auxiliary_output() -> ModelProto:
     model = small()
     model.graph.output.insert(0, helper.make_tensor_value_info("r", FLOAT, ("N", 6, 3, 3)))
     return model
-
-
-def of_maps() -> ModelProto:
-    """One that ends as SqueezeNet does: a 1x1 convolution, and a pool over its maps."""
-    nodes = [
-        node("Conv", "image", "conv", "conv_bias", to="c"),
-        node("Conv", "c", "last", to="l"),
-        node("Relu", "l", to="lr"),
-        node("GlobalAveragePool", "lr"),
-    ]
-    stored = weights()
-    del stored["fc"], stored["fc_bias"]
-    outputs = [("scores", FLOAT, ("N", CLASSES, 1, 1))]
-    stored["last"] = np.ones((CLASSES, 6, 1, 1), np.float32)
-    return model_of(nodes, outputs=outputs, stored=stored)
 
 
 KINDS: dict[str, tuple[Callable[[], ModelProto], dict[str, Any]]] = {
@@ -91,6 +88,7 @@ KINDS: dict[str, tuple[Callable[[], ModelProto], dict[str, Any]]] = {
     "pixels": (of_pixels, {"dtype": "uint8"}),
     "half": (in_half, {"dtype": "float16", "precision": "fp16"}),
     "int8": (quantized, {"precision": "int8"}),
+    "rounded": (rounded, {"precision": "int8"}),
     "fixed batch": (of_fixed_batch, {"batch": 2}),
     "free": (lambda: small(inputs=[("image", FLOAT, ("N", 3, "H", "W"))]), {"size": None}),
     "one side": (lambda: small(inputs=[("image", FLOAT, ("N", 3, SIDE, None))]), {}),
@@ -284,6 +282,20 @@ def test_a_backbone_gives_features(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match="it ends in the pooling of a backbone"):
         read_graph(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_numbers_of_weights_are_left_out_and_nothing_else(kind: str) -> None:
+    model = KINDS[kind][0]()
+    model.graph.initializer.append(helper.make_tensor("floats", FLOAT, [300], [1.5] * 300))
+    data = model.SerializeToString()
+
+    parsed = ModelProto.FromString(without_numbers(memoryview(data)))
+
+    for tensor in model.graph.initializer:
+        tensor.ClearField("raw_data")
+        tensor.ClearField("float_data")
+    assert parsed == model
 
 
 def test_external_data_is_found_and_not_opened(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from network_files import (
     SIDE,
     WEIGHTS,
     convert,
+    of_maps,
     of_pixels,
     quantized,
     scores_of,
@@ -46,6 +47,7 @@ KINDS: dict[str, tuple[Callable[[], ModelProto], bool, dict[str, Any]]] = {
     "half": (small, True, {"precision": "fp16"}),
     "int8": (quantized, False, {"precision": "int8"}),
     "pixels": (of_pixels, False, {"dtype": "uint8"}),
+    "maps": (of_maps, False, {"size": (SIDE, SIDE)}),
     "softmax in NHWC": (with_softmax, False, {"layout": "NHWC", "activation": "softmax"}),
     "free": (
         lambda: small(inputs=[("image", FLOAT, ("N", 3, "H", "W"))]), False, {"size": None},

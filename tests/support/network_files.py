@@ -88,6 +88,19 @@ def of_pixels(**options: Any) -> ModelProto:
     return model_of(nodes, inputs=inputs, stored=stored, **options)
 
 
+def of_maps() -> ModelProto:
+    """One that ends as SqueezeNet does: a 1x1 convolution, and a pool over its maps."""
+    nodes = [
+        helper.make_node("Conv", ["image", "conv", "conv_bias"], ["c"]),
+        helper.make_node("Conv", ["c", "last", "fc_bias"], ["l"]),
+        helper.make_node("Relu", ["l"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["scores"]),
+    ]
+    stored = weights()
+    stored["last"] = stored.pop("fc")[:, :, None, None]
+    return model_of(nodes, outputs=[("scores", FLOAT, ("N", CLASSES, 1, 1))], stored=stored)
+
+
 def in_half() -> ModelProto:
     """The small network in half precision throughout."""
     return model_of(
