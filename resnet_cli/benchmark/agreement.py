@@ -1,22 +1,19 @@
 """A setting and images -> on how many of them its label is that of fp32."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from random import Random
 
+from resnet_cli.benchmark.load import split_images
 from resnet_cli.benchmark.settings import Setting, is_quantized
 from resnet_cli.benchmark.workload import EndlessImages
 from resnet_cli.checkpoint.exported import ExportedCheckpoint
 from resnet_cli.checkpoint.loading import Checkpoint
 from resnet_cli.classifier import Classifier, PredictOptions
 from resnet_cli.records import Item
+from resnet_cli.run.calibrate import CHECKED
 from resnet_cli.runtimes import QUANTIZED, find_runtime
 from resnet_cli.sources import Inputs
-
-COMPARED = 200  # images at most
-
-SEED = 0
 
 Load = Callable[[Setting], Classifier]
 
@@ -41,7 +38,7 @@ def measure_agreement(
     reference = find_reference(checkpoint, setting)
     if images is None or reference is None or reference == setting or is_random(checkpoint):
         return None
-    items = choose_items(images)
+    items = choose_images(images, setting)
     expected, given = (labels_of(load(one), items) for one in (reference, setting))
     pairs = [
         (label, other)
@@ -70,15 +67,17 @@ def same_words(one: Setting, other: Setting) -> bool:
     return (one.words, one.compiled) == (other.words, other.compiled)
 
 
-def choose_items(images: EndlessImages) -> list[Item]:
-    """Return images at random, the same ones each time."""
-    items = [item for item in images.items if item.identity not in images.unreadable]
-    return Random(SEED).sample(items, min(COMPARED, len(items)))
+def choose_images(images: EndlessImages, setting: Setting) -> Sequence[Item]:
+    """Return images at random, the same ones each time; not those that calibrated int8."""
+    calibrating, others = split_images(images)
+    if setting.precision == QUANTIZED and others:
+        return others
+    return [*others, *calibrating][:CHECKED]
 
 
-def labels_of(classifier: Classifier, items: list[Item]) -> list[int | None]:
+def labels_of(classifier: Classifier, items: Sequence[Item]) -> list[int | None]:
     """Return the index of the best class of each image; None for one that cannot be read."""
-    rows = classifier.classify(Inputs(iter(items), len(items)), PredictOptions(topk=1))
+    rows = classifier.classify(Inputs.of(items), PredictOptions(topk=1))
     return [row.index for row in rows]
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from resnet_cli.benchmark import BenchmarkOptions, BenchmarkRow
@@ -104,11 +104,19 @@ def join_words(words: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(words))
 
 
-def side_of(checkpoint: Checkpoint | ExportedCheckpoint) -> int:
-    """Return the pixels of a side of the images where nothing is said: an exported file's own."""
-    if isinstance(checkpoint, ExportedCheckpoint):
-        return checkpoint.preprocess.crop_size
-    return USUAL_SIDE
+def find_side(checkpoint: Checkpoint | ExportedCheckpoint, asked: int | None) -> int:
+    """Return the pixels of a side of the images: those asked for, or an exported file's own.
+
+    Raises:
+        OptionError: the file takes another size.
+    """
+    if not isinstance(checkpoint, ExportedCheckpoint):
+        return asked or USUAL_SIDE
+    recorded = checkpoint.preprocess
+    side = asked or recorded.crop_size
+    resized = max(side, recorded.resize_size)
+    checkpoint.check_preprocess(replace(recorded, crop_size=side, resize_size=resized))
+    return side
 
 
 def name_of(checkpoint: Checkpoint | ExportedCheckpoint) -> str:

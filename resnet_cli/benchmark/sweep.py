@@ -12,15 +12,16 @@ import torch
 from resnet_cli.benchmark import BenchmarkOptions, BenchmarkResult, BenchmarkRow, fastest_row
 from resnet_cli.benchmark.agreement import can_quantize, measure_agreement, name_unknown_agreement
 from resnet_cli.benchmark.interference import Counts, Interference, compare_counts, read_counts
+from resnet_cli.benchmark.load import load_classifier
 from resnet_cli.benchmark.report import Choices, state_verdict
 from resnet_cli.benchmark.settings import (
     Cost,
     Setting,
     choose_settings,
     cost_of_an_image,
+    find_side,
     join_words,
     name_of,
-    side_of,
 )
 from resnet_cli.benchmark.timing import Timing, count_streams, time_end_to_end, time_forward
 from resnet_cli.benchmark.workload import (
@@ -35,7 +36,7 @@ from resnet_cli.checkpoint.loading import Checkpoint
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import DeviceError
 from resnet_cli.records import Progress
-from resnet_cli.runtimes import PRECISIONS, QUANTIZED, RuntimeOptions, Session
+from resnet_cli.runtimes import PRECISIONS, QUANTIZED, Session
 from resnet_cli.runtimes.torch_runtime import DTYPES
 from resnet_cli.sources import FindOptions
 from resnet_cli.system import available_cores
@@ -82,13 +83,15 @@ class Sweep:
     """A benchmark that is ready to be measured, and its rows so far."""
 
     checkpoint: Checkpoint | ExportedCheckpoint
-    options: BenchmarkOptions  # as far as possible in words, with the workers and pixels
+    options: BenchmarkOptions  # with what was chosen
     choices: tuple[Setting, ...]
+    side: int  # pixels of the images
     images: EndlessImages | None
     cost: Cost
     environment: dict[str, Any]  # completed by what is noticed on the way
     rows: list[BenchmarkRow] = field(default_factory=list)
     peaks: dict[tuple[str, str], float | None] = field(default_factory=dict)  # GFLOP/s
+    loaded: dict[Setting, Classifier] = field(default_factory=dict)  # one at most
     agreements: dict[Setting, str] = field(default_factory=dict)  # in words
 
     @classmethod
@@ -103,7 +106,7 @@ class Sweep:
         checkpoint = find_measured_network(str(model))
         graph = checkpoint.graph if isinstance(checkpoint, ExportedCheckpoint) else None
         chosen = choose_settings(options, graph)
-        side = options.img_size or side_of(checkpoint)
+        side = find_side(checkpoint, options.img_size)
         images = None if options.images is None else EndlessImages(Path(options.images), find)
         return cls(
             checkpoint,
@@ -113,9 +116,9 @@ class Sweep:
                 runtimes=tuple(dict.fromkeys(setting.name for setting in chosen)),
                 precisions=tuple(dict.fromkeys(setting.precision for setting in chosen)),
                 workers=workers,
-                img_size=side,
             ),
             chosen,
+            side,
             images,
             cost_of_an_image(checkpoint, side),
             describe_environment([setting.runtime for setting in chosen], workers)
@@ -131,11 +134,6 @@ class Sweep:
     def model(self) -> str:
         """The architecture, or the name of a file that does not state it."""
         return name_of(self.checkpoint)
-
-    @property
-    def side(self) -> int:
-        """Pixels of a side of the images."""
-        return self.options.img_size or side_of(self.checkpoint)
 
     @property
     def total(self) -> int:
@@ -154,7 +152,8 @@ class Sweep:
     @property
     def settings(self) -> dict[str, Any]:
         """The environment and the options, as the result records them."""
-        return {"environment": self.environment, "settings": self.options.record()}
+        record = self.options.record() | {"img_size": self.side}
+        return {"environment": self.environment, "settings": record}
 
     def measure(self) -> Iterator[BenchmarkRow]:
         """Measure and yield each row, and keep it for the result."""
@@ -273,23 +272,14 @@ class Sweep:
             )
 
     def load_classifier(self, setting: Setting) -> Classifier:
-        """Load a classifier for one row: a compiled network is made for one batch size."""
-        side = self.side
-        if setting.compiled:
-            torch.compiler.reset()  # it compiles a network for a few batch sizes only
-        return Classifier.of(
-            self.checkpoint,
-            reason="to be measured",
-            compute=RuntimeOptions(
-                runtime=setting.name,
-                device=setting.runtime.device,
-                precision=setting.precision,
-                compile=setting.compiled,
-            ),
-            preprocess=lambda recorded: replace(
-                recorded, crop_size=side, resize_size=max(side, recorded.resize_size)
-            ),
-        )
+        """Load a classifier for one row; a network file serves all rows of its setting."""
+        if setting not in self.loaded:
+            self.loaded.clear()
+            classifier = load_classifier(self.checkpoint, setting, self.side, self.images)
+            if setting.runtime.suffix is None:  # torch adapts a network to its first batch
+                return classifier
+            self.loaded[setting] = classifier
+        return self.loaded[setting]
 
     def measure_peak(self, setting: Setting) -> float | None:
         """Return this machine's peak in GFLOP/s, measured once for each device and precision.

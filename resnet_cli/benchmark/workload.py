@@ -130,9 +130,14 @@ class EndlessImages:
             self.unreadable.add(item.identity)
             log.warning("left out of what is measured: %s: %s", item.path, reason)
 
+    @property
+    def readable(self) -> list[Item]:
+        """Those that are not excluded."""
+        return [item for item in self.items if item.identity not in self.unreadable]
+
     def cycle(self) -> Iterator[Item]:
         """Yield the images again and again, for as long as any can be read."""
-        while readable := [item for item in self.items if item.identity not in self.unreadable]:
+        while readable := self.readable:
             yield from readable
 
 

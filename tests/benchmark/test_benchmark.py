@@ -36,15 +36,15 @@ from resnet_cli.runtimes.torch_runtime import TorchCpu, TorchSession
 pytestmark = pytest.mark.usefixtures("known_peak")
 
 COLUMNS = [
-    "mode", "model", "device", "runtime", "precision", "batch_size", "compiled", "images_per_second",
-    "latency_ms", "gflops", "peak_share", "peak_memory_bytes", "iterations", "status", "error",
-    "other_work",
+    "mode", "model", "device", "runtime", "precision", "batch_size", "compiled",
+    "images_per_second", "latency_ms", "gflops", "peak_share", "peak_memory_bytes", "iterations",
+    "status", "error", "other_work",
 ]  # fmt: skip
 
 OPTIONS = [
-    "--device", "--runtime", "-b", "--batch-size", "--precision", "--compile", "-j", "--workers", "--img-size",
-    "--images", "--warmup", "--duration", "--iters", "--percentiles", "-o", "--output",
-    "--overwrite", "--compare", "--progress", "--debug",
+    "--device", "--runtime", "-b", "--batch-size", "--precision", "--compile", "-j", "--workers",
+    "--img-size", "--images", "--warmup", "--duration", "--iters", "--percentiles", "-o",
+    "--output", "--overwrite", "--compare", "--progress", "--debug",
 ]  # fmt: skip
 
 # one sweep of everything, measured once
@@ -128,8 +128,9 @@ def test_the_environment_is_recorded(sweep: Sweep) -> None:
 def test_the_settings_are_recorded(sweep: Sweep) -> None:
     assert sweep.record["settings"] == {
         "device": "cpu", "batch_sizes": [1, 3], "runtimes": ["torch"],
-        "precisions": ["fp32", "bf16"], "compiled": False, "workers": 2, "img_size": 32, "images": str(SAMPLES), "warmup": 1, "duration": 3.0,
-        "iterations": 3, "percentiles": [0, 50, 99.5],
+        "precisions": ["fp32", "bf16"], "compiled": False, "workers": 2,
+        "img_size": 32, "images": str(SAMPLES), "warmup": 1, "duration": 3.0, "iterations": 3,
+        "percentiles": [0, 50, 99.5],
     }  # fmt: skip
 
 

@@ -29,7 +29,8 @@ def a_row(mode: str, batch: int, rate: float | None, **more: Any) -> BenchmarkRo
     """A row; without a rate it ran out of memory."""
     settings: dict[str, Any] = {
         "device": "cpu", "runtime": "torch", "precision": "fp32", "compiled": False,
-        "model": "resnet18", "images_per_second": rate, "status": "out of memory" if rate is None else "ok",
+        "model": "resnet18", "images_per_second": rate,
+        "status": "out of memory" if rate is None else "ok",
     }  # fmt: skip
     return BenchmarkRow(mode=mode, batch_size=batch, **settings | more)
 
