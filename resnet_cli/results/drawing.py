@@ -9,17 +9,17 @@ from typing import Any
 from resnet_cli.records import Prediction
 from resnet_cli.results.options import Write
 
-AHEAD = 64
-"""Predictions that may wait to be drawn, with thumbnails of up to 192 kB: four pages of a grid."""
+AHEAD = 48
+"""Predictions that may wait to be drawn, with thumbnails of up to 192 kB: three pages of a grid."""
 
 
 @contextmanager
 def draw_meanwhile(open_drawing: Callable[[], AbstractContextManager[Write]]) -> Iterator[Write]:
     """Open a drawing, and yield what hands predictions to it, which are drawn in their order.
 
-    At the end all of them are drawn, also where an error or a signal ends the block; a second
-    signal drops those that have not been begun. What opening or drawing raises is raised here, at
-    one of the next predictions or at the end.
+    At the end all of them are drawn, also where an error or a signal ends the block; another
+    signal meanwhile drops those that are not begun. What opening or drawing raises is raised here,
+    at one of the next predictions or at the end.
 
     Args:
         open_drawing: opens what draws a prediction, which takes as long as its libraries to load.
