@@ -6,6 +6,7 @@ done = export_checkpoint("model.pth", "model.onnx", ExportOptions(precision="fp1
 print(done.path, done.agreement)
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from resnet_cli.errors import OutputError
 from resnet_cli.export.options import ExportOptions, files_of
 from resnet_cli.export.quantized import Accuracy
 from resnet_cli.export.source import load_source
@@ -74,7 +76,8 @@ def export_checkpoint(
     work = Work(loaded, options, path, Steps(progress))
     with folder_beside(path) as folder:
         draft = folder / f"network{path.suffix.lower()}"
-        found = work.quantise(draft) if options.quantizes else work.write(draft)
+        with naming_final(path, folder):
+            found = work.quantise(draft) if options.quantizes else work.write(draft)
         move_into_place(draft, path)
     files = files_of(path)
     return Export(
@@ -100,6 +103,21 @@ def folder_beside(path: Path) -> Iterator[Path]:
         folder = TemporaryDirectory(dir=path.resolve().parent, prefix=".resnet-cli-")
     with folder as name:
         yield Path(name)
+
+
+@contextmanager
+def naming_final(path: Path, folder: Path) -> Iterator[None]:
+    """Name the file that is wanted in an error of writing one in the folder beside it.
+
+    Raises:
+        OutputError: in place of one that names another.
+    """
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(
+            re.sub(rf"{re.escape(str(folder))}\S*?(?=: )", str(path), str(error))
+        ) from error
 
 
 def move_into_place(draft: Path, path: Path) -> None:

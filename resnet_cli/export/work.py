@@ -1,5 +1,6 @@
 """The work of an export: a file is written, run, and compared with its checkpoint."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,8 @@ from resnet_cli.export.source import (
     write_network,
 )
 from resnet_cli.graph import Description
-from resnet_cli.records import Progress
+from resnet_cli.graph.quantize import import_nncf
+from resnet_cli.records import Item, Progress
 from resnet_cli.run.calibrate import Agreement, split_items
 from resnet_cli.text import amount
 
@@ -111,38 +113,40 @@ class Work:
             SettingError: there are too few images to limit the drop on.
         """
         options, described = self.options, self.describe()
+        import_nncf()  # or say that it is missing, before any work
+        items, unknown = find_items(
+            options.calibration or "", outcome_names(self.loaded), options.labels
+        )
         graph = graph_in_fp32(
             self.loaded, draft.with_stem("fp32"), description=described, batch=options.batch
         )
-        material, notes = self.load_material()
+        material = self.load_material(items)
         description = quantise_file(
             graph, draft, material, description=described, max_drop=options.max_drop
         )
         measured, plain = material.measured, material.plain
         found = self.run(draft, measured)
-        what = "images that calibrated it" if material.only else "other images"
-        accuracy = measure_accuracy(measured, plain, found)
-        return Findings(description, compare(plain, found), what, accuracy, notes)
+        count = amount(len(material.calibrating.pixels), "image")
+        notes = [f"int8: calibrated on {count} of {options.calibration}"]
+        if unknown:
+            notes.append(f"int8: no top-1 before and after: {unknown}")
+        return Findings(
+            description,
+            compare(plain, found),
+            "images that calibrated it" if material.only else "other images",
+            measure_accuracy(measured, plain, found),
+            tuple(notes),
+        )
 
-    def load_material(self) -> tuple[Material, tuple[str, ...]]:
-        """Load images to quantise with, and compute those that the file is measured on.
-
-        Returns:
-            The images, and notes on them.
-        """
-        options, preprocess = self.options, preprocess_of_input(self.loaded)
-        folder = options.calibration or ""
-        items, unknown = find_items(folder, outcome_names(self.loaded), options.labels)
-        chosen, others = split_items(items, options.calibration_images, MEASURED)
+    def load_material(self, items: Sequence[Item]) -> Material:
+        """Load images to quantise with, and compute those that the file is measured on."""
+        preprocess = preprocess_of_input(self.loaded)
+        chosen, others = split_items(items, self.options.calibration_images, MEASURED)
         self.step.total = len(chosen) + 3 * len(others)
         calibrating = load_images(chosen, preprocess, self.step)
         measured = load_images(others, preprocess, self.step) if others else calibrating
         plain = compute_all(plain_network(self.loaded), measured.pixels, self.step)
-        count = amount(len(calibrating.pixels), "image")
-        notes = [f"int8: calibrated on {count} of {folder}"]
-        if unknown:
-            notes.append(f"int8: no top-1 before and after: {unknown}")
-        return Material(calibrating, measured, plain, only=not others), tuple(notes)
+        return Material(calibrating, measured, plain, only=not others)
 
     def run(self, draft: Path, images: Images) -> Probabilities:
         """Run a file by its own runtime."""
