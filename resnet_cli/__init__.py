@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from resnet_cli.evaluate.compare import compare_classifiers
     from resnet_cli.evaluate.outputs import RowFiles
     from resnet_cli.evaluate.saved import evaluate_predictions
+    from resnet_cli.export import Export, export_checkpoint
+    from resnet_cli.export.options import ExportOptions
     from resnet_cli.preprocess import Preprocess
     from resnet_cli.records import Item, Prediction, Score
     from resnet_cli.run import OutputOptions, RunResult, predict_to_files
@@ -39,6 +41,8 @@ __all__ = [
     "Classifier",
     "Conversion",
     "EvaluateOptions",
+    "Export",
+    "ExportOptions",
     "Inspection",
     "Item",
     "LoadOptions",
@@ -57,6 +61,7 @@ __all__ = [
     "convert_checkpoint",
     "evaluate_classifier",
     "evaluate_predictions",
+    "export_checkpoint",
     "inspect_checkpoint",
     "list_models",
     "predict_to_files",
@@ -71,6 +76,8 @@ _HOMES = {
     "Classifier": "resnet_cli.classifier",
     "Conversion": "resnet_cli.checkpoint.convert",
     "EvaluateOptions": "resnet_cli.evaluate",
+    "Export": "resnet_cli.export",
+    "ExportOptions": "resnet_cli.export.options",
     "Inspection": "resnet_cli.checkpoint.inspect",
     "Item": "resnet_cli.records",
     "LoadOptions": "resnet_cli.checkpoint.locate",
@@ -89,6 +96,7 @@ _HOMES = {
     "convert_checkpoint": "resnet_cli.checkpoint.convert",
     "evaluate_classifier": "resnet_cli.evaluate",
     "evaluate_predictions": "resnet_cli.evaluate.saved",
+    "export_checkpoint": "resnet_cli.export",
     "inspect_checkpoint": "resnet_cli.checkpoint.inspect",
     "list_models": "resnet_cli.summary",
     "predict_to_files": "resnet_cli.run",

@@ -135,7 +135,7 @@ class Classifier:
                 an exported file.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
             precision: ``fp32``, ``bf16``, ``fp16`` or ``int8``; what the processor would emulate
-                is fp32. None is fp32, and that of an exported file.
+                is fp32. None is fp32, or int8 of an exported file in int8.
             compile: run through ``torch.compile``.
             cache: keep a network that is converted for a runtime, for the next time.
             exact: decode and resize by Pillow alone, pixel for pixel as torchvision's transforms.

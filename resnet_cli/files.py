@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from resnet_cli.errors import OutputError, OutputNameError
 
@@ -229,3 +229,8 @@ def sha256_of_files(*paths: Path) -> str:
             while block := file.read(BLOCK):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def measure_files(files: tuple[Path, ...]) -> dict[str, Any]:
+    """Return the bytes and the hash of some files."""
+    return {"bytes": sum(file.stat().st_size for file in files), "sha256": sha256_of_files(*files)}

@@ -7,7 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from conftest import REPOSITORY, picture
+import pytest
+
+from conftest import REPOSITORY, picture, trained
+from resnet_cli.graph import Description
+from resnet_cli.graph.convert import convert_network
+from resnet_cli.preprocess import Preprocess
 
 PACKAGE = REPOSITORY / "resnet_cli"
 RUNTIMES = PACKAGE / "runtimes"
@@ -56,6 +61,26 @@ def test_one_module_of_the_runtimes_has_private_names_of_torch() -> None:
     assert any(is_private_name_of_torch(node) for _, node in nodes(RUNTIMES, but=PACKAGE / "none"))
 
 
+DECODERS = {"torchcodec", "torchvision.io"}
+
+
+def names_a_decoder(node: ast.AST) -> bool:
+    match node:
+        case ast.Import(names=names):
+            modules = {name.name for name in names}
+        case ast.ImportFrom(module=str(module), names=names):
+            modules = {module} | {f"{module}.{name.name}" for name in names}
+        case _:
+            return False
+    return any(f"{module}.".startswith(f"{known}.") for module in modules for known in DECODERS)
+
+
+def test_one_module_of_the_images_has_the_libraries_that_decode() -> None:
+    known = PACKAGE / "images" / "jpeg.py"
+    assert [place for place, node in nodes(PACKAGE, but=known) if names_a_decoder(node)] == []
+    assert sum(names_a_decoder(node) for node in ast.walk(ast.parse(known.read_text()))) == 2
+
+
 def torch_is_imported(program: str, *arguments: object) -> list[str]:
     """Run a program in a process of its own; return what it was doing when torch was imported.
 
@@ -67,7 +92,7 @@ def torch_is_imported(program: str, *arguments: object) -> list[str]:
 import sys
 with_torch = []
 def step(done):
-    if {"torch", "torchvision"} & sys.modules.keys():
+    if {"torch", "torchvision", "torchcodec"} & sys.modules.keys():
         with_torch.append(done)
 """
     done = subprocess.run(
@@ -148,6 +173,57 @@ for name in sys.argv[1:]:
 
 def test_the_exact_way_from_a_file_to_pixels_needs_no_torch() -> None:
     assert torch_is_imported(DECODE, picture(Path("a.jpg")), picture(Path("b.png"))) == []
+
+
+PREDICT = """
+from resnet_cli.cli import cli
+for arguments in (["predict"], ["predict", "--precision", "int8"], ["evaluate"], ["inspect"]):
+    command, *options = arguments
+    given = [*options, "-c", sys.argv[1]] if command != "inspect" else []
+    folder = sys.argv[1] if command == "inspect" else sys.argv[2]
+    cli([command, folder, *given], standalone_mode=False)
+step("done")
+"""
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".onnx"])
+def test_a_network_file_needs_no_torch(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(f"network{suffix}")
+    preprocess = Preprocess(resize_size=40, crop_size=32)
+    description = Description(
+        model="resnet18",
+        class_names=("a", "b"),
+        classes_source="given",
+        preprocess=preprocess.record(),
+        preprocess_source="given",
+    )
+    convert_network(trained(num_classes=2), path, description=description)
+    for seed in range(6):
+        picture(Path("images") / "ab"[seed % 2] / f"{seed}.jpg", (50, 60), seed=seed)
+    for name in ("torch", "torchvision"):  # in front of the installed ones
+        package = Path("front") / name / "__init__.py"
+        package.parent.mkdir(parents=True)
+        package.write_text("raise ImportError('it is not needed')")
+    monkeypatch.syspath_prepend("front")
+    assert torch_is_imported(PREDICT, path, "images") == []
+
+
+FAST = """
+from pathlib import Path
+
+from resnet_cli.images import Decoder
+
+for name in sys.argv[1:]:
+    Decoder("L" if name == "grey.jpg" else "RGB")(Path(name))
+    step(name)
+"""
+
+
+def test_a_jpeg_is_what_needs_torch() -> None:
+    names = ["b.png", "b.webp", "b.tif", "grey.jpg", "a.jpg"]
+    for name in names:
+        picture(Path(name))
+    assert torch_is_imported(FAST, *names) == ["a.jpg"]
 
 
 def test_an_import_of_torch_would_be_seen() -> None:

@@ -16,6 +16,7 @@ from resnet_cli.checkpoint.recorded import MARK, as_metadata, record_of
 from resnet_cli.checkpoint.tensors import describe_unsound
 from resnet_cli.errors import CheckpointError, OutputError, describe
 from resnet_cli.files import check_new, check_suffix, whole_path
+from resnet_cli.graph import is_graph
 from resnet_cli.preprocess import adjust_preprocess
 from resnet_cli.text import first_few
 
@@ -60,8 +61,9 @@ def convert_checkpoint(
         SettingError: an unknown preset, or class names that do not fit.
     """
     path = Path(output)
-    check_suffix(path, SAVERS)
+    check_suffix(path, SAVERS, otherwise="; .onnx, .xml and .pt2 are written by export")
     check_new(path, overwrite=overwrite)
+    refuse_network_file(Path(checkpoint))
     loading = replace(options or LoadOptions(), headless=True)
     loaded = load_checkpoint(Location(Path(checkpoint), "given"), loading)
     if preset is not None:
@@ -78,6 +80,19 @@ def convert_checkpoint(
         tuple(describe_conversion(loaded)),
         (warn_unnamed(loaded, path),) if loaded.head and made_up else (),
     )
+
+
+def refuse_network_file(path: Path) -> None:
+    """Refuse a file whose weights no longer have the form of a checkpoint.
+
+    Raises:
+        CheckpointError: it is a network of ONNX or OpenVINO.
+    """
+    if is_graph(path):
+        raise CheckpointError(
+            f"cannot convert {path}: its weights are those of {path.suffix} alone: convert the "
+            "checkpoint that it was made of; for int8 use export"
+        )
 
 
 def describe_conversion(loaded: Checkpoint) -> Iterator[str]:

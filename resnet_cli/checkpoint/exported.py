@@ -80,7 +80,7 @@ class ExportedCheckpoint:
     @property
     def whereabouts(self) -> list[str]:
         """What kind of file it is, in words."""
-        by = [f"written by {self.graph.producer}"] if self.graph.producer else []
+        by = [f"written by {self.graph.producer.partition('-')[0]}"] if self.graph.producer else []
         return [f"{self.graph.format} in {self.graph.precision}", *by]
 
     def network(self) -> Graph:

@@ -5,7 +5,6 @@ import os
 import sys
 import traceback
 import warnings
-from importlib.metadata import version
 from typing import Any, NoReturn
 
 import click
@@ -13,15 +12,24 @@ import click
 from resnet_cli.cli.benchmark import benchmark_command
 from resnet_cli.cli.checkpoint import convert_command, inspect_command
 from resnet_cli.cli.evaluate import evaluate_command
+from resnet_cli.cli.export import export_command
 from resnet_cli.cli.options import command_for
 from resnet_cli.cli.predict import predict_command
 from resnet_cli.cli.process import catch_signals, discard, open_streams, usable_environment
 from resnet_cli.cli.summary import models_command, summary_command
 from resnet_cli.errors import UserError
+from resnet_cli.system import installed_versions
 from resnet_cli.text import escape_unprintable
 
 CLOSED_PIPE, INTERRUPTED = 0, 130
 """Exit statuses of a run that was cut short: for a signal, 128 and its number."""
+
+
+LEFT_OUT = (
+    "jinja2", "google", "matplotlib", "pyarrow", "safetensors", "scipy", "torch",
+    "torchvision",
+)  # fmt: skip
+"""What a small installation, for network files alone, does without."""
 
 
 class Cli(click.Group):
@@ -76,6 +84,16 @@ class Cli(click.Group):
             ctx.exit(CLOSED_PIPE)
         except (UserError, OSError) as error:
             show_error(ctx, error)
+        except ModuleNotFoundError as error:
+            if error.name not in LEFT_OUT:
+                raise
+            show_error(
+                ctx,
+                UserError(
+                    f"{error.name} is not installed here, and this needs it: pip install "
+                    f"{error.name}"
+                ),
+            )
         except RuntimeError as error:
             if "torchvision::nms" not in str(error):
                 raise
@@ -116,8 +134,8 @@ def one_line(error: Exception) -> str:
 def show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click passes it by position
     """Print the versions without importing the packages."""
     if asked:
-        names = ("resnet-cli", "torch", "torchvision")
-        click.echo(", ".join(f"{name} {version(name)}" for name in names))
+        found = installed_versions(("resnet-cli", "torch", "torchvision"))
+        click.echo(", ".join(f"{name} {number}" for name, number in found.items()))
         ctx.exit()
 
 
@@ -152,5 +170,6 @@ for command in (
     models_command,
     inspect_command,
     convert_command,
+    export_command,
 ):
     cli.add_command(command)

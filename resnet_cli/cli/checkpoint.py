@@ -64,7 +64,7 @@ def inspect_command(
 def list_facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each fact that the file has."""
     for name, value in record.items():
-        if value is None or value == () or name == "error":
+        if value is None or value in ((), {}) or name == "error":
             continue
         title = name.replace("_", " ")
         for text in value if name in ("warnings", "unsafe_globals") else (fact_words(name, value),):
@@ -76,7 +76,7 @@ def fact_words(name: str, value: Any) -> str:
     """Write one fact for people."""
     if name == "classes":
         return first_few(value)
-    if name == "preprocess":
+    if name in ("preprocess", "operations", "metadata"):
         return ", ".join(f"{key} {setting_words(part)}" for key, part in value.items())
     if name == "state_key" and not value:
         return "(the top of the file)"

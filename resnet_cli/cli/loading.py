@@ -1,6 +1,6 @@
 """The options that say which classifier a command loads, and how they load it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial, wraps
@@ -53,7 +53,7 @@ def read_to_nowhere(files: Iterable[Path]) -> None:
 
 
 if TYPE_CHECKING:
-    from resnet_cli.classifier import Classifier
+    from resnet_cli.classifier import Adjust, Classifier
 
 Command = Callable[..., Any]
 
@@ -118,50 +118,7 @@ checkpoint_option, checkpoints_option = (
     for several in (False, True)
 )
 
-LOAD_OPTIONS = (
-    checkpoint_option,
-    click.option(
-        "-m",
-        "--model",
-        metavar="NAME",
-        show_default="read from the checkpoint, resnet18 without one",
-        help="Architecture, by torchvision's name.",
-    ),
-    click.option(
-        "--weights",
-        metavar="NAME",
-        show_default="DEFAULT",
-        help="Torchvision's weights by name, such as IMAGENET1K_V1 or "
-        "ResNet50_Weights.IMAGENET1K_V2; downloaded when they are not in the torch hub cache.",
-    ),
-    classes_option,
-    state_key_option,
-    ema_option,
-    dilation_option,
-    trust_option,
-    click.option(
-        "--runtime",
-        type=click.Choice(["torch", "openvino", "onnxruntime"]),
-        show_default="torch, or openvino for int8; of an exported file its own",
-        help="What computes the network. A checkpoint is converted for openvino and onnxruntime, "
-        "and the result kept in the cache.",
-    ),
-    device_option,
-    click.option(
-        "--precision",
-        type=click.Choice(["fp32", "bf16", "fp16", "int8"]),
-        show_default="fp32; of an exported file its own",
-        help="Arithmetic of the network. int8 (by OpenVINO) is calibrated on some of the images, "
-        "and its agreement with fp32 on others is said.",
-    ),
-    compile_option,
-    click.option(
-        "--cache/--no-cache",
-        default=True,
-        show_default=True,
-        help="Keep converted networks in the folder that RESNET_CLI_CACHE names, else in the "
-        "user's cache folder.",
-    ),
+PREPROCESS_OPTIONS = (
     preset_option,
     click.option(
         "--resize-size", type=POSITIVE, metavar="N", show_default="of the preset",
@@ -197,6 +154,53 @@ LOAD_OPTIONS = (
         show_default="what the checkpoint records, else --no-squash",
         help="Resize both sides to --resize-size, whatever the shape of the image.",
     ),
+)  # fmt: skip
+
+LOAD_OPTIONS = (
+    checkpoint_option,
+    click.option(
+        "-m",
+        "--model",
+        metavar="NAME",
+        show_default="read from the checkpoint, resnet18 without one",
+        help="Architecture, by torchvision's name.",
+    ),
+    click.option(
+        "--weights",
+        metavar="NAME",
+        show_default="DEFAULT",
+        help="Torchvision's weights by name, such as IMAGENET1K_V1 or "
+        "ResNet50_Weights.IMAGENET1K_V2; downloaded when they are not in the torch hub cache.",
+    ),
+    classes_option,
+    state_key_option,
+    ema_option,
+    dilation_option,
+    trust_option,
+    click.option(
+        "--runtime",
+        type=click.Choice(["torch", "openvino", "onnxruntime"]),
+        show_default="torch, or openvino for int8; of an exported file its own",
+        help="What computes the network. A checkpoint is converted for openvino and onnxruntime, "
+        "and the result kept in the cache.",
+    ),
+    device_option,
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16", "fp16", "int8"]),
+        show_default="fp32; of a network file in int8 int8",
+        help="Arithmetic of the network. int8 (by OpenVINO) is calibrated on some of the images, "
+        "and its agreement with fp32 on others is said.",
+    ),
+    compile_option,
+    click.option(
+        "--cache/--no-cache",
+        default=True,
+        show_default=True,
+        help="Keep converted networks in the folder that RESNET_CLI_CACHE names, else in the "
+        "user's cache folder.",
+    ),
+    *PREPROCESS_OPTIONS,
     click.option(
         "--exact",
         is_flag=True,
@@ -300,6 +304,27 @@ def with_load(command: Command, options: Sequence[Command], load: Callable[..., 
     return wrapper
 
 
+def adjusts_preprocess(command: Command) -> Command:
+    """Add the options of the preprocessing; the command receives ``adjust``, which applies them."""
+
+    @wraps(command)
+    def wrapper(**given: Any) -> Any:  # as click calls a command
+        settings = {name: given.pop(name) for name in ("preset", *PREPROCESS_FIELDS)}
+        return command(adjust=adjust_by(settings), **given)
+
+    for option in reversed(PREPROCESS_OPTIONS):
+        wrapper = option(wrapper)
+    return wrapper
+
+
+def adjust_by(settings: Mapping[str, Any]) -> "Adjust":
+    """Return what changes a recorded preprocessing as the values of the options say."""
+    from resnet_cli.preprocess import adjust_preprocess
+
+    given = {field: settings[option] for option, field in PREPROCESS_FIELDS.items()}
+    return partial(adjust_preprocess, preset=settings["preset"], given=given)
+
+
 def load_classifier(values: LoadValues, *, progress: bool) -> "Classifier":
     """Load the classifier that the options describe.
 
@@ -326,10 +351,8 @@ def load_described(values: LoadValues, *, progress: bool) -> "Classifier":
     from resnet_cli.checkpoint.locate import LoadOptions
     from resnet_cli.classifier import Classifier
     from resnet_cli.images import DecodeOptions
-    from resnet_cli.preprocess import adjust_preprocess
     from resnet_cli.runtimes import RuntimeOptions
 
-    given = {field: getattr(values, option) for option, field in PREPROCESS_FIELDS.items()}
     (place,) = values.checkpoint if isinstance(values.checkpoint, tuple) else (values.checkpoint,)
     return Classifier.from_options(
         place,
@@ -357,7 +380,9 @@ def load_described(values: LoadValues, *, progress: bool) -> "Classifier":
             compile=values.compile,
             cache=values.cache,
         ),
-        preprocess=partial(adjust_preprocess, preset=values.preset, given=given),
+        preprocess=adjust_by(
+            {name: getattr(values, name) for name in ("preset", *PREPROCESS_FIELDS)}
+        ),
         progress=progress,
     )
 

@@ -18,7 +18,8 @@ SECTIONS = {
         "--squash", "--exact", "--audit", "--audit-images",
     ),
     "Running": (
-        "--device", "--runtime", "--precision", "--compile", "--cache", "--batch-size", "--workers",
+        "--device", "--runtime", "--precision", "--input", "--batch", "--calibration-images",
+        "--max-drop", "--compile", "--cache", "--batch-size", "--workers",
         "--on-error", "--verify", "--dry-run",
         "--duration", "--iters", "--warmup",
     ),
@@ -55,6 +56,10 @@ EXAMPLES = {
     "convert": (
         "resnet-cli convert model.ckpt model.safetensors",
         "resnet-cli convert model.pkl model.pth --classes ants,bees --half",
+    ),
+    "export": (
+        "resnet-cli export model.pth model.onnx",
+        "resnet-cli export model.pth model.xml --precision int8 --calibration photos/",
     ),
 }
 

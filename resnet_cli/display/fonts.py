@@ -10,10 +10,13 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.text import Text
 
 Style = dict[str, Any]
 
 DOTS_PER_INCH = 160  # letters are rounded to whole dots, so they are measured as they are drawn
+
+RULER = FigureCanvasAgg(Figure(figsize=(1, 1), dpi=DOTS_PER_INCH))  # measures text
 
 USUAL = "DejaVu Sans"  # comes with matplotlib
 
@@ -59,12 +62,11 @@ def letters_of(path: str) -> frozenset[int]:
 
 def fit_text(cut: Callable[[int], str], longest: int, style: Style, inches: float) -> str:
     """Return the longest ``cut(n)``, with n up to ``longest``, that fits into a width."""
-    ruler = FigureCanvasAgg(Figure(dpi=DOTS_PER_INCH))
-    words = ruler.figure.text(0, 0, "", **with_letters(cut(longest), style))
+    words = Text(**with_letters(cut(longest), style), figure=RULER.figure)
 
     def width(length: int) -> float:
         words.set_text(cut(length))
-        return words.get_window_extent(ruler.get_renderer()).width / DOTS_PER_INCH
+        return words.get_window_extent(RULER.get_renderer()).width / DOTS_PER_INCH
 
     if width(longest) <= inches:
         return cut(longest)

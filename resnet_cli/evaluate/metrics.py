@@ -10,11 +10,12 @@ from math import sqrt
 from random import Random
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from resnet_cli.records import Distribution
+
+Logits = NDArray[np.float32]  # [N, classes], up to a constant an image
+Indices = NDArray[np.int64]  # [N], of classes
 
 Matrix = NDArray[np.int64]
 """Images [true class, predicted class]."""
@@ -251,12 +252,10 @@ class LogProbs:
         images = min(self.seen, self.room)
         if not images:
             return None
-        return fit_temperature(
-            torch.from_numpy(self.values[:images]), torch.from_numpy(self.truths[:images])
-        )
+        return fit_temperature(self.values[:images], self.truths[:images])
 
 
-def fit_temperature(logits: Tensor, truths: Tensor) -> Temperature:
+def fit_temperature(logits: Logits, truths: Indices) -> Temperature:
     """Find the temperature with the lowest mean negative log likelihood.
 
     The loss is convex in 1 / temperature, so the minimum is where its slope is zero.
@@ -266,10 +265,11 @@ def fit_temperature(logits: Tensor, truths: Tensor) -> Temperature:
         truths: int64 [N], indices of the true classes.
     """
     from scipy.optimize import brentq
+    from scipy.special import softmax
 
     def slope(inverse: float) -> float:
         return sum(
-            float((((inverse * z).softmax(1) * z).sum(1) - z.gather(1, t[:, None])[:, 0]).sum())
+            float((softmax(inverse * z, axis=1) * z).sum() - values_at(z, t).sum())
             for z, t in logit_chunks(logits, truths)
         )
 
@@ -284,22 +284,28 @@ def fit_temperature(logits: Tensor, truths: Tensor) -> Temperature:
     return Temperature(1 / inverse, at_bound, len(logits), before[0], after[0], before[1], after[1])
 
 
-def loss_and_error(logits: Tensor, truths: Tensor, inverse: float) -> tuple[float, float]:
+def loss_and_error(logits: Logits, truths: Indices, inverse: float) -> tuple[float, float]:
     """Compute the mean loss and the calibration error of ``inverse * logits``."""
+    from scipy.special import log_softmax
+
     loss, reliability = 0.0, Reliability()
     for z, t in logit_chunks(logits, truths):
-        logs = (inverse * z).log_softmax(1)
-        loss -= float(logs.gather(1, t[:, None]).sum())
-        best = logs.max(1)
-        rights: Sequence[bool] = (best.indices == t).tolist()
-        for prob, right in zip(best.values.exp().tolist(), rights, strict=True):
+        logs = log_softmax(inverse * z, axis=1)
+        loss -= float(values_at(logs, t).sum())
+        rights: Sequence[bool] = (logs.argmax(axis=1) == t).tolist()
+        for prob, right in zip(np.exp(logs.max(axis=1)).tolist(), rights, strict=True):
             reliability.add(prob, right=right)
     return loss / len(logits), reliability.error()
 
 
-def logit_chunks(logits: Tensor, truths: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def values_at(values: NDArray[np.float64], indices: Indices) -> NDArray[np.float64]:
+    """Return the value at an index of each row [N, classes]."""
+    return np.take_along_axis(values, indices[:, None], axis=1)[:, 0]
+
+
+def logit_chunks(logits: Logits, truths: Indices) -> Iterator[tuple[NDArray[np.float64], Indices]]:
     """Yield logits and truths in chunks, as float64."""
     size = max(1, CHUNK_VALUES // logits.shape[1])
     for start in range(0, len(logits), size):
         part = slice(start, start + size)
-        yield logits[part].double(), truths[part]
+        yield logits[part].astype(np.float64), truths[part]

@@ -14,7 +14,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryDirectory
@@ -23,6 +22,7 @@ from typing import Any
 
 from resnet_cli.errors import OutputError, describe
 from resnet_cli.files import sync_file, sync_folder, write_text_file
+from resnet_cli.system import installed_versions
 
 log = logging.getLogger("resnet_cli")
 
@@ -106,7 +106,7 @@ def reason(error: Exception) -> str:
 
 def versions_of(*packages: str) -> dict[str, str]:
     """Return the versions of this program and of packages, for a key."""
-    return {name: version(name) for name in ("resnet-cli", *packages)}
+    return installed_versions(("resnet-cli", *packages))
 
 
 def fetch_from(

@@ -6,7 +6,7 @@ batches.
 
 import logging
 import platform
-import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -257,19 +257,21 @@ def save(quantized: Any, graph: Graph, path: Path, description: Description) -> 
 
 
 def import_nncf() -> ModuleType:
-    """Import NNCF without what it prints.
+    """Import NNCF without what it logs.
 
     Raises:
         ExtraError: it is missing.
     """
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # it would set the level of its own logger
     try:
-        with quiet():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             import nncf
     except ImportError as error:
         raise ExtraError("--precision int8", "openvino") from error
-    for handler in logging.getLogger("nncf").handlers:  # it took the stream of that moment
-        if isinstance(handler, logging.StreamHandler):
-            handler.setStream(sys.stdout)
+    finally:
+        logging.disable(before)
     return nncf
 
 

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -39,6 +39,7 @@ from resnet_cli.images.files import (
     open_source,
 )
 from resnet_cli.images.guards import check_scans, without_texts
+from resnet_cli.images.jpeg import decode_jpeg, find_decoder, read_jpeg
 from resnet_cli.images.native_warnings import output_during
 from resnet_cli.images.tiff import Tiff, raw_photograph, read_tiff
 from resnet_cli.preprocess import IMAGE_CHANNELS
@@ -195,22 +196,18 @@ class Decoder:
             raise ImageError(describe_over_limit(pixels, self.max_pixels))
 
     def is_fast(self, header: Image.Image) -> bool:
-        """Return True if torchvision.io gives the pixels: RGB, with no profile or XMP to obey."""
+        """Return True if a fast decoder gives the pixels: RGB, with no profile or XMP to obey."""
         special = "xmp" in header.info or (self.srgb and "icc_profile" in header.info)
         plain = self.mode == "RGB" and not (self.exact or self.bands or special)
-        return header.format == "JPEG" and plain and find_fast_jpeg() is not None
+        return header.format == "JPEG" and plain and find_decoder() is not None
 
     def fast(self, file: BinaryIO, header: Image.Image, size: int, room: Room) -> Pixels | None:
-        """Decode by torchvision.io; None where Pillow has to try."""
+        """Decode by a fast decoder; None where Pillow has to try."""
         if not self.is_fast(header):
             return None
-        turned = (
-            self.upright and read_orientation(header) != 1
-        )  # EXIF is read in one way for both decoders
-        file.seek(0)
-        encoded = bytearray(file.read(size))  # less than its size if it was truncated meanwhile
+        encoded = read_jpeg(file, size, read_orientation(header) if self.upright else 1)
         check_scans(encoded)
-        return heard(room, partial(decode_by_torchvision, encoded, turned=turned))
+        return heard(room, partial(decode_jpeg, encoded))
 
     def decode(self, file: BinaryIO, room: Room) -> Decoded:
         """Decode by Pillow."""
@@ -261,35 +258,6 @@ def heard(room: Room, work: Callable[[], Result]) -> Result:
     if said:
         room.warn(said)
     return result
-
-
-@cache
-def find_fast_jpeg() -> Callable[..., Any] | None:
-    """Find torchvision's JPEG decoder, which gives the pixels that Pillow gives, only sooner.
-
-    It is deprecated since torchvision 0.29: in a release without it, Pillow does all the work. The
-    PNG decoder beside it is not used: it crashes the process on files with a few wrong bits.
-    """
-    from torchvision import io
-
-    return getattr(io, "decode_jpeg", None)
-
-
-def decode_by_torchvision(encoded: bytearray, *, turned: bool) -> Pixels | None:
-    """Decode a JPEG to uint8 [H, W, 3]; None where that fails."""
-    import torch
-    from torchvision import io
-
-    decode = find_fast_jpeg()
-    if decode is None:
-        return None
-    data = torch.frombuffer(encoded, dtype=torch.uint8)
-    try:
-        image = decode(data, mode=io.ImageReadMode.RGB, apply_exif_orientation=turned)
-    except (RuntimeError, DeprecationWarning):  # the second where warnings are errors
-        return None
-    pixels: Pixels = image.permute(1, 2, 0).numpy()
-    return pixels
 
 
 def header_of(file: BinaryIO) -> Image.Image:

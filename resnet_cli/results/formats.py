@@ -9,6 +9,7 @@ from codecs import register_error
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -128,7 +129,7 @@ def collected(finish: str) -> Writer:
 
 
 def drawn(writer: str) -> Writer:
-    """Return the writer of files that show images, and that are made at the end.
+    """Return the writer of files that show images, in a thread of their own.
 
     Args:
         writer: reference of a function that takes path and options, and opens a writer.
@@ -138,9 +139,9 @@ def drawn(writer: str) -> Writer:
     def write(path: Path, options: "WriterOptions") -> "Iterator[Write]":
         with (
             reserve_place(path, overwrite=options.overwrite),
-            later(writer)(path, options) as write_prediction,
+            later("drawing:draw_meanwhile")(partial(later(writer), path, options)) as draw,
         ):
-            yield write_prediction
+            yield draw
 
     return write
 

@@ -93,10 +93,18 @@ def choose_items(inputs: Inputs) -> tuple[list[Item], Inputs]:
     return Random(SEED).sample(known, min(CALIBRATION + CHECKED, len(known))), inputs
 
 
-def split_items(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]]:
-    """Split items into those that calibrate and those that check, at most a third."""
-    checked = min(CHECKED, len(items) // 3)
-    return items[checked:][:CALIBRATION], items[:checked]
+def split_items(
+    items: Sequence[Item], calibrating: int = CALIBRATION, checked: int = CHECKED
+) -> tuple[Sequence[Item], Sequence[Item]]:
+    """Split items into those that calibrate and those that check: of few items a third.
+
+    Args:
+        items: in random order.
+        calibrating: most that calibrate.
+        checked: most that check.
+    """
+    checked = min(checked, max(len(items) // 3, len(items) - calibrating))
+    return items[checked:][:calibrating], items[:checked]
 
 
 def quantise(

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 from time import perf_counter
@@ -24,6 +23,10 @@ from resnet_cli.results.formats import format_of
 from resnet_cli.results.options import Write, WriterOptions, names_for
 from resnet_cli.run.tally import Tally
 from resnet_cli.sources import Inputs
+from resnet_cli.system import installed_versions
+
+LIBRARIES = ("resnet-cli", "torch", "torchvision", "pillow", "openvino", "onnxruntime", "nncf")
+"""What may decode images or compute networks, and so decide a row."""
 
 
 class Fingerprint:
@@ -127,9 +130,7 @@ class Record:
             **self.decisive,
             "versions": {
                 "python": python_version(),
-                **{
-                    name: version(name) for name in ("resnet-cli", "torch", "torchvision", "pillow")
-                },
+                **installed_versions(LIBRARIES),
             },
         }
 

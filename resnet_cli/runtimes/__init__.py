@@ -84,7 +84,7 @@ class RuntimeOptions:
 
     runtime: str | None = None  # one of RUNTIMES; None is torch, and the own one of a network file
     device: str = "auto"  # or cpu, cuda, cuda:1, mps
-    precision: str | None = None  # one of PRECISIONS; None is fp32, and that of a network file
+    precision: str | None = None  # one of PRECISIONS; None is fp32, or int8 of such a file
     compile: bool = False  # through torch.compile
     cache: bool = True  # keep networks that are converted for a runtime
 
@@ -119,15 +119,19 @@ class RuntimeOptions:
 
         Args:
             runtime: that computes.
-            stored: precision of the weights in a network file, taken where none is asked for.
+            stored: precision of the weights in a network file; halves are computed with in fp32.
 
         Raises:
             OptionError: weights are int8, which no other precision brings back.
         """
-        if self.precision not in (None, QUANTIZED) and stored == QUANTIZED:
-            raise OptionError(f"cannot use --precision {self.precision}: the file is int8 already")
-        if self.precision is None or self.precision == stored:
-            return stored
+        if stored == QUANTIZED:
+            if self.precision not in (None, QUANTIZED):
+                raise OptionError(
+                    f"cannot use --precision {self.precision}: the file is int8 already"
+                )
+            return QUANTIZED
+        if self.precision is None:
+            return "fp32"
         if self.precision in runtime.precisions:
             return self.precision
         log.warning(

@@ -85,7 +85,8 @@ class OpenVinoSession(GraphSession):
         holds the lock while it waits for the library can wait for ever.
         """
         request = self.request()
-        request.set_input_tensor(ov.Tensor(np.ascontiguousarray(pixels), shared_memory=True))
+        given = np.ascontiguousarray(pixels)  # which the request does not keep alive
+        request.set_input_tensor(ov.Tensor(given, shared_memory=True))
         request.start_async()
         request.wait()
         outputs: Logits = np.array(request.get_tensor(self.output).data, np.float32)

@@ -24,8 +24,9 @@ from resnet_cli.checkpoint.network.architectures import (
     unknown_model_error,
 )
 from resnet_cli.errors import OptionError, SettingError
+from resnet_cli.graph import is_graph, read_graph
 from resnet_cli.summary.caffe import CaffeNetwork, assemble_network, image_input, read_network
-from resnet_cli.text import first_few
+from resnet_cli.text import amount, first_few
 
 if TYPE_CHECKING:
     from resnet_cli.checkpoint.loading import Checkpoint
@@ -105,6 +106,8 @@ def find_subject(given: str, options: SummaryOptions) -> Subject:
         return network_by_name(given, options)
     if Path(given).suffix.lower() == ".prototxt" and Path(given).exists():
         return subject_of_prototxt(Path(given), options)
+    if given and is_graph(Path(given)) and Path(given).exists():
+        return subject_of_graph(Path(given), options)
     if given and Path(given).exists():
         return subject_of_checkpoint(Path(given), options)
     raise unknown_model_error(given, known_models(), "'resnet-cli models --all' lists the models")
@@ -187,6 +190,51 @@ def describe_checkpoint(checkpoint: "Checkpoint") -> tuple[str, ...]:
         f"read from {checkpoint.path}: {parts}",
         classes if checkpoint.head else "a backbone alone: it has no head, and so no classes",
     )
+
+
+CONVOLUTIONS = ("Conv", "Convolution", "FusedConv", "QLinearConv")
+"""Kinds of operations that convolve, in ONNX and OpenVINO."""
+
+
+def subject_of_graph(path: Path, options: SummaryOptions) -> Subject:
+    """Build the network that a file of ONNX or OpenVINO says it holds.
+
+    Raises:
+        SettingError: it does not say which, or has other layers; or changes are wanted.
+        CheckpointError: it is damaged, or does not classify.
+    """
+    graph = read_graph(path)
+    if options.changes_network:
+        raise SettingError(f"cannot change {path}: it is a network file: summarize a checkpoint")
+    model = graph.description.model if graph.description else ""
+    network = None
+    if model in ARCHITECTURES:
+        network = build_network(model, num_classes=graph.num_classes, in_channels=graph.channels)
+    convolutions = sum(graph.operations.get(kind, 0) for kind in CONVOLUTIONS)
+    if network is None or count_convolutions(network) != convolutions:
+        raise SettingError(
+            f"cannot list the layers of {path}: it does not say which network it is: it has "
+            f"{amount(graph.parameters, 'parameter')} and {amount(convolutions, 'convolution')}: "
+            f"'resnet-cli inspect {path}' shows its operations"
+        )
+    return Subject(
+        model,
+        str(path),
+        network,
+        graph.channels,
+        graph.num_classes,
+        is_resnet=True,
+        facts=(
+            f"read from {path}: {graph.format} in {graph.precision}; the layers are those of "
+            f"torchvision's {model}",
+        ),
+        img_size=graph.size,
+    )
+
+
+def count_convolutions(network: nn.Module) -> int:
+    """Return how many convolutions a network has."""
+    return sum(isinstance(module, nn.Conv2d) for module in network.modules())
 
 
 def default_size(model: str) -> int:

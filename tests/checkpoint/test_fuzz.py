@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from faults import fuzz_jpeg
 from faults.fuzz_images import CLEAN, DECODERS, outcome, outcomes, pictures
+from jpegs import kinds
 
 
 def test_damaged_images_have_pixels_or_a_reason() -> None:
@@ -13,6 +15,15 @@ def test_damaged_images_have_pixels_or_a_reason() -> None:
     assert list(ended) == list(numbers)
     assert {number: end for number, end in ended.items() if end not in CLEAN} == {}
     assert set(ended.values()) == set(CLEAN)
+
+
+def test_damaged_jpegs_are_the_same_to_every_library() -> None:
+    numbers = range(400)
+    ended = dict(outcomes(7, numbers, kinds(), work=fuzz_jpeg.work))
+
+    assert list(ended) == list(numbers)
+    assert {number: end for number, end in ended.items() if end not in fuzz_jpeg.CLEAN} == {}
+    assert set(ended.values()) >= {fuzz_jpeg.REFUSED, fuzz_jpeg.WARNED, fuzz_jpeg.READ}
 
 
 def test_the_undamaged_images_are_read(tmp_path: Path) -> None:

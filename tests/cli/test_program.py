@@ -176,7 +176,7 @@ def interrupted(*_: object, **__: object) -> None:
 def test_an_interrupt_while_the_command_line_is_read_is_one(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resnet_cli.cli.version", interrupted)
+    monkeypatch.setattr("resnet_cli.cli.installed_versions", interrupted)
     result = run("--version")
     assert (result.exit_code, result.stderr) == (130, "Interrupted\n")
 

@@ -30,8 +30,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageCms
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.extend(str(Path(__file__).parents[2] / part) for part in ("", "tests"))
 
+from faults.harms import HARMS
 from resnet_cli.errors import ImageError
 from resnet_cli.images import Decoder
 from resnet_cli.preprocess import Preprocess
@@ -169,36 +170,6 @@ def maybe(rgb: Image.Image) -> dict[str, bytes]:
     return files
 
 
-def flip(data: bytearray, random: Random) -> None:
-    """Change some bits anywhere."""
-    for _ in range(random.choice((1, 1, 2, 8, 40))):
-        data[random.randrange(len(data))] ^= 1 << random.randrange(8)
-
-
-def flip_early(data: bytearray, random: Random) -> None:
-    """Change some bytes where the header is."""
-    for _ in range(random.choice((1, 2, 4))):
-        data[random.randrange(min(len(data), 200))] = random.choice((0, 1, 127, 128, 255))
-
-
-def truncate(data: bytearray, random: Random) -> None:
-    """Cut the end off."""
-    del data[random.randrange(len(data)) :]
-
-
-def repeat(data: bytearray, random: Random) -> None:
-    """Put a part of the file in a second time, somewhere else."""
-    begin, place = random.randrange(len(data)), random.randrange(len(data))
-    data[place:place] = data[begin : begin + random.randrange(1, 400)]
-
-
-def blank(data: bytearray, random: Random) -> None:
-    """Fill a part with one byte, as a torn download leaves it."""
-    begin = random.randrange(len(data))
-    end = min(len(data), begin + random.randrange(1, 400))
-    data[begin:end] = bytes([random.choice((0, 255))]) * (end - begin)
-
-
 def mended(data: bytes | bytearray) -> bytes:
     """Give the chunks of a PNG right checksums, so that what is in them is looked at."""
     place, parts = 8, [data[:8]]
@@ -207,11 +178,6 @@ def mended(data: bytes | bytearray) -> bytes:
         parts += [data[place:end], zlib.crc32(data[place + 4 : end]).to_bytes(4, "big")]
         place = end + 4
     return b"".join(parts)
-
-
-HARMS: tuple[Callable[[bytearray, Random], None], ...] = (
-    flip, flip, flip_early, flip_early, truncate, repeat, blank,
-)  # fmt: skip
 
 
 def choose(seed: int, number: int, files: Mapping[str, bytes]) -> tuple[str, bytes]:
@@ -241,6 +207,9 @@ def outcome(path: Path, decoder: Decoder) -> str:
     return f"took long: {seconds:.1f} s"
 
 
+Work = Callable[[Connection, int, Sequence[int], dict[str, bytes]], None]
+
+
 def work(answers: Connection, seed: int, numbers: Sequence[int], files: dict[str, bytes]) -> None:
     """Read inputs one after the other; say how each ended."""
     torch.set_num_threads(1)
@@ -259,7 +228,11 @@ def work(answers: Connection, seed: int, numbers: Sequence[int], files: dict[str
 
 
 def outcomes(
-    seed: int, numbers: range, files: Mapping[str, bytes], silence: float = SILENCE
+    seed: int,
+    numbers: range,
+    files: Mapping[str, bytes],
+    silence: float = SILENCE,
+    work: Work = work,
 ) -> Iterator[tuple[int, str]]:
     """Yield how each input ended, through as many processes as it takes."""
     context = multiprocessing.get_context("spawn")
@@ -287,6 +260,43 @@ def outcomes(
         process.join()
 
 
+def report(
+    files: Mapping[str, bytes],
+    seed: int,
+    numbers: range,
+    keep: Path,
+    work: Work = work,
+    clean: Sequence[str] = CLEAN,
+) -> int:
+    """Print how many inputs of each kind ended how; keep those that ended wrongly, and count them.
+
+    Args:
+        files: of each kind, undamaged.
+        seed: of the random numbers.
+        numbers: of the inputs.
+        keep: folder for what is odd.
+        work: reads them.
+        clean: how they may end.
+    """
+    table: Counter[tuple[str, str]] = Counter()
+    begun = perf_counter()
+    for number, ended in outcomes(seed, numbers, files, work=work):
+        kind, data = choose(seed, number, files)
+        table[kind, ended if ended in clean else ODD] += 1
+        if ended not in clean:
+            keep.mkdir(parents=True, exist_ok=True)
+            (keep / f"{seed}-{number}").write_bytes(data)
+            click.echo(f"{number} ({kind}): {ended}")
+    columns = (*clean, ODD)
+    click.echo(f"{'':24}" + "".join(f"{column:>10}" for column in columns))
+    for kind in files:
+        click.echo(f"{kind:24}" + "".join(f"{table[kind, column]:10}" for column in columns))
+    odd = sum(times for (_, ended), times in table.items() if ended == ODD)
+    seconds = perf_counter() - begun
+    click.echo(f"{len(numbers)} inputs of seed {seed} in {seconds:.0f} s, {odd} odd")
+    return odd
+
+
 @click.command()
 @click.option("--count", default=20_000, help="Inputs.")
 @click.option("--start", default=0, help="Number of the first.")
@@ -295,25 +305,8 @@ def outcomes(
 @click.option("--keep", type=click.Path(path_type=Path), default="fuzzed", help="For what is odd.")
 def main(count: int, start: int, seed: int, only: int | None, keep: Path) -> None:
     """Print how many inputs of each kind ended how; exit with 1 if any ended wrongly."""
-    files = pictures()
     numbers = range(start, start + count) if only is None else range(only, only + 1)
-    table: Counter[tuple[str, str]] = Counter()
-    begun = perf_counter()
-    for number, ended in outcomes(seed, numbers, files):
-        kind, data = choose(seed, number, files)
-        table[kind, ended if ended in CLEAN else ODD] += 1
-        if ended not in CLEAN:
-            keep.mkdir(parents=True, exist_ok=True)
-            (keep / f"{seed}-{number}").write_bytes(data)
-            click.echo(f"{number} ({kind}): {ended}")
-    columns = (*CLEAN, ODD)
-    click.echo(f"{'':20}" + "".join(f"{column:>10}" for column in columns))
-    for kind in files:
-        click.echo(f"{kind:20}" + "".join(f"{table[kind, column]:10}" for column in columns))
-    odd = sum(times for (_, ended), times in table.items() if ended == ODD)
-    seconds = perf_counter() - begun
-    click.echo(f"{len(numbers)} inputs of seed {seed} in {seconds:.0f} s, {odd} odd")
-    sys.exit(1 if odd else 0)
+    sys.exit(1 if report(pictures(), seed, numbers, keep) else 0)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib import pyplot
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from resnet_cli.display.fonts import font_families
@@ -99,6 +101,24 @@ def test_a_frame_a_mark_and_the_caption_say_what_is_right() -> None:
     assert re.search(r"^bees  0\.900", written, re.MULTILINE)
     assert "images 1 to 5  ·  1 of 3 right  ·  1 error" in written
     assert {RIGHT, WRONG} <= colours(Path("grid.png"))
+
+
+def test_an_image_of_the_size_of_its_tile_is_copied_pixel_for_pixel() -> None:
+    generator = np.random.default_rng(0)
+    shapes = [(171, 256), (256, 199), (256, 256), (1, 256), (170, 256), (256, 1)]
+    images = [generator.integers(0, 256, (*shape, 3), np.uint8) for shape in shapes]
+    tiles = [ok(f"{n}.jpg", thumbnail=Image.fromarray(each)) for n, each in enumerate(images)]
+    write(Path("grid.png"), *tiles, grid_rows=2, grid_columns=3)
+    with Image.open("grid.png") as drawn:
+        page = np.asarray(drawn.convert("RGB"))
+    for number, image in enumerate(images):
+        row, column = divmod(number, 3)
+        height, width, _ = image.shape
+        top = int((0.12 + row * 2.08) * 160 + (256 - height) / 2) - 2
+        left = int((0.12 + column * 1.72) * 160 + (256 - width) / 2) - 2
+        around = page[top : top + height + 5, left : left + width + 5]
+        windows = sliding_window_view(around, image.shape)
+        assert (windows == image).all(axis=(3, 4, 5)).any()
 
 
 def test_without_truth_nothing_is_framed() -> None:
@@ -207,6 +227,12 @@ def test_unusual_labels_and_names_are_drawn(label: str, suffix: str) -> None:
     assert path.stat().st_size > 1000
 
 
+def test_images_of_a_page_are_not_made_one() -> None:
+    for suffix, mark in ((".svg", rb"<image\b"), (".pdf", rb"/Subtype /Image\b")):
+        path = write(Path("grid").with_suffix(suffix), *page_tiles(5), grid_rows=2, grid_columns=3)
+        assert len(re.findall(mark, path.read_bytes())) == 5
+
+
 def test_a_dollar_sign_is_a_dollar_sign() -> None:
     write(Path("grid.svg"), labelled("$5 and $6", "$a$.jpg"))
     assert "$5 and $6  0.900" in words(Path("grid.svg"))
@@ -247,7 +273,7 @@ def test_each_page_has_a_window_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     matplotlib.use("template")  # matplotlib's backend that opens windows without a display
     shown: list[int] = []
     monkeypatch.setattr(
-        pyplot, "show", lambda *, block: shown.append(len(pyplot.gcf().axes)) if block else None
+        pyplot, "show", lambda *, block: shown.append(len(pyplot.gca().patches)) if block else None
     )
     with window_writer(WriterOptions(topk=1, grid_rows=2, grid_columns=2)) as show:
         for number in range(6):

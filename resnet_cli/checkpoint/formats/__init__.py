@@ -18,6 +18,7 @@ from resnet_cli.checkpoint.formats.caffe import apply_prototxt, is_caffemodel, r
 from resnet_cli.checkpoint.formats.identify import UNKNOWN, identify_head, identify_zip
 from resnet_cli.checkpoint.formats.torch_files import (
     NoCheckpointError,
+    exported_metadata,
     read_archive,
     read_nested,
     read_stream,
@@ -222,6 +223,7 @@ def read_zip(path: Path) -> Contents:
         try:
             archive = Archive(file, map_file(path))
             kind, tree = read_archive(archive, reading)
+            metadata = exported_metadata(archive)
         except BadZipFile as error:
             raise CheckpointError(CUT_OFF) from error
         except NoCheckpointError as error:
@@ -229,7 +231,7 @@ def read_zip(path: Path) -> Contents:
         except DAMAGES as error:
             message = name_sharded(reading.imports) or DAMAGED
             raise UnreadableError(message, "pickle-zip", reading.imports) from error
-    return Contents(kind, tree, imports=tuple(sorted(reading.imports)))
+    return Contents(kind, tree, metadata, imports=tuple(sorted(reading.imports)))
 
 
 def read_pickle(path: Path) -> Contents:

@@ -20,6 +20,7 @@ from resnet_cli.checkpoint.pickle.stand_ins import PickleError
 from resnet_cli.checkpoint.tensors import Storage, Stored
 from resnet_cli.checkpoint.tree import Part, StateDict, walk_containers
 from resnet_cli.errors import CheckpointError
+from resnet_cli.graph.description import DAMAGED, KEY, description_from, is_text
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the older format
 DEEPEST = 2  # files in files
@@ -80,7 +81,27 @@ def read_exported(archive: Parts, _: Reading) -> Any:
         size, stride = ([side["as_int"] for side in meta[key]] for key in ("sizes", "strides"))
         view = Stored.view(storage, meta["storage_offset"]["as_int"], size, stride)
         tensors[name] = view.tensor()
+    if RECORD in archive:  # which states what tensors do not show
+        return {
+            name.rpartition(WRAPPED)[2]: one for name, one in tensors.items() if WRAPPED in name
+        }
     return StateDict(tensors, exported_parts(load_json(archive.text("models/model.json"))))
+
+
+def exported_metadata(archive: Parts) -> dict[str, str]:
+    """Return what ``resnet-cli export`` stated in a file of ``torch.export``, if it is one.
+
+    Raises:
+        CheckpointError: it is damaged, or of a newer version of this program.
+    """
+    if RECORD not in archive:
+        return {}
+    text = archive.text(RECORD).decode(errors="replace")
+    description_from({KEY: text})
+    metadata = json.loads(text).get("metadata")
+    if not isinstance(metadata, dict) or not all(map(is_text, metadata.values())):
+        raise CheckpointError(DAMAGED)
+    return metadata
 
 
 def read_exported_of_old(archive: Parts, reading: Reading) -> Any:
@@ -95,6 +116,9 @@ ARCHIVES: tuple[tuple[str, str, Callable[[Parts, Reading], Any]], ...] = (
     ("serialized_state_dict.pt", "pt2", read_exported_of_old),
 )
 """Archives of PyTorch: a part that only this format has, format, reader."""
+
+RECORD = f"extra/{KEY}"  # of this program, in an archive of ``torch.export``
+WRAPPED = "network."  # behind which are the names of its tensors; the others normalise
 
 EXPORTED_TYPES = {
     1: torch.uint8,
