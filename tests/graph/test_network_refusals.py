@@ -172,6 +172,12 @@ def wire_field(number: int, data: bytes) -> bytes:
     return bytes([number << 3 | 2, *parts]) + data
 
 
+def test_a_constant_that_nothing_takes_is_no_damage(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Constant", [], [], value_float=1.0), *small_nodes()]
+
+    assert read_graph(save(model_of(nodes), tmp_path / "m.onnx")).num_classes == CLASSES
+
+
 def located(location: str, folder: Path, **entries: str) -> Path:
     """The small network with external data at other places."""
     model = small()

@@ -176,7 +176,7 @@ def test_branches_are_looked_into(tmp_path: Path) -> None:
 def branching() -> ModelProto:
     """The small network, and a branch behind it."""
     scores = helper.make_tensor_value_info("s", FLOAT, ("N", CLASSES))
-    branches = {
+    branches: dict[str, Any] = {
         name: helper.make_graph([node(kind, "logits", to="s")], name, [], [scores])
         for name, kind in (("then_branch", "Neg"), ("else_branch", "Identity"))
     }
