@@ -280,7 +280,7 @@ def give_advice(best: BenchmarkRow, measured: Sequence[BenchmarkRow], options: C
     untried = []
     if options.bf16 and {row.precision for row in measured} == {"fp32"}:
         untried.append("--precision bf16")
-    if options.int8 and best.device == "cpu":
+    if options.int8 and options.on_workers_cores:
         untried.append("--precision int8")
     if best.precision in options.compiling:
         untried.append("--compile")
