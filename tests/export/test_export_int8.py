@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score
 
 import network_files
@@ -45,6 +46,12 @@ def scores(file: Path, paths: list[Path]) -> NDArray[np.float32]:
     values = (np.stack(images).astype(np.float32) / 255 - MEAN) / STD
     given = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
     return session.run(None, {session.get_inputs()[0].name: given})[0]
+
+
+def wilson(right: int, images: int) -> tuple[float, float]:
+    """The interval of Wilson, by scipy."""
+    found = binomtest(right, images).proportion_ci(0.95, method="wilson")
+    return found.low, found.high
 
 
 def softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -97,7 +104,7 @@ def test_top_1_before_and_after_is_that_of_the_files(photos: Path) -> None:
         right = round(24 * accuracy_score(truths, scores(Path(file), paths).argmax(axis=1)))
         assert share.images == 23
         assert share.right in (right, right - 1)  # without the one
-        assert share.low < share.right / 23 < share.high
+        assert (share.low, share.high) == pytest.approx(wilson(share.right, 23))
     assert 0 < done.accuracy.before.right < 23
     assert f"top-1 {100 * done.accuracy.before.right / 23:.1f} % (95 % interval " in done.notes[-1]
 
