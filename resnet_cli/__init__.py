@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from resnet_cli.preprocess import Preprocess
     from resnet_cli.records import Item, Prediction, Score
     from resnet_cli.run import OutputOptions, RunResult, predict_to_files
+    from resnet_cli.run.calibrate import calibrate_classifier
     from resnet_cli.summary import Summary, list_models, summarize
     from resnet_cli.summary.networks import SummaryOptions
 
@@ -57,6 +58,7 @@ __all__ = [
     "SummaryOptions",
     "UserError",
     "audit_preprocessing",
+    "calibrate_classifier",
     "compare_classifiers",
     "convert_checkpoint",
     "evaluate_classifier",
@@ -92,6 +94,7 @@ _HOMES = {
     "SummaryOptions": "resnet_cli.summary.networks",
     "UserError": "resnet_cli.errors",
     "audit_preprocessing": "resnet_cli.evaluate.audit",
+    "calibrate_classifier": "resnet_cli.run.calibrate",
     "compare_classifiers": "resnet_cli.evaluate.compare",
     "convert_checkpoint": "resnet_cli.checkpoint.convert",
     "evaluate_classifier": "resnet_cli.evaluate",

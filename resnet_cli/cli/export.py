@@ -127,7 +127,8 @@ def export_command(
     read_ahead([checkpoint])
     from resnet_cli.checkpoint.locate import LoadOptions
     from resnet_cli.cli.terminal import draw_progress, print_note, showing_notes
-    from resnet_cli.export import ExportOptions, export_checkpoint
+    from resnet_cli.export import export_checkpoint
+    from resnet_cli.export.options import ExportOptions
 
     options = ExportOptions(
         load=LoadOptions(

@@ -188,7 +188,7 @@ LOAD_OPTIONS = (
     click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16", "fp16", "int8"]),
-        show_default="fp32; of a network file in int8 int8",
+        show_default="fp32; int8 of a network file in int8",
         help="Arithmetic of the network. int8 (by OpenVINO) is calibrated on some of the images, "
         "and its agreement with fp32 on others is said.",
     ),

@@ -20,7 +20,7 @@ from resnet_cli.cli.terminal import (
 from resnet_cli.errors import ImageError
 from resnet_cli.results.formats import format_of
 from resnet_cli.run import Run
-from resnet_cli.run.calibrate import calibrate_classifier
+from resnet_cli.run.calibrate import calibrate_for_run
 from resnet_cli.run.manifest import Destinations
 from resnet_cli.run.tally import Tally, note_interruption
 from resnet_cli.run.verify import Forecast, forecast_run, suggest_class_names, verify_first
@@ -64,7 +64,7 @@ def load_and_find(
     for sentence in suggest_class_names(classifier, found.folder_names):
         print_note(sentence)
     given = find_inputs(calibration, find) if calibration else None
-    classifier, found = calibrate_classifier(classifier, found, given)
+    classifier, found = calibrate_for_run(classifier, found, given)
     return classifier, verify_first(classifier, found, verify) if verify else found
 
 

@@ -36,7 +36,7 @@ from resnet_cli.evaluate.scorecard import TOP, Evaluation, Scorecard
 from resnet_cli.files import check_suffix
 from resnet_cli.records import Prediction, Progress
 from resnet_cli.results.options import COMMA, Dialect, WriterOptions, names_for
-from resnet_cli.run.calibrate import calibrate_classifier
+from resnet_cli.run.calibrate import calibrate_for_run
 from resnet_cli.run.manifest import Record, pin_inputs
 from resnet_cli.run.tally import Tally, note_interruption
 
@@ -180,7 +180,7 @@ def evaluate_classifier(
     dataset = open_labelled(data, classifier, options)
     if classifier.checkpoint.is_multi_label:
         log.info(MULTI_LABEL)
-    classifier, _ = calibrate_classifier(classifier, dataset.inputs)
+    classifier, _ = calibrate_for_run(classifier, dataset.inputs)
     return score_images(classifier, dataset, options, files, progress)
 
 

@@ -27,7 +27,7 @@ from resnet_cli.records import Prediction, Progress
 from resnet_cli.results import open_writer
 from resnet_cli.results.formats import numbered_page
 from resnet_cli.results.options import Write
-from resnet_cli.run.calibrate import calibrate_classifier
+from resnet_cli.run.calibrate import calibrate_for_run
 from resnet_cli.run.manifest import Record
 from resnet_cli.sources.truth import Lookup, UnmatchedError
 
@@ -157,7 +157,7 @@ def compare_classifiers(
         open_datasets(classifiers, data, options) if isinstance(data, str | Path) else list(data)
     )
     ready = [
-        calibrate_classifier(classifier, dataset.inputs)[0]
+        calibrate_for_run(classifier, dataset.inputs)[0]
         for classifier, dataset in zip(classifiers, datasets, strict=True)
     ]
     return compare_predictions(ready, datasets, options, files, progress)

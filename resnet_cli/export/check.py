@@ -16,8 +16,7 @@ from resnet_cli.pipeline.batches import in_class_order
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Pixels
 from resnet_cli.run.calibrate import Agreement
-from resnet_cli.runtimes import READERS, SessionOptions, find_runtime
-from resnet_cli.runtimes.graph_session import fill_up
+from resnet_cli.runtimes import READERS, RuntimeOptions, SessionOptions, find_runtime
 
 if TYPE_CHECKING:
     from resnet_cli.checkpoint.loading import Checkpoint
@@ -114,17 +113,17 @@ def run_file(
         return run_graph(load_exported(path, LoadOptions()))
     import torch
 
-    from resnet_cli.export.programs import load_program
+    from resnet_cli.export.programs import fill_up, load_program
     from resnet_cli.runtimes.torch_runtime import to_probabilities
 
     program, preprocess = load_program(path), preprocess_of_input(checkpoint)
 
     def run(pixels: Pixels) -> torch.Tensor:
         given = pixels if takes == PIXELS else preprocess.normalise(pixels)
-        size = batch or len(given)
-        parts = (given[start : start + size] for start in range(0, len(given), size))
-        as_taken = (torch.from_numpy(fill_up(part, size)).permute(0, 3, 1, 2) for part in parts)
-        return torch.cat([program(part) for part in as_taken])[: len(pixels)]
+        images = torch.from_numpy(given).permute(0, 3, 1, 2)
+        size = batch or len(images)
+        parts = [program(fill_up(part, size))[: len(part)] for part in images.split(size)]
+        return torch.cat(parts)
 
     @torch.inference_mode()
     def compute(pixels: Pixels) -> Probabilities:
@@ -136,12 +135,13 @@ def run_file(
 def run_graph(checkpoint: ExportedCheckpoint) -> Compute:
     """Return what runs a network file."""
     graph = checkpoint.graph
+    runtime = find_runtime("cpu", READERS[graph.format][0])
     options = SessionOptions(
         preprocess=checkpoint.preprocess,
         activation=checkpoint.activation,
-        precision=graph.precision,
+        precision=RuntimeOptions().precision_on(runtime, graph.precision),
     )
-    session = find_runtime("cpu", READERS[graph.format][0]).load(graph, options)
+    session = runtime.load(graph, options)
     outcomes = max(2, graph.num_classes)
 
     def compute(pixels: Pixels) -> Probabilities:

@@ -98,3 +98,8 @@ def load_program(path: Path) -> Callable[[Tensor], Tensor]:
     """
     with quiet():
         return torch.export.load(path).module()
+
+
+def fill_up(images: Tensor, size: int) -> Tensor:
+    """Repeat the last of some images [N, C, H, W] until there are ``size``."""
+    return torch.cat([images, images[-1:].expand(size - len(images), -1, -1, -1)])

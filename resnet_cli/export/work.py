@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from resnet_cli.checkpoint.exported import ExportedCheckpoint
 from resnet_cli.classifier import outcome_names
@@ -78,7 +78,8 @@ class Work:
         """
         options = self.options
         description = replace(self.describe(), precision=options.precision)
-        write_network(self.loaded, draft, description=description, batch=options.batch)
+        checkpoint = cast("Checkpoint", self.loaded)  # network files become int8 alone
+        write_network(checkpoint, draft, description=description, batch=options.batch)
         if not options.verify:
             return Findings(description)
         images, what = self.images_to_verify()

@@ -13,7 +13,7 @@ from resnet_cli.results import check_outputs
 from resnet_cli.results.files.manifest import Output, keep_manifests
 from resnet_cli.results.files.resume import SavedRows, read_resumed
 from resnet_cli.results.options import COMMA, Dialect, WriterOptions
-from resnet_cli.run.calibrate import calibrate_classifier
+from resnet_cli.run.calibrate import calibrate_for_run
 from resnet_cli.run.manifest import Destinations, Record, pin_inputs
 from resnet_cli.run.tally import Tally
 from resnet_cli.sources import Inputs
@@ -247,7 +247,7 @@ def predict_to_files(
         raise OutputError("no file to write to: name one, or use Classifier.predict")
     check_outputs(paths, overwrite=output.overwrite, resume=output.resume)
     inputs = inputs_of_source(source, classifier.decoder.bands).without(list(map(str, paths)))
-    classifier, inputs = calibrate_classifier(classifier, inputs)
+    classifier, inputs = calibrate_for_run(classifier, inputs)
     options = lay_out_results(classifier, inputs, predict, output)
     destinations = Destinations(options=options, files=paths, resume=output.resume)
     run = Run(classifier, inputs, destinations, predict)

@@ -24,6 +24,7 @@ from resnet_cli.pipeline.batches import in_class_order
 from resnet_cli.records import Item, Pixels
 from resnet_cli.runtimes import QUANTIZED, Session, SessionOptions
 from resnet_cli.sources import Inputs
+from resnet_cli.sources.in_memory import Source, inputs_of_source
 from resnet_cli.system import available_cores
 from resnet_cli.text import amount
 
@@ -52,7 +53,28 @@ class Agreement:
         return self.same / self.images if self.images else 1.0
 
 
-def calibrate_classifier(
+def calibrate_classifier(classifier: Classifier, source: Source) -> Classifier:
+    """Quantise the network of a classifier that was loaded with ``precision="int8"``.
+
+    Some of the images calibrate it, and the labels on others are compared with those in fp32. The
+    same images give the same network, which stays in the cache.
+
+    Args:
+        classifier: to calibrate; one of another precision is returned as it is.
+        source: images as ``Classifier.predict`` takes them, a few hundred.
+
+    Returns:
+        The classifier in int8, which is ready to classify.
+
+    Raises:
+        InputError: there are no images.
+        SettingError: no image can be read.
+        ExtraError: NNCF is missing.
+    """
+    return calibrate_for_run(classifier, inputs_of_source(source, classifier.decoder.bands))[0]
+
+
+def calibrate_for_run(
     classifier: Classifier, inputs: Inputs, calibration: Inputs | None = None
 ) -> tuple[Classifier, Inputs]:
     """Quantise the network of a classifier that was loaded for int8; log how well it agrees.

@@ -150,7 +150,7 @@ def test_impossible_options_are_refused_at_the_call() -> None:
         ({"precision": "int8", "calibration": "d", "max_drop": 2}, "max_drop must be a share"),
     ):
         with pytest.raises(OptionError, match=words):
-            ExportOptions(**values)  # type: ignore[arg-type]
+            ExportOptions(**values)
 
 
 NETWORK_FILES = {

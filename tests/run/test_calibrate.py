@@ -16,6 +16,7 @@ from resnet_cli.records import Item
 from resnet_cli.run.calibrate import (
     Agreement,
     calibrate_classifier,
+    calibrate_for_run,
     choose_items,
     report_agreement,
     split_items,
@@ -70,9 +71,9 @@ def test_labels_are_those_of_fp32_and_numbers_are_not(run: Run, file: Path, phot
 def test_the_same_images_give_the_same_weights(
     file: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, _ = calibrate_classifier(loaded(file), find_inputs([str(photos)]))
+    first, _ = calibrate_for_run(loaded(file), find_inputs([str(photos)]))
     monkeypatch.setenv("RESNET_CLI_CACHE", str(tmp_path / "another"))
-    second, _ = calibrate_classifier(loaded(file), find_inputs([str(photos)]))
+    second, _ = calibrate_for_run(loaded(file), find_inputs([str(photos)]))
     assert first.quantized == second.quantized is not None
 
 
@@ -135,6 +136,10 @@ def test_from_python_files_are_written_and_a_stream_is_refused(
     assert predict_to_files(classifier, str(photos), tmp_path / "r.csv").images == 9
     with pytest.raises(SettingError, match="int8 is calibrated on images"):
         list(classifier.predict(str(photos)))
+    ready = calibrate_classifier(classifier, str(photos))
+    assert len(list(ready.predict(str(photos)))) == 9
+    plain = Classifier.load(file, device="cpu", preprocess=TINY)
+    assert calibrate_classifier(plain, str(photos)) is plain
 
 
 def test_unreadable_images_are_left_out_of_the_calibration(

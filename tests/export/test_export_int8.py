@@ -1,0 +1,197 @@
+"""int8: what it costs is what the files themselves give when their own libraries run them."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.stats import binomtest
+from sklearn.metrics import accuracy_score
+
+import network_files
+from conftest import Run, picture
+from converting import resnet, saved
+from exported import logits_of, pixels_of, record_in
+from resnet_cli import Export, ExportOptions, LoadOptions, Preprocess, export_checkpoint
+from resnet_cli.errors import InputError, SettingError
+
+pytestmark = pytest.mark.usefixtures("one_thread", "no_large_files")
+
+NAMES = ("a", "b", "c", "d")
+SIDE = network_files.SIDE
+TINY = Preprocess(resize_size=SIDE, crop_size=SIDE, squash=True)
+
+MEAN, STD = (np.array(numbers, np.float32) for numbers in (TINY.mean, TINY.std))
+
+
+@pytest.fixture
+def photos() -> Path:
+    """24 images, most of them in the folder of what the small network says of them."""
+    small = network_files.save(network_files.small(), Path("small.onnx"))
+    for seed in range(24):
+        path = picture(Path("all") / f"{seed}.png", (40, 30), seed=seed)
+        label = NAMES[(scores(small, [path]).argmax() + (seed % 6 == 0)) % 4]
+        picture(Path("photos") / label / path.name, (40, 30), seed=seed)
+    return Path("photos")
+
+
+def scores(file: Path, paths: list[Path]) -> NDArray[np.float32]:
+    """What a file gives for images, by ONNX Runtime and Pillow alone."""
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    images = [np.array(Image.open(path).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+              for path in paths]  # fmt: skip
+    values = (np.stack(images).astype(np.float32) / 255 - MEAN) / STD
+    given = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+    return session.run(None, {session.get_inputs()[0].name: given})[0]
+
+
+def wilson(right: int, images: int) -> tuple[float, float]:
+    """The interval of Wilson, by scipy."""
+    found = binomtest(right, images).proportion_ci(0.95, method="wilson")
+    return found.low, found.high
+
+
+def softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    powers = np.exp(values - values.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def quantised(folder: Path | str = "photos", **options: object) -> Export:
+    return export_checkpoint(
+        "small.onnx",
+        "int8.onnx",
+        ExportOptions(
+            load=LoadOptions(classes=NAMES),
+            preprocess=TINY,
+            precision="int8",
+            calibration=folder,
+            **options,  # type: ignore[arg-type]
+        ),
+    )
+
+
+def test_int8_says_what_it_costs(photos: Path) -> None:
+    done = quantised(photos, calibration_images=10)
+
+    assert done.agreement is not None
+    assert done.accuracy is not None
+    assert done.agreement.images == 14
+    assert any("calibrated on 10 images of photos" in note for note in done.notes)
+    assert record_in(Path("int8.onnx"))["precision"] == "int8"
+    assert record_in(Path("int8.onnx"))["calibration"]["images"] == 10
+
+    # of all 24 images, 14 are chosen: their numbers lie within what the others can add
+    paths = sorted(photos.rglob("*.png"))
+    plain, found = (scores(Path(name), paths) for name in ("small.onnx", "int8.onnx"))
+    same = int((plain.argmax(axis=1) == found.argmax(axis=1)).sum())
+    assert same - 10 <= done.agreement.same <= min(14, same)
+    differences = np.abs(softmax(plain) - softmax(found)).max(axis=1)
+    assert np.isclose(differences, done.agreement.largest_difference, atol=1e-5).any()
+    assert differences.max() > 0
+
+
+def test_top_1_before_and_after_is_that_of_the_files(photos: Path) -> None:
+    # one image calibrates: all others are measured
+    done = quantised(photos, calibration_images=1)
+    assert done.accuracy is not None
+
+    paths = sorted(photos.rglob("*.png"))
+    truths = [NAMES.index(path.parent.name) for path in paths]
+    for file, share in (("small.onnx", done.accuracy.before), ("int8.onnx", done.accuracy.after)):
+        right = round(24 * accuracy_score(truths, scores(Path(file), paths).argmax(axis=1)))
+        assert share.images == 23
+        assert share.right in (right, right - 1)  # without the one
+        assert (share.low, share.high) == pytest.approx(wilson(share.right, 23))
+    assert 0 < done.accuracy.before.right < 23
+    assert f"top-1 {100 * done.accuracy.before.right / 23:.1f} % (95 % interval " in done.notes[-1]
+
+
+def test_labels_from_a_table(photos: Path) -> None:
+    with Path("labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "label"])
+        table.writerows([[path.name, path.parent.name] for path in photos.rglob("*.png")])
+    by_table = quantised("all", labels="labels.csv", calibration_images=1)
+    assert by_table.accuracy is not None
+    assert by_table.accuracy.before.images == 23
+    assert 0 < by_table.accuracy.before.right < 23
+
+    Path("labels.csv").write_text("path,label\n0.png,elephant\n")
+    with pytest.raises(InputError, match="elephant"):
+        quantised("all", labels="labels.csv", overwrite=True)
+
+
+def test_without_labels_there_is_no_top_1(photos: Path) -> None:
+    done = quantised("all")
+    assert done.agreement is not None
+    assert done.agreement.images == 8  # a third
+    assert done.accuracy is None
+    assert any("no top-1 before and after: no images to evaluate on: all" in n for n in done.notes)
+
+
+def test_a_drop_is_limited(photos: Path) -> None:
+    done = quantised("all", max_drop=0.0)
+    assert done.agreement is not None
+    assert done.agreement.same == done.agreement.images == 8
+    assert done.description.calibration["max_drop"] == 0
+
+
+def test_a_drop_cannot_be_limited_on_nothing() -> None:
+    network_files.save(network_files.small(), Path("small.onnx"))
+    picture(Path("all/1.png"))
+    picture(Path("all/2.png"), seed=1)
+    with pytest.raises(SettingError, match="too few images"):
+        quantised("all", max_drop=0.1)
+    done = quantised("all")
+    assert any("of 2 images that calibrated it" in note for note in done.notes)
+
+
+def test_images_that_cannot_be_read_are_left_out(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in sorted(Path("all").iterdir())[:5]:
+        path.write_bytes(b"no image")
+    done = quantised("all")
+    assert "cannot be read" in caplog.text
+    assert done.agreement is not None
+    assert done.agreement.images + done.description.calibration["images"] == 19
+
+    for path in Path("all").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(InputError, match="none of 16 images for calibration can be read"):
+        quantised("all", overwrite=True)
+
+
+def test_low_agreement_is_warned_of(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resnet_cli.export.LOW", 1.1)
+    [warning] = quantised(photos).warnings
+    assert warning == "under 110 % of equal labels in int8: try --max-drop 0.01"
+
+
+def test_a_checkpoint_becomes_int8(run: Run) -> None:
+    for seed in range(6):
+        picture(Path("images") / f"{seed}.png", (90, 100), seed=seed)
+    network = resnet()
+    output = "out.xml"
+    result = run(
+        "export", saved(network.state_dict()), output, "--precision", "int8", "--img-size", 64,
+        "--resize-size", 72, "--calibration", "images", "--classes", "a,b,c",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    assert "the label of fp32 on 2 of 2 other images" in result.stderr
+
+    fp32 = run("export", "model.pth", "fp32.xml", "--verify", 0,
+               "--img-size", 64, "--resize-size", 72)  # fmt: skip
+    assert fp32.exit_code == 0
+    plain, found = (
+        logits_of(Path(name), pixels_of()).softmax(dim=1) for name in ("fp32.xml", output)
+    )
+    assert (plain - found).abs().max() < 0.1
+    assert (plain - found).abs().max() > 1e-4  # it is another arithmetic
+    size = sum(path.stat().st_size for path in Path().glob("out.*"))
+    assert size < 13e6  # a quarter of 45 MB
+    again = run("predict", "images", "-c", output, "--format", "csv")
+    assert again.exit_code == 0
