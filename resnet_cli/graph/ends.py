@@ -52,8 +52,21 @@ def refuse_features(outline: Outline, output: str) -> None:
     pooled = False
     for made in chain_behind(outline, output, passed=(*PASSED, *POOLS, *BEHIND)):
         pooled |= made.kind in POOLS
-        if pooled and made.kind in JOINS and not any(map(outline.is_constant, made.inputs)):
+        if (
+            pooled
+            and made.kind in JOINS
+            and not any(is_constant(outline, name) for name in made.inputs)
+        ):
             raise CheckpointError(NO_FEATURES)
+
+
+def is_constant(outline: Outline, name: str) -> bool:
+    """Return whether a tensor is stored, as such or in another type or shape."""
+    return name in outline.constants or any(
+        made.kind in PASSED and made.inputs[0] in outline.constants
+        for made in chain_behind(outline, name, passed=PASSED)
+        if made.inputs
+    )
 
 
 def chain_behind(outline: Outline, name: str, *, passed: tuple[str, ...]) -> Iterator[Operation]:

@@ -36,6 +36,7 @@ QUANTIZED = ("FakeQuantize", "QuantizeLinear", "DynamicQuantizeLinear",
 """Operations that show a network in int8, whatever type its weights are stored in."""
 
 OTHER_KIND = "name a network that classifies images, with one output [N, classes]"
+NAMELESS = "its outputs have no names to tell them apart: name them, or export it with one"
 UNFIT = "the record that resnet-cli wrote into it does not fit it: export the file again"
 
 
@@ -84,10 +85,8 @@ def find_input(outline: Outline) -> Tensor:
     """
     if len(outline.inputs) != 1:
         listed = list_few([tensor.words for tensor in outline.inputs])
-        raise CheckpointError(
-            f"it has {amount(len(outline.inputs), 'input')} ({listed}): "
-            "name a network with one, which takes images"
-        )
+        found = f"{len(outline.inputs)} inputs, {listed}" if listed else "no input"
+        raise CheckpointError(f"it has {found}: name a network with one, which takes images")
     image = outline.inputs[0]
     if image.shape is None or len(image.shape) != 4:
         raise CheckpointError(
@@ -148,10 +147,12 @@ def find_output(outline: Outline) -> Tensor:
     """Return the one output that scores classes; auxiliary ones of other shapes may be beside it.
 
     Raises:
-        CheckpointError: there is none, or there are several.
+        CheckpointError: there is none, or there are several, or it cannot be asked for by name.
     """
     found = [tensor for tensor in outline.outputs if class_count(tensor)]
     if len(found) == 1:
+        if len(outline.outputs) > 1 and not found[0].named:
+            raise CheckpointError(NAMELESS)
         return found[0]
     listed = list_few([tensor.words for tensor in found or outline.outputs])
     if found:

@@ -30,7 +30,9 @@ DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 
 NOT_ONNX = "it is damaged, or not a network in ONNX: copy or export it again"
 EMPTY = "it holds no network: export it again"
-OUTSIDE = "its weights are in {0}, outside its folder: put them beside it and export it again"
+OUTSIDE = "its weights are in {0}, outside its folder: export it with its weights beside it"
+MISSING = "its weights are missing: put {0} beside it"
+CUT_OFF = "its weights in {0} are cut off: copy both files again"
 
 
 def read_onnx(path: Path) -> Graph:
@@ -67,8 +69,10 @@ def parse(path: Path) -> "ModelProto":
             model = network.FromString(without_numbers(data))
         except (DecodeError, UnicodeDecodeError, WireError) as error:
             raise CheckpointError(NOT_ONNX) from error
-    if not model.ir_version or not model.graph.node:
-        raise CheckpointError(NOT_ONNX if not model.ir_version else EMPTY)
+    if not model.ir_version or not model.opset_import:
+        raise CheckpointError(NOT_ONNX)
+    if not model.graph.node:
+        raise CheckpointError(EMPTY)
     return model
 
 
@@ -82,10 +86,13 @@ def outline_of(path: Path, model: "ModelProto") -> Outline:
     graph = model.graph
     stored = list(stored_tensors(model))
     constants = {text_of(tensor.name) for tensor in graph.initializer}
-    constants |= {text_of(node.output[0]) for node in graph.node if node.op_type == "Constant"}
+    constants |= {
+        text_of(name) for node in graph.node if node.op_type == "Constant" for name in node.output
+    }
     numbers: Counter[str] = Counter()
     for tensor in stored:
-        numbers[DTYPES.get(tensor.data_type, "unknown")] += max(0, prod(tensor.dims))
+        if (count := prod(tensor.dims)) > 1:
+            numbers[DTYPES.get(tensor.data_type, "unknown")] += count
     return Outline(
         path=path,
         files=(path, *external_files(path, stored)),
@@ -222,20 +229,19 @@ def beside(path: Path, location: str, end: int) -> Path:
     file = path.parent / location
     if not location or "\0" in location:
         raise CheckpointError(NOT_ONNX)
-    if Path(location).is_absolute() or not leads_below(file, path):
+    try:
+        inside = not Path(location).is_absolute() and leads_below(file, path)
+        size = file.stat().st_size if inside else 0
+    except (OSError, RuntimeError) as error:  # also of links in a circle
+        raise CheckpointError(MISSING.format(shown(location))) from error
+    if not inside:
         raise CheckpointError(OUTSIDE.format(shown(location)))
-    if not file.is_file():
-        raise CheckpointError(f"{shown(location)}, which holds its weights, is missing beside it")
-    if file.stat().st_size < end:
-        raise CheckpointError(
-            f"{shown(location)}, which holds its weights, is cut off: copy it again"
-        )
+    if size < end or not file.is_file():
+        raise CheckpointError(CUT_OFF.format(shown(location)))
     return file
 
 
 def leads_below(file: Path, path: Path) -> bool:
     """Return whether a file is below the folder of another, wherever links lead."""
-    return ".." not in file.relative_to(path.parent).parts and any(
-        file.resolve().is_relative_to(folder)
-        for folder in (path.parent.resolve(), path.resolve().parent)
-    )
+    folders = (path.parent.resolve(), path.resolve().parent)
+    return any(file.resolve().is_relative_to(folder) for folder in folders)

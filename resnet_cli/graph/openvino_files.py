@@ -5,10 +5,11 @@ Reading needs no library: what is looked at is XML. Running it needs the extra `
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import Protocol, TypeVar
 from xml.etree.ElementTree import Element, ParseError, fromstring
 
 from resnet_cli.errors import CheckpointError
@@ -82,6 +83,15 @@ def parse(path: Path) -> Element:
     return root
 
 
+class Named(Protocol):
+    """An input or output of a network that OpenVINO has loaded."""
+
+    names: set[str]
+
+
+Port = TypeVar("Port", bound=Named)
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """A layer of a network."""
@@ -119,7 +129,7 @@ def outline_of(path: Path, net: Element) -> Outline:
         numbers=count_numbers(net),
         operations=Counter(kind for kind in map(kind_of, net.iter("layer")) if kind not in ENDS),
         layout=images[0].layout if images else "",
-        producer=f"OpenVINO {info.get('Runtime_version', '')}".strip(),
+        producer=f"OpenVINO {info.get('OpenVINO Runtime', '')}".strip(),
         metadata=info,
     )
 
@@ -168,17 +178,22 @@ def stated_layout(layer: Element) -> str:
 
 def tensor_of(layer: Element, port: Element) -> Tensor:
     """Return what a layer gives at a port, by the first of the names that it has."""
-    names = re.split(r"(?<!\\),", port.get("names", ""))
-    name = names[0].replace("\\,", ",") or f"{layer.get('name', '')}:{port.get('id')}"
-    sizes = (axis.text or "" for axis in port.iterfind("dim"))
-    return Tensor(name, dtype_of(port.get("precision", "")), tuple(map(fixed, sizes)))
+    stated = re.split(r"(?<!\\),", port.get("names", ""))[0].replace("\\,", ",")
+    sizes = tuple(fixed(axis.text or "") for axis in port.iterfind("dim"))
+    return Tensor(
+        stated or f"{layer.get('name', '')}:{port.get('id')}",
+        dtype_of(port.get("precision", "")),
+        sizes,
+        named=bool(stated),
+    )
 
 
 def parameter_tensor(layer: Layer) -> Tensor:
     """Return an input as its settings state it, which count more than what stands at its port."""
     shape = layer.data.get("shape", "")
     sizes = None if "..." in shape else tuple(map(fixed, shape.split(",")))
-    return Tensor(layer.given[0].name, dtype_of(layer.data.get("element_type", "")), sizes)
+    dtype = dtype_of(layer.data.get("element_type", ""))
+    return replace(layer.given[0], dtype=dtype, shape=sizes)
 
 
 def dtype_of(name: str) -> str:
@@ -234,11 +249,12 @@ def flat_info(info: Element | None, above: str = "") -> Iterator[tuple[str, str]
 
 
 def count_numbers(net: Element) -> Counter[str]:
-    """Count the numbers in all constants by their type."""
+    """Count the numbers in all constants by their type, single numbers left out."""
     numbers: Counter[str] = Counter()
     for data in constants_in(net):
         sizes = [fixed(size) or 0 for size in data.get("shape", "").split(",") if size.strip()]
-        numbers[dtype_of(data.get("element_type", ""))] += prod(sizes)
+        if (count := prod(sizes)) > 1:
+            numbers[dtype_of(data.get("element_type", ""))] += count
     return numbers
 
 
@@ -276,3 +292,12 @@ def end_of(data: Mapping[str, str]) -> int:
     if offset is None or size is None:
         raise CheckpointError(DAMAGED)
     return offset + size
+
+
+def find_port(ports: Sequence[Port], name: str) -> Port:
+    """Return the input or output of a loaded network that a ``Graph`` names.
+
+    Networks that OpenVINO converts from PyTorch often have none: their name in a ``Graph`` is made
+    up, and the port is the only one.
+    """
+    return next((port for port in ports if name in port.names), ports[0])

@@ -18,6 +18,7 @@ class Tensor:
     name: str
     dtype: str  # as NumPy names it
     shape: tuple[int | None, ...] | None  # None for a size that is free, or for all that is unknown
+    named: bool = True  # the name is in the file; else it is made of its place
 
     @property
     def words(self) -> str:
@@ -46,18 +47,11 @@ class Outline:
     outputs: Sequence[Tensor]
     made_by: Mapping[str, Operation]  # name of a tensor: what computes it
     constants: Collection[str]  # names of tensors
-    numbers: Mapping[str, int]  # how many constants hold, by their type
+    numbers: Mapping[str, int]  # in constants of several, by their type
     operations: Mapping[str, int]
     layout: str = ""  # of the input, where it is stated
     producer: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
-
-    def is_constant(self, name: str) -> bool:
-        """Return whether a tensor is stored, as such or in another type."""
-        made = self.made_by.get(name)
-        if made is not None and made.kind in ("Cast", "Convert", "Identity") and made.inputs:
-            name = made.inputs[0]
-        return name in self.constants
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from google.protobuf.message import DecodeError
 
 sys.path.extend(str(Path(__file__).parents[2] / part) for part in ("", "tests", "tests/support"))
 
-from faults.fuzz_images import HARMS
+from faults.harms import HARMS
 from network_files import (
     convert,
     in_half,
@@ -37,11 +37,13 @@ from network_files import (
     save,
     save_external,
     small,
+    varied,
     with_softmax,
 )
 from resnet_cli.errors import CheckpointError
 from resnet_cli.graph import Graph, read_graph
 from resnet_cli.graph.examine import scores_of
+from resnet_cli.graph.openvino_files import find_port
 
 SILENCE = 20  # seconds until a process is ended
 ADDRESSES = 2 << 30  # bytes beyond those of a fresh process
@@ -59,6 +61,8 @@ def networks(folder: Path) -> dict[str, Files]:
         "half.onnx": save(in_half(), folder / "half.onnx"),
         "int8.onnx": save(quantized(), folder / "int8.onnx"),
         "external.onnx": save_external(small(), folder / "external.onnx"),
+        "varied.onnx": save(varied(), folder / "varied.onnx"),
+        "varied.xml": convert(varied(), folder / "varied.xml"),
         "small.xml": convert(small(), folder / "small.xml"),
         "softmax.xml": convert(with_softmax(), folder / "softmax.xml"),
         "half.xml": convert(small(), folder / "half.xml", half=True),
@@ -86,7 +90,7 @@ def change_value(data: bytearray, random: Random) -> None:
         return
     value = random.choice(found)
     begin, end = value.span(value.lastindex or 0)
-    words = data[begin:end].split(b",")
+    words = bytes(data[begin:end]).split(b",")
     words[random.randrange(len(words))] = str(random.choice(NUMBERS + WORDS)).encode()
     data[begin:end] = b",".join(words)
 
@@ -180,7 +184,7 @@ def run_onnx(graph: Graph, images: Any) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph.path, options)
+    session = onnxruntime.InferenceSession(graph.path, options, enable_fallback=0)
     return session.run([graph.output], {graph.input: images})[0]
 
 
@@ -190,7 +194,7 @@ def run_openvino(graph: Graph, images: Any) -> Any:
 
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(graph.path), "CPU", {"INFERENCE_NUM_THREADS": 1})
-    return compiled([images])[0]
+    return compiled([images])[find_port(compiled.outputs, graph.output)]
 
 
 RUNS: Mapping[str, Callable[[Graph, Any], Any]] = {"onnx": run_onnx, "openvino": run_openvino}

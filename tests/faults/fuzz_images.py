@@ -16,7 +16,7 @@ import tempfile
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,8 +30,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageCms
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.extend(str(Path(__file__).parents[2] / part) for part in ("", "tests"))
 
+from faults.harms import HARMS
 from resnet_cli.errors import ImageError
 from resnet_cli.images import Decoder
 from resnet_cli.preprocess import Preprocess
@@ -169,36 +170,6 @@ def maybe(rgb: Image.Image) -> dict[str, bytes]:
     return files
 
 
-def flip(data: bytearray, random: Random) -> None:
-    """Change some bits anywhere."""
-    for _ in range(random.choice((1, 1, 2, 8, 40))):
-        data[random.randrange(len(data))] ^= 1 << random.randrange(8)
-
-
-def flip_early(data: bytearray, random: Random) -> None:
-    """Change some bytes where the header is."""
-    for _ in range(random.choice((1, 2, 4))):
-        data[random.randrange(min(len(data), 200))] = random.choice((0, 1, 127, 128, 255))
-
-
-def truncate(data: bytearray, random: Random) -> None:
-    """Cut the end off."""
-    del data[random.randrange(len(data)) :]
-
-
-def repeat(data: bytearray, random: Random) -> None:
-    """Put a part of the file in a second time, somewhere else."""
-    begin, place = random.randrange(len(data)), random.randrange(len(data))
-    data[place:place] = data[begin : begin + random.randrange(1, 400)]
-
-
-def blank(data: bytearray, random: Random) -> None:
-    """Fill a part with one byte, as a torn download leaves it."""
-    begin = random.randrange(len(data))
-    end = min(len(data), begin + random.randrange(1, 400))
-    data[begin:end] = bytes([random.choice((0, 255))]) * (end - begin)
-
-
 def mended(data: bytes | bytearray) -> bytes:
     """Give the chunks of a PNG right checksums, so that what is in them is looked at."""
     place, parts = 8, [data[:8]]
@@ -207,11 +178,6 @@ def mended(data: bytes | bytearray) -> bytes:
         parts += [data[place:end], zlib.crc32(data[place + 4 : end]).to_bytes(4, "big")]
         place = end + 4
     return b"".join(parts)
-
-
-HARMS: tuple[Callable[[bytearray, Random], None], ...] = (
-    flip, flip, flip_early, flip_early, truncate, repeat, blank,
-)  # fmt: skip
 
 
 def choose(seed: int, number: int, files: Mapping[str, bytes]) -> tuple[str, bytes]:

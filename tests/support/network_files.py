@@ -83,9 +83,22 @@ def of_pixels(**options: Any) -> ModelProto:
         helper.make_node("Mul", ["floats", "scale"], ["scaled"]),
         *small_nodes("scaled"),
     ]
-    stored = weights() | {"scale": np.float32([1 / 255])}
+    stored = weights() | {"scale": np.array([1 / 255], np.float32)}
     inputs = [("image", UINT8, ("N", 3, SIDE, SIDE))]
     return model_of(nodes, inputs=inputs, stored=stored, **options)
+
+
+def of_maps() -> ModelProto:
+    """One that ends as SqueezeNet does: a 1x1 convolution, and a pool over its maps."""
+    nodes = [
+        helper.make_node("Conv", ["image", "conv", "conv_bias"], ["c"]),
+        helper.make_node("Conv", ["c", "last", "fc_bias"], ["l"]),
+        helper.make_node("Relu", ["l"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["scores"]),
+    ]
+    stored = weights()
+    stored["last"] = stored.pop("fc")[:, :, None, None]
+    return model_of(nodes, outputs=[("scores", FLOAT, ("N", CLASSES, 1, 1))], stored=stored)
 
 
 def in_half() -> ModelProto:
@@ -102,13 +115,68 @@ def quantized() -> ModelProto:
     """The small network with its first layer in int8."""
     stored = weights()
     stored["conv_q"] = np.round(stored.pop("conv") * 30).astype(np.int8)
-    stored |= {"step": np.float32(1 / 30), "zero": np.int8(0)}
+    stored |= {"step": np.array(1 / 30, np.float32), "zero": np.array(0, np.int8)}
     nodes = [
         helper.make_node("QuantizeLinear", ["image", "step", "zero"], ["q"]),
         helper.make_node("DequantizeLinear", ["q", "step", "zero"], ["dq"]),
         helper.make_node("DequantizeLinear", ["conv_q", "step", "zero"], ["conv"]),
         *small_nodes("dq"),
     ]
+    return model_of(nodes, stored=stored)
+
+
+def varied() -> ModelProto:
+    """One of many operations, as the networks of other families have them."""
+    random = np.random.default_rng(0)
+    shapes = {
+        "stem": (8, 3, 3, 3), "depth": (8, 1, 3, 3), "scale": (8,), "shift": (8,), "mean": (8,),
+        "up": (8, 4, 2, 2), "point": (8, 8, 1, 1), "query": (4, 4), "norm": (4,),
+        "fc": (4, CLASSES),
+    }  # fmt: skip
+    stored: dict[str, NDArray[Any]] = {
+        name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()
+    }
+    stored |= {
+        "var": np.ones(8, np.float32),
+        "sizes": np.array([1, 1, 2, 2], np.float32),
+        "begin": np.array([0]),
+        "end": np.array([4]),
+        "axis": np.array([1]),
+        "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+    }
+    table: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+        ("Conv", "image stem", "a", {"pads": [1, 1, 1, 1], "dilations": [1, 1]}),
+        ("BatchNormalization", "a scale shift mean var", "b", {}),
+        ("Clip", "b", "c", {}),
+        ("Conv", "c depth", "d", {"group": 8, "pads": [1, 1, 1, 1]}),
+        ("MaxPool", "d", "e", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+        ("AveragePool", "c", "f", {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        ("Add", "e f", "g", {}),
+        ("GlobalAveragePool", "g", "h", {}),
+        ("Conv", "h point", "i", {}),
+        ("HardSigmoid", "i", "j", {}),
+        ("Mul", "g j", "k", {}),
+        ("Slice", "k begin end axis", "l", {}),
+        ("ConvTranspose", "k up", "m", {"strides": [2, 2]}),
+        ("Resize", "l  sizes", "n", {"mode": "nearest"}),
+        ("Concat", "m n", "o", {"axis": 1}),
+        ("Slice", "o begin end axis", "p", {}),
+        ("Pad", "p pads", "q", {}),
+        ("Transpose", "q", "r", {"perm": [0, 2, 3, 1]}),
+        ("Reshape", "r rows", "s", {}),
+        ("LayerNormalization", "s norm norm", "t", {"axis": -1}),
+        ("MatMul", "t query", "u", {}),
+        ("Transpose", "t", "v", {"perm": [0, 2, 1]}),
+        ("MatMul", "u v", "w", {}),
+        ("Softmax", "w", "x", {"axis": -1}),
+        ("MatMul", "x t", "y", {}),
+        ("ReduceMean", "y", "z", {"axes": [1], "keepdims": 0}),
+        ("MatMul", "z fc", "scores", {}),
+    )
+    nodes = [helper.make_node(kind, inputs.split(" "), [to], **settings)
+             for kind, inputs, to, settings in table]  # fmt: skip
+    rows = numpy_helper.from_array(np.array([0, -1, 4]))
+    nodes.insert(0, helper.make_node("Constant", [], ["rows"], value=rows))
     return model_of(nodes, stored=stored)
 
 
