@@ -178,13 +178,13 @@ def test_the_cost_in_labels_is_told() -> None:
 
 
 def test_int8_is_advised_where_it_is_possible() -> None:
-    def advised(*rows: BenchmarkRow, int8: bool) -> bool:
-        choices = Choices(frozenset(), 2, 2, bf16=False, int8=int8)
-        return "--precision int8" in state_verdict(rows, choices)
+    def advised(*, int8: bool, on_workers_cores: bool = True) -> bool:
+        choices = Choices(frozenset(), 2, 2, False, on_workers_cores, int8)
+        return "--precision int8" in state_verdict([PLAIN], choices)
 
-    assert advised(PLAIN, int8=True)
-    assert not advised(PLAIN, int8=False)
-    assert not advised(replace(PLAIN, device="cuda:0"), int8=True)
+    assert advised(int8=True)
+    assert not advised(int8=False)
+    assert not advised(int8=True, on_workers_cores=False)
 
 
 def test_a_disturbed_figure_is_bound_by_other_work_alone() -> None:
