@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from resnet_cli.checkpoint.loading import Checkpoint
 from resnet_cli.checkpoint.recorded import MARK, as_metadata
 from resnet_cli.files import naming_output, sync_file
 from resnet_cli.graph import PIXELS, Description
-from resnet_cli.graph.convert import FLOAT16_LARGEST, Normalised
+from resnet_cli.graph.convert import FLOAT16_LARGEST, Normalised, in_rgb
 from resnet_cli.graph.description import KEY, as_rt_info
 from resnet_cli.graph.libraries import quiet
 
@@ -57,6 +58,7 @@ def save_program(
         OutputError: it cannot be written.
     """
     preprocess, takes_pixels = checkpoint.preprocess, description.input == PIXELS
+    described = replace(description, preprocess=in_rgb(preprocess).record())
     network: nn.Module = checkpoint.network()
     if description.precision == "fp16":
         halve_weights(network)
@@ -69,7 +71,7 @@ def save_program(
     with quiet(), torch.no_grad():
         program = torch.export.export(whole, (example,), dynamic_shapes=(free,), strict=False)
         data = BytesIO()  # torch may end the whole process where a disk is full
-        torch.export.save(program, data, extra_files={KEY: record_of(checkpoint, description)})
+        torch.export.save(program, data, extra_files={KEY: record_of(checkpoint, described)})
     with naming_output(path), path.open("wb") as file:
         file.write(data.getbuffer())
         sync_file(file)

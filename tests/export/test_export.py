@@ -3,15 +3,18 @@
 import hashlib
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import ResNet
 
+from commands import error_line
 from conftest import Run, trained
-from converting import calm, close, expected, predicted, resnet, saved
+from converting import AS_IMAGENET, calm, close, expected, predicted, resnet, saved
 from exported import SIZES, SUFFIXES, logits_of, pixels_of, record_in
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_large_files", "three_images")
@@ -88,6 +91,8 @@ def test_a_network_of_bgr_with_a_fixed_batch_and_normalised_input(run: Run, suff
     )
     images = ((pixels_of() / np.float32(255) - mean_of_rgb) / std_of_rgb).astype(np.float32)
     assert close(probabilities(path, images[1:]), expected(network)[1:], 1e-5)
+    record = record_in(path)["preprocess"]  # of what the file takes
+    assert (record["color"], record["mean"]) == ("rgb", [0.485, 0.456, 0.406])
     with pytest.raises(Exception, match=r"(?i)dimension|incompatible|size\(\)\[0\]"):
         logits_of(path, images)
     assert close(predicted(run, path)[0], expected(network), 1e-5)
@@ -123,3 +128,28 @@ def test_what_tensors_do_not_show_is_in_a_pt2(run: Run) -> None:
 
     assert close(probabilities(path, pixels_of()), expected(network), 1e-5)
     assert close(predicted(run, path)[0], expected(network), 1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_several_labels_at_once(run: Run, suffix: str) -> None:
+    network = resnet()
+    with torch.inference_mode():
+        paths = sorted(Path("images").iterdir())
+        logits = network(torch.stack([AS_IMAGENET(Image.open(path)) for path in paths]))
+    network.fc = nn.Sequential(network.fc, nn.Sigmoid())
+    path = exported(run, saved(network), f"out{suffix}")
+
+    assert close(logits_of(path, pixels_of()), logits, 1e-4)  # without the sigmoid
+    assert close(predicted(run, path)[0], logits.sigmoid(), 1e-5)
+
+
+def test_a_damaged_record_in_a_pt2_is_named(run: Run) -> None:
+    path = exported(run, saved(resnet().state_dict()), "out.pt2", "--verify", 0)
+    for number, record in enumerate(("{", "[]", '{"version": 1}', '{"version": 99}')):
+        damaged = Path(f"{number}.pt2")
+        with ZipFile(path) as old, ZipFile(damaged, "w") as new:
+            for name in old.namelist():
+                new.writestr(name, record if name.endswith("extra/resnet_cli") else old.read(name))
+        line = error_line(run("predict", "images", "-c", damaged))
+        assert "export the file again" in line
+        assert line.startswith(f"Error: cannot load {damaged}: ")

@@ -130,6 +130,17 @@ def test_what_a_runtime_cannot_load_is_named(library: str, files: dict[str, Path
         find_runtime("cpu", library).load(graph, SessionOptions(preprocess=TINY))
 
 
+def test_pixels_may_lie_in_any_order(library: str, files: dict[str, Path]) -> None:
+    graph, options = read_graph(files[library]), SessionOptions(preprocess=TINY)
+    session = find_runtime("cpu", library).load(graph, options)
+    pixels = np.random.default_rng(0).integers(256, size=(32, 32, 3, 24), dtype=np.uint8)
+    turned = pixels.transpose(3, 0, 1, 2)  # a copy that the runtime makes must live long enough
+
+    ours, theirs = (session.launch(each, 3)[0]() for each in (turned, turned.copy()))
+    assert (ours.indices == theirs.indices).all()
+    assert ours.probs == pytest.approx(theirs.probs, abs=1e-6)
+
+
 def normalised(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
     mean, std = (torch.tensor(numbers).view(1, 3, 1, 1) for numbers in (TINY.mean, TINY.std))
     images: Tensor = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std
