@@ -56,10 +56,9 @@ def find_reference(checkpoint: Checkpoint | ExportedCheckpoint, setting: Setting
         runtime = find_runtime(setting.runtime.device)
         reference = Setting("torch", runtime, "fp32", compiled=False)
         return setting if same_words(reference, setting) else reference
-    stored = checkpoint.graph.precision
-    if stored == QUANTIZED:
+    if checkpoint.graph.precision == QUANTIZED:
         return None
-    return setting if setting.precision == stored else replace(setting, precision=stored)
+    return setting if setting.precision == "fp32" else replace(setting, precision="fp32")
 
 
 def same_words(one: Setting, other: Setting) -> bool:

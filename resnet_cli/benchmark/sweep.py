@@ -224,7 +224,7 @@ class Sweep:
         runtime = setting.runtime
         asked = set(self.options.precisions or ())
         return Choices(
-            compiling=frozenset() if self.options.compile else self.precisions_to_compile(setting),
+            compiling=frozenset(self.precisions_to_compile(setting)),
             workers=self.workers,
             cores=available_cores(),
             bf16="bf16" in runtime.precisions,
@@ -234,9 +234,10 @@ class Sweep:
             or name_unknown_agreement(self.checkpoint, setting, self.images),
         )
 
-    def precisions_to_compile(self, setting: Setting) -> frozenset[str]:
-        """Return the precisions in which ``--compile`` would be faster."""
-        return frozenset(filter(setting.runtime.compiling_pays, self.options.precisions or ()))
+    def precisions_to_compile(self, setting: Setting) -> Iterator[str]:
+        """Yield the precision of a setting if ``--compile``, which was not given, would help."""
+        if not self.options.compile and setting.runtime.compiling_pays(setting.precision):
+            yield setting.precision
 
     def measure_row(self, setting: Setting, row: BenchmarkRow) -> BenchmarkRow:
         """Measure a row; one that runs out of memory says so in place of its figures."""

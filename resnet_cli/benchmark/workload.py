@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -35,7 +34,7 @@ from resnet_cli.preprocess import PRESETS
 from resnet_cli.records import Item
 from resnet_cli.runtimes import Runtime
 from resnet_cli.sources import FindOptions, find_inputs
-from resnet_cli.system import cpu_name
+from resnet_cli.system import cpu_name, installed_versions
 
 SEED = 0
 OUTPUTS = 1000
@@ -236,8 +235,7 @@ LIBRARIES = {"openvino": ("openvino", "nncf"), "onnxruntime": ("onnxruntime", "o
 
 def versions_of_runtimes(names: Iterable[str]) -> dict[str, str]:
     """Return the versions of what computes or converts, for runtimes beside torch."""
-    libraries = (library for name in names for library in LIBRARIES.get(name, ()))
-    return {library: version(library) for library in sorted(libraries) if find_spec(library)}
+    return installed_versions(library for name in names for library in LIBRARIES.get(name, ()))
 
 
 def describe_environment(runtimes: Sequence[Runtime], workers: int) -> dict[str, Any]:

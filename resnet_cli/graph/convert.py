@@ -145,7 +145,7 @@ def write_onnx(
         torch.onnx.export(
             network,
             (example,),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # which this exporter writes to as well
             dynamo=False,
             opset_version=OPSET,
             input_names=[INPUT],

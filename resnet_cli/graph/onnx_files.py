@@ -86,7 +86,9 @@ def outline_of(path: Path, model: "ModelProto") -> Outline:
     graph = model.graph
     stored = list(stored_tensors(model))
     constants = {text_of(tensor.name) for tensor in graph.initializer}
-    constants |= {text_of(node.output[0]) for node in graph.node if node.op_type == "Constant"}
+    constants |= {
+        text_of(name) for node in graph.node if node.op_type == "Constant" for name in node.output
+    }
     numbers: Counter[str] = Counter()
     for tensor in stored:
         if (count := prod(tensor.dims)) > 1:

@@ -42,8 +42,7 @@ class QuantizeOptions:
     """
 
     preset: str = "mixed"  # activations on a range of their own, or symmetric: performance
-    fast_bias_correction: bool = True  # False takes minutes
-    ignored: tuple[str, ...] = ()  # names of operations that stay in floating point
+    ignored: tuple[str, ...] = ()  # operations, by name, that stay in floating point as well
 
     def __post_init__(self) -> None:
         """Check the preset."""
@@ -69,6 +68,7 @@ class Library:
 
     read: Callable[[Path], Any]
     save: Callable[[Any, Path, Description], None]
+    layers: Callable[[Any], Sequence[str]]  # names of those with weights, in order
     feed: Callable[[Images, str], Any]  # what its runs take, for an input of that name
     runner: Callable[[Any], Callable[[Images], NDArray[np.float32]]]  # of what NNCF validates
 
@@ -87,6 +87,17 @@ def read_onnx_model(path: Path) -> Any:
     return onnx.load(path)
 
 
+def layers_of_openvino(model: Any) -> list[str]:
+    """Return the names of convolutions and linear layers in order."""
+    operations = model.get_ordered_ops()
+    return [one.get_friendly_name() for one in operations if one.get_type_name() in LAYERS]
+
+
+def layers_of_onnx(model: Any) -> list[str]:
+    """Return the names of convolutions and linear layers in order."""
+    return [node.name for node in model.graph.node if node.op_type in LAYERS]
+
+
 def run_compiled(compiled: Any) -> Callable[[Images], NDArray[np.float32]]:
     """Return what runs a compiled network of OpenVINO."""
     return lambda images: compiled(images)[0]
@@ -101,9 +112,20 @@ def run_onnx(model: Any) -> Callable[[Images], NDArray[np.float32]]:
     return lambda images: session.run(None, {name: images})[0]
 
 
+LAYERS = ("Convolution", "Conv", "MatMul", "Gemm")
+"""Kinds of operations with weights, of both libraries."""
+
 LIBRARIES: Mapping[str, Library] = {
-    "openvino": Library(read_openvino_model, save_openvino, lambda images, _: images, run_compiled),
-    "onnx": Library(read_onnx_model, save_onnx, lambda images, name: {name: images}, run_onnx),
+    "openvino": Library(
+        read_openvino_model,
+        save_openvino,
+        layers_of_openvino,
+        lambda images, _: images,
+        run_compiled,
+    ),
+    "onnx": Library(
+        read_onnx_model, save_onnx, layers_of_onnx, lambda images, name: {name: images}, run_onnx
+    ),
 }
 """Formats of ``Graph.format``."""
 
@@ -135,12 +157,13 @@ def quantize_graph(
     nncf = import_nncf()
     library = LIBRARIES[graph.format]
     items = list(items_of(graph, batches))
+    model = library.read(graph.path)
     with silent(nncf):
         quantized = nncf.quantize(
-            library.read(graph.path),
+            model,
             nncf.Dataset(items, lambda item: library.feed(item, graph.input)),
             advanced_parameters=advanced_parameters(nncf),
-            **settings(nncf, options, len(items)),
+            **settings(nncf, options, len(items), library.layers(model)),
         )
     return save(quantized, graph, path, described(description, calibration_facts(options, items)))
 
@@ -181,15 +204,16 @@ def quantize_with_max_drop(
         scores = [score_item(run(item), number, control.score) for number, item in data]
         return float(np.mean(scores)), scores
 
+    model = library.read(graph.path)
     with silent(nncf):
         quantized = nncf.quantize_with_accuracy_control(
-            library.read(graph.path),
+            model,
             nncf.Dataset(items, lambda item: library.feed(item, graph.input)),
             nncf.Dataset(scored, lambda one: library.feed(one[1], graph.input)),
             validate,
             max_drop=control.max_drop,
             advanced_quantization_parameters=advanced_parameters(nncf),
-            **settings(nncf, options, len(items)),
+            **settings(nncf, options, len(items), library.layers(model)),
         )
     facts = {
         **calibration_facts(options, items),
@@ -218,20 +242,30 @@ def items_of(graph: Graph, batches: Sequence[Images]) -> Iterator[Images]:
         yield np.ascontiguousarray(images[start : start + size])
 
 
-def settings(nncf: ModuleType, options: QuantizeOptions, count: int) -> dict[str, Any]:
-    """Return the options in NNCF's words, for so many items."""
+def settings(
+    nncf: ModuleType, options: QuantizeOptions, count: int, layers: Sequence[str]
+) -> dict[str, Any]:
+    """Return the options in NNCF's words, for so many items.
+
+    The last layer stays in floating point: it is a thousandth of the work, and its outputs are what
+    is compared.
+    """
+    ignored = dict.fromkeys(filter(None, [*layers[-1:], *options.ignored]))
     return {
         "preset": nncf.QuantizationPreset(options.preset),
         "subset_size": count,
-        "fast_bias_correction": options.fast_bias_correction,
-        "ignored_scope": nncf.IgnoredScope(names=[*options.ignored]),
+        "ignored_scope": nncf.IgnoredScope(names=[*ignored]),
     }
 
 
 def advanced_parameters(nncf: ModuleType) -> Any:
-    """Return what depends on the processor: half the range where full sums would overflow."""
+    """Return the settings that were found to keep the most labels of a ResNet.
+
+    NNCF's correction of biases costs labels (tests/benchmarks/README.md). Where sums overflow, half
+    of the range is used.
+    """
     fix = nncf.OverflowFix.ENABLE if sums_overflow() else nncf.OverflowFix.DISABLE
-    return nncf.AdvancedQuantizationParameters(overflow_fix=fix)
+    return nncf.AdvancedQuantizationParameters(overflow_fix=fix, disable_bias_correction=True)
 
 
 def sums_overflow() -> bool:

@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 from matplotlib import get_backend, rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.backends.backend_pdf import Name, PdfFile, Reference, RendererPdf
 from matplotlib.backends.registry import backend_registry
 from matplotlib.figure import Figure
@@ -109,10 +109,10 @@ def pdf_document(file: IO[bytes]) -> Iterator[Pdf]:
 
 def save_png(figure: Figure, file: IO[bytes], dots_per_inch: float) -> None:
     """Write a figure as PNG, without the alpha channel of matplotlib, which tells nothing here."""
-    canvas = FigureCanvasAgg(figure)
     figure.dpi = dots_per_inch
-    canvas.draw()
-    page = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    renderer = RendererAgg(*figure.bbox.size, dots_per_inch)
+    figure.draw(renderer)
+    page = Image.fromarray(np.asarray(renderer.buffer_rgba())).convert("RGB")
     page.save(file, "PNG", compress_level=COMPRESSION, dpi=(dots_per_inch, dots_per_inch))
 
 
@@ -240,6 +240,7 @@ def collect_pages(
             warnings.filterwarnings("ignore", "Glyph", UserWarning)
             draw_page(figure, shown, options, page)
             save(figure)
+        figure.clear()  # or its images stay until Python looks for cycles, many pages later
 
     def write(prediction: Prediction) -> None:
         tiles.append((prediction, judge(prediction)))

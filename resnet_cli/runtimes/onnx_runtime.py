@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from resnet_cli.errors import CheckpointError, describe
 from resnet_cli.graph import Graph
+from resnet_cli.graph.examine import scores_of
 from resnet_cli.records import Pixels
 from resnet_cli.runtimes import QUANTIZED, SessionOptions
 from resnet_cli.runtimes.graph_session import GraphSession, Logits
@@ -54,16 +55,26 @@ class OnnxSession(GraphSession):
         settings.log_severity_level = ERRORS_ONLY
         try:
             self.session = onnxruntime.InferenceSession(
-                graph.path, settings, providers=["CPUExecutionProvider"]
+                graph.path,
+                settings,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # which prints on stdout why it fell back
             )
         except Exception as error:
             raise CheckpointError(f"cannot load {graph.path}: {describe(error)}") from error
 
     def infer(self, pixels: Pixels) -> Logits:
-        """Compute the outputs on this thread."""
+        """Compute the outputs on this thread.
+
+        Raises:
+            CheckpointError: the file cannot be run, or computes something else than it states.
+        """
         given = {self.graph.input: self.as_input(pixels)}
-        (outputs,) = self.session.run([self.graph.output], given)
-        return cast(Logits, outputs).reshape(len(pixels), -1)
+        try:
+            (outputs,) = self.session.run([self.graph.output], given)
+        except Exception as error:
+            raise CheckpointError(f"cannot run {self.graph.path}: {describe(error)}") from error
+        return scores_of(self.graph, outputs, len(pixels))
 
     def as_input(self, pixels: Pixels) -> NDArray[np.generic]:
         """Turn uint8 [N, H, W, C] into what the file takes."""

@@ -11,6 +11,8 @@ from openvino.preprocess import PrePostProcessor
 
 from resnet_cli.errors import CheckpointError, describe
 from resnet_cli.graph import Graph
+from resnet_cli.graph.examine import scores_of
+from resnet_cli.graph.openvino_files import find_port
 from resnet_cli.records import Pixels
 from resnet_cli.runtimes import QUANTIZED, SessionOptions
 from resnet_cli.runtimes.graph_session import GraphSession, Logits
@@ -65,7 +67,7 @@ class OpenVinoSession(GraphSession):
             self.compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise CheckpointError(f"cannot load {graph.path}: {describe(error)}") from error
-        self.output = self.compiled.output(graph.output)
+        self.output = find_port(self.compiled.outputs, graph.output)
         self.own = local()
 
     @property
@@ -83,14 +85,20 @@ class OpenVinoSession(GraphSession):
 
         The library reads the pixels where they are. It is waited for without Python's lock: what
         holds the lock while it waits for the library can wait for ever.
+
+        Raises:
+            CheckpointError: the file cannot be run, or computes something else than it states.
         """
         request = self.request()
         given = np.ascontiguousarray(pixels)  # which the request does not keep alive
-        request.set_input_tensor(ov.Tensor(given, shared_memory=True))
-        request.start_async()
-        request.wait()
-        outputs: Logits = np.array(request.get_tensor(self.output).data, np.float32)
-        return outputs.reshape(len(pixels), -1)
+        try:
+            request.set_input_tensor(ov.Tensor(given, shared_memory=True))
+            request.start_async()
+            request.wait()
+            outputs = np.array(request.get_tensor(self.output).data)  # the next pass overwrites it
+        except RuntimeError as error:
+            raise CheckpointError(f"cannot run {self.graph.path}: {describe(error)}") from error
+        return scores_of(self.graph, outputs, len(pixels))
 
     def request(self) -> Any:
         """Return the request of this thread."""
@@ -103,9 +111,11 @@ def take_pixels(model: ov.Model, graph: Graph, options: SessionOptions) -> ov.Mo
     """Put what turns uint8 [N, H, W, C] into the input of a network in front of it."""
     side = options.preprocess.crop_size
     sizes = {"N": graph.batch or -1, "C": graph.channels, "H": side, "W": side}
-    model.reshape({model.input(graph.input): [sizes[axis] for axis in graph.layout]})
+    port = find_port(model.inputs, graph.input)
+    place = model.inputs.index(port)
+    model.reshape({port: [sizes[axis] for axis in graph.layout]})
     steps = PrePostProcessor(model)
-    given = steps.input(graph.input)
+    given = steps.input(place)
     given.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
     given.model().set_layout(ov.Layout(graph.layout))
     if not graph.takes_pixels:

@@ -16,7 +16,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 REFUSED: dict[str, dict[str, Any]] = {
     "batch_sizes must be 1 to 1,000,000,000, got 0": {"batch_sizes": [0]},
     "batch_sizes must be 1 to": {"batch_sizes": [1, 10**10]},
-    "must not be empty": {"percentiles": ()},
+    "percentiles must not be empty": {"percentiles": ()},
+    "runtimes must not be empty": {"runtimes": ()},
+    "cannot use runtime 'tensorrt': one of torch, openvino": {"runtimes": ["tensorrt"]},
     "cannot use precision 'fp8': one of fp32, bf16, fp16": {"precisions": ["fp8"]},
     "percentiles must be 0 to 100, got 101": {"percentiles": [50, 101]},
     "percentiles must be 0 to 100, got nan": {"percentiles": [float("nan")]},

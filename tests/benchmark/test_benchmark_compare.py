@@ -61,6 +61,16 @@ def test_compiled_is_held_against_uncompiled(compare: Callable[..., Result]) -> 
     assert [line for line in warned(result) if "compiled: True then, False now" in line]
 
 
+def test_rows_without_a_runtime_are_those_of_torch(compare: Callable[..., Result]) -> None:
+    def change(record: dict[str, Any]) -> None:
+        for row in record["rows"]:
+            del row["runtime"]
+
+    lines = table(compare(change, "-b", 8, "--runtime", "torch,onnxruntime"))[1:]
+    assert [line.split()[1] for line in lines] == ["torch", "onnxruntime"]
+    assert [line.endswith(" 1.50") for line in lines] == [True, False]
+
+
 def test_a_ratio_to_a_noisy_row_is_marked(compare: Callable[..., Result]) -> None:
     def change(record: dict[str, Any]) -> None:
         record["rows"][1]["status"] = "noisy"

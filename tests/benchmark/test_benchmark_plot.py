@@ -1,6 +1,7 @@
 """The plot: what it says in words, and that its marks are the figures."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -195,3 +196,32 @@ def test_the_percentiles_are_named(
     [title] = [w for w in words(drawn(*rows, percentiles=percentiles)) if w.startswith("Latency")]
     assert "p50" in title
     assert ("p99.9" in title) is (len(percentiles) == 2)
+
+
+def of_runtimes(*sizes: int) -> list[BenchmarkRow]:
+    return [
+        replace(full(mode, precision, size, 50.0 * rank + size % 7), runtime=runtime)
+        for rank, (runtime, precision) in enumerate(
+            product(("torch", "openvino", "onnxruntime"), ("fp32", "int8")), 1
+        )
+        for mode in ("forward", "end-to-end")
+        for size in sizes
+    ]
+
+
+@pytest.mark.parametrize("sizes", [(1, 8, 32), (8,)])
+def test_runtimes_are_named_and_have_markers(
+    drawn: Callable[..., Figure], sizes: tuple[int, ...]
+) -> None:
+    figure = drawn(*of_runtimes(*sizes), runtimes=["torch", "openvino", "onnxruntime"])
+    found = {*words(figure), *(tick.get_text() for tick in figure.axes[0].get_yticklabels())}
+    assert {"openvino int8 forward", "onnxruntime fp32 end-to-end", "torch fp32 forward"} <= found
+    within(figure)
+    lines = figure.axes[len(sizes) == 1].get_lines()
+    assert {line.get_marker() for line in lines} == {"o", "s", "^"}
+
+
+def test_disturbed_points_are_marked_and_explained(drawn: Callable[..., Figure]) -> None:
+    figure = drawn(full("forward", "fp32", 8, 80.0, status="disturbed"))
+    assert "80.0~" in words(figure)
+    assert any("~ disturbed by other work" in word for word in words(figure))

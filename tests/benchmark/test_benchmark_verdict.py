@@ -152,3 +152,56 @@ def test_every_option_that_is_named_is_one() -> None:
         named = set(re.findall(r"--[a-z-]+", sentence))
         assert named
         assert named <= known
+
+
+# several runtimes
+
+
+PLAIN = a_row("forward", 8, 50.0)
+INT8 = a_row("forward", 8, 160.0, runtime="openvino", precision="int8")
+
+
+def test_the_fastest_runtime_and_its_gain_are_named() -> None:
+    slow = a_row("forward", 1, 40.0)
+    sentence = said(slow, PLAIN, INT8)
+    assert "forward in int8 by openvino with --batch-size 8 is fastest" in sentence
+    assert "160.0 images/s, 3.20 times torch in fp32" in sentence  # at the best batch of each
+    assert "times torch" not in said(PLAIN, slow)
+    assert "times torch" not in said(INT8)
+    assert "times torch" not in said(INT8, replace(PLAIN, compiled=True))
+    assert "times torch" not in said(INT8, end_to_end(8, 20.0, 1.0, 2.0))
+
+
+def test_the_cost_in_labels_is_told() -> None:
+    choices = Choices(frozenset(), 2, 2, agreement="its label is that of fp32 on 9 of 10 images")
+    assert state_verdict([PLAIN, INT8], choices).endswith("on 9 of 10 images")
+
+
+def test_int8_is_advised_where_it_is_possible() -> None:
+    def advised(*, int8: bool, on_workers_cores: bool = True) -> bool:
+        choices = Choices(frozenset(), 2, 2, False, on_workers_cores, int8)
+        return "--precision int8" in state_verdict([PLAIN], choices)
+
+    assert advised(int8=True)
+    assert not advised(int8=False)
+    assert not advised(int8=True, on_workers_cores=False)
+
+
+def test_a_disturbed_figure_is_bound_by_other_work_alone() -> None:
+    disturbed = replace(PLAIN, status="disturbed", other_work=0.43)
+    sentence = said(disturbed)
+    assert sentence.startswith("disturbed: other work took up to 43% of the cores: 1 of 1 row is")
+    assert "with what other work left" in sentence
+    assert "bound" not in sentence
+    slow = replace(disturbed, images_per_second=10.0, batch_size=1)
+    assert said(slow, PLAIN).startswith("compute-bound")
+    assert "disturbed: other work took up to 43%" in said(slow, PLAIN)
+
+
+def test_runtimes_are_not_taken_for_each_other() -> None:
+    rising = (
+        a_row("forward", 1, 50.0, runtime="openvino"),
+        a_row("forward", 32, 100.0),
+        a_row("forward", 32, 90.0, runtime="openvino"),
+    )
+    assert "--batch-size over" not in said(*rising)

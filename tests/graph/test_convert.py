@@ -121,12 +121,12 @@ def by_torch(
     mean, std = (np.reshape(one, (1, -1, 1, 1)) for one in (preprocess.mean, preprocess.std))
     values = (images / 255 - mean) / std
     with torch.no_grad():
-        return network(torch.from_numpy(values.astype(np.float32))).numpy()
+        return np.asarray(network(torch.from_numpy(values.astype(np.float32))))
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     if logits.shape[1] == 1:
-        return 1 / (1 + np.exp(-logits))
+        return np.asarray(torch.from_numpy(logits).sigmoid())
     return np.asarray(torch.from_numpy(logits).softmax(1))
 
 

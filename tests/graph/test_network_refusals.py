@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 import pytest
-from onnx import ModelProto, TensorProto, helper
+from onnx import GraphProto, ModelProto, TensorProto, helper
 from openvino import opset13
 
 from network_files import (
@@ -144,11 +144,15 @@ def test_bytes_that_are_no_network_in_onnx(data: bytes, tmp_path: Path) -> None:
 
 
 def test_a_network_in_onnx_that_is_cut_off_anywhere(tmp_path: Path) -> None:
-    data = small().SerializeToString()
+    model, first = small(), small()
+    del first.graph.initializer[:]
+    last = ModelProto(graph=GraphProto(initializer=model.graph.initializer))
     path = tmp_path / "m.onnx"
-    for length in range(1, len(data) - 1, 7):
-        path.write_bytes(data[:length])
-        assert refusal(path)
+    # parts of a message may come in any order: here the weights are at the end too
+    for data in (model.SerializeToString(), first.SerializeToString() + last.SerializeToString()):
+        for length in range(1, len(data) - 1, 7):
+            path.write_bytes(data[:length])
+            assert refusal(path)
 
 
 def test_networks_within_networks_without_end(tmp_path: Path) -> None:
@@ -166,6 +170,12 @@ def wire_field(number: int, data: bytes) -> bytes:
     length = len(data)
     parts = [length & 0x7F | 0x80, length >> 7 & 0x7F | 0x80, length >> 14]
     return bytes([number << 3 | 2, *parts]) + data
+
+
+def test_a_constant_that_nothing_takes_is_no_damage(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Constant", [], [], value_float=1.0), *small_nodes()]
+
+    assert read_graph(save(model_of(nodes), tmp_path / "m.onnx")).num_classes == CLASSES
 
 
 def located(location: str, folder: Path, **entries: str) -> Path:

@@ -75,6 +75,15 @@ def rounded() -> ModelProto:
     return model_of(nodes, stored=weights() | {"step": np.array(0.1, np.float32)})
 
 
+def with_weights_among_the_inputs() -> ModelProto:
+    """As exporters before 2019 listed them."""
+    model = small()
+    for name, array in weights().items():
+        value = helper.make_tensor_value_info(name, FLOAT, array.shape)
+        model.graph.input.append(value)
+    return model
+
+
 def with_auxiliary_output() -> ModelProto:
     model = small()
     model.graph.output.insert(0, helper.make_tensor_value_info("r", FLOAT, ("N", 6, 3, 3)))
@@ -88,6 +97,7 @@ KINDS: dict[str, tuple[Callable[[], ModelProto], dict[str, Any]]] = {
     "pixels": (of_pixels, {"dtype": "uint8"}),
     "half": (in_half, {"dtype": "float16", "precision": "fp16"}),
     "int8": (quantized, {"precision": "int8"}),
+    "weights among the inputs": (with_weights_among_the_inputs, {}),
     "rounded": (rounded, {"precision": "int8"}),
     "fixed batch": (of_fixed_batch, {"batch": 2}),
     "free": (lambda: small(inputs=[("image", FLOAT, ("N", 3, "H", "W"))]), {"size": None}),
@@ -166,7 +176,7 @@ def test_branches_are_looked_into(tmp_path: Path) -> None:
 def branching() -> ModelProto:
     """The small network, and a branch behind it."""
     scores = helper.make_tensor_value_info("s", FLOAT, ("N", CLASSES))
-    branches = {
+    branches: dict[str, Any] = {
         name: helper.make_graph([node(kind, "logits", to="s")], name, [], [scores])
         for name, kind in (("then_branch", "Neg"), ("else_branch", "Identity"))
     }

@@ -1,5 +1,6 @@
 """Pages of images: how many, of which size, and what stands under each image."""
 
+import gc
 import os
 import re
 import xml.etree.ElementTree as ET
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.image import AxesImage
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
@@ -225,6 +227,21 @@ def test_unusual_labels_and_names_are_drawn(label: str, suffix: str) -> None:
     if suffix == ".svg":
         ET.parse(path)
     assert path.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_the_images_of_a_page_are_freed_with_it(suffix: str) -> None:
+    def images() -> int:
+        return sum(type(thing) is AxesImage for thing in gc.get_objects())
+
+    gc.collect()
+    gc.disable()  # which looks for cycles the more rarely, the more there is in memory
+    try:
+        before = images()
+        write(Path("grid").with_suffix(suffix), *page_tiles(6), grid_rows=1, grid_columns=2)
+        assert images() == before
+    finally:
+        gc.enable()
 
 
 def test_images_of_a_page_are_not_made_one() -> None:

@@ -1,5 +1,6 @@
 """Network files by their own runtimes, against torchvision's network and the libraries alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from conftest import DEMO, SAMPLES, Run, picture, trained
 from plain import load_resnet18, probabilities
 from resnet_cli import Classifier
 from resnet_cli.checkpoint.exported import ExportedCheckpoint
-from resnet_cli.errors import DeviceError, OptionError
+from resnet_cli.errors import CheckpointError, DeviceError, OptionError
 from resnet_cli.graph import Description, read_graph
 from resnet_cli.graph.convert import convert_network
 from resnet_cli.preprocess import Preprocess
@@ -114,6 +115,19 @@ def test_a_fixed_number_of_images_is_filled_up(library: str, tmp_path: Path) -> 
     found = np.empty((7, 3), np.float32)
     np.put_along_axis(found, wait().indices, wait().probs, axis=1)
     assert found == pytest.approx(expected.numpy(), abs=1e-5)
+
+
+def test_other_outputs_than_stated_are_refused(library: str, files: dict[str, Path]) -> None:
+    graph = replace(read_graph(files[library]), num_classes=7)
+    session = find_runtime("cpu", library).load(graph, SessionOptions(preprocess=TINY))
+    with pytest.raises(CheckpointError, match=r"states 7 classes, and gives \[2, 3\]"):
+        session.launch(np.zeros((2, 32, 32, 3), np.uint8), 3)
+
+
+def test_what_a_runtime_cannot_load_is_named(library: str, files: dict[str, Path]) -> None:
+    graph = replace(read_graph(files[library]), path=Path(f"gone{LIBRARIES[library]}"))
+    with pytest.raises(CheckpointError, match="cannot load gone"):
+        find_runtime("cpu", library).load(graph, SessionOptions(preprocess=TINY))
 
 
 def test_pixels_may_lie_in_any_order(library: str, files: dict[str, Path]) -> None:

@@ -142,7 +142,6 @@ def varied() -> ModelProto:
         "begin": np.array([0]),
         "end": np.array([4]),
         "axis": np.array([1]),
-        "rows": np.array([0, -1, 4]),
         "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
     }
     table: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
@@ -176,6 +175,8 @@ def varied() -> ModelProto:
     )
     nodes = [helper.make_node(kind, inputs.split(" "), [to], **settings)
              for kind, inputs, to, settings in table]  # fmt: skip
+    rows = numpy_helper.from_array(np.array([0, -1, 4]))
+    nodes.insert(0, helper.make_node("Constant", [], ["rows"], value=rows))
     return model_of(nodes, stored=stored)
 
 
