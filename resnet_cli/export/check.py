@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from resnet_cli.checkpoint.exported import ExportedCheckpoint, load_exported
 from resnet_cli.checkpoint.locate import LoadOptions
-from resnet_cli.errors import OutputError
+from resnet_cli.errors import ExtraError, OutputError
 from resnet_cli.export.source import preprocess_of_input
 from resnet_cli.graph import PIXELS, is_graph
 from resnet_cli.pipeline import map_ordered
@@ -18,7 +18,7 @@ from resnet_cli.pipeline.batches import in_class_order
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Pixels
 from resnet_cli.run.calibrate import Agreement
-from resnet_cli.runtimes import READERS, RuntimeOptions, SessionOptions, find_runtime
+from resnet_cli.runtimes import EXTRAS, READERS, RuntimeOptions, SessionOptions, find_runtime
 from resnet_cli.system import available_cores, one_thread_each
 
 if TYPE_CHECKING:
@@ -147,9 +147,17 @@ def run_file(
 
 
 def run_graph(checkpoint: ExportedCheckpoint) -> Compute:
-    """Return what runs a network file."""
+    """Return what runs a network file, by the library that it is for.
+
+    Raises:
+        ExtraError: the library is missing.
+    """
     graph = checkpoint.graph
-    runtime = find_runtime("cpu", READERS[graph.format][0])
+    name = READERS[graph.format][0]
+    try:
+        runtime = find_runtime("cpu", name)
+    except ExtraError as error:
+        raise ExtraError(f"running {graph.path.suffix} (--verify)", EXTRAS[name]) from error
     options = SessionOptions(
         preprocess=checkpoint.preprocess,
         activation=checkpoint.activation,
