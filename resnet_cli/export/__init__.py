@@ -115,9 +115,8 @@ def naming_final(path: Path, folder: Path) -> Iterator[None]:
     try:
         yield
     except OutputError as error:
-        raise OutputError(
-            re.sub(rf"{re.escape(str(folder))}\S*?(?=: )", str(path), str(error))
-        ) from error
+        draft = rf"{re.escape(str(folder))}\S*?(?=: )"
+        raise OutputError(re.sub(draft, lambda _: str(path), str(error))) from error
 
 
 def move_into_place(draft: Path, path: Path) -> None:
@@ -150,6 +149,7 @@ def describe_export(
     yield f"preprocessing: {preprocess.words} ({described.preprocess_source})"
     takes = "uint8" if described.input == PIXELS else "normalised float32"
     side = preprocess.crop_size
+    yield from loaded.notes
     yield f"input: {takes} [{batch or 'N'}, {preprocess.channels}, {side}, {side}]"
     yield from found.notes
     if (agreement := found.agreement) is not None:
@@ -168,6 +168,7 @@ def warn_of(found: Findings, path: Path) -> Iterator[str]:
     if described.made_up:
         names = first_few(described.class_names)
         yield f"no class names in {path}: labels will be {names}: give --classes"
-    if agreement is not None and agreement.share < LOW:
+    limited = "max_drop" in described.calibration  # what the user accepts
+    if agreement is not None and agreement.share < LOW and not limited:
         remedy = "--max-drop 0.01" if described.precision == "int8" else "fp32"
         yield f"under {100 * LOW:.0f} % of equal labels in {described.precision}: try {remedy}"

@@ -1,6 +1,7 @@
 """What a file computes, beside what the network computes that it was made of."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,16 @@ from numpy.typing import NDArray
 
 from resnet_cli.checkpoint.exported import ExportedCheckpoint, load_exported
 from resnet_cli.checkpoint.locate import LoadOptions
-from resnet_cli.errors import OutputError
+from resnet_cli.errors import ExtraError, OutputError
 from resnet_cli.export.source import preprocess_of_input
 from resnet_cli.graph import PIXELS, is_graph
+from resnet_cli.pipeline import map_ordered
 from resnet_cli.pipeline.batches import in_class_order
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Pixels
 from resnet_cli.run.calibrate import Agreement
-from resnet_cli.runtimes import READERS, RuntimeOptions, SessionOptions, find_runtime
+from resnet_cli.runtimes import EXTRAS, READERS, RuntimeOptions, SessionOptions, find_runtime
+from resnet_cli.system import available_cores, one_thread_each
 
 if TYPE_CHECKING:
     from resnet_cli.checkpoint.loading import Checkpoint
@@ -55,17 +58,28 @@ def require_same(agreement: Agreement, path: Path) -> None:
 
 
 def compute_all(compute: Compute, pixels: Pixels, step: Callable[[int], None]) -> Probabilities:
-    """Compute any number of images, at least one.
+    """Compute any number of images, at least one, on all cores.
 
     Args:
         compute: a network.
         pixels: as it takes them.
         step: called with how many are done since the last call.
     """
-    parts = []
-    for start in range(0, len(pixels), BATCH):
-        parts.append(compute(pixels[start : start + BATCH]))
-        step(len(parts[-1]))
+    parts: list[Probabilities] = []
+    starts = range(0, len(pixels), BATCH)
+    with (
+        one_thread_each,
+        closing(
+            map_ordered(
+                starts,
+                lambda start: compute(pixels[start : start + BATCH]),
+                workers=available_cores(),
+            )
+        ) as found,
+    ):
+        for part in found:
+            parts.append(part)
+            step(len(part))
     return np.concatenate(parts)
 
 
@@ -133,9 +147,17 @@ def run_file(
 
 
 def run_graph(checkpoint: ExportedCheckpoint) -> Compute:
-    """Return what runs a network file."""
+    """Return what runs a network file, by the library that it is for.
+
+    Raises:
+        ExtraError: the library is missing.
+    """
     graph = checkpoint.graph
-    runtime = find_runtime("cpu", READERS[graph.format][0])
+    name = READERS[graph.format][0]
+    try:
+        runtime = find_runtime("cpu", name)
+    except ExtraError as error:
+        raise ExtraError(f"running {graph.path.suffix} (--verify)", EXTRAS[name]) from error
     options = SessionOptions(
         preprocess=checkpoint.preprocess,
         activation=checkpoint.activation,

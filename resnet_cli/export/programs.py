@@ -16,7 +16,7 @@ from resnet_cli.checkpoint.loading import Checkpoint
 from resnet_cli.checkpoint.recorded import MARK, as_metadata
 from resnet_cli.files import naming_output, sync_file
 from resnet_cli.graph import PIXELS, Description
-from resnet_cli.graph.convert import FLOAT16_LARGEST, Normalised, in_rgb
+from resnet_cli.graph.convert import Normalised, fits_half, in_rgb
 from resnet_cli.graph.description import KEY, as_rt_info
 from resnet_cli.graph.libraries import quiet
 
@@ -79,9 +79,9 @@ def save_program(
 
 @torch.no_grad()
 def halve_weights(network: nn.Module) -> None:
-    """Store the weights in fp16, but biases, norms and what is beyond its range."""
+    """Store the weights in fp16, but biases, norms and what it cannot hold."""
     for parameter in network.parameters():
-        if parameter.ndim > 1 and parameter.abs().max() <= FLOAT16_LARGEST:
+        if parameter.ndim > 1 and fits_half(parameter.numpy()):
             parameter.data = parameter.data.half()
 
 

@@ -80,14 +80,15 @@ class Work:
         description = replace(self.describe(), precision=options.precision)
         checkpoint = cast("Checkpoint", self.loaded)  # network files become int8 alone
         write_network(checkpoint, draft, description=description, batch=options.batch)
+        stated = self.state(description)
         if not options.verify:
-            return Findings(description)
+            return Findings(stated)
         images, what = self.images_to_verify()
         plain = compute_all(plain_network(self.loaded), images.pixels, self.step)
         agreement = compare(plain, self.run(draft, images))
         if options.precision == "fp32":
             require_same(agreement, self.path)
-        return Findings(description, agreement, what)
+        return Findings(stated, agreement, what)
 
     def describe(self) -> Description:
         """Return what the file will state of itself, in fp32."""
@@ -95,6 +96,10 @@ class Work:
         if isinstance(self.loaded, ExportedCheckpoint):
             return described
         return replace(described, input=self.options.input)
+
+    def state(self, description: Description) -> Description:
+        """Return a description as the file has it: in the order of the colours that it takes."""
+        return replace(description, preprocess=preprocess_of_input(self.loaded).record())
 
     def images_to_verify(self) -> tuple[Images, str]:
         """Return images to run the file on, at least one, and what they are."""
@@ -123,7 +128,11 @@ class Work:
         )
         material = self.load_material(items)
         description = quantise_file(
-            graph, draft, material, description=described, max_drop=options.max_drop
+            graph,
+            draft,
+            material,
+            description=self.state(described),
+            max_drop=options.max_drop,
         )
         measured, plain = material.measured, material.plain
         found = self.run(draft, measured)

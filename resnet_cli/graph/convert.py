@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from resnet_cli.errors import ExtraError
@@ -30,7 +31,7 @@ LAYOUT = "NCHW"
 
 OPSET = 17  # of ONNX; newer ones bring a ResNet nothing, and fewer programs read them
 
-FLOAT16_LARGEST = 65504
+HALF_EXACT = 2**-10  # most that rounding to fp16 may take off, as a share of the largest weight
 
 Write = Callable[[nn.Module, Tensor, Path, Description, int | None], None]
 
@@ -162,14 +163,14 @@ def halve_weights(model: "onnx.ModelProto") -> None:
     """Store the weights in fp16, each behind a cast: computing stays float32, and cannot overflow.
 
     Runtimes apply the casts once, when they load the file. Biases are small and stay as they are,
-    as do weights beyond the range of fp16.
+    as do weights that are too large or too small for fp16.
     """
     from onnx import TensorProto, helper, numpy_helper
 
     casts = []
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype == np.float32 and values.ndim > 1 and abs(values).max() <= FLOAT16_LARGEST:
+        if values.dtype == np.float32 and values.ndim > 1 and fits_half(values):
             name = tensor.name
             stored = numpy_helper.from_array(values.astype(np.float16), f"{name}.fp16")
             casts.append(helper.make_node("Cast", [stored.name], [name], to=TensorProto.FLOAT))
@@ -177,6 +178,13 @@ def halve_weights(model: "onnx.ModelProto") -> None:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+
+
+def fits_half(values: NDArray[np.float32]) -> bool:
+    """Return whether fp16 holds weights with the precision that it has in its usual range."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        lost = abs(values.astype(np.float16).astype(np.float32) - values).max(initial=0)
+    return bool(lost <= HALF_EXACT * abs(values).max(initial=0))
 
 
 WRITERS: Mapping[str, Write] = {".onnx": write_onnx, ".xml": write_openvino}

@@ -1,6 +1,7 @@
 """A file is right and whole, or it is not there; what cannot be is refused in one line."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,45 @@ def test_a_checkpoint_without_a_head_is_refused(run: Run) -> None:
     state = trained().state_dict()
     torch.save({key: value for key, value in state.items() if "fc" not in key}, "backbone.pth")
     assert "cannot load backbone.pth" in error_line(run("export", "backbone.pth", "out.onnx"))
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_weights_that_are_too_small_for_fp16_stay_in_fp32(suffix: str) -> None:
+    network = resnet()
+    with torch.no_grad():
+        network.fc.weight.mul_(1e-5)  # to some 1e-7, where fp16 has one digit at the most
+        network.layer4[1].bn2.weight.mul_(1e5)
+        network.layer4[1].bn2.bias.mul_(1e5)
+        network.layer4[1].bn2.running_var.mul_(1e-2)
+    options = ExportOptions(preprocess=SMALL.preprocess, verify=4, precision="fp16")
+    done = export_checkpoint(saved(network.state_dict()), f"out{suffix}", options)
+
+    assert done.agreement is not None
+    assert done.agreement.largest_difference < 5e-3
+    assert done.bytes < 30e6  # all but one or two tensors in half
+
+
+MISSING = {
+    ("openvino", "out.xml"): "writing .xml needs an extra: pip install 'resnet-cli[openvino]'",
+    ("onnx", "out.onnx"): "writing .onnx needs an extra: pip install 'resnet-cli[onnx]'",
+    ("onnxruntime", "out.onnx"): "running .onnx (--verify) needs an extra: pip install ",
+    ("nncf", "out.xml --precision int8 --calibration photos"): "--precision int8 needs an extra",
+}
+
+
+@pytest.mark.parametrize(("missing", "words"), MISSING.items())
+def test_what_is_missing_names_its_extra(
+    run: Run,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: tuple[str, str],
+    words: str,
+) -> None:
+    library, arguments = missing
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, "resnet_cli.runtimes.onnx_runtime", raising=False)
+    picture(Path("photos/a.png"))
+    before = everything()
+
+    assert words in error_line(run("export", source, *arguments.split(), *SIZES))
+    assert everything() == before

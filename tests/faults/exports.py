@@ -19,8 +19,9 @@ import click
 import numpy as np
 import torch
 
-HERE = Path(__file__).parent
-sys.path.extend([str(HERE.parents[1]), str(HERE.parent), str(HERE.parent / "support")])
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(1, str(Path(__file__).parents[1]))
+sys.path.insert(2, str(Path(__file__).parents[1] / "support"))
 
 from converting import AS_IMAGENET, SIDE, resnet
 from exported import logits_of
