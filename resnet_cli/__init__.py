@@ -14,7 +14,8 @@ TYPE_CHECKING = False  # as of typing
 if TYPE_CHECKING:
     from typing import Any
 
-    from resnet_cli.benchmark import BenchmarkOptions, BenchmarkResult, BenchmarkRow
+    from resnet_cli.benchmark import BenchmarkOptions, BenchmarkResult
+    from resnet_cli.benchmark.rows import BenchmarkRow
     from resnet_cli.benchmark.sweep import run_benchmark
     from resnet_cli.checkpoint.convert import Conversion, convert_checkpoint
     from resnet_cli.checkpoint.inspect import Inspection, inspect_checkpoint
@@ -74,7 +75,7 @@ __all__ = [
 _HOMES = {
     "BenchmarkOptions": "resnet_cli.benchmark",
     "BenchmarkResult": "resnet_cli.benchmark",
-    "BenchmarkRow": "resnet_cli.benchmark",
+    "BenchmarkRow": "resnet_cli.benchmark.rows",
     "Classifier": "resnet_cli.classifier",
     "Conversion": "resnet_cli.checkpoint.convert",
     "EvaluateOptions": "resnet_cli.evaluate",

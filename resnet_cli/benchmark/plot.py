@@ -23,7 +23,8 @@ from resnet_cli.files import whole_file
 from resnet_cli.text import amount
 
 if TYPE_CHECKING:
-    from resnet_cli.benchmark import BenchmarkResult, BenchmarkRow
+    from resnet_cli.benchmark import BenchmarkResult
+    from resnet_cli.benchmark.rows import BenchmarkRow
 
 INK, GREY, PALE = "#1f2933", "#67727e", "#e3e7eb"
 

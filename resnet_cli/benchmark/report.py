@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from resnet_cli.benchmark import BenchmarkRow, RowKey, fastest_row, row_key
+from resnet_cli.benchmark.rows import BenchmarkRow, RowKey, fastest_row, row_key
 from resnet_cli.benchmark.timing import Stages
 from resnet_cli.display import TableColumn, TextTable
 from resnet_cli.text import amount

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_cli.benchmark import BenchmarkRow
+from resnet_cli.benchmark.rows import BenchmarkRow
 
 COLOURS = {"fp32": "#0072b2", "bf16": "#d55e00", "fp16": "#009e73", "int8": "#b0568c"}
 """After Okabe and Ito's palette, which is safe for every kind of colour vision."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import product
 
-from resnet_cli.benchmark import BenchmarkOptions, BenchmarkRow
+from resnet_cli.benchmark import BenchmarkOptions
+from resnet_cli.benchmark.rows import BenchmarkRow
 from resnet_cli.checkpoint.exported import ExportedCheckpoint
 from resnet_cli.checkpoint.loading import Checkpoint
 from resnet_cli.errors import ExtraError, OptionError, UserError

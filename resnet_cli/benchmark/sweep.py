@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from resnet_cli.benchmark import BenchmarkOptions, BenchmarkResult, BenchmarkRow, fastest_row
+from resnet_cli.benchmark import BenchmarkOptions, BenchmarkResult
 from resnet_cli.benchmark.agreement import measure_agreement, name_unknown_agreement
 from resnet_cli.benchmark.interference import Counts, Interference, compare_counts, read_counts
 from resnet_cli.benchmark.load import load_classifier
 from resnet_cli.benchmark.report import Choices, state_verdict
+from resnet_cli.benchmark.rows import BenchmarkRow, fastest_row
 from resnet_cli.benchmark.settings import (
     Cost,
     Setting,

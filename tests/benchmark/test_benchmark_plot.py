@@ -15,8 +15,9 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from measuring import a_row
-from resnet_cli.benchmark import BenchmarkResult, BenchmarkRow
+from resnet_cli.benchmark import BenchmarkResult
 from resnet_cli.benchmark.plot import plot_benchmark
+from resnet_cli.benchmark.rows import BenchmarkRow
 
 SETTINGS: dict[str, Any] = {
     "img_size": 224, "workers": 2, "compiled": False, "runtimes": ["torch"],

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from measuring import a_row, end_to_end
-from resnet_cli.benchmark import BenchmarkRow
 from resnet_cli.benchmark.report import Choices, state_verdict
+from resnet_cli.benchmark.rows import BenchmarkRow
 from resnet_cli.cli.benchmark import benchmark_command as command
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from click.testing import Result
 
-from resnet_cli.benchmark import BenchmarkRow
+from resnet_cli.benchmark.rows import BenchmarkRow
 from resnet_cli.benchmark.timing import Stages, Timing
 from resnet_cli.runtimes import find_runtime
 
