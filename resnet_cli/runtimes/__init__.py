@@ -135,7 +135,7 @@ class RuntimeOptions:
         if self.precision in runtime.precisions:
             return self.precision
         log.warning(
-            "%s on this processor would be emulated, slower than fp32: using fp32", self.precision
+            "%s has no fast %s on this processor: using fp32", runtime.description, self.precision
         )
         return "fp32"
 
