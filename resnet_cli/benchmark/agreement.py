@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 
 from resnet_cli.benchmark.load import split_images
-from resnet_cli.benchmark.settings import Setting, is_quantized
+from resnet_cli.benchmark.settings import Setting
 from resnet_cli.benchmark.workload import EndlessImages
 from resnet_cli.checkpoint.exported import ExportedCheckpoint
 from resnet_cli.checkpoint.loading import Checkpoint
@@ -99,9 +98,3 @@ def name_unknown_agreement(
     if not missing:
         return ""  # interrupted before it was measured
     return f"its agreement with fp32 is unknown: give {' and '.join(missing)}"
-
-
-def can_quantize(checkpoint: Checkpoint | ExportedCheckpoint) -> bool:
-    """Return True for a network that is not in int8 yet, where what makes it so is installed."""
-    stored = checkpoint.graph if isinstance(checkpoint, ExportedCheckpoint) else None
-    return not is_quantized(stored) and all(map(find_spec, ("openvino", "nncf")))

@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import product
 
 from resnet_cli.benchmark import BenchmarkOptions, BenchmarkRow
 from resnet_cli.checkpoint.exported import ExportedCheckpoint
 from resnet_cli.checkpoint.loading import Checkpoint
-from resnet_cli.errors import OptionError, UserError
+from resnet_cli.errors import ExtraError, OptionError, UserError
 from resnet_cli.graph import Graph
 from resnet_cli.graph.cost import count_macs
 from resnet_cli.runtimes import QUANTIZED, Runtime, RuntimeOptions, find_runtime
@@ -84,6 +85,8 @@ def find_setting(
     runtime = find_runtime(options.device, chosen)
     if lacks(runtime, precision) and not is_quantized(graph):
         raise OptionError(f"{chosen} computes no {precision} here")
+    if precision == QUANTIZED and not can_quantize(graph) and not is_quantized(graph):
+        raise ExtraError(f"--precision {QUANTIZED}", "openvino")
     used = compute.precision_on(runtime, graph.precision if graph else "fp32")
     return Setting(chosen, runtime, used, options.compile and runtime.suffix is None)
 
@@ -99,9 +102,19 @@ def is_quantized(graph: Graph | None) -> bool:
     return graph is not None and graph.precision == QUANTIZED
 
 
+def can_quantize(graph: Graph | None) -> bool:
+    """Return True for a network that is not in int8 yet, where what makes it so is installed."""
+    return not is_quantized(graph) and all(map(find_spec, ("openvino", "nncf")))
+
+
 def join_words(words: Iterable[str]) -> str:
     """Return different words, with commas between them."""
     return ", ".join(dict.fromkeys(words))
+
+
+def graph_of(checkpoint: Checkpoint | ExportedCheckpoint) -> Graph | None:
+    """Return the network file that is measured; None for a checkpoint of tensors."""
+    return checkpoint.graph if isinstance(checkpoint, ExportedCheckpoint) else None
 
 
 def find_side(checkpoint: Checkpoint | ExportedCheckpoint, asked: int | None) -> int:

@@ -10,16 +10,18 @@ from typing import Any
 import torch
 
 from resnet_cli.benchmark import BenchmarkOptions, BenchmarkResult, BenchmarkRow, fastest_row
-from resnet_cli.benchmark.agreement import can_quantize, measure_agreement, name_unknown_agreement
+from resnet_cli.benchmark.agreement import measure_agreement, name_unknown_agreement
 from resnet_cli.benchmark.interference import Counts, Interference, compare_counts, read_counts
 from resnet_cli.benchmark.load import load_classifier
 from resnet_cli.benchmark.report import Choices, state_verdict
 from resnet_cli.benchmark.settings import (
     Cost,
     Setting,
+    can_quantize,
     choose_settings,
     cost_of_an_image,
     find_side,
+    graph_of,
     join_words,
     name_of,
 )
@@ -104,8 +106,7 @@ class Sweep:
         workers = options.workers or available_cores()
         find = FindOptions(hidden=options.hidden, exclude=options.exclude)
         checkpoint = find_measured_network(str(model))
-        graph = checkpoint.graph if isinstance(checkpoint, ExportedCheckpoint) else None
-        chosen = choose_settings(options, graph)
+        chosen = choose_settings(options, graph_of(checkpoint))
         side = find_side(checkpoint, options.img_size)
         images = None if options.images is None else EndlessImages(Path(options.images), find)
         return cls(
@@ -228,7 +229,7 @@ class Sweep:
             workers=self.workers,
             cores=available_cores(),
             bf16="bf16" in runtime.precisions,
-            int8=QUANTIZED not in asked and can_quantize(self.checkpoint),
+            int8=QUANTIZED not in asked and can_quantize(graph_of(self.checkpoint)),
             on_workers_cores=runtime.on_workers_cores,
             agreement=self.agreements.get(setting)
             or name_unknown_agreement(self.checkpoint, setting, self.images),

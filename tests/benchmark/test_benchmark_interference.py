@@ -117,10 +117,10 @@ def test_cores_that_are_not_needed_are_free_to_others(
     fake_counts(tmp_path, 6, 0, 0)  # the other two are not ours
     before = read_counts()
     assert before is not None
-    fake_counts(tmp_path, 6, busy, stolen)
+    fake_counts(tmp_path, 6, busy + 10, stolen)
     after = read_counts()
     assert after is not None
-    a_second_ago = replace(before, clock=after.clock - 1, own=after.own)
+    a_second_ago = replace(before, clock=after.clock - 1, own=after.own - 4 * 0.1)
     monkeypatch.setattr(interference, "read_counts", lambda: after)
     found = compare_counts(a_second_ago, workers)
 

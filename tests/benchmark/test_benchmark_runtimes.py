@@ -148,6 +148,15 @@ def test_what_a_runtime_lacks_is_left_out(run: Run, fix: Fix) -> None:
     assert result.stderr.count("left out: ") == 1
 
 
+def test_int8_without_what_makes_it_names_the_extra(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resnet_cli.benchmark.settings.find_spec", lambda _: None)
+    result = run("benchmark", "--device", "cpu", "--precision", "int8")
+    line = "--precision int8 needs an extra: pip install 'resnet-cli[openvino]'"
+    assert line in error_line(result)
+
+
 def test_int8_without_a_runtime_is_that_of_openvino(run: Run, fix: Fix) -> None:
     fix(steady)
     run("benchmark", "--device", "cpu", "-b", 1, "--precision", "fp32,int8", "-o", "a.json")

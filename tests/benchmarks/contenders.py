@@ -55,7 +55,6 @@ class Ours(NamedTuple):
         """A classifier, calibrated on the photographs where it is int8."""
         from resnet_cli import Classifier
         from resnet_cli.run.calibrate import calibrate_classifier
-        from resnet_cli.sources import find_inputs
 
         classifier = Classifier.load(
             task.checkpoint,
@@ -64,7 +63,7 @@ class Ours(NamedTuple):
             precision=self.precision,
             compile=self.compiled,
         )
-        return calibrate_classifier(classifier, find_inputs([str(task.folder)]))[0]
+        return calibrate_classifier(classifier, task.folder)
 
 
 def resnet_cli(ours: Ours) -> Callable[[Task], Label]:

@@ -29,8 +29,8 @@ import click
 import torch
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
-
 
 from benchmarks.victims import Victim, blank, damaged, victims
 from resnet_cli.checkpoint.examine import examine_contents

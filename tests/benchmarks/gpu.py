@@ -53,6 +53,7 @@ class Report:
         left = min(most, self.limit - (perf_counter() - self.begun))
         begun = perf_counter()
         log = self.out / f"{name}.log"
+        log.unlink(missing_ok=True)
         try:
             if left <= 0:
                 raise subprocess.TimeoutExpired(name, 0)

@@ -30,7 +30,9 @@ from time import perf_counter
 
 import click
 
-from contenders import CONTENDERS, SIZES, Task
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.contenders import CONTENDERS, SIZES, Task
 
 CORES = 2  # of the machine that the figures in README are of; -j says otherwise
 

@@ -16,8 +16,8 @@ import torch
 
 from commands import SMALL
 from conftest import Run, picture, trained
+from measuring import a_row
 from resnet_cli import Classifier, UserError
-from resnet_cli.benchmark import BenchmarkRow
 from resnet_cli.benchmark.report import compare_settings, peak_cell
 from resnet_cli.benchmark.sweep import mark_doubtful
 from resnet_cli.cli.process import EXISTING, keep_compiled, usable_environment
@@ -250,7 +250,7 @@ def test_a_narrower_sweep_is_one_difference() -> None:
 
 
 def test_what_cannot_be_is_marked() -> None:
-    row = BenchmarkRow("end-to-end", "resnet18", "cpu", "fp32", 8, False, images_per_second=110.0)
+    row = a_row("end-to-end", 8, 110.0)
     assert mark_doubtful(row, 100.0).status == "noisy"
     assert mark_doubtful(row, 109.0).status == "ok"
     shares = [replace(row, peak_share=share) for share in (0.5, 1.52)]

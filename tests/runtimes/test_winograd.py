@@ -20,6 +20,7 @@ from resnet_cli.runtimes.private import Traced, has_fused_operators
 from resnet_cli.runtimes.torch_runtime import Normalise, TorchSession
 from resnet_cli.runtimes.winograd import (
     WinogradConv,
+    count_algorithms,
     filter_transform,
     input_transform,
     output_transform,
@@ -321,3 +322,13 @@ def test_compiled_it_is_the_same() -> None:
         with torch.compiler.set_stance("fail_on_recompile"):
             torch.testing.assert_close(run(images[:1]), expected[:1], rtol=1e-4, atol=1e-4)
     assert by_winograd(fused) == 7  # the third stage has four pixels
+
+
+def test_what_ran_is_counted() -> None:
+    stem = nn.Conv2d(128, 128, 1, bias=False).to(memory_format=torch.channels_last)
+    network = nn.Sequential(stem.requires_grad_(False), WinogradConv(conv_of()))
+    assert count_algorithms(network) == {"oneDNN direct": 2}
+    network(images_of(1, 128, 3, 3))  # too small to pay
+    assert count_algorithms(network) == {"oneDNN direct": 2}
+    network(images_of(4, 128, 28, 28))
+    assert count_algorithms(network) == {"Winograd F(4x4, 3x3)": 1, "oneDNN direct": 1}
