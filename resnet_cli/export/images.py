@@ -61,12 +61,12 @@ def find_items(
     Raises:
         InputError: no images, or labels that match no class.
     """
+    if labels is not None:
+        return shuffled(find_labelled(folder, names, labels=labels).items), ""
     everything = list_items(folder)
     try:
-        return shuffled(find_labelled(folder, names, labels=labels).items), ""
+        return shuffled(find_labelled(folder, names).items), ""
     except InputError as error:
-        if labels is not None:
-            raise
         return everything, str(error)
 
 

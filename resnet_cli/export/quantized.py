@@ -15,6 +15,7 @@ from resnet_cli.graph.quantize import AccuracyControl, Score, quantize_graph, qu
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Pixels
 from resnet_cli.runtimes.graph_session import to_probabilities
+from resnet_cli.text import amount
 
 Normalised = NDArray[np.float32]
 
@@ -79,21 +80,37 @@ def quantise_file(
         What the file states of itself.
 
     Raises:
-        SettingError: there are no other images to limit the drop on.
+        SettingError: there are too few images.
         ExtraError: NNCF is missing.
         OutputError: it cannot be written.
     """
+    require_pass(graph, material.calibrating, "calibrate")
     batches = [as_taken(graph, material.calibrating.pixels, description)]
     if max_drop is None:
         return quantize_graph(graph, batches, path, description=description)
     if material.only:
         raise SettingError("cannot limit the drop: there are too few images to measure it on")
+    require_pass(graph, material.measured, "limit the drop")
     control = AccuracyControl(
         images=[as_taken(graph, material.measured.pixels, description)],
         score=score_of(material, description.activation),
         max_drop=max_drop,
     )
     return quantize_with_max_drop(graph, batches, path, control=control, description=description)
+
+
+def require_pass(graph: Graph, images: Images, what: str) -> None:
+    """Check that there are enough images for a pass of a network whose number is fixed.
+
+    Raises:
+        SettingError: there are fewer.
+    """
+    count = len(images.pixels)
+    if graph.batch is not None and count < graph.batch:
+        raise SettingError(
+            f"cannot {what} on {amount(count, 'image')}: the file takes {graph.batch} at once: "
+            "give more images"
+        )
 
 
 def as_taken(graph: Graph, pixels: Pixels, description: Description) -> Pixels | Normalised:

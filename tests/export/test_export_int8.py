@@ -149,6 +149,18 @@ def test_a_drop_cannot_be_limited_on_nothing() -> None:
     assert any("of 2 images that calibrated it" in note for note in done.notes)
 
 
+@pytest.mark.parametrize(("takes", "words"), [(20, "cannot calibrate on 16"), (10, "limit the")])
+def test_a_fixed_number_of_images_needs_as_many(photos: Path, takes: int, words: str) -> None:
+    model = network_files.small(
+        inputs=[("image", network_files.FLOAT, (takes, 3, SIDE, SIDE))],
+        outputs=[("scores", network_files.FLOAT, (takes, 4))],
+    )
+    network_files.save(model, Path("small.onnx"))
+    with pytest.raises(SettingError, match=rf"{words}.*: the file takes {takes} at once"):
+        quantised("all", max_drop=0.5)
+    assert not Path("int8.onnx").exists()
+
+
 def test_images_that_cannot_be_read_are_left_out(
     photos: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
