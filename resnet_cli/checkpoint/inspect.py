@@ -11,6 +11,9 @@ from resnet_cli.errors import CheckpointError
 from resnet_cli.files import measure_files
 from resnet_cli.graph import Graph, is_graph
 
+OF_NETWORK_FILES = ("input", "output", "operations", "metadata")
+"""Fields that a file of tensors alone does not have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
@@ -40,8 +43,12 @@ class Inspection:
     error: str | None = None  # why no prediction can be made with it
 
     def record(self) -> dict[str, Any]:
-        """Return the inspection for JSON."""
-        return asdict(self)
+        """Return the inspection for JSON; what only network files have is left out of others."""
+        record = asdict(self)
+        if self.operations is None:
+            for name in OF_NETWORK_FILES:
+                del record[name]
+        return record
 
 
 def inspect_checkpoint(

@@ -114,7 +114,7 @@ def test_a_bug_keeps_its_traceback(
         "predict a.jpg -b 0",
         "predict a.jpg -j 0",
         "predict a.jpg --threshold 1.5",
-        "predict a.jpg --precision int8",
+        "predict a.jpg --precision int4",
         "predict a.jpg --format xml",
         "predict a.jpg --grid-size 4",
         "predict a.jpg --grid-size 0x4",

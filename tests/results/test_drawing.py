@@ -117,26 +117,40 @@ def test_an_error_of_the_run_lets_all_so_far_be_drawn() -> None:
     assert drawing.drawn == [f"{number}" for number in range(10)]
 
 
+STOPPED_TWICE = """
+import os, signal
+from resnet_cli.results.drawing import AHEAD, draw_meanwhile
+from test_drawing import Drawing
+from writing import ok
+
+class Impatient(Drawing):
+    def draw(self, prediction):
+        super().draw(prediction)
+        if str(prediction.path) == "5":
+            os.kill(os.getpid(), signal.SIGINT)
+
+drawing = Impatient()
+try:
+    with draw_meanwhile(drawing.opened) as hand_over:
+        for number in range(AHEAD):
+            hand_over(ok(str(number)))
+        raise SystemExit(143)
+except KeyboardInterrupt:
+    print(len(drawing.drawn), type(drawing.closed_by).__name__)
+"""
+
+
 def test_a_second_signal_does_not_wait_for_the_rest() -> None:
-    class Impatient(Drawing):
-        def draw(self, prediction: Prediction) -> None:
-            super().draw(prediction)
-            if str(prediction.path) == "5":
-                os.kill(os.getpid(), signal.SIGINT)
-
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    drawing = Impatient()
-
-    def stopped_twice() -> None:
-        with draw_meanwhile(drawing.opened) as hand_over:
-            for number in range(AHEAD):
-                hand_over(ok(f"{number}"))
-            raise SystemExit(143)
-
-    with pytest.raises(KeyboardInterrupt):
-        stopped_twice()
-    assert 6 <= len(drawing.drawn) < AHEAD
-    assert isinstance(drawing.closed_by, KeyboardInterrupt)
+    done = subprocess.run(  # in a process of its own, for whose signals nobody else waits
+        [sys.executable, "-c", STOPPED_TWICE],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    drawn, closed_by = done.stdout.split()
+    assert 6 <= int(drawn) < AHEAD
+    assert closed_by == "KeyboardInterrupt"
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".html"])
