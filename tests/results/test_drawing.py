@@ -117,7 +117,7 @@ def test_an_error_of_the_run_lets_all_so_far_be_drawn() -> None:
 
 
 STOPPED_TWICE = """
-import os, signal
+import os, signal, threading, time
 from resnet_cli.results.drawing import AHEAD, draw_meanwhile
 from test_drawing import Drawing
 from writing import ok
@@ -126,13 +126,17 @@ class Impatient(Drawing):
     def draw(self, prediction):
         super().draw(prediction)
         if str(prediction.path) == "5":
+            stopped.wait()
+            time.sleep(0.3)  # until the first signal has ended the run
             os.kill(os.getpid(), signal.SIGINT)
 
+stopped = threading.Event()
 drawing = Impatient()
 try:
     with draw_meanwhile(drawing.opened) as hand_over:
         for number in range(AHEAD):
             hand_over(ok(str(number)))
+        stopped.set()
         raise SystemExit(143)
 except KeyboardInterrupt:
     print(len(drawing.drawn), type(drawing.closed_by).__name__)
