@@ -130,6 +130,7 @@ class Impatient(Drawing):
             time.sleep(0.3)  # until the first signal has ended the run
             os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 stopped = threading.Event()
 drawing = Impatient()
 try:
