@@ -64,7 +64,7 @@ def parse(path: Path) -> Element:
     """Parse an .xml.
 
     Raises:
-        CheckpointError: it is no network of OpenVINO, or damaged.
+        CheckpointError: it is damaged, or not a network of OpenVINO.
     """
     if path.stat().st_size > LARGEST:
         raise CheckpointError(LARGE)

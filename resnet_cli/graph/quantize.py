@@ -245,7 +245,7 @@ def items_of(graph: Graph, batches: Sequence[Images]) -> Iterator[Images]:
 def settings(
     nncf: ModuleType, options: QuantizeOptions, count: int, layers: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the options in NNCF's words, for so many items.
+    """Return the options as arguments of NNCF, for a number of items.
 
     The last layer stays in floating point: it is a thousandth of the work, and its outputs are what
     is compared.

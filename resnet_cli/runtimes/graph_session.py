@@ -1,5 +1,6 @@
 """What sessions of network files have in common: pixels in, the best classes out, by NumPy."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
@@ -14,7 +15,7 @@ from resnet_cli.runtimes import Runtime, SessionOptions, Top
 Logits = NDArray[np.float32]  # [N, outputs]
 
 
-class GraphSession:
+class GraphSession(ABC):
     """A network file that a runtime on the processor has loaded.
 
     Attributes:
@@ -34,9 +35,9 @@ class GraphSession:
         """Return nothing: not every library says."""
         return {}
 
+    @abstractmethod
     def infer(self, pixels: Pixels) -> Logits:
         """Compute the outputs for uint8 [N, H, W, C], N as the file wants it."""
-        raise NotImplementedError
 
     def launch(self, pixels: Pixels, k: int) -> list[Callable[[], Top]]:
         """Run one pass and wait for it; see ``Session``."""
