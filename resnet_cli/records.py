@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,25 +29,52 @@ UNTIDY = re.compile(r"//|(?:^|/)\.(?:/|\Z)|(?<=[^/])/\Z|^\Z")
 
 
 def tidy_path(path: str) -> str:
-    """Return ``str(Path(path))``, which is slow and mostly changes nothing."""
-    return str(Path(path)) if os.sep != "/" or UNTIDY.search(path) else path
+    """Return ``str(Path(path))``, which is slow and mostly changes nothing; a URL stays."""
+    if is_url(path) or (os.sep == "/" and not UNTIDY.search(path)):
+        return path
+    return str(Path(path))
 
 
-Content = Image | NDArray[np.uint8] | bytes | str
-"""An image without a file: loaded, as bands uint8 [H, W, bands] or as the bytes of a file; or, as
-text, the reason why it has no pixels."""
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def is_url(path: str) -> bool:
+    """Return True for what ``fsspec.open`` opens: ``s3://b/a.jpg``, ``zip://a.jpg::x.zip``."""
+    return URL.match(path) is not None
+
+
+class Stored(Protocol):
+    """Where the bytes of an image lie, if it is no file of its own: in an archive, on a server.
+
+    It is read by the worker that decodes it, perhaps in another process.
+    """
+
+    def read(self) -> bytes:
+        """Return the bytes of the image.
+
+        Raises:
+            ImageError: they cannot be read.
+        """
+
+
+Content = Image | NDArray[np.uint8] | bytes | str | Stored
+"""An image without a file: loaded, as bands uint8 [H, W, bands], as the bytes of a file or as the
+place where they lie; or, as text, the reason why it has no pixels."""
 
 
 @dataclass(frozen=True, slots=True)
-class FilePart:
-    """A part of an image file, such as a page, for a decoder."""
+class Part:
+    """A part of an image, such as a page, for a decoder."""
 
-    path: Path
+    whole: Path | Content
     part: str  # as that of an item
 
 
-Source = Path | FilePart | Content
-"""What a decoder reads: a file, a part of one, or an image without a file."""
+BY_SOURCE = ("row=", "t=")
+"""What of a part its source selects, so that the content of the item is that part already."""
+
+Source = Path | Content | Part
+"""What a decoder reads: a file, an image without a file, or a part of either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +85,9 @@ class Item:
     part: str = ""  # what inside it, as a W3C media fragment; empty for a whole image
     truth: int | None = None  # index of its class, where that is known
     content: Content | None = field(default=None, compare=False, repr=False)  # instead of a file
+    label: str | int | None = None  # its class as its source states it: a name, or an index
+    size: int | None = None  # bytes, where its source states them
+    version: str = ""  # of its bytes, as its source states it: an ETag, a time
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -66,9 +97,9 @@ class Item:
     @property
     def source(self) -> Source:
         """Return what a decoder reads."""
-        if self.content is not None:
-            return self.content
-        return FilePart(Path(self.path), self.part) if self.part else Path(self.path)
+        whole = Path(self.path) if self.content is None else self.content
+        part = "&".join(one for one in self.part.split("&") if not one.startswith(BY_SOURCE))
+        return Part(whole, part) if part else whole
 
     def without_content(self) -> "Item":
         """Return the item as its row keeps it, which must not hold pixels in memory."""

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from resnet_cli.errors import InputError
 from resnet_cli.records import Item
-from resnet_cli.sources import Inputs, excluded_words, list_images, skipped_words
+from resnet_cli.sources import Inputs, excluded_words, skipped_words
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.lists import as_found
+from resnet_cli.sources.local import list_images
 from resnet_cli.sources.truth import Labelled, Lookup, few_names, match_labels, read_labels
 from resnet_cli.text import amount
 
@@ -140,12 +141,12 @@ def label_by_folder(folder: str, names: Sequence[str], sieve: Sieve | None = Non
     if not Path(folder).is_dir():
         what = "it is not a folder" if Path(folder).exists() else "there is no such folder"
         raise InputError(f"cannot evaluate on {folder}: {what}: name one with a folder a class")
-    images, skipped = list_images(folder, sieve)
+    images = list_images(folder, sieve)
     parts = [Path(path).relative_to(folder).parts for path in images]
     folders = dict.fromkeys(part[0] for part in parts if len(part) > 1)
     if not folders:
         raise InputError(
-            f"no images to evaluate on: {folder}{explain_none(skipped, sieve)}: name a folder that "
+            f"no images to evaluate on: {folder}{explain_none(sieve)}: name a folder that "
             "holds a folder for each class, or use --labels"
         )
     if better := suggest_split(folder, parts, names):
@@ -154,7 +155,7 @@ def label_by_folder(folder: str, names: Sequence[str], sieve: Sieve | None = Non
     pairs = [
         (path, index[part[0]]) for path, part in zip(images, parts, strict=True) if len(part) > 1
     ]
-    notes += describe_left_out(len(images) - len(pairs), skipped, sieve)
+    notes += describe_left_out(len(images) - len(pairs), sieve)
     return make_dataset(folder, pairs, names, notes, "have a folder")
 
 
@@ -178,7 +179,7 @@ def label_by_table(
     rows = [row for row in read_labels(table) if not sieve.drops_line(row.path)]
     if not rows:
         raise InputError(
-            f"no images to evaluate on: {table} lists none{explain_none(0, sieve)}: give a path "
+            f"no images to evaluate on: {table} lists none{explain_none(sieve)}: give a path "
             "and a label per line"
         )
     index, notes = match_labels(
@@ -188,10 +189,10 @@ def label_by_table(
         (find_labelled_image(row.path, folder), class_index_of(row, index, len(names), table))
         for row in rows
     ]
-    images, skipped = list_images(folder, sieve) if Path(folder).is_dir() else ([], 0)
+    images = list_images(folder, sieve) if Path(folder).is_dir() else []
     listed = {Path(path).absolute() for path, _ in pairs}
     others = sum(Path(path).absolute() not in listed for path in images)
-    notes += describe_left_out(others, skipped, sieve)
+    notes += describe_left_out(others, sieve)
     return make_dataset(folder, pairs, names, notes, f"are in {table}")
 
 
@@ -218,15 +219,15 @@ def class_index_of(row: Labelled, index: Mapping[str, int], outputs: int, table:
     return row.index
 
 
-def explain_none(skipped: int, sieve: Sieve) -> str:
+def explain_none(sieve: Sieve) -> str:
     """Explain what was skipped when no image is left."""
-    reasons = [*skipped_words(skipped, sieve), *excluded_words(sieve)]
+    reasons = [*skipped_words(sieve), *excluded_words(sieve)]
     return f" ({'; '.join(reasons)})" if reasons else ""
 
 
-def describe_left_out(without_class: int, skipped: int, sieve: Sieve) -> list[str]:
+def describe_left_out(without_class: int, sieve: Sieve) -> list[str]:
     """List notes on the files that are not scored."""
-    notes = [*skipped_words(skipped, sieve), *excluded_words(sieve)]
+    notes = [*skipped_words(sieve), *excluded_words(sieve)]
     if without_class:
         notes.append(f"{amount(without_class, 'image')} without a class left out")
     return notes

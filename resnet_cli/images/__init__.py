@@ -43,7 +43,7 @@ from resnet_cli.images.jpeg import decode_jpeg, find_decoder, read_jpeg
 from resnet_cli.images.native_warnings import output_during
 from resnet_cli.images.tiff import Tiff, raw_photograph, read_tiff
 from resnet_cli.preprocess import IMAGE_CHANNELS
-from resnet_cli.records import FilePart, Pixels, Source
+from resnet_cli.records import Part, Pixels, Source
 from resnet_cli.text import amount
 
 Result = TypeVar("Result")
@@ -102,10 +102,12 @@ class Decoder:
             ImageError: the file cannot be read or decoded, for whatever reason.
         """
         try:
-            if isinstance(source, FilePart):
+            if isinstance(source, Part):
                 raise ImageError(f"cannot be read in parts ({source.part})")
-            if not isinstance(source, Path | bytes):
+            if isinstance(source, Image.Image | np.ndarray | str):
                 return self.from_memory(source, room)
+            if not isinstance(source, Path | bytes):
+                source = room.fetch(source)
             with open_source(source) as (file, size):
                 room.enter(size)
                 return self.read(file, size, room)

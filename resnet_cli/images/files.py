@@ -13,6 +13,7 @@ from typing import BinaryIO, Protocol
 from PIL import Image, UnidentifiedImageError
 
 from resnet_cli.errors import ImageError, describe
+from resnet_cli.records import Stored
 
 LARGEST_FILE = 1 << 30  # bytes; no image is larger, and it is read whole
 
@@ -38,6 +39,10 @@ class Room(Protocol):
     def claim(self, size: int) -> None:
         """Wait until there are ``size`` bytes for an image, including its file."""
 
+    def fetch(self, stored: Stored) -> bytes:
+        """Read the bytes of an image that is in no file of its own; waiting is no decoding."""
+        return stored.read()
+
     def warn(self, message: str) -> None:
         """Report that an image was read, but not all of it, or not as it should be."""
 
@@ -50,6 +55,10 @@ class Endless:
 
     def claim(self, size: int) -> None:
         """Return at once."""
+
+    def fetch(self, stored: Stored) -> bytes:
+        """Read them."""
+        return stored.read()
 
     def warn(self, message: str) -> None:
         """Ignore it."""

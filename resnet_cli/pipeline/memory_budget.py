@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Protocol
 from weakref import finalize
 
+from resnet_cli.records import Stored
 from resnet_cli.system import free_memory
 
 SHARE = 0.5  # of the free memory; the rest is for the network and for other programs
@@ -131,6 +132,14 @@ class Reservation:
         """Wait for ``size`` bytes, then let another large file be opened."""
         self.wait(self.claimed, self.budget.claim(size))
         self.opened.close()
+
+    def fetch(self, stored: Stored) -> bytes:
+        """Read bytes that are in no file of their own, and add the time to ``waited``."""
+        asked = perf_counter()
+        try:
+            return stored.read()
+        finally:
+            self.waited += perf_counter() - asked
 
     def warn(self, message: str) -> None:
         """Note a remark on the image, once."""

@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from resnet_cli.classifier import Classifier
-from resnet_cli.records import Item, Pause
+from resnet_cli.records import Item, Pause, is_url
 from resnet_cli.results import open_writer
 from resnet_cli.results.files.manifest import Output
 from resnet_cli.results.files.resume import SavedRows
@@ -30,11 +30,11 @@ LIBRARIES = ("resnet-cli", "torch", "torchvision", "pillow", "openvino", "onnxru
 
 
 class Fingerprint:
-    r"""A fold over items, in input order, of constant size and with one ``stat`` each.
+    r"""A fold over items, in input order, of constant size and with one ``stat`` a file.
 
-    The digest is the SHA-256 of one line per item: path, bytes and modification time in
-    nanoseconds, and the part where there is one, with a zero byte between them and a line feed at
-    the end. Where there is no such file, both numbers are ``-``.
+    The digest is the SHA-256 of one line per item: path, bytes, modification time in nanoseconds
+    or what else its source states as its version, such as an ETag, and the part where there is
+    one, with a zero byte between them and a line feed at the end. What is unknown is ``-``.
     """
 
     def __init__(self) -> None:
@@ -45,16 +45,12 @@ class Fingerprint:
 
     def add(self, item: Item) -> None:
         """Count one input."""
-        size, time = "-", "-"
-        try:
-            state = os.stat(item.path)
-        except (OSError, ValueError):  # its row says why it cannot be read
-            pass
-        else:
-            self.bytes += state.st_size
-            size, time = str(state.st_size), str(state.st_mtime_ns)
+        stated = item.version or is_url(item.path)
+        size, version = (item.size, item.version) if stated else file_version(item.path)
+        self.bytes += size or 0
         self.inputs += 1
-        fields = [item.path, size, time, *[item.part] * bool(item.part)]
+        numbers = ["-" if size is None else str(size), version or "-"]
+        fields = [item.path, *numbers, *[item.part] * bool(item.part)]
         self.digest.update(os.fsencode("\0".join(fields)) + b"\n")
 
     def through(self, items: Iterable[Item | Pause]) -> Iterator[Item | Pause]:
@@ -70,6 +66,15 @@ class Fingerprint:
         if not self.complete:
             return None
         return {"files": self.inputs, "bytes": self.bytes, "sha256": self.digest.hexdigest()}
+
+
+def file_version(path: str) -> tuple[int | None, str]:
+    """Return bytes and modification time of a file."""
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):  # its row says why it cannot be read
+        return None, ""
+    return state.st_size, str(state.st_mtime_ns)
 
 
 def pin_inputs(inputs: Inputs, fingerprint: Fingerprint) -> Inputs:

@@ -64,6 +64,7 @@ class Sieve:
     Attributes:
         hidden: take hidden and system files as well.
         exclude: patterns of files and folders to leave out.
+        passed_over: files in folders without an image suffix.
         skipped: hidden and system files that were skipped.
         excluded: files and folders that a pattern left out, by what they are.
         irregular: what is neither file nor folder and was skipped, by kind.
@@ -73,6 +74,7 @@ class Sieve:
 
     hidden: bool = False
     exclude: Sequence[str] = ()
+    passed_over: int = 0
     skipped: int = 0
     excluded: Counter[str] = field(default_factory=Counter)
     irregular: Counter[str] = field(default_factory=Counter)

@@ -20,6 +20,7 @@ from unicodedata import normalize
 from resnet_cli import imagenet
 from resnet_cli.errors import InputError
 from resnet_cli.records import Item
+from resnet_cli.sources.inputs import folder_name
 from resnet_cli.sources.lists import NOT_HERE, as_western, is_windows
 from resnet_cli.text import EncodingError, amount, find_separator, is_declaration, read_text
 
@@ -93,17 +94,18 @@ def loose_name(name: str) -> str:
 
 
 def folder_truth(class_names: Sequence[str]) -> Callable[[Item], str | None]:
-    """Return a function that labels an image by the name of its folder.
+    """Return a function that labels an image as its source does, or by the name of its folder.
 
     Returns:
-        A function from an item to a class name, or to None if the folder matches no class or
-        several.
+        A function from an item to a class name, or to None if that matches no class or several.
     """
     lookup = Lookup(class_names)
 
     def truth(item: Item) -> str | None:
-        folder = Path(item.path).absolute().parent.name
-        labels = {class_names[index] for index in lookup.indices(folder)}
+        if isinstance(item.label, int):
+            return class_names[item.label] if 0 <= item.label < len(class_names) else None
+        stated = folder_name(item) if item.label is None else item.label
+        labels = {class_names[index] for index in lookup.indices(stated)}
         return labels.pop() if len(labels) == 1 else None
 
     return truth

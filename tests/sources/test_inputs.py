@@ -14,7 +14,7 @@ from items import arrivals_of, items_of, paths_of
 from resnet_cli.errors import InputError
 from resnet_cli.records import PAUSE, Item
 from resnet_cli.sources import SUFFIXES, Inputs, find_inputs
-from resnet_cli.sources.folders import natural_key
+from resnet_cli.sources.folders import Sieve, natural_key
 
 
 def touch(*names: str) -> None:
@@ -392,7 +392,7 @@ def numbered() -> Iterator[Item]:
 
 
 def test_peek_gives_the_first_paths_and_then_all_of_them_again() -> None:
-    first, again = Inputs(numbered(), None, 7).peek(3)
+    first, again = Inputs(numbered(), None, Sieve(passed_over=7)).peek(3)
     remaining = paths_of(again)
 
     assert first == items_of(["0.jpg", "1.jpg", "2.jpg"])
