@@ -19,16 +19,15 @@ SECTIONS = {
     ),
     "Running": (
         "--device", "--runtime", "--precision", "--input", "--batch", "predict --calibration",
-        "export --calibration", "--calibration-images", "--max-drop", "--compile", "--cache", "--batch-size", "--workers",
-        "--on-error", "--verify", "--dry-run",
+        "export --calibration", "--calibration-images", "--max-drop", "--compile", "--cache",
+        "--batch-size", "--workers", "--on-error", "--verify", "--dry-run",
         "--duration", "--iters", "--warmup",
     ),
     "Results": (
         "--output", "--resume", "--overwrite", "--quiet", "--topk", "--threshold", "--grid",
-        "--grid-size",
-        "--show", "--report", "--report-limit", "--confusion", "evaluate --calibration", "--mistakes",
-        "--view", "--depth", "--all", "--plot", "--percentiles", "--compare", "--format",
-        "--csv-separator", "--csv-bom",
+        "--grid-size", "--show", "--report", "--report-limit", "--confusion",
+        "evaluate --calibration", "--mistakes", "--view", "--depth", "--all", "--plot",
+        "--percentiles", "--compare", "--format", "--csv-separator", "--csv-bom",
     ),
     "Other": ("--progress", "--debug", "--help"),
 }  # fmt: skip
