@@ -132,8 +132,6 @@ def test_without_labels_there_is_no_top_1(photos: Path) -> None:
     assert any("no top-1 before and after: no images to evaluate on: all" in n for n in done.notes)
 
 
-# NNCF's control of accuracy on OpenVINO was seen to spoil memory of the process that it ran in
-@pytest.mark.own_process
 def test_a_drop_is_limited(photos: Path) -> None:
     done = quantised("all", max_drop=0.0)
     assert done.agreement is not None
