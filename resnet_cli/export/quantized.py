@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,13 @@ class Accuracy:
 
     def __str__(self) -> str:
         return f"top-1 {interval(self.before)} in fp32, {interval(self.after)} in int8"
+
+    def record(self) -> dict[str, Any]:
+        """Return both, each with its 95 % interval, as a file states them."""
+        return {
+            f"top1_{precision}": [share.value, share.low, share.high]
+            for precision, share in (("fp32", self.before), ("int8", self.after))
+        }
 
 
 def interval(share: Share) -> str:
