@@ -171,6 +171,7 @@ def predict_command(
             [*outputs, *grids],
             find=FindOptions(hidden=hidden, exclude=exclude),
             calibration=calibration,
+            resumed=outputs if resume else (),
             verify=verify,
             progress=progress,
         )
