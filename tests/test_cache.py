@@ -186,7 +186,7 @@ def test_an_output_error_of_the_cache_is_no_reason_to_stop(
         path.write_text("network")
 
     assert Cache(ROOT).fetch(KEY, make, name="model.xml").read_text() == "network"
-    assert caplog.messages[0].endswith("each time: cannot write model.xml: its disk is full")
+    assert caplog.messages[0].endswith("kept in it: cannot write model.xml: its disk is full")
 
 
 def test_where_no_folder_can_be_made_a_temporary_one_is_used(
