@@ -32,6 +32,19 @@ class OutputPath(click.Path):
 OUTPUT = OutputPath(path_type=Path)
 
 
+class PathOrUrl(click.Path):
+    """A file or folder, or the URL of a file, which stays text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Turn text into a path, unless it is a URL."""
+        if isinstance(value, str) and "://" in value:
+            return value
+        return super().convert(value, param, ctx)
+
+
+CHECKPOINT_FILE = PathOrUrl(path_type=Path, exists=True)
+
+
 def check_device_name(_: click.Context, __: click.Parameter, value: str) -> str:
     """Refuse a name that no device has before anything is looked for.
 
@@ -106,8 +119,8 @@ classes_option, several_classes_option = (
         metavar="FILE or a,b,c",
         multiple=several,
         show_default="found in or beside the checkpoint",
-        help="Class names in the order of the outputs: .txt (one a line), .json, .csv, or here."
-        + " Once for all checkpoints, or once for each." * several,
+        help="Class names in the order of the outputs: .txt (one a line), .json, .csv, the URL of "
+        "one, or here." + " Once for all checkpoints, or once for each." * several,
     )
     for several in (False, True)
 )
