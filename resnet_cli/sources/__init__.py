@@ -8,7 +8,7 @@ table. An item whose bytes are in no file of their own has a ``Stored`` as its c
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
-from itertools import chain
+from itertools import chain, islice
 from types import MappingProxyType
 from typing import cast
 
@@ -41,7 +41,18 @@ __all__ = [
     "without_pauses",
 ]
 
-SOURCES: Mapping[str, str] = MappingProxyType({})
+ARCHIVES = "resnet_cli.sources.archives"
+
+SOURCES: Mapping[str, str] = MappingProxyType(
+    {
+        ".zip": ARCHIVES,
+        ".tar": ARCHIVES,
+        ".tar.gz": ARCHIVES,
+        ".tgz": ARCHIVES,
+        ".tar.bz2": ARCHIVES,
+        ".tar.xz": ARCHIVES,
+    }
+)
 """Suffix of a file that holds images: the module that lists them."""
 
 URLS = "resnet_cli.sources.remote"  # the module for what has a scheme
@@ -74,9 +85,21 @@ def find_inputs(inputs: Sequence[str], options: FindOptions | None = None) -> In
         return Inputs(items, None, search.sieve, parts=parts)
     if not any(listing.total for listing in listings):
         raise no_images_error(inputs, search.sieve)
+    refuse_unreadable(listings)
     known = listings[0].items if len(listings) == 1 else list(found)
     listed = any(given.startswith("@") for given in inputs)
     return Inputs(known, len(cast(Sequence[Item], known)), search.sieve, listed, parts)
+
+
+def refuse_unreadable(listings: Sequence[Listing]) -> None:
+    """Refuse inputs that are nothing but one that holds images and cannot be read.
+
+    Raises:
+        InputError: says why.
+    """
+    items = [item for listing in listings for item in islice(listing.items, 2)]
+    if len(items) == 1 and isinstance(items[0], Item) and isinstance(items[0].content, str):
+        raise InputError(f"cannot read {items[0].path}: {items[0].content}")
 
 
 def list_input(given: str, search: Search) -> Iterator[Listing]:

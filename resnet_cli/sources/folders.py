@@ -125,6 +125,23 @@ class Sieve:
             folder = place
         return False
 
+    def drops_member(self, archive: str, name: str) -> bool:
+        """Return True if a member of an archive is skipped, or a folder on the way to it."""
+        parts = [part for part in path_parts(name) if part != ".."]
+        last = len(parts) - 1
+        for depth in range(len(parts) if self.patterns else 0):
+            place = os.path.join(archive, *parts[: depth + 1])
+            if place in self.dropped:
+                return True
+            if self.excludes(parts[: depth + 1], is_folder=depth < last):
+                self.dropped.add(place)
+                return True
+        system = not self.hidden and any(
+            is_system(part, is_folder=depth < last) for depth, part in enumerate(parts)
+        )
+        self.skipped += system
+        return system
+
     def drops_line(self, path: str) -> bool:
         """Return True if a pattern excludes a path of a list, or a folder on the way to it."""
         if not self.patterns:

@@ -175,6 +175,11 @@ ListItems = Callable[[str, Search], Listing]
 """Lists what an INPUT of one of the ``SOURCES`` holds; raises InputError if it cannot be read."""
 
 
+def is_remote(path: str) -> bool:
+    """Return True for a URL, unless a file has that name."""
+    return is_url(path) and not os.path.lexists(path)
+
+
 def open_container(path: str) -> BinaryIO:
     """Open a file that holds images, on this machine or at a URL, to be read from any place.
 
@@ -182,7 +187,7 @@ def open_container(path: str) -> BinaryIO:
         InputError: it is no regular file, or the store refuses it.
         OSError: it cannot be opened.
     """
-    if is_url(path) and not os.path.lexists(path):
+    if is_remote(path):
         from resnet_cli.remote import open_binary
 
         return open_binary(path)
