@@ -30,10 +30,15 @@ def list_items(given: str, search: Search) -> Listing:
         given: a path or a URL.
         search: what is skipped, and counts it.
     """
-    if given.lower().endswith(".zip"):
+    if is_zip(given):
         zipped = Archive(given, ZIP)
         return Listing.of(list(zipped.items(list_zip(zipped), search.sieve)))
     return list_tar(Archive(given, TAR), search.sieve)
+
+
+def is_zip(given: str) -> bool:
+    """Return True for the name of a .zip, also before the query of a URL."""
+    return given.lower().endswith(".zip") or given.partition("?")[0].lower().endswith(".zip")
 
 
 def list_tar(archive: Archive, sieve: Sieve) -> Listing:

@@ -194,3 +194,22 @@ def open_container(path: str) -> BinaryIO:
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would block the run
         raise InputError(f"cannot read {path}: it is no regular file")
     return open(path, "rb")
+
+
+def read_range(path: str, start: int, size: int) -> bytes:
+    """Read some bytes of a file on this machine or at a URL; fewer where it ends.
+
+    Nothing is kept open, so that threads and processes may read the same file.
+
+    Raises:
+        InputError: it is no regular file, or the store refuses it.
+        OSError: it cannot be read.
+    """
+    if is_remote(path):
+        from resnet_cli.remote import open_file_system
+
+        data: bytes = open_file_system(path).cat_file(path, start=start, end=start + size)
+        return data if len(data) <= size else data[start : start + size]  # it sent the whole file
+    with open_container(path) as file:
+        file.seek(start)
+        return file.read(size)

@@ -74,8 +74,9 @@ class Member:
             return self.content
         if ABSOLUTE.match(self.name) or ".." in re.split(r"[/\\]", self.name):
             return OUTSIDE
-        if self.size > LARGEST_FILE:
-            return f"has {self.size:,} bytes, too many for an image"
+        largest = max(self.size, self.packed or 0)
+        if largest > LARGEST_FILE:
+            return f"has {largest:,} bytes, too many for an image"
         if self.packed is not None and self.size > max(MANY, RATIO * self.packed):
             return BOMB.format(f"{self.size // max(1, self.packed):,}")
         return None

@@ -34,7 +34,7 @@ from typing import BinaryIO, Protocol, cast
 
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.records import Stored
-from resnet_cli.sources.inputs import is_remote, open_container
+from resnet_cli.sources.inputs import is_remote, open_container, read_range
 from resnet_cli.sources.members import (
     BOMB,
     CUT_OFF,
@@ -107,9 +107,7 @@ class Slice:
             ImageError: they cannot be read, or are no longer there.
         """
         try:
-            with open_container(self.place) as file:
-                file.seek(self.offset)
-                data = file.read(self.size)
+            data = read_range(self.place, self.offset, self.size)
         except Exception as error:
             raise ImageError(explain_failure(error, self.place)) from error
         if len(data) < self.size:

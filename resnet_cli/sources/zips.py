@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from stat import S_IFMT, S_ISLNK, S_ISREG
 from typing import BinaryIO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipExtFile, ZipFile, ZipInfo
@@ -12,7 +13,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipExtFile, ZipFile, ZipInfo
 from resnet_cli.errors import ImageError
 from resnet_cli.images.files import HEAD
 from resnet_cli.records import Stored
-from resnet_cli.sources.inputs import open_container
+from resnet_cli.sources.inputs import open_container, read_range
 from resnet_cli.sources.members import (
     CUT_OFF,
     DAMAGE,
@@ -44,6 +45,8 @@ ENCRYPTION, LATER_SIZES, UTF8 = 1, 8, 1 << 11  # flags
 ZIP64 = 0xFFFFFFFF  # the size is in an extra field
 ZIP64_FIELD = 1
 
+SLACK = 64  # bytes by which the extra fields of a header may be longer than in the directory
+
 UNPACKED_AT_ONCE = 4096  # bytes of what unpacks without a bound on its size
 UNIX = 3  # the system whose modes of files are kept
 
@@ -54,6 +57,7 @@ class ZipMember:
 
     place: str  # of the archive
     offset: int  # of its header
+    ahead: int  # bytes of the name and the extra fields in its header, about
     method: int
     packed: int  # bytes
     size: int  # bytes, unpacked
@@ -66,29 +70,40 @@ class ZipMember:
             ImageError: they are damaged, or packed by an unknown method.
         """
         try:
-            with open_container(self.place) as file:
-                return self.unpack(file)
+            return self.unpack(self.read_packed())
         except NotImplementedError as error:
             name = METHODS.get(self.method, f"method {self.method}")
             raise ImageError(METHOD.format(name)) from error
         except Exception as error:
             raise ImageError(explain_failure(error, self.place)) from error
 
-    def unpack(self, file: BinaryIO) -> bytes:
-        """Read its bytes from the open archive.
+    def read_packed(self) -> bytes:
+        """Read the bytes behind its header, whose length only the header itself states.
 
         Raises:
             ImageError: the archive ends within them, or has no such member.
         """
-        file.seek(self.offset)
-        header = file.read(LOCAL.size)
-        if len(header) < LOCAL.size:
+        data = read_range(self.place, self.offset, LOCAL.size + self.ahead + self.packed)
+        if len(data) < LOCAL.size:
             raise ImageError(CUT_OFF)
-        signature, *_, name, extra = LOCAL.unpack(header)
+        signature, *_, name_size, extra_size = LOCAL.unpack_from(data)
         if signature != SIGNATURE:
             raise ImageError(DAMAGED)
-        file.seek(name + extra, os.SEEK_CUR)
-        with ZipExtFile(file, "r", self.info) as member:
+        begun = LOCAL.size + name_size + extra_size
+        packed = data[begun : begun + self.packed]
+        if len(packed) < self.packed:
+            packed = read_range(self.place, self.offset + begun, self.packed)
+        if len(packed) < self.packed:
+            raise ImageError(CUT_OFF)
+        return packed
+
+    def unpack(self, packed: bytes) -> bytes:
+        """Unpack its bytes.
+
+        Raises:
+            ImageError: they are not as many as the archive states.
+        """
+        with ZipExtFile(BytesIO(packed), "r", self.info) as member:
             if self.method in (ZIP_STORED, ZIP_DEFLATED):
                 data = member.read(self.size + 1)
             else:
@@ -125,6 +140,7 @@ def listed(archive: Archive, info: ZipInfo) -> Member:
     content: Stored | str = ZipMember(
         archive.place,
         info.header_offset,
+        len(info.orig_filename.encode(errors="surrogatepass")) + len(info.extra) + SLACK,
         info.compress_type,
         info.compress_size,
         info.file_size,
@@ -194,7 +210,9 @@ def walk_headers(archive: Archive, file: BinaryIO) -> Iterator[Member]:
             size, packed = zip64_sizes(extra) or (size, packed)
         if flags & LATER_SIZES and not packed:
             return
-        content: Stored | str = ZipMember(archive.place, offset, method, packed, size, checksum)
+        content: Stored | str = ZipMember(
+            archive.place, offset, name_size + extra_size, method, packed, size, checksum
+        )
         offset += LOCAL.size + name_size + extra_size + packed
         if flags & ENCRYPTION:
             content = ENCRYPTED
