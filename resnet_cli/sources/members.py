@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from gzip import BadGzipFile
 from lzma import LZMAError
 from zipfile import BadZipFile
 
@@ -35,7 +36,16 @@ INDEX_DIGITS = 10  # of a longer number no class is the index
 
 MOST_IMAGES = 64  # of a sample; names with dots are no reason to hold more in memory
 
-DAMAGE = (BadZipFile, EOFError, LZMAError, IndexError, ValueError, struct.error, zlib.error)
+DAMAGE = (
+    BadGzipFile,
+    BadZipFile,
+    EOFError,
+    LZMAError,
+    IndexError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 """What the libraries of archives and their decompressors raise on damaged data."""
 
 ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")

@@ -57,7 +57,8 @@ class Readable(Protocol):
 
 
 NO_END = "ends without the mark of an end: it may be cut off"
-ENDS_EARLY = "is cut off: it ends within a member"
+ENDS_EARLY = "is cut off before its end"
+WRONG_SUM = "is damaged: its checksum is another, so that images in it may be damaged too"
 WRONG = "is damaged at byte {:,}: what follows it was not read"
 FAILED = "cannot be read on from byte {:,}: {}"
 SPARSE = "is stored as a sparse file, which is not read"
@@ -88,6 +89,8 @@ OPENERS: Mapping[bytes, Callable[[BinaryIO], Readable]] = MappingProxyType(
     {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 )
 """First bytes of a compressed file: what unpacks it."""
+
+NOT_GZIP = "Not a gzipped file"
 
 LONGEST_MARK = max(map(len, OPENERS))
 
@@ -254,6 +257,7 @@ def walk_members(reader: Reader) -> Iterator[Member]:
     facts = Facts()
     while block := reader.take(BLOCKSIZE):
         if not any(block):
+            check_sum(reader)
             return
         start = reader.position - len(block)
         info = read_header(block, start)
@@ -275,7 +279,21 @@ def walk_members(reader: Reader) -> Iterator[Member]:
             )
         reader.skip_to(begun + in_blocks(size))
         facts = Facts()
-    raise DamageError(NO_END)
+    raise DamageError(NO_END if reader.position else explain_other("tar", b""))
+
+
+def check_sum(reader: Reader) -> None:
+    """Unpack what follows the end, behind which the checksum of a compressed archive stands.
+
+    Raises:
+        DamageError: it is another.
+    """
+    try:
+        while reader.compressed and reader.take(AT_ONCE):
+            pass
+    except gzip.BadGzipFile as error:
+        if not str(error).startswith(NOT_GZIP):  # which is behind the archive
+            raise DamageError(WRONG_SUM) from error
 
 
 def read_header(block: bytes, start: int) -> TarInfo:
