@@ -51,6 +51,8 @@ class BenchmarkOptions:
     images: str | Path | None = None  # a folder or file, to measure from files to labels too
     exclude: Sequence[str] = ()  # patterns of files and folders to leave out
     hidden: bool = False  # take hidden files as well
+    fetch: int = 32  # most connections at a time, for images by URL
+    fetch_timeout: float = 60.0  # seconds for an image by URL
     warmup: int = 3  # passes of each stream that are not counted
     duration: float = 3.0  # seconds per row
     iterations: int | None = None  # passes of each stream, in place of seconds

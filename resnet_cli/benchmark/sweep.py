@@ -105,7 +105,12 @@ class Sweep:
             UserError: as ``run_benchmark`` does.
         """
         workers = options.workers or available_cores()
-        find = FindOptions(hidden=options.hidden, exclude=options.exclude)
+        find = FindOptions(
+            hidden=options.hidden,
+            exclude=options.exclude,
+            fetch=options.fetch,
+            fetch_timeout=options.fetch_timeout,
+        )
         checkpoint = find_measured_network(str(model))
         chosen = choose_settings(options, graph_of(checkpoint))
         side = find_side(checkpoint, options.img_size)

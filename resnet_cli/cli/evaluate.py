@@ -14,6 +14,8 @@ from resnet_cli.cli.options import (
     csv_separator_option,
     debug_option,
     exclude_option,
+    fetch_option,
+    fetch_timeout_option,
     grid_option,
     grid_size_option,
     hidden_option,
@@ -135,6 +137,8 @@ from resnet_cli.results.formats import READABLE
 )
 @batch_size_option
 @workers_option
+@fetch_option
+@fetch_timeout_option
 @grid_option
 @grid_size_option
 @show_option
@@ -167,6 +171,8 @@ def evaluate_command(
     threshold: float | None,
     batch_size: int | None,
     workers: int | None,
+    fetch: int,
+    fetch_timeout: float,
     grids: tuple[Path, ...],
     grid_size: tuple[int, int],
     show: bool,
@@ -197,6 +203,7 @@ def evaluate_command(
         options=EvaluateOptions(
             labels=labels, exclude=exclude, hidden=hidden, topk=topk, threshold=threshold,
             batch_size=batch_size, workers=workers, on_error=on_error,
+            fetch=fetch, fetch_timeout=fetch_timeout,
         ),
         rows=RowFiles(
             mistakes=mistakes, report=report, grids=grids, show=show,

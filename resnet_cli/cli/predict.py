@@ -14,6 +14,8 @@ from resnet_cli.cli.options import (
     csv_separator_option,
     debug_option,
     exclude_option,
+    fetch_option,
+    fetch_timeout_option,
     grid_option,
     grid_size_option,
     hidden_option,
@@ -74,6 +76,8 @@ from resnet_cli.results.formats import PRINTED, RESUMABLE, describe_formats
 )
 @batch_size_option
 @workers_option
+@fetch_option
+@fetch_timeout_option
 @grid_option
 @grid_size_option
 @show_option
@@ -119,6 +123,8 @@ def predict_command(
     calibration: tuple[str, ...],
     batch_size: int | None,
     workers: int | None,
+    fetch: int,
+    fetch_timeout: float,
     grids: tuple[Path, ...],
     grid_size: tuple[int, int],
     show: bool,
@@ -136,7 +142,8 @@ def predict_command(
     """Classify images: one line each on stdout, and results files by -o.
 
     INPUT is a folder (searched recursively, in natural order), a file, a quoted glob, @list.txt
-    (one path a line), or - for paths on stdin. Every input appears exactly once in the results,
+    (one path or URL a line), or - for paths on stdin; a URL (https://, s3:// and whatever fsspec
+    opens) of an image, or of a store's folder, which ends in a slash. Every input appears exactly once in the results,
     in input order; a file that cannot be read has an error row, and the exit status is then 3.
     """
     from resnet_cli.classifier import PredictOptions
@@ -169,7 +176,9 @@ def predict_command(
             load,
             inputs,
             [*outputs, *grids],
-            find=FindOptions(hidden=hidden, exclude=exclude),
+            find=FindOptions(
+                hidden=hidden, exclude=exclude, fetch=fetch, fetch_timeout=fetch_timeout
+            ),
             calibration=calibration,
             verify=verify,
             progress=progress,

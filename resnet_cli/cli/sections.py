@@ -20,6 +20,7 @@ SECTIONS = {
     "Running": (
         "--device", "--runtime", "--precision", "--input", "--batch", "--calibration-images",
         "--max-drop", "--compile", "--cache", "--batch-size", "--workers",
+        "--fetch", "--fetch-timeout",
         "--on-error", "--verify", "--dry-run",
         "--duration", "--iters", "--warmup",
     ),

@@ -65,6 +65,8 @@ class EvaluateOptions(PredictOptions):
     labels: str | Path | None = None  # table of labels; None takes the names of the folders
     exclude: tuple[str, ...] = ()  # globs of files and folders to leave out
     hidden: bool = False  # include hidden and system files
+    fetch: int = CONNECTIONS  # most connections at a time, for images by URL
+    fetch_timeout: float = TIMEOUT  # seconds for an image by URL, all attempts together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
