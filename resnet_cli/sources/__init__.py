@@ -7,6 +7,7 @@ table. An item whose bytes are in no file of their own has a ``Stored`` as its c
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from itertools import chain
 from types import MappingProxyType
@@ -37,11 +38,18 @@ __all__ = [
     "Search",
     "excluded_words",
     "find_inputs",
+    "list_input",
+    "reopen",
     "skipped_words",
+    "source_of",
     "without_pauses",
 ]
 
-SOURCES: Mapping[str, str] = MappingProxyType({})
+SOURCES: Mapping[str, str] = MappingProxyType(
+    {
+        ".parquet": "resnet_cli.sources.tables",
+    }
+)
 """Suffix of a file that holds images: the module that lists them."""
 
 URLS = "resnet_cli.sources.remote"  # the module for what has a scheme
@@ -122,6 +130,20 @@ def source_of(path: str) -> str | None:
 def lister(module: str) -> ListItems:
     """Import a module of a source, which may need an extra, and return what lists its items."""
     return cast(ListItems, import_module(module).list_items)
+
+
+def reopen(item: Item, options: FindOptions | None = None) -> Item:
+    """Return an item of saved results with what it is read from, as its source gave it.
+
+    Raises:
+        InputError: its source cannot be read any more.
+    """
+    if item.part.startswith("row="):
+        from resnet_cli.sources.tables import stored_row
+
+        column = None if options is None else options.image_column
+        return replace(item, content=stored_row(item.path, item.part, column))
+    return item
 
 
 def left_by(sieve: Sieve, lines: Iterator[str | Pause]) -> Iterator[Item | Pause]:
