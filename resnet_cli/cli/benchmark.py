@@ -16,6 +16,7 @@ from resnet_cli.cli.options import (
     device_option,
     exclude_option,
     hidden_option,
+    image_column_option,
     overwrite_option,
     progress_option,
 )
@@ -130,14 +131,14 @@ def round_percentile(text: str) -> float:
 )
 @click.option(
     "--images",
-    type=click.Path(path_type=Path, exists=True),
-    metavar="DIR",
+    metavar="INPUT",
     show_default="none",
-    help="Folder of images; also measures predict from files to labels, and how often the labels "
-    "of the fastest setting are those of fp32.",
+    help="Images, as 'predict' takes them; also measures predict from files to labels, and how "
+    "often the labels of the fastest setting are those of fp32.",
 )
 @exclude_option
 @hidden_option
+@image_column_option
 @click.option(
     "--warmup",
     type=click.IntRange(min=0),
@@ -196,9 +197,10 @@ def benchmark_command(
     compile: bool,
     workers: int | None,
     img_size: int | None,
-    images: Path | None,
+    images: str | None,
     exclude: tuple[str, ...],
     hidden: bool,
+    image_column: str | None,
     warmup: int,
     duration: float,
     iters: int | None,
@@ -233,6 +235,7 @@ def benchmark_command(
         images=images,
         exclude=exclude,
         hidden=hidden,
+        image_column=image_column,
         warmup=warmup,
         duration=duration,
         iterations=iters,

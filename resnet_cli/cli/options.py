@@ -204,6 +204,13 @@ exclude_option = click.option(
     "[default: none]",
 )
 
+image_column_option = click.option(
+    "--image-column",
+    metavar="NAME",
+    show_default="the only one that holds images",
+    help="Column of a Parquet table that holds the images.",
+)
+
 grid_option = click.option(
     "--grid",
     "grids",
