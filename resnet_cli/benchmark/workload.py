@@ -96,7 +96,7 @@ class EndlessImages:
         unreadable: identities of those that are excluded.
     """
 
-    def __init__(self, source: str, find: FindOptions | None = None) -> None:
+    def __init__(self, source: str | Path, find: FindOptions | None = None) -> None:
         """Find the images, and check that at least one can be read.
 
         Args:
@@ -106,8 +106,8 @@ class EndlessImages:
         Raises:
             InputError: none can be read.
         """
-        self.source = source
-        found = find_inputs([source], find)
+        self.source = str(source)
+        found = find_inputs([self.source], find)
         items, found = found.peek(STREAMED) if found.total is None else (found.known, found)
         for sentence in found.notes:
             log.info(sentence)

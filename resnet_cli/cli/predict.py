@@ -203,9 +203,8 @@ def predict_command(
         destinations = Destinations(
             options=options, files=outputs, grids=grids, show=show, resume=resume
         )
-        run = Run(classifier, found, destinations, predict, hold=unbroken)
         errors = (report_forecast if dry_run else report_rows)(
-            run,
+            Run(classifier, found, destinations, predict, hold=unbroken),
             StandardOutput(
                 format=stdout_format, options=options, quiet=quiet, ends_run=not destinations.paths
             ),
