@@ -18,6 +18,7 @@ from resnet_cli.cli.options import (
     fetch_option,
     fetch_timeout_option,
     hidden_option,
+    image_column_option,
     overwrite_option,
     progress_option,
 )
@@ -125,16 +126,16 @@ def round_percentile(text: str) -> float:
 )
 @click.option(
     "--images",
-    type=click.Path(path_type=Path, exists=True),
-    metavar="DIR",
+    metavar="INPUT",
     show_default="none",
-    help="Folder of images; also measures predict from files to labels, and how often the labels "
-    "of the fastest setting are those of fp32.",
+    help="Images, as 'predict' takes them; also measures predict from files to labels, and how "
+    "often the labels of the fastest setting are those of fp32.",
 )
 @exclude_option
 @hidden_option
 @fetch_option
 @fetch_timeout_option
+@image_column_option
 @click.option(
     "--warmup",
     type=click.IntRange(min=0),
@@ -193,11 +194,12 @@ def benchmark_command(
     compile: bool,
     workers: int | None,
     img_size: int | None,
-    images: Path | None,
+    images: str | None,
     exclude: tuple[str, ...],
     hidden: bool,
     fetch: int,
     fetch_timeout: float,
+    image_column: str | None,
     warmup: int,
     duration: float,
     iters: int | None,
@@ -234,6 +236,7 @@ def benchmark_command(
         hidden=hidden,
         fetch=fetch,
         fetch_timeout=fetch_timeout,
+        image_column=image_column,
         warmup=warmup,
         duration=duration,
         iterations=iters,

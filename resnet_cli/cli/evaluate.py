@@ -19,6 +19,7 @@ from resnet_cli.cli.options import (
     grid_option,
     grid_size_option,
     hidden_option,
+    image_column_option,
     on_error_option,
     overwrite_option,
     progress_option,
@@ -32,18 +33,20 @@ from resnet_cli.results.formats import READABLE
 
 
 @click.command(cls=Command)
-@click.argument("folder", metavar="[DIR]", required=False)
+@click.argument("folder", metavar="[INPUT]", required=False)
 @loads_classifiers
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Take the true classes from a table with the columns path,label or path,index (commas, "
-    "semicolons or tabs; UTF-8 or UTF-16) instead of the names of the folders. Paths are relative "
-    "to DIR, else to the current folder.  [default: none]",
+    help="Take the true classes from a table with the columns path,label or path,index, and part "
+    "for parts of images (commas, semicolons or tabs; UTF-8 or UTF-16). Paths are relative to "
+    "INPUT, else to the current folder.  [default: what INPUT states, else the names of its "
+    "folders]",
 )
 @exclude_option
 @hidden_option
+@image_column_option
 @click.option(
     "--predictions",
     type=click.Path(path_type=Path),
@@ -157,6 +160,7 @@ def evaluate_command(
     labels: Path | None,
     exclude: tuple[str, ...],
     hidden: bool,
+    image_column: str | None,
     predictions: Path | None,
     outputs: tuple[Path, ...],
     confusion: tuple[Path, ...],
@@ -186,9 +190,10 @@ def evaluate_command(
 ) -> None:
     """Measure a checkpoint on labelled images, and find where it is wrong.
 
-    DIR holds a folder for each class; folders are matched to classes by name. Several checkpoints
-    (-c A -c B) are compared on the same images. Class names in the wrong order are detected;
-    --audit detects preprocessing that differs from training.
+    INPUT is what 'predict' takes. The true class of an image is what its source states (the column
+    label of a table), else the first folder below INPUT; both are matched to classes by name.
+    Several checkpoints (-c A -c B) are compared on the same images. Class names in the wrong order
+    are detected; --audit detects preprocessing that differs from training.
     """
     from resnet_cli.cli.process import muted
     from resnet_cli.cli.scoring import Request, evaluate_checkpoints, evaluate_saved
@@ -201,7 +206,8 @@ def evaluate_command(
     request = Request(
         folder=folder,
         options=EvaluateOptions(
-            labels=labels, exclude=exclude, hidden=hidden, topk=topk, threshold=threshold,
+            labels=labels, exclude=exclude, hidden=hidden, image_column=image_column,
+            topk=topk, threshold=threshold,
             batch_size=batch_size, workers=workers, on_error=on_error,
             fetch=fetch, fetch_timeout=fetch_timeout,
         ),

@@ -230,6 +230,13 @@ fetch_timeout_option = click.option(
     "error; a second more for each 16 kB of a large one.",
 )
 
+image_column_option = click.option(
+    "--image-column",
+    metavar="NAME",
+    show_default="the only one that holds images",
+    help="Column of a Parquet table that holds the images.",
+)
+
 grid_option = click.option(
     "--grid",
     "grids",

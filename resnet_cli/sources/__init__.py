@@ -7,6 +7,7 @@ table. An item whose bytes are in no file of their own has a ``Stored`` as its c
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from itertools import chain, islice
 from types import MappingProxyType
@@ -40,7 +41,10 @@ __all__ = [
     "excluded_words",
     "find_inputs",
     "item_of",
+    "list_input",
+    "reopen",
     "skipped_words",
+    "source_of",
     "without_pauses",
 ]
 
@@ -54,6 +58,7 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         ".tgz": ARCHIVES,
         ".tar.bz2": ARCHIVES,
         ".tar.xz": ARCHIVES,
+        ".parquet": "resnet_cli.sources.tables",
     }
 )
 """Suffix of a file that holds images: the module that lists them."""
@@ -165,6 +170,20 @@ def module_for(name: str) -> str | None:
 def lister(module: str) -> ListItems:
     """Import a module of a source, which may need an extra, and return what lists its items."""
     return cast(ListItems, import_module(module).list_items)
+
+
+def reopen(item: Item, options: FindOptions | None = None) -> Item:
+    """Return an item of saved results with what it is read from, as its source gave it.
+
+    Raises:
+        InputError: its source cannot be read any more.
+    """
+    if item.part.startswith("row="):
+        from resnet_cli.sources.tables import stored_row
+
+        column = None if options is None else options.image_column
+        return replace(item, content=stored_row(item.path, item.part, column))
+    return item
 
 
 def left_by(search: Search, lines: Iterator[str | Pause]) -> Iterator[Item | Pause]:

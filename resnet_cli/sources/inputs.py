@@ -151,6 +151,7 @@ class FindOptions:
     exclude: Sequence[str] = ()  # patterns of files and folders to leave out
     fetch: int = CONNECTIONS  # most connections at a time, to stores and servers
     fetch_timeout: float = TIMEOUT  # seconds for a remote image, all attempts together
+    image_column: str | None = None  # of tables; None takes the only one that holds images
 
     def __post_init__(self) -> None:
         """Check the values."""
