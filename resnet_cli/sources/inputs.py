@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from resnet_cli.errors import InputError
 from resnet_cli.records import Item, Pause, is_url
@@ -173,3 +173,19 @@ class Listing:
 
 ListItems = Callable[[str, Search], Listing]
 """Lists what an INPUT of one of the ``SOURCES`` holds; raises InputError if it cannot be read."""
+
+
+def open_container(path: str) -> BinaryIO:
+    """Open a file that holds images, on this machine or at a URL, to be read from any place.
+
+    Raises:
+        InputError: it is no regular file, or the store refuses it.
+        OSError: it cannot be opened.
+    """
+    if is_url(path) and not os.path.lexists(path):
+        from resnet_cli.remote import open_binary
+
+        return open_binary(path)
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would block the run
+        raise InputError(f"cannot read {path}: it is no regular file")
+    return open(path, "rb")
