@@ -10,6 +10,8 @@ from resnet_cli.cli.options import (
     POSITIVE,
     SOME_UNREADABLE,
     batch_size_option,
+    box_margin_option,
+    boxes_option,
     csv_bom_option,
     csv_separator_option,
     debug_option,
@@ -17,8 +19,10 @@ from resnet_cli.cli.options import (
     grid_option,
     grid_size_option,
     hidden_option,
+    min_box_confidence_option,
     on_error_option,
     overwrite_option,
+    pages_option,
     progress_option,
     quiet_option,
     show_option,
@@ -33,6 +37,10 @@ from resnet_cli.results.formats import PRINTED, RESUMABLE, describe_formats
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @exclude_option
 @hidden_option
+@pages_option
+@boxes_option
+@min_box_confidence_option
+@box_margin_option
 @loads_classifier
 @click.option(
     "-o",
@@ -112,6 +120,10 @@ def predict_command(
     inputs: tuple[str, ...],
     exclude: tuple[str, ...],
     hidden: bool,
+    pages: str,
+    boxes: tuple[str, ...],
+    min_box_confidence: float,
+    box_margin: float,
     outputs: tuple[Path, ...],
     stdout_format: str,
     topk: int | None,
@@ -162,6 +174,14 @@ def predict_command(
         report_limit=report_limit,
         csv_dialect=Dialect(separator=csv_separator, bom=csv_bom),
     )
+    find = FindOptions(
+        hidden=hidden,
+        exclude=exclude,
+        pages=pages,
+        boxes=boxes,
+        min_box_confidence=min_box_confidence,
+        box_margin=box_margin,
+    )
     check_outputs(outputs, grids=grids, overwrite=overwrite, resume=resume)
     check_window(show=show)
     with showing_notes_of_images():
@@ -169,7 +189,7 @@ def predict_command(
             load,
             inputs,
             [*outputs, *grids],
-            find=FindOptions(hidden=hidden, exclude=exclude),
+            find=find,
             calibration=calibration,
             verify=verify,
             progress=progress,

@@ -10,7 +10,8 @@ SECTIONS = {
         "--trust-checkpoint", "--dilation", "--in-channels", "--num-classes", "--half",
     ),
     "Images": (
-        "--labels", "--predictions", "--images", "--exclude", "--hidden", "--exif", "--icc",
+        "--labels", "--predictions", "--images", "--exclude", "--hidden",
+        "--pages", "--boxes", "--min-box-confidence", "--box-margin", "--exif", "--icc",
         "--background", "--bands", "--max-pixels",
     ),
     "Preprocessing": (

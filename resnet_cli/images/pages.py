@@ -1,4 +1,7 @@
-"""How many pages a file has, by its headers alone: TIFF, GIF, WebP and APNG."""
+"""How many pages a file has, and how large it is, by its headers alone.
+
+Pages are those of TIFF, GIF, WebP and APNG.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BytesIO
@@ -6,7 +9,10 @@ from itertools import islice
 from typing import BinaryIO, TypeVar
 
 from resnet_cli.errors import ImageError
+from resnet_cli.images.colors import read_orientation
+from resnet_cli.images.files import header_of
 from resnet_cli.images.guards import MOST_CHUNKS, SIGNATURE, png_chunks
+from resnet_cli.images.tiff import read_tiff
 from resnet_cli.images.tiff_pages import Directories, copy_page, is_tiff
 
 T = TypeVar("T")
@@ -155,3 +161,23 @@ def page_of_tiff(file: BinaryIO, number: int) -> bytes:
 def no_page_error(number: int) -> ImageError:
     """Build the error for a page that an image does not have."""
     return ImageError(f"has no page {number:,}")
+
+
+def upright_size(file: BinaryIO) -> tuple[int, int]:
+    """Return width and height of an image as it is seen, in pixels.
+
+    Raises:
+        ImageError: it is no image.
+        Exception: any that Pillow raises.
+    """
+    tags = read_tiff(file)
+    if tags is not None:
+        size, orientation = (tags.width, tags.height), tags.orientation
+    else:
+        file.seek(0)
+        with header_of(file) as header:
+            size, orientation = header.size, read_orientation(header)
+    return size[::-1] if orientation in LYING else size
+
+
+LYING = range(5, 9)  # orientations of images that are stored on their side
