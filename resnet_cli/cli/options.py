@@ -208,8 +208,8 @@ pages_option = click.option(
     "--pages",
     type=click.Choice(["first", "all"]),
     default="first",
-    help="Of files with several pages (TIFF, animated GIF, WebP, PNG): a row for the first page, or "
-    "one for each page, with a column 'part' (page=3).",
+    help="Of files with several pages (TIFF, animated GIF, WebP, PNG): a row for the first page, "
+    "or one for each page, with a column 'part' (page=3).",
 )
 
 boxes_option = click.option(
