@@ -11,6 +11,8 @@ from resnet_cli.cli.options import (
     POSITIVE,
     SOME_UNREADABLE,
     batch_size_option,
+    box_margin_option,
+    boxes_option,
     csv_bom_option,
     csv_separator_option,
     debug_option,
@@ -21,8 +23,10 @@ from resnet_cli.cli.options import (
     grid_size_option,
     hidden_option,
     image_column_option,
+    min_box_confidence_option,
     on_error_option,
     overwrite_option,
+    pages_option,
     progress_option,
     quiet_option,
     show_option,
@@ -42,6 +46,10 @@ if TYPE_CHECKING:
 @exclude_option
 @hidden_option
 @image_column_option
+@pages_option
+@boxes_option
+@min_box_confidence_option
+@box_margin_option
 @loads_classifier
 @click.option(
     "-o",
@@ -131,6 +139,10 @@ def predict_command(
     exclude: tuple[str, ...],
     hidden: bool,
     image_column: str | None,
+    pages: str,
+    boxes: tuple[str, ...],
+    min_box_confidence: float,
+    box_margin: float,
     outputs: tuple[Path, ...],
     stdout_format: str,
     topk: int | None,
@@ -173,6 +185,10 @@ def predict_command(
         fetch=fetch,
         fetch_timeout=fetch_timeout,
         image_column=image_column,
+        pages=pages,
+        boxes=boxes,
+        min_box_confidence=min_box_confidence,
+        box_margin=box_margin,
     )
     dialect = Dialect(separator=csv_separator, bom=csv_bom)
     if list_only:

@@ -11,7 +11,7 @@ SECTIONS = {
     ),
     "Images": (
         "--labels", "--predictions", "--images", "--exclude", "--hidden",
-        "--image-column",
+        "--image-column", "--pages", "--boxes", "--min-box-confidence", "--box-margin",
         "--exif", "--icc",
         "--background", "--bands", "--max-pixels",
     ),
