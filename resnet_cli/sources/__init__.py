@@ -41,7 +41,13 @@ __all__ = [
     "without_pauses",
 ]
 
-SOURCES: Mapping[str, str] = MappingProxyType({})
+SOURCES: Mapping[str, str] = MappingProxyType({
+    ".mp4": "resnet_cli.sources.frames",
+    ".mov": "resnet_cli.sources.frames",
+    ".avi": "resnet_cli.sources.frames",
+    ".mkv": "resnet_cli.sources.frames",
+    ".webm": "resnet_cli.sources.frames",
+})  # fmt: skip
 """Suffix of a file that holds images: the module that lists them."""
 
 URLS = "resnet_cli.sources.remote"  # the module for what has a scheme

@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from math import inf
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from resnet_cli.errors import InputError
+from resnet_cli.errors import InputError, SettingError
 from resnet_cli.records import Item, Pause, is_url
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.text import amount
@@ -139,6 +140,16 @@ class FindOptions:
 
     hidden: bool = False  # hidden and system files as well
     exclude: Sequence[str] = ()  # patterns of files and folders to leave out
+    every: float = 1.0  # seconds of a video for each frame of it that is taken
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            SettingError: names the value that is not possible.
+        """
+        if not 0 < self.every < inf:
+            raise SettingError(f"cannot take a frame every {self.every:g} s: more than 0 seconds")
 
     def sieve(self) -> Sieve:
         """Return what decides by them, and counts what is skipped."""
