@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resnet_cli.cache import choose_cache, versions_of
 from resnet_cli.files import sha256_of_files
 from resnet_cli.graph import Description, Graph, read_graph
-from resnet_cli.graph.cache import choose_cache, versions_of
 from resnet_cli.graph.convert import convert_network
 from resnet_cli.preprocess import Preprocess
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from resnet_cli.cache import choose_cache, versions_of
 from resnet_cli.classifier import Classifier
 from resnet_cli.errors import SettingError
 from resnet_cli.files import sha256_of_files
 from resnet_cli.graph import NORMALIZED, PIXELS, Description, Graph, read_graph
-from resnet_cli.graph.cache import choose_cache, versions_of
 from resnet_cli.graph.quantize import quantize_graph, sums_overflow
 from resnet_cli.pipeline import cut_chunks, map_ordered
 from resnet_cli.pipeline.batches import in_class_order

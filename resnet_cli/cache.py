@@ -1,4 +1,4 @@
-"""The cache of network files that were made from checkpoints, so that each is made once.
+"""The cache of what takes long to make or to download, so that it is made once.
 
 An entry is a folder that the digest of its key names. It appears by a rename when all of it is
 written, states the digest of each of its files, and is made again where one of them differs. The
@@ -72,7 +72,7 @@ class Cache:
                 return fetch_from(self.folder, key, make, name, self.largest)
             except (OSError, OutputError) as error:
                 log.warning(
-                    "the cache in %s cannot be used, so networks are converted each time: %s",
+                    "the cache in %s cannot be used, so that nothing is kept in it: %s",
                     self.folder,
                     reason(error),
                 )

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from conftest import room_for
-from resnet_cli.errors import CheckpointError, OutputError
-from resnet_cli.graph.cache import (
+from resnet_cli.cache import (
     CONTENTS,
     Cache,
     read_facts,
@@ -22,6 +21,7 @@ from resnet_cli.graph.cache import (
     versions_of,
     write_facts,
 )
+from resnet_cli.errors import CheckpointError, OutputError
 
 KEY = {"weights": "abc", "precision": "fp32", "preprocess": {"mean": [0.1, 0.2]}}
 ROOT = Path("cache")
@@ -174,7 +174,7 @@ def test_a_full_disk_makes_it_in_a_temporary_folder(caplog: pytest.LogCaptureFix
     assert list(ROOT.iterdir()) == []
     assert cache.fetch(KEY, make, name="model.xml") == path
     [line] = [record.getMessage() for record in caplog.records]
-    assert line.startswith("the cache in cache cannot be used, so networks are converted each time")
+    assert line.startswith("the cache in cache cannot be used, so that nothing is kept in it")
 
 
 def test_an_output_error_of_the_cache_is_no_reason_to_stop(
@@ -186,7 +186,7 @@ def test_an_output_error_of_the_cache_is_no_reason_to_stop(
         path.write_text("network")
 
     assert Cache(ROOT).fetch(KEY, make, name="model.xml").read_text() == "network"
-    assert caplog.messages[0].endswith("each time: cannot write model.xml: its disk is full")
+    assert caplog.messages[0].endswith("kept in it: cannot write model.xml: its disk is full")
 
 
 def test_where_no_folder_can_be_made_a_temporary_one_is_used(
@@ -214,7 +214,7 @@ def test_without_a_cache_each_run_makes_it_and_says_nothing(
 
 def test_a_temporary_folder_lives_as_long_as_the_process() -> None:
     code = (
-        "import gc; from pathlib import Path; from resnet_cli.graph.cache import Cache;"
+        "import gc; from pathlib import Path; from resnet_cli.cache import Cache;"
         "path = Cache(None).fetch({}, lambda path: path.write_text('x') and None, name='m.xml');"
         "gc.collect(); print(path, path.exists())"
     )
