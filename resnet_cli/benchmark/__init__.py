@@ -50,6 +50,7 @@ class BenchmarkOptions:
     img_size: int | None = None  # pixels of a side; None: 224, or those of an exported file
     images: str | Path | None = None  # a folder or file, to measure from files to labels too
     exclude: Sequence[str] = ()  # patterns of files and folders to leave out
+    every: float = 1.0  # seconds of a video for each frame of it that is taken
     hidden: bool = False  # take hidden files as well
     warmup: int = 3  # passes of each stream that are not counted
     duration: float = 3.0  # seconds per row

@@ -105,7 +105,7 @@ class Sweep:
             UserError: as ``run_benchmark`` does.
         """
         workers = options.workers or available_cores()
-        find = FindOptions(hidden=options.hidden, exclude=options.exclude)
+        find = FindOptions(hidden=options.hidden, exclude=options.exclude, every=options.every)
         checkpoint = find_measured_network(str(model))
         chosen = choose_settings(options, graph_of(checkpoint))
         side = find_side(checkpoint, options.img_size)

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +10,11 @@ import click
 from resnet_cli.cli.options import (
     OUTPUT,
     POSITIVE,
+    check_seconds,
     compile_each_option,
     debug_option,
     device_option,
+    every_option,
     exclude_option,
     hidden_option,
     overwrite_option,
@@ -44,13 +45,6 @@ def parse_sizes(_: click.Context, __: click.Parameter, value: str) -> tuple[int,
     if not all(1 <= size <= LARGEST for size in found):
         raise click.BadParameter(f"{value[:LONGEST]!r} is not of 1 to {LARGEST:,} images each")
     return found
-
-
-def check_seconds(_: click.Context, __: click.Parameter, value: float) -> float:
-    """Check that a duration is finite and above 0."""
-    if not (isfinite(value) and value > 0):
-        raise click.BadParameter(f"{value} is not a number of seconds above 0")
-    return value
 
 
 def parse_names(
@@ -138,6 +132,7 @@ def round_percentile(text: str) -> float:
 )
 @exclude_option
 @hidden_option
+@every_option
 @click.option(
     "--warmup",
     type=click.IntRange(min=0),
@@ -199,6 +194,7 @@ def benchmark_command(
     images: Path | None,
     exclude: tuple[str, ...],
     hidden: bool,
+    every: float,
     warmup: int,
     duration: float,
     iters: int | None,
@@ -233,6 +229,7 @@ def benchmark_command(
         images=images,
         exclude=exclude,
         hidden=hidden,
+        every=every,
         warmup=warmup,
         duration=duration,
         iterations=iters,

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,13 @@ def two_counts(text: str) -> tuple[int, int] | None:
     if not (first.isdecimal() and second.isdecimal() and int(first) and int(second)):
         return None
     return int(first), int(second)
+
+
+def check_seconds(_: click.Context, __: click.Parameter, value: float) -> float:
+    """Check that a number of seconds is finite and above 0."""
+    if not 0 < value < inf:
+        raise click.BadParameter(f"{value} is not a number of seconds above 0")
+    return value
 
 
 def remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click passes it by position
@@ -202,6 +210,15 @@ exclude_option = click.option(
     "with one with the path below DIR or INPUT (** is any number of folders, a slash at the end "
     "means folders only); of lists with the path in them. A file named outright is always tried.  "
     "[default: none]",
+)
+
+every_option = click.option(
+    "--every",
+    type=float,
+    callback=check_seconds,
+    metavar="SECONDS",
+    default=1.0,
+    help="Of a video, take the first frame at or after each multiple of SECONDS.",
 )
 
 grid_option = click.option(

@@ -13,6 +13,7 @@ from resnet_cli.cli.options import (
     csv_bom_option,
     csv_separator_option,
     debug_option,
+    every_option,
     exclude_option,
     grid_option,
     grid_size_option,
@@ -33,6 +34,7 @@ from resnet_cli.results.formats import PRINTED, RESUMABLE, describe_formats
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @exclude_option
 @hidden_option
+@every_option
 @loads_classifier
 @click.option(
     "-o",
@@ -112,6 +114,7 @@ def predict_command(
     inputs: tuple[str, ...],
     exclude: tuple[str, ...],
     hidden: bool,
+    every: float,
     outputs: tuple[Path, ...],
     stdout_format: str,
     topk: int | None,
@@ -169,7 +172,7 @@ def predict_command(
             load,
             inputs,
             [*outputs, *grids],
-            find=FindOptions(hidden=hidden, exclude=exclude),
+            find=FindOptions(hidden=hidden, exclude=exclude, every=every),
             calibration=calibration,
             verify=verify,
             progress=progress,

@@ -10,7 +10,9 @@ SECTIONS = {
         "--trust-checkpoint", "--dilation", "--in-channels", "--num-classes", "--half",
     ),
     "Images": (
-        "--labels", "--predictions", "--images", "--exclude", "--hidden", "--exif", "--icc",
+        "--labels", "--predictions", "--images", "--exclude", "--hidden",
+        "--every",
+        "--exif", "--icc",
         "--background", "--bands", "--max-pixels",
     ),
     "Preprocessing": (

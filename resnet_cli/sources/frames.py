@@ -46,7 +46,7 @@ TIME = re.compile(r"t=(\d+)(?:\.(\d{1,3}))?")
 CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 WITHOUT_HEADER = "its header is damaged or missing, as of a recording that was cut off"
-DAMAGED = "is damaged: not all of its data could be decoded"
+DAMAGED = "is damaged, or made from a frame before it that is"
 
 
 def list_items(given: str, search: Search) -> Listing:
@@ -159,7 +159,7 @@ def take_frames(path: str, every: Fraction, stop: Event) -> Generator[Taken]:
             milliseconds = round(1000 * time)
             if time >= due and milliseconds > last:
                 due, last = (time // every + 1) * every, milliseconds
-                yield last, picture_of(frame)
+                yield last, DAMAGED if video.damaged else upright_pixels(frame)
         if not is_over(stop):
             video.check_end(any_frame=last >= 0)
 
@@ -210,7 +210,7 @@ def explain_unopened(head: bytes, error: Exception) -> str:
     if found.startswith("is a video") or found == UNKNOWN:
         from av import InvalidDataError
 
-        invalid = isinstance(error, InvalidDataError)
+        invalid = isinstance(error, InvalidDataError | EOFError)
         return WITHOUT_HEADER if invalid else f"cannot be read as a video: {reason_of(error)}"
     return found
 
@@ -256,6 +256,7 @@ class Video:
         self.start: int | None = stream.start_time  # in units of its time base
         self.time: Fraction | None = None  # seconds, of the latest frame
         self.end = Fraction(0)  # seconds, of all that was read
+        self.damaged = False  # whether the latest frame is, or hangs on one that is
         self.lost: list[str] = []  # where packets could not be decoded
 
     @property
@@ -273,10 +274,12 @@ class Video:
                 frames = packet.decode()
             except FFmpegError:
                 self.lost.append(self.place)
+                self.damaged = True
                 continue
             for frame in frames:
                 if is_over(stop):
                     return
+                self.damaged = frame.is_corrupt or (self.damaged and not frame.key_frame)
                 self.time = self.time_of(frame)
                 yield self.time, frame
 
@@ -332,10 +335,8 @@ class Video:
             self.container.seek(place, stream=self.stream)
 
 
-def picture_of(frame: "VideoFrame") -> Pixels | str:
-    """Return the upright pixels [H, W, 3] of a frame, or why it has none."""
-    if frame.is_corrupt:
-        return DAMAGED
+def upright_pixels(frame: "VideoFrame") -> Pixels:
+    """Return the pixels [H, W, 3] of a frame, turned as its video says."""
     pixels: Pixels = frame.to_ndarray(format="rgb24")
     matrix = frame.side_data.get("DISPLAYMATRIX")
     return pixels if matrix is None else turn_by_matrix(pixels, np.frombuffer(matrix, np.int32))
@@ -388,7 +389,8 @@ def find_frame(path: str, wanted: int, *, seek: bool) -> Pixels | str | None:
         for time, frame in video.frames(Event()):
             milliseconds = round(1000 * time)
             if milliseconds >= wanted:
-                return picture_of(frame) if milliseconds == wanted else None
+                found = DAMAGED if video.damaged else upright_pixels(frame)
+                return found if milliseconds == wanted else None
     return None
 
 
