@@ -432,7 +432,7 @@ def stop_at_error(rows: Generator[Prediction]) -> Generator[Prediction]:
         for row in rows:
             yield row
             if row.error is not None:
-                raise ImageError(f"stopped at {row.path}: {row.error}")
+                raise ImageError(f"stopped at {row.item.words}: {row.error}")
 
 
 def network_for(

@@ -51,6 +51,7 @@ class BenchmarkOptions:
     img_size: int | None = None  # pixels of a side; None: 224, or those of an exported file
     images: str | Path | None = None  # an INPUT, to measure from files to labels too
     exclude: Sequence[str] = ()  # patterns of files and folders to leave out
+    every: float = 1.0  # seconds of a video for each frame of it that is taken
     hidden: bool = False  # take hidden files as well
     fetch: int = 32  # most connections at a time, for images by URL
     fetch_timeout: float = 60.0  # seconds for an image by URL

@@ -14,6 +14,7 @@ from resnet_cli.cli.options import (
     compile_each_option,
     debug_option,
     device_option,
+    every_option,
     exclude_option,
     fetch_option,
     fetch_timeout_option,
@@ -136,6 +137,7 @@ def round_percentile(text: str) -> float:
 @fetch_option
 @fetch_timeout_option
 @image_column_option
+@every_option
 @click.option(
     "--warmup",
     type=click.IntRange(min=0),
@@ -200,6 +202,7 @@ def benchmark_command(
     fetch: int,
     fetch_timeout: float,
     image_column: str | None,
+    every: float,
     warmup: int,
     duration: float,
     iters: int | None,
@@ -237,6 +240,7 @@ def benchmark_command(
         fetch=fetch,
         fetch_timeout=fetch_timeout,
         image_column=image_column,
+        every=every,
         warmup=warmup,
         duration=duration,
         iterations=iters,

@@ -273,6 +273,15 @@ box_margin_option = click.option(
     "image.",
 )
 
+every_option = click.option(
+    "--every",
+    type=float,
+    callback=check_seconds,
+    metavar="SECONDS",
+    default=1.0,
+    help="Of a video, take the first frame at or after each multiple of SECONDS.",
+)
+
 grid_option = click.option(
     "--grid",
     "grids",

@@ -16,6 +16,7 @@ from resnet_cli.cli.options import (
     csv_bom_option,
     csv_separator_option,
     debug_option,
+    every_option,
     exclude_option,
     fetch_option,
     fetch_timeout_option,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 @boxes_option
 @min_box_confidence_option
 @box_margin_option
+@every_option
 @loads_classifier
 @click.option(
     "-o",
@@ -143,6 +145,7 @@ def predict_command(
     boxes: tuple[str, ...],
     min_box_confidence: float,
     box_margin: float,
+    every: float,
     outputs: tuple[Path, ...],
     stdout_format: str,
     topk: int | None,
@@ -189,6 +192,7 @@ def predict_command(
         boxes=boxes,
         min_box_confidence=min_box_confidence,
         box_margin=box_margin,
+        every=every,
     )
     dialect = Dialect(separator=csv_separator, bom=csv_bom)
     if list_only:

@@ -11,7 +11,7 @@ SECTIONS = {
     ),
     "Images": (
         "--labels", "--predictions", "--images", "--exclude", "--hidden",
-        "--image-column", "--pages", "--boxes", "--min-box-confidence", "--box-margin",
+        "--image-column", "--pages", "--boxes", "--min-box-confidence", "--box-margin", "--every",
         "--exif", "--icc",
         "--background", "--bands", "--max-pixels",
     ),

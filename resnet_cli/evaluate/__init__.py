@@ -297,15 +297,16 @@ def lay_out(
         files.layout(min(options.topk, len(names))),
         caption=f"{checkpoint.path.name}  ·  {checkpoint.model}  ·  {dataset.folder}",
         truth=lambda item: labels.get(item.identity),
-        name=names_for(dataset.paths),
+        name=names_for(dataset.items),
         record=record,
+        parts=any(item.part for item in dataset.items),
     )
 
 
 def report_unreadable(prediction: Prediction, tally: Tally) -> None:
     """Log an image that could not be read, unless many were logged before."""
     if prediction.error is not None and tally.errors <= MOST_REPORTED:
-        log.warning("could not read %s: %s", prediction.path, prediction.error)
+        log.warning("could not read %s: %s", prediction.item.words, prediction.error)
 
 
 def finish_result(evaluation: Evaluation, caption: str, record: Record) -> EvaluationResult:

@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 ARCHIVES = "resnet_cli.sources.archives"
+FRAMES = "resnet_cli.sources.frames"
 
 SOURCES: Mapping[str, str] = MappingProxyType(
     {
@@ -61,6 +62,11 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         ".tar.bz2": ARCHIVES,
         ".tar.xz": ARCHIVES,
         ".parquet": "resnet_cli.sources.tables",
+        ".mp4": FRAMES,
+        ".mov": FRAMES,
+        ".avi": FRAMES,
+        ".mkv": FRAMES,
+        ".webm": FRAMES,
     }
 )
 """Suffix of a file that holds images: the module that lists them."""

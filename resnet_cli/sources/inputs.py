@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -163,6 +163,7 @@ class FindOptions:
     boxes: Sequence[str] = ()  # files of a detector, whose boxes are the items
     min_box_confidence: float = 0.2  # boxes under it are left out
     box_margin: float = 0.0  # added on each side of a box, as a share of it
+    every: float = 1.0  # seconds of a video for each frame of it that is taken
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -186,6 +187,8 @@ class FindOptions:
             raise OptionError(
                 f"cannot use fetch_timeout={self.fetch_timeout}: a number of seconds above 0"
             )
+        if not 0 < self.every < inf:
+            raise OptionError(f"cannot take a frame every {self.every:g} s: more than 0 seconds")
 
     def sieve(self) -> Sieve:
         """Return what decides by them, and counts what is skipped."""
