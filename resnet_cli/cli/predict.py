@@ -230,6 +230,7 @@ def predict_command(
             [*outputs, *grids],
             find=find,
             calibration=calibration,
+            resumed=outputs if resume else (),
             verify=verify,
             progress=progress,
         )
