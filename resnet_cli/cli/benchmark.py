@@ -2,20 +2,19 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from resnet_cli.cli.finding import finds_images
 from resnet_cli.cli.options import (
     OUTPUT,
     POSITIVE,
+    check_seconds,
     compile_each_option,
     debug_option,
     device_option,
-    exclude_option,
-    hidden_option,
     overwrite_option,
     progress_option,
 )
@@ -24,6 +23,7 @@ from resnet_cli.cli.sections import Command
 
 if TYPE_CHECKING:
     from resnet_cli.benchmark.sweep import Sweep
+    from resnet_cli.sources import FindOptions
 
 RUNTIMES = ("torch", "openvino", "onnxruntime")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
@@ -44,13 +44,6 @@ def parse_sizes(_: click.Context, __: click.Parameter, value: str) -> tuple[int,
     if not all(1 <= size <= LARGEST for size in found):
         raise click.BadParameter(f"{value[:LONGEST]!r} is not of 1 to {LARGEST:,} images each")
     return found
-
-
-def check_seconds(_: click.Context, __: click.Parameter, value: float) -> float:
-    """Check that a duration is finite and above 0."""
-    if not (isfinite(value) and value > 0):
-        raise click.BadParameter(f"{value} is not a number of seconds above 0")
-    return value
 
 
 def parse_names(
@@ -130,14 +123,12 @@ def round_percentile(text: str) -> float:
 )
 @click.option(
     "--images",
-    type=click.Path(path_type=Path, exists=True),
-    metavar="DIR",
+    metavar="INPUT",
     show_default="none",
-    help="Folder of images; also measures predict from files to labels, and how often the labels "
-    "of the fastest setting are those of fp32.",
+    help="Images, as 'predict' takes them; also measures predict from files to labels, and how "
+    "often the labels of the fastest setting are those of fp32.",
 )
-@exclude_option
-@hidden_option
+@finds_images
 @click.option(
     "--warmup",
     type=click.IntRange(min=0),
@@ -196,9 +187,8 @@ def benchmark_command(
     compile: bool,
     workers: int | None,
     img_size: int | None,
-    images: Path | None,
-    exclude: tuple[str, ...],
-    hidden: bool,
+    images: str | None,
+    find: "FindOptions",
     warmup: int,
     duration: float,
     iters: int | None,
@@ -231,8 +221,7 @@ def benchmark_command(
         workers=workers,
         img_size=img_size,
         images=images,
-        exclude=exclude,
-        hidden=hidden,
+        find=find,
         warmup=warmup,
         duration=duration,
         iterations=iters,

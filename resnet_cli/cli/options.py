@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,13 @@ class PathOrUrl(click.Path):
 
 
 CHECKPOINT_FILE = PathOrUrl(path_type=Path, exists=True)
+
+
+def check_seconds(_: click.Context, __: click.Parameter, value: float) -> float:
+    """Check that a duration is finite and above 0."""
+    if not (isfinite(value) and value > 0):
+        raise click.BadParameter(f"{value} is not a number of seconds above 0")
+    return value
 
 
 def check_device_name(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -198,23 +206,6 @@ workers_option = click.option(
     show_default="all cores",
     help="Threads that decode and, on the CPU, run the network. In front of a GPU they are "
     "processes where that is faster (Linux, 5 or more, over 4,000 images).",
-)
-
-hidden_option = click.option(
-    "--hidden",
-    is_flag=True,
-    help="Also take what searching a folder skips: ._*, .DS_Store, Thumbs.db and desktop.ini, and "
-    "all in hidden folders, __MACOSX, @eaDir, $RECYCLE.BIN and the like.",
-)
-
-exclude_option = click.option(
-    "--exclude",
-    multiple=True,
-    metavar="GLOB",
-    help="Leave out files and folders; repeatable. Without a slash it is compared with every name, "
-    "with one with the path below DIR or INPUT (** is any number of folders, a slash at the end "
-    "means folders only); of lists with the path in them. A file named outright is always tried.  "
-    "[default: none]",
 )
 
 grid_option = click.option(

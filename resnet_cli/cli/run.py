@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from resnet_cli.classifier import IMAGENET_COLOURS, Classifier
@@ -65,7 +66,7 @@ def load_and_find(
     describe_classifier(classifier)
     for sentence in suggest_class_names(classifier, found.folder_names):
         print_note(sentence)
-    given = find_inputs(calibration, find) if calibration else None
+    given = find_inputs(calibration, replace(find, boxes=())) if calibration else None
     classifier, found = calibrate_for_run(classifier, found, given, resumed=resumed)
     return classifier, verify_first(classifier, found, verify) if verify else found
 

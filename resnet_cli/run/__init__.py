@@ -271,6 +271,7 @@ def lay_out_results(
         overwrite=output.overwrite,
         decides=predict.threshold is not None,
         parts=inputs.parts,
+        boxes=inputs.boxes,
         dialect=output.csv_dialect,
         truth=folder_truth(classifier.class_names),
         report_limit=output.report_limit,
