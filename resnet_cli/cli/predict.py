@@ -136,8 +136,8 @@ def predict_command(
     """Classify images: one line each on stdout, and results files by -o.
 
     INPUT is a folder (searched recursively, in natural order), a file, a quoted glob, @list.txt
-    (one path a line), or - for paths on stdin. Every input appears exactly once in the results,
-    in input order; a file that cannot be read has an error row, and the exit status is then 3.
+    (one path a line), - for paths on stdin, or an archive of images (.zip, .tar, .tar.gz). Every
+    input appears exactly once in the results, in input order; a file that cannot be read has an error row, and the exit status is then 3.
     """
     from resnet_cli.classifier import PredictOptions
     from resnet_cli.cli.process import unbroken
