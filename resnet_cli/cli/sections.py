@@ -10,7 +10,9 @@ SECTIONS = {
         "--trust-checkpoint", "--dilation", "--in-channels", "--num-classes", "--half",
     ),
     "Images": (
-        "--labels", "--predictions", "--images", "--exclude", "--hidden", "--exif", "--icc",
+        "--labels", "--predictions", "--images", "--exclude", "--hidden",
+        "--image-column",
+        "--exif", "--icc",
         "--background", "--bands", "--max-pixels",
     ),
     "Preprocessing": (
@@ -20,7 +22,9 @@ SECTIONS = {
     "Running": (
         "--device", "--runtime", "--precision", "--input", "--batch", "--calibration-images",
         "--max-drop", "--compile", "--cache", "--batch-size", "--workers",
+        "--fetch", "--fetch-timeout",
         "--on-error", "--verify", "--dry-run",
+        "--list",
         "--duration", "--iters", "--warmup",
     ),
     "Results": (

@@ -98,11 +98,25 @@ class Sieve:
             name: its own.
             is_folder: what it is.
         """
+        before = self.skipped
+        dropped = self.drops_name(above, name, is_folder=is_folder)
+        if is_folder and self.skipped > before:
+            self.skipped = before + count_files_below(os.path.join(folder, name))
+        return dropped
+
+    def drops_name(self, above: Sequence[str], name: str, *, is_folder: bool) -> bool:
+        """Return True if a file or folder is skipped, and count it then, the folder as one file.
+
+        Args:
+            above: names of the folders between the INPUT and it.
+            name: its own.
+            is_folder: what it is.
+        """
         if self.patterns and self.excludes((*above, name), is_folder=is_folder):
             return True
         if self.hidden or not is_system(name, is_folder=is_folder):
             return False
-        self.skipped += count_files_below(os.path.join(folder, name)) if is_folder else 1
+        self.skipped += 1
         return True
 
     def drops_match(self, path: str, start: str) -> bool:

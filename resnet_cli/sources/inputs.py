@@ -6,13 +6,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from math import isfinite
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from resnet_cli.errors import InputError
+from resnet_cli.errors import InputError, OptionError
 from resnet_cli.records import Item, Pause, is_url
+from resnet_cli.remote import TIMEOUT
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.text import amount
+
+CONNECTIONS = 32
+MOST_CONNECTIONS = 100  # that aiohttp opens at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,7 @@ class Inputs:
     sieve: Sieve = field(default_factory=Sieve)  # counts what was skipped
     listed: bool = False  # by a list, which may be another one in the next run
     parts: bool = False  # items may be parts of images
+    connections: int = CONNECTIONS  # by which remote ones are fetched
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> Self:
@@ -135,10 +141,26 @@ def counted_kinds(kinds: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindOptions:
-    """What a search for images takes."""
+    """What a search for images takes, and how those by URL are fetched.
+
+    Raises:
+        OptionError: a value that is not possible.
+    """
 
     hidden: bool = False  # hidden and system files as well
     exclude: Sequence[str] = ()  # patterns of files and folders to leave out
+    fetch: int = CONNECTIONS  # most connections at a time, to stores and servers
+    fetch_timeout: float = TIMEOUT  # seconds for a remote image, all attempts together
+    image_column: str | None = None  # of tables; None takes the only one that holds images
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not 1 <= self.fetch <= MOST_CONNECTIONS:
+            raise OptionError(f"cannot use fetch={self.fetch}: 1 to {MOST_CONNECTIONS}")
+        if not (isfinite(self.fetch_timeout) and self.fetch_timeout > 0):
+            raise OptionError(
+                f"cannot use fetch_timeout={self.fetch_timeout}: a number of seconds above 0"
+            )
 
     def sieve(self) -> Sieve:
         """Return what decides by them, and counts what is skipped."""
