@@ -15,7 +15,7 @@ from typing import cast
 
 from resnet_cli.errors import InputError
 from resnet_cli.records import Item, Pause, is_url
-from resnet_cli.remote import redact_text
+from resnet_cli.remote import redact_text, redact_url
 from resnet_cli.sources import remote
 from resnet_cli.sources.boxes import BoxSource
 from resnet_cli.sources.folders import Sieve
@@ -72,6 +72,9 @@ SOURCES: Mapping[str, str] = MappingProxyType(
 """Suffix of a file that holds images: the module that lists them."""
 
 
+MEMBERS = ("zip://", "tar://")  # before the name of an image in an archive
+
+
 def find_inputs(inputs: Sequence[str], options: FindOptions | None = None) -> Inputs:
     """Find the images that ``inputs`` name, in the order of ``inputs``.
 
@@ -105,7 +108,7 @@ def find_inputs(inputs: Sequence[str], options: FindOptions | None = None) -> In
         return select_parts(whole, inputs, search.options)
     if not any(listing.total for listing in listings):
         raise no_images_error(inputs, search.sieve)
-    refuse_unreadable(listings)
+    refuse_unreadable(listings, [*map(redact_url, inputs)])
     known = listings[0].items if len(listings) == 1 else list(whole.items)
     whole = replace(whole, items=known, total=len(cast(Sequence[Item], known)))
     return select_parts(whole, inputs, search.options)
@@ -140,15 +143,16 @@ def select_parts(whole: Inputs, inputs: Sequence[str], options: FindOptions) -> 
     return replace(boxes, items=found, total=len(found))
 
 
-def refuse_unreadable(listings: Sequence[Listing]) -> None:
+def refuse_unreadable(listings: Sequence[Listing], inputs: Sequence[str]) -> None:
     """Refuse inputs that are nothing but one that holds images and cannot be read.
 
     Raises:
         InputError: says why.
     """
     items = [item for listing in listings for item in islice(listing.items, 2)]
-    if len(items) == 1 and isinstance(items[0], Item) and isinstance(items[0].content, str):
-        raise InputError(f"cannot read {items[0].path}: {items[0].content}")
+    only = items[0] if len(items) == 1 else None
+    if isinstance(only, Item) and isinstance(only.content, str) and only.path in inputs:
+        raise InputError(f"cannot read {only.path}: {only.content}")
 
 
 def list_input(given: str, search: Search) -> Iterator[Listing]:
@@ -159,6 +163,9 @@ def list_input(given: str, search: Search) -> Iterator[Listing]:
     """
     if given == "-" or given.startswith("@"):
         yield list_lines(given, search)
+        return
+    if is_member(given):
+        yield Listing.of([item_of(given)])
         return
     if is_url(given) and not os.path.lexists(given):
         module = module_for(remote.place_of(given))
@@ -208,6 +215,11 @@ def module_for(name: str) -> str | None:
     return next((SOURCES[suffix] for suffix in SOURCES if name.endswith(suffix)), None)
 
 
+def is_member(path: str) -> bool:
+    """Return True for a path that names an image in an archive, ``zip://a.jpg::x.zip``."""
+    return path.startswith(MEMBERS) and not os.path.lexists(path)
+
+
 def lister(module: str) -> ListItems:
     """Import a module of a source, which may need an extra, and return what lists its items."""
     return cast(ListItems, import_module(module).list_items)
@@ -224,6 +236,8 @@ def reopen(item: Item, options: FindOptions | None = None) -> Item:
 
         column = None if options is None else options.image_column
         return replace(item, content=stored_row(item.path, item.part, column))
+    if is_member(item.path):
+        return replace(item, content=item_of(item.path).content)
     return item
 
 
@@ -244,6 +258,10 @@ def item_of(path: str, part: str = "", *, options: FindOptions | None = None) ->
         part: what inside it.
         options: how it is fetched.
     """
+    if is_member(path):
+        from resnet_cli.sources.archives import member_item
+
+        return member_item(path, part)
     if is_url(path) and not os.path.lexists(path):
         return remote.item_of_url(path, part, options or FindOptions())
     return Item(path, part)
