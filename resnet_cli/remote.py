@@ -30,6 +30,7 @@ WEB = ("http", "https")
 TIMEOUT = 60.0  # seconds
 
 ANY_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://\S*")
+NESTED_USER = re.compile(r"(?<=://)[^/\s]*@")  # of another URL within a URL
 CHAIN = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]+://)")  # between the parts of a chained URL
 
 INNER = ("zip", "tar", "file", "local", "memory", "abfs", "abfss", "az", "adl", "hf")
@@ -72,6 +73,7 @@ def redact_part(url: str) -> str:
     query = ""
     if kind in WEB:
         rest, _, query = rest.partition("#")[0].partition("?")
+        rest = NESTED_USER.sub("", rest)
     server, slash, place = rest.partition("/")
     if kind not in INNER:
         server = server.rpartition("@")[2]
@@ -93,6 +95,14 @@ def digest_query(query: str) -> str:
 def redact_text(text: str) -> str:
     """Redact every URL in a text, such as the message of a library."""
     return ANY_URL.sub(lambda found: redact_url(found[0]), text)
+
+
+def redact_argument(argument: str) -> str:
+    """Redact the URL in an argument of a command, which may hold blanks."""
+    found = ANY_URL.search(argument)
+    if found is None:
+        return argument
+    return argument[: found.start()] + redact_url(argument[found.start() :])
 
 
 @contextmanager

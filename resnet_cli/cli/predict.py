@@ -143,8 +143,9 @@ def predict_command(
 
     INPUT is a folder (searched recursively, in natural order), a file, a quoted glob, @list.txt
     (one path or URL a line), or - for paths on stdin; a URL (https://, s3:// and whatever fsspec
-    opens) of an image, or of a store's folder, which ends in a slash. Every input appears exactly once in the results,
-    in input order; a file that cannot be read has an error row, and the exit status is then 3.
+    opens) of an image, or of a store's folder, which ends in a slash. Every input appears exactly
+    once in the results, in input order; a file that cannot be read has an error row, and the exit
+    status is then 3.
     """
     from resnet_cli.classifier import PredictOptions
     from resnet_cli.cli.process import unbroken
