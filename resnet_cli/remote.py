@@ -225,6 +225,16 @@ def version_of(info: dict[str, Any]) -> str:
     return next((str(info[name]).strip('"') for name in VERSIONS if info.get(name)), "")
 
 
+ERRORS = {
+    "NonHttpUrlRedirectClientError": "it leads to an address that is not http, which is not "
+    "followed",
+    "TooManyRedirects": "it leads from one address to another without an end",
+    "NoCredentialsError": "there are no credentials for it: set AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or FSSPEC_S3_ANON=true for a public bucket",
+}
+"""Errors of aiohttp and botocore: what is said of them."""
+
+
 def explain(error: BaseException) -> str:
     """Say in a few words why a file by URL cannot be read, without what is secret in it."""
     match error:
@@ -237,14 +247,8 @@ def explain(error: BaseException) -> str:
     status = getattr(error, "status", None)
     if isinstance(status, int) and status:
         return f"the server answers {status}{status_words(status)}"
-    name = type(error).__name__
-    if name == "NonHttpUrlRedirectClientError":
-        return "it leads to an address that is not http, which is not followed"
-    if name == "NoCredentialsError":
-        return (
-            "there are no credentials for it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "AWS_PROFILE, or FSSPEC_S3_ANON=true for a public bucket"
-        )
+    if words := ERRORS.get(type(error).__name__):
+        return words
     if isinstance(error, TimeoutError):
         return "the server does not answer"
     return safe_words(error)

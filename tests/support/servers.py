@@ -3,7 +3,7 @@
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from time import sleep
@@ -24,8 +24,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append((self.command, self.path, dict(self.headers)))
-        with suppress(ConnectionError):
+        try:
             self.server.answer(self)
+        except ConnectionError:
+            self.close_connection = True
 
     do_HEAD = do_GET
 
