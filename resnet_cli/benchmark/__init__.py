@@ -51,7 +51,10 @@ class BenchmarkOptions:
     img_size: int | None = None  # pixels of a side; None: 224, or those of an exported file
     images: str | Path | None = None  # an INPUT, to measure from files to labels too
     exclude: Sequence[str] = ()  # patterns of files and folders to leave out
+    every: float = 1.0  # seconds of a video for each frame of it that is taken
     hidden: bool = False  # take hidden files as well
+    fetch: int = 32  # most connections at a time, for images by URL
+    fetch_timeout: float = 60.0  # seconds for an image by URL
     image_column: str | None = None  # of tables; None takes the only one that holds images
     warmup: int = 3  # passes of each stream that are not counted
     duration: float = 3.0  # seconds per row

@@ -130,7 +130,7 @@ class EndlessImages:
         """Skip an image from now on, and log that once."""
         if item.identity not in self.unreadable:
             self.unreadable.add(item.identity)
-            log.warning("left out of what is measured: %s: %s", item.path, reason)
+            log.warning("left out of what is measured: %s: %s", item.words, reason)
 
     @property
     def readable(self) -> list[Item]:

@@ -14,6 +14,8 @@ from resnet_cli.cli.options import (
     csv_separator_option,
     debug_option,
     exclude_option,
+    fetch_option,
+    fetch_timeout_option,
     grid_option,
     grid_size_option,
     hidden_option,
@@ -138,6 +140,8 @@ from resnet_cli.results.formats import READABLE
 )
 @batch_size_option
 @workers_option
+@fetch_option
+@fetch_timeout_option
 @grid_option
 @grid_size_option
 @show_option
@@ -171,6 +175,8 @@ def evaluate_command(
     threshold: float | None,
     batch_size: int | None,
     workers: int | None,
+    fetch: int,
+    fetch_timeout: float,
     grids: tuple[Path, ...],
     grid_size: tuple[int, int],
     show: bool,
@@ -203,6 +209,7 @@ def evaluate_command(
             labels=labels, exclude=exclude, hidden=hidden, image_column=image_column,
             topk=topk, threshold=threshold,
             batch_size=batch_size, workers=workers, on_error=on_error,
+            fetch=fetch, fetch_timeout=fetch_timeout,
         ),
         rows=RowFiles(
             mistakes=mistakes, report=report, grids=grids, show=show,

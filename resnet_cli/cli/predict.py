@@ -11,16 +11,23 @@ from resnet_cli.cli.options import (
     POSITIVE,
     SOME_UNREADABLE,
     batch_size_option,
+    box_margin_option,
+    boxes_option,
     csv_bom_option,
     csv_separator_option,
     debug_option,
+    every_option,
     exclude_option,
+    fetch_option,
+    fetch_timeout_option,
     grid_option,
     grid_size_option,
     hidden_option,
     image_column_option,
+    min_box_confidence_option,
     on_error_option,
     overwrite_option,
+    pages_option,
     progress_option,
     quiet_option,
     show_option,
@@ -40,6 +47,11 @@ if TYPE_CHECKING:
 @exclude_option
 @hidden_option
 @image_column_option
+@pages_option
+@boxes_option
+@min_box_confidence_option
+@box_margin_option
+@every_option
 @loads_classifier
 @click.option(
     "-o",
@@ -81,6 +93,8 @@ if TYPE_CHECKING:
 )
 @batch_size_option
 @workers_option
+@fetch_option
+@fetch_timeout_option
 @grid_option
 @grid_size_option
 @show_option
@@ -127,6 +141,11 @@ def predict_command(
     exclude: tuple[str, ...],
     hidden: bool,
     image_column: str | None,
+    pages: str,
+    boxes: tuple[str, ...],
+    min_box_confidence: float,
+    box_margin: float,
+    every: float,
     outputs: tuple[Path, ...],
     stdout_format: str,
     topk: int | None,
@@ -134,6 +153,8 @@ def predict_command(
     calibration: tuple[str, ...],
     batch_size: int | None,
     workers: int | None,
+    fetch: int,
+    fetch_timeout: float,
     grids: tuple[Path, ...],
     grid_size: tuple[int, int],
     show: bool,
@@ -152,14 +173,27 @@ def predict_command(
     """Classify images: one line each on stdout, and results files by -o.
 
     INPUT is a folder (searched recursively, in natural order), a file, a quoted glob, @list.txt
-    (one path a line), - for paths on stdin, or a .parquet table with a column of images. Every
-    input appears exactly once in the results, in input order; a file that cannot be read has an
-    error row, and the exit status is then 3.
+    (one path or URL a line), - for paths on stdin, an archive (.zip, .tar, .tar.gz), a .parquet
+    table with a column of images, or a URL (https://, s3:// and whatever fsspec opens) of any of
+    these or of a store's folder, which ends in a slash. Every input appears exactly once in the
+    results, in input order; a file that cannot be read has an error row, and the exit status is
+    then 3.
     """
     from resnet_cli.results.options import Dialect
     from resnet_cli.sources import FindOptions
 
-    find = FindOptions(hidden=hidden, exclude=exclude, image_column=image_column)
+    find = FindOptions(
+        hidden=hidden,
+        exclude=exclude,
+        fetch=fetch,
+        fetch_timeout=fetch_timeout,
+        image_column=image_column,
+        pages=pages,
+        boxes=boxes,
+        min_box_confidence=min_box_confidence,
+        box_margin=box_margin,
+        every=every,
+    )
     dialect = Dialect(separator=csv_separator, bom=csv_bom)
     if list_only:
         print_list(inputs, find, stdout_format, dialect)
@@ -196,6 +230,7 @@ def predict_command(
             [*outputs, *grids],
             find=find,
             calibration=calibration,
+            resumed=outputs if resume else (),
             verify=verify,
             progress=progress,
         )
