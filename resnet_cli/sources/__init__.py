@@ -71,6 +71,8 @@ SOURCES: Mapping[str, str] = MappingProxyType(
 )
 """Suffix of a file that holds images: the module that lists them."""
 
+SHOWN = 3  # patterns in a message
+
 
 MEMBERS = ("zip://", "tar://")  # before the name of an image in an archive
 
@@ -183,12 +185,21 @@ def list_input(given: str, search: Search) -> Iterator[Listing]:
             found, others = list_folder(place, start, search.sieve)
             images += found
             passed_over += others
+            search.sieve.holding.update(patterns_of(others))
         else:
             images.append(place)
     if len(places) > 1:  # a pattern may match a folder and what is in it
         images = list(dict.fromkeys(images))
     search.sieve.passed_over += len(set(passed_over) - set(images))
     yield Listing.of(list(map(Item, images)))
+
+
+def patterns_of(files: Iterable[str]) -> Iterator[str]:
+    """Yield a pattern for each file that holds images, which a folder's search skips."""
+    for file in files:
+        suffix = next((each for each in SOURCES if file.lower().endswith(each)), None)
+        if suffix:
+            yield os.path.join(os.path.dirname(file), f"*{suffix}")
 
 
 def list_lines(given: str, search: Search) -> Listing:
@@ -291,4 +302,8 @@ def no_images_error(inputs: Sequence[str], sieve: Sieve) -> InputError:
     if listed and not left_out:
         return InputError(f"no images found: {given} is empty: give a path a line")
     reasons = f" ({'; '.join(left_out)})" if left_out else ""
-    return InputError(f"no images found: {given}{reasons}: name an image or a folder")
+    remedy = "name an image or a folder"
+    if sieve.holding:
+        patterns = " ".join(map(repr, sorted(sieve.holding)[:SHOWN]))
+        remedy = f"name the files that hold images: {patterns}"
+    return InputError(f"no images found: {given}{reasons}: {remedy}")
