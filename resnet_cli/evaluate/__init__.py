@@ -35,7 +35,6 @@ from resnet_cli.evaluate.outputs import (
 from resnet_cli.evaluate.scorecard import TOP, Evaluation, Scorecard
 from resnet_cli.files import check_suffix
 from resnet_cli.records import Prediction, Progress
-from resnet_cli.remote import TIMEOUT
 from resnet_cli.results.options import COMMA, Dialect, WriterOptions, names_for
 from resnet_cli.run.calibrate import calibrate_for_run
 from resnet_cli.run.manifest import Record, pin_inputs
