@@ -33,6 +33,19 @@ class OutputPath(click.Path):
 OUTPUT = OutputPath(path_type=Path)
 
 
+class PathOrUrl(click.Path):
+    """A file or folder, or the URL of a file, which stays text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Turn text into a path, unless it is a URL."""
+        if isinstance(value, str) and "://" in value:
+            return value
+        return super().convert(value, param, ctx)
+
+
+CHECKPOINT_FILE = PathOrUrl(path_type=Path, exists=True)
+
+
 def check_seconds(_: click.Context, __: click.Parameter, value: float) -> float:
     """Check that a duration is finite and above 0."""
     if not (isfinite(value) and value > 0):
@@ -114,8 +127,8 @@ classes_option, several_classes_option = (
         metavar="FILE or a,b,c",
         multiple=several,
         show_default="found in or beside the checkpoint",
-        help="Class names in the order of the outputs: .txt (one a line), .json, .csv, or here."
-        + " Once for all checkpoints, or once for each." * several,
+        help="Class names in the order of the outputs: .txt (one a line), .json, .csv, the URL of "
+        "one, or here." + " Once for all checkpoints, or once for each." * several,
     )
     for several in (False, True)
 )
