@@ -165,14 +165,21 @@ def list_input(given: str, search: Search) -> Iterator[Listing]:
     """
     if given == "-" or given.startswith("@"):
         yield list_lines(given, search)
-        return
-    if is_member(given):
+    elif is_member(given):
         yield Listing.of([item_of(given)])
-        return
-    if is_url(given) and not os.path.lexists(given):
+    elif is_url(given) and not os.path.lexists(given):
         module = module_for(remote.place_of(given))
         yield (lister(module) if module else remote.list_items)(given, search)
-        return
+    else:
+        yield from list_places(given, search)
+
+
+def list_places(given: str, search: Search) -> Iterator[Listing]:
+    """Yield the listings of folders and files on this machine.
+
+    Raises:
+        InputError: there are none.
+    """
     images: list[str] = []
     places, start = expand_input(given, search.sieve)
     passed_over: list[str] = []

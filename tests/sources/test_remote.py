@@ -20,7 +20,8 @@ boto3 = pytest.importorskip("boto3")
 NAMES = (
     "photos/img10.jpg", "photos/img2.jpg", "photos/a10/1.png", "photos/a2/1.png",
     "photos/notes.txt", "photos/.hidden/1.jpg", "photos/._img2.jpg", "photos/__MACOSX/2.jpg",
-    "photos/b/c/d/3.webp", "photos/b/x.jpg", "photos/odd [1]?.jpg", "photos/naïve +%20&.jpg", "other/1.jpg",
+    "photos/b/c/d/3.webp", "photos/b/x.jpg", "photos/odd [1]?.jpg", "photos/naïve +%20&.jpg",
+    "other/1.jpg",
 )  # fmt: skip
 
 
