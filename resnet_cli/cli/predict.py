@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from resnet_cli.cli.finding import finds_images
 from resnet_cli.cli.loading import Load, loads_classifier
 from resnet_cli.cli.options import (
     OUTPUT,
@@ -14,13 +15,8 @@ from resnet_cli.cli.options import (
     csv_bom_option,
     csv_separator_option,
     debug_option,
-    exclude_option,
-    fetch_option,
-    fetch_timeout_option,
     grid_option,
     grid_size_option,
-    hidden_option,
-    image_column_option,
     on_error_option,
     overwrite_option,
     progress_option,
@@ -39,9 +35,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-@exclude_option
-@hidden_option
-@image_column_option
+@finds_images
 @loads_classifier
 @click.option(
     "-o",
@@ -83,8 +77,6 @@ if TYPE_CHECKING:
 )
 @batch_size_option
 @workers_option
-@fetch_option
-@fetch_timeout_option
 @grid_option
 @grid_size_option
 @show_option
@@ -128,9 +120,7 @@ def predict_command(
     *,
     load: Load,
     inputs: tuple[str, ...],
-    exclude: tuple[str, ...],
-    hidden: bool,
-    image_column: str | None,
+    find: "FindOptions",
     outputs: tuple[Path, ...],
     stdout_format: str,
     topk: int | None,
@@ -138,8 +128,6 @@ def predict_command(
     calibration: tuple[str, ...],
     batch_size: int | None,
     workers: int | None,
-    fetch: int,
-    fetch_timeout: float,
     grids: tuple[Path, ...],
     grid_size: tuple[int, int],
     show: bool,
@@ -165,15 +153,7 @@ def predict_command(
     then 3.
     """
     from resnet_cli.results.options import Dialect
-    from resnet_cli.sources import FindOptions
 
-    find = FindOptions(
-        hidden=hidden,
-        exclude=exclude,
-        fetch=fetch,
-        fetch_timeout=fetch_timeout,
-        image_column=image_column,
-    )
     dialect = Dialect(separator=csv_separator, bom=csv_bom)
     if list_only:
         print_list(inputs, find, stdout_format, dialect)
@@ -210,6 +190,7 @@ def predict_command(
             [*outputs, *grids],
             find=find,
             calibration=calibration,
+            resumed=outputs if resume else (),
             verify=verify,
             progress=progress,
         )

@@ -132,7 +132,7 @@ def result_line(prediction: Prediction, number: int, total: int | None) -> str:
 
     An uncertain one says what would be its label: ``uncertain (bees 0.487)``.
     """
-    start = f"{number}/{'?' if total is None else total}  {prediction.path}"
+    start = f"{number}/{'?' if total is None else total}  {prediction.item.words}"
     if prediction.error is not None:
         return escape_unprintable(f"{start}  ERROR {prediction.error}")
     first, *others = [f"{score.label} {score.prob:.3f}" for score in prediction.scores]

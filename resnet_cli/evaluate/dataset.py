@@ -180,12 +180,16 @@ def list_given(given: str, search: Search) -> list[Item]:
         InputError: it names nothing, or can be read only once.
     """
     listings = list_input(given, search)
-    items = list(without_pauses(chain.from_iterable(each.items for each in listings)))
-    if any(isinstance(item.content, bytes) for item in items):
-        raise InputError(
-            f"cannot evaluate on {given}: its images can be read only once, in their order: unpack "
-            "it, or use 'predict -o FILE' and then 'evaluate --predictions FILE'"
-        )
+    items = []
+    for item in without_pauses(chain.from_iterable(each.items for each in listings)):
+        if isinstance(item.content, bytes):  # of a stream: all of them would be held
+            raise InputError(
+                f"cannot evaluate on {given}: its images can be read only once, in their order: "
+                "unpack it, or use 'predict -o FILE' and then 'evaluate --predictions FILE'"
+            )
+        if isinstance(item.content, str):
+            log.warning("could not read %s: %s", item.path, item.content)
+        items.append(item)
     return items
 
 

@@ -62,8 +62,8 @@ class SavedResults:
             beyond = [score.index for score in row.scores if not 0 <= score.index < size]
             if beyond:
                 raise InputError(
-                    f"cannot score {self.path}: {row.path} has index {beyond[0]}: the class names "
-                    f"are {size}, for 0 to {size - 1}"
+                    f"cannot score {self.path}: {row.item.words} has index {beyond[0]}: the class "
+                    f"names are {size}, for 0 to {size - 1}"
                 )
             yield (
                 replace(row, distribution=whole_distribution(row, size))
@@ -131,7 +131,7 @@ def evaluate_predictions(
         OutputError: a file that cannot be written.
     """
     options, files = options or EvaluateOptions(), files or RowFiles()
-    if options.exclude or options.hidden:
+    if options.find.exclude or options.find.hidden:
         raise OptionError("saved rows are scored as they are: leave exclude and hidden out")
     check_files(files)
     saved = open_saved(Path(results), None if classes is None else read_given(classes)[0])
@@ -237,6 +237,7 @@ def lay_out_saved(
         caption=saved.path.name,
         truth=label,
         record=with_shares(lambda: record, scorecard),
+        parts=bool(files.mistakes) and any(row.part for row in read_results(saved.path)),
     )
 
 

@@ -85,6 +85,7 @@ class Prefetch:
                 task.fetch(self.connection)
             except Exception as error:  # noqa: BLE001 - whoever waits for it must have it
                 task.future.set_exception(error)
+            del task  # so that it gives its room back if nobody else has it
 
     def next(self) -> "Fetched | None":
         """Wait for an object, and for room for it; None when there are no more."""

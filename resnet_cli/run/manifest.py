@@ -16,6 +16,7 @@ from typing import Any
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.records import Item, Pause, is_url
+from resnet_cli.remote import redact_argument
 from resnet_cli.results import open_writer
 from resnet_cli.results.files.manifest import Output
 from resnet_cli.results.files.resume import SavedRows
@@ -101,7 +102,7 @@ class Record:
         """Return the record as it is now."""
         return {
             "status": self.status,
-            "command": shlex.join(["resnet-cli", *sys.argv[1:]]),
+            "command": shlex.join(["resnet-cli", *map(redact_argument, sys.argv[1:])]),
             "folder": str(Path.cwd()),
             "started": self.started,
             "finished": None if self.status == "running" else current_time(),
@@ -183,8 +184,8 @@ class Destinations:
 
     def describing(self, record: Callable[[], Mapping[str, Any]], inputs: Inputs) -> "Destinations":
         """Return a copy whose writers know what made the results, and of which items."""
-        paths = None if inputs.total is None else [item.path for item in inputs.known]
-        return replace(self, options=replace(self.options, record=record, name=names_for(paths)))
+        items = None if inputs.total is None else inputs.known
+        return replace(self, options=replace(self.options, record=record, name=names_for(items)))
 
     @contextmanager
     def open(self, saved: Sequence[SavedRows]) -> Iterator[tuple[list[Output], list[Write]]]:

@@ -17,6 +17,7 @@ from resnet_cli.errors import InputError
 from resnet_cli.records import Item, Pause, is_url
 from resnet_cli.remote import redact_text, redact_url
 from resnet_cli.sources import remote
+from resnet_cli.sources.boxes import BoxSource
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.inputs import (
     FindOptions,
@@ -30,6 +31,7 @@ from resnet_cli.sources.inputs import (
 )
 from resnet_cli.sources.lists import is_stream, read_lines
 from resnet_cli.sources.local import SUFFIXES, expand_input, list_folder
+from resnet_cli.sources.pages import expand_pages
 
 __all__ = [
     "SOURCES",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 ARCHIVES = "resnet_cli.sources.archives"
+FRAMES = "resnet_cli.sources.frames"
 
 SOURCES: Mapping[str, str] = MappingProxyType(
     {
@@ -59,9 +62,16 @@ SOURCES: Mapping[str, str] = MappingProxyType(
         ".tar.bz2": ARCHIVES,
         ".tar.xz": ARCHIVES,
         ".parquet": "resnet_cli.sources.tables",
+        ".mp4": FRAMES,
+        ".mov": FRAMES,
+        ".avi": FRAMES,
+        ".mkv": FRAMES,
+        ".webm": FRAMES,
     }
 )
 """Suffix of a file that holds images: the module that lists them."""
+
+SHOWN = 3  # patterns in a message
 
 
 MEMBERS = ("zip://", "tar://")  # before the name of an image in an archive
@@ -87,19 +97,52 @@ def find_inputs(inputs: Sequence[str], options: FindOptions | None = None) -> In
     if inputs.count("-") > 1:
         raise InputError("cannot read stdin twice: name - once")
     listings = [listing for given in inputs for listing in list_input(given, search)]
-    parts = any(listing.parts for listing in listings)
-    found = chain.from_iterable(listing.items for listing in listings)
-    connections = search.options.fetch
+    whole = Inputs(
+        chain.from_iterable(listing.items for listing in listings),
+        None,
+        search.sieve,
+        listed=any(given.startswith("@") for given in inputs),
+        parts=any(listing.parts for listing in listings),
+        connections=search.options.fetch,
+    )
     if any(listing.total is None for listing in listings):
-        items = require_some(found, inputs, search.sieve)
-        return Inputs(items, None, search.sieve, parts=parts, connections=connections)
+        whole = replace(whole, items=require_some(whole.items, inputs, search.sieve), listed=False)
+        return select_parts(whole, inputs, search.options)
     if not any(listing.total for listing in listings):
         raise no_images_error(inputs, search.sieve)
     refuse_unreadable(listings, [*map(redact_url, inputs)])
-    known = listings[0].items if len(listings) == 1 else list(found)
-    listed = any(given.startswith("@") for given in inputs)
-    count = len(cast(Sequence[Item], known))
-    return Inputs(known, count, search.sieve, listed, parts, connections)
+    known = listings[0].items if len(listings) == 1 else list(whole.items)
+    whole = replace(whole, items=known, total=len(cast(Sequence[Item], known)))
+    return select_parts(whole, inputs, search.options)
+
+
+def select_parts(whole: Inputs, inputs: Sequence[str], options: FindOptions) -> Inputs:
+    """Replace images by their pages or boxes, where the options ask for them.
+
+    Args:
+        whole: the images.
+        inputs: as typed.
+        options: which parts.
+
+    Raises:
+        InputError: a file of boxes cannot be read, or fits none of the images.
+    """
+    if options.pages == "all":
+        items = expand_pages(whole.items)
+        pages = replace(whole, parts=True)
+        if whole.total is None:
+            return replace(pages, items=items)
+        known = list(items)
+        return replace(pages, items=known, total=len(known))
+    if not options.boxes:
+        return whole
+    remarks: list[str] = []
+    source = BoxSource(inputs, options, remarks)
+    boxes = replace(whole, parts=True, boxes=True, remarks=remarks)
+    if whole.total is None:
+        return replace(boxes, items=source.stream(whole.items))
+    found = source.expand(whole.known)
+    return replace(boxes, items=found, total=len(found))
 
 
 def refuse_unreadable(listings: Sequence[Listing], inputs: Sequence[str]) -> None:
@@ -122,14 +165,21 @@ def list_input(given: str, search: Search) -> Iterator[Listing]:
     """
     if given == "-" or given.startswith("@"):
         yield list_lines(given, search)
-        return
-    if is_member(given):
+    elif is_member(given):
         yield Listing.of([item_of(given)])
-        return
-    if is_url(given) and not os.path.lexists(given):
+    elif is_url(given) and not os.path.lexists(given):
         module = module_for(remote.place_of(given))
         yield (lister(module) if module else remote.list_items)(given, search)
-        return
+    else:
+        yield from list_places(given, search)
+
+
+def list_places(given: str, search: Search) -> Iterator[Listing]:
+    """Yield the listings of folders and files on this machine.
+
+    Raises:
+        InputError: there are none.
+    """
     images: list[str] = []
     places, start = expand_input(given, search.sieve)
     passed_over: list[str] = []
@@ -142,12 +192,21 @@ def list_input(given: str, search: Search) -> Iterator[Listing]:
             found, others = list_folder(place, start, search.sieve)
             images += found
             passed_over += others
+            search.sieve.holding.update(patterns_of(others))
         else:
             images.append(place)
     if len(places) > 1:  # a pattern may match a folder and what is in it
         images = list(dict.fromkeys(images))
     search.sieve.passed_over += len(set(passed_over) - set(images))
     yield Listing.of(list(map(Item, images)))
+
+
+def patterns_of(files: Iterable[str]) -> Iterator[str]:
+    """Yield a pattern for each file that holds images, which a folder's search skips."""
+    for file in files:
+        suffix = next((each for each in SOURCES if file.lower().endswith(each)), None)
+        if suffix:
+            yield os.path.join(os.path.dirname(file), f"*{suffix}")
 
 
 def list_lines(given: str, search: Search) -> Listing:
@@ -250,4 +309,8 @@ def no_images_error(inputs: Sequence[str], sieve: Sieve) -> InputError:
     if listed and not left_out:
         return InputError(f"no images found: {given} is empty: give a path a line")
     reasons = f" ({'; '.join(left_out)})" if left_out else ""
-    return InputError(f"no images found: {given}{reasons}: name an image or a folder")
+    remedy = "name an image or a folder"
+    if sieve.holding:
+        patterns = " ".join(map(repr, sorted(sieve.holding)[:SHOWN]))
+        remedy = f"name the files that hold images: {patterns}"
+    return InputError(f"no images found: {given}{reasons}: {remedy}")
