@@ -53,17 +53,25 @@ class Prefetch:
 
     def __iter__(self) -> Iterator[Item | Pause]:
         """Yield the items in order, as many ahead of the caller as there are connections."""
-        ahead: deque[Item] = deque()
+        try:
+            yield from self.ahead()
+        except BaseException:  # the consumer stops, or the listing fails: nobody must wait
+            self.close()
+            raise
+
+    def ahead(self) -> Iterator[Item | Pause]:
+        """Yield the items in order, and have those behind them fetched."""
+        waiting: deque[Item] = deque()
         for item in self.items:
             if isinstance(item, Pause):
-                yield from ahead
-                ahead.clear()
+                yield from waiting
+                waiting.clear()
                 yield item
                 continue
-            ahead.append(self.submit(item))
-            while ahead and (len(ahead) > self.connections or not self.threads):
-                yield ahead.popleft()
-        yield from ahead
+            waiting.append(self.submit(item))
+            while waiting and (len(waiting) > self.connections or not self.threads):
+                yield waiting.popleft()
+        yield from waiting
 
     def submit(self, item: Item) -> Item:
         """Have an item fetched, if it is a remote one."""

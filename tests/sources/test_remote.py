@@ -13,14 +13,16 @@ from resnet_cli.errors import ExtraError, ImageError, InputError, OptionError
 from resnet_cli.records import PAUSE, Item
 from resnet_cli.sources import FindOptions, Inputs, find_inputs, item_of
 from resnet_cli.sources import remote as source
-from servers import Site, Store, serving
+from servers import Site, Store, send, serving
+from stores import as_endpoint
 
 boto3 = pytest.importorskip("boto3")
 
 NAMES = (
     "photos/img10.jpg", "photos/img2.jpg", "photos/a10/1.png", "photos/a2/1.png",
     "photos/notes.txt", "photos/.hidden/1.jpg", "photos/._img2.jpg", "photos/__MACOSX/2.jpg",
-    "photos/b/c/d/3.webp", "photos/b/x.jpg", "photos/odd [1]?.jpg", "photos/naïve +%20&.jpg", "other/1.jpg",
+    "photos/b/c/d/3.webp", "photos/b/x.jpg", "photos/odd [1]?.jpg", "photos/naïve +%20&.jpg",
+    "other/1.jpg",
 )  # fmt: skip
 
 
@@ -34,18 +36,6 @@ def moto() -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
-
-
-def as_endpoint(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let S3 be the server at a URL."""
-    from s3fs import S3FileSystem
-
-    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    remote.shared_file_system.cache_clear()
-    S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture
@@ -222,8 +212,6 @@ def test_a_refusal_of_the_store_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def refuse(request: object) -> None:
-    from servers import send
-
     words = "<Code>AccessDenied</Code><Message>Not &#155;31myours&#10;at all</Message>"
     body = f'<?xml version="1.0"?><Error>{words}</Error>'
     send(request, body.encode(), status=403)  # type: ignore[arg-type]
