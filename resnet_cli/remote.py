@@ -4,7 +4,6 @@ Credentials come from the environment, as each file system of fsspec finds them.
 """
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,7 +15,6 @@ from urllib.parse import parse_qsl, urlencode
 
 from resnet_cli.cache import Cache, user_cache
 from resnet_cli.errors import ExtraError, InputError, describe
-from resnet_cli.files import BLOCK
 from resnet_cli.text import escape_unprintable
 
 if TYPE_CHECKING:
@@ -193,8 +191,7 @@ def fetch_file(url: str, *, timeout: float = TIMEOUT) -> Path:
 
     def download(path: Path) -> None:
         try:
-            with system.open(url, "rb") as source, path.open("wb") as file:
-                shutil.copyfileobj(source, file, BLOCK)
+            system.get_file(url, str(path))  # as it comes: not every server gives ranges
         except Exception as error:
             raise InputError(f"cannot download {redact_url(url)}: {explain(error)}") from None
         found = path.stat().st_size

@@ -20,7 +20,7 @@ from torchvision.models import get_model
 from resnet_cli.checkpoint import open_checkpoint
 from resnet_cli.checkpoint.exported import ExportedCheckpoint
 from resnet_cli.checkpoint.loading import Checkpoint
-from resnet_cli.checkpoint.locate import LoadOptions, Location
+from resnet_cli.checkpoint.locate import LoadOptions, Location, local_file
 from resnet_cli.checkpoint.metadata.classes import ClassNames
 from resnet_cli.checkpoint.network.architectures import (
     ARCHITECTURES,
@@ -31,13 +31,15 @@ from resnet_cli.checkpoint.network.architectures import (
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images import Decoder
 from resnet_cli.preprocess import PRESETS
-from resnet_cli.records import Item
+from resnet_cli.records import Item, tidy_path
 from resnet_cli.runtimes import Runtime
 from resnet_cli.sources import FindOptions, find_inputs
 from resnet_cli.system import cpu_name, installed_versions
 
 SEED = 0
 OUTPUTS = 1000
+
+STREAMED = 256  # images that are taken of a stream
 
 log = logging.getLogger("resnet_cli")
 
@@ -51,8 +53,8 @@ def find_measured_network(given: str) -> Checkpoint | ExportedCheckpoint:
     """
     if given in ARCHITECTURES:
         return random_checkpoint(given)
-    if given and Path(given).exists():
-        return open_checkpoint(Location(Path(given), "given"), LoadOptions())
+    if given and (path := local_file(given)).exists():
+        return open_checkpoint(Location(path, "given"), LoadOptions())
     raise unknown_model_error(given, ARCHITECTURES, f"the models are {', '.join(ARCHITECTURES)}")
 
 
@@ -84,31 +86,32 @@ def random_checkpoint(name: str) -> Checkpoint:
 
 
 class EndlessImages:
-    """Image files that repeat for as long as a measurement lasts.
+    """Images that repeat for as long as a measurement lasts; of a stream, the first ones.
 
-    A file that cannot be read is tried once and then excluded.
+    One that cannot be read is tried once and then excluded.
 
     Attributes:
-        source: the folder, or a single file.
+        source: the INPUT.
         items: all of them.
         unreadable: identities of those that are excluded.
     """
 
-    def __init__(self, source: Path, find: FindOptions | None = None) -> None:
+    def __init__(self, source: str | Path, find: FindOptions | None = None) -> None:
         """Find the images, and check that at least one can be read.
 
         Args:
-            source: a folder, or a single file.
+            source: an INPUT.
             find: which files to take.
 
         Raises:
             InputError: none can be read.
         """
-        self.source = source
-        found = find_inputs([str(source)], find)
+        self.source = str(source)
+        found = find_inputs([self.source], find)
+        items, found = found.peek(STREAMED) if found.total is None else (found.known, found)
         for sentence in found.notes:
             log.info(sentence)
-        self.items = [replace(item, path=str(Path(item.path))) for item in found.known]
+        self.items = [replace(item, path=tidy_path(item.path)) for item in items]
         self.unreadable: set[tuple[str, str]] = set()
         decode = Decoder("RGB", upright=True, exact=False)
         for item in self.items:
@@ -127,7 +130,7 @@ class EndlessImages:
         """Skip an image from now on, and log that once."""
         if item.identity not in self.unreadable:
             self.unreadable.add(item.identity)
-            log.warning("left out of what is measured: %s: %s", item.path, reason)
+            log.warning("left out of what is measured: %s: %s", item.words, reason)
 
     @property
     def readable(self) -> list[Item]:

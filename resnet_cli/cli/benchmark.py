@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from resnet_cli.cli.finding import finds_images
 from resnet_cli.cli.options import (
     OUTPUT,
     POSITIVE,
@@ -14,10 +15,6 @@ from resnet_cli.cli.options import (
     compile_each_option,
     debug_option,
     device_option,
-    exclude_option,
-    fetch_option,
-    fetch_timeout_option,
-    hidden_option,
     overwrite_option,
     progress_option,
 )
@@ -26,6 +23,7 @@ from resnet_cli.cli.sections import Command
 
 if TYPE_CHECKING:
     from resnet_cli.benchmark.sweep import Sweep
+    from resnet_cli.sources import FindOptions
 
 RUNTIMES = ("torch", "openvino", "onnxruntime")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
@@ -125,16 +123,12 @@ def round_percentile(text: str) -> float:
 )
 @click.option(
     "--images",
-    type=click.Path(path_type=Path, exists=True),
-    metavar="DIR",
+    metavar="INPUT",
     show_default="none",
-    help="Folder of images; also measures predict from files to labels, and how often the labels "
-    "of the fastest setting are those of fp32.",
+    help="Images, as 'predict' takes them; also measures predict from files to labels, and how "
+    "often the labels of the fastest setting are those of fp32.",
 )
-@exclude_option
-@hidden_option
-@fetch_option
-@fetch_timeout_option
+@finds_images
 @click.option(
     "--warmup",
     type=click.IntRange(min=0),
@@ -193,11 +187,8 @@ def benchmark_command(
     compile: bool,
     workers: int | None,
     img_size: int | None,
-    images: Path | None,
-    exclude: tuple[str, ...],
-    hidden: bool,
-    fetch: int,
-    fetch_timeout: float,
+    images: str | None,
+    find: "FindOptions",
     warmup: int,
     duration: float,
     iters: int | None,
@@ -230,10 +221,7 @@ def benchmark_command(
         workers=workers,
         img_size=img_size,
         images=images,
-        exclude=exclude,
-        hidden=hidden,
-        fetch=fetch,
-        fetch_timeout=fetch_timeout,
+        find=find,
         warmup=warmup,
         duration=duration,
         iterations=iters,

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from resnet_cli.cli.options import (
+    CHECKPOINT_FILE,
     classes_option,
     debug_option,
     dilation_option,
@@ -26,9 +27,21 @@ from resnet_cli.text import first_few
 
 INDENT = 16  # columns of the names of facts
 
+TABLES = ("preprocess", "operations", "calibration", "agreement", "metadata")
+"""Facts that have a name and a value each."""
+
+NNCF = "nncf "  # begins the names of what NNCF writes into a file
+TOLD_OF_NNCF = {
+    "nncf version": "quantised by NNCF",
+    "nncf quantization preset": "preset",
+    "nncf quantization subset_size": "on images",
+    "nncf quantization ignored_scope names": "leaving out",
+}
+"""What of it is shown, and under which name."""
+
 
 @click.command(cls=Command)
-@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
+@click.argument("checkpoint", type=CHECKPOINT_FILE)
 @state_key_option
 @ema_option
 @click.option(
@@ -40,12 +53,12 @@ INDENT = 16  # columns of the names of facts
 )
 @debug_option
 def inspect_command(
-    *, checkpoint: Path, state_key: str | None, ema: bool, text_format: str
+    *, checkpoint: Path | str, state_key: str | None, ema: bool, text_format: str
 ) -> None:
     """Show what is in a checkpoint file, without running anything in it.
 
-    CHECKPOINT is a file of any kind, or a folder with one. The network, its classes and its
-    preprocessing, what a pickle would import, and what is unusual about the weights. The exit
+    CHECKPOINT is a file of any kind or its URL, or a folder with one. The network, its classes and
+    its preprocessing, what a pickle would import, and what is unusual about the weights. The exit
     status is 1 when it holds no ResNet with a head, and the last line says what it holds instead.
     """
     from resnet_cli.checkpoint.inspect import inspect_checkpoint
@@ -63,7 +76,7 @@ def inspect_command(
 
 def list_facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each fact that the file has."""
-    for name, value in record.items():
+    for name, value in folded(record).items():
         if value is None or value in ((), {}) or name == "error":
             continue
         title = name.replace("_", " ")
@@ -72,11 +85,19 @@ def list_facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             title = ""
 
 
+def folded(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record with what NNCF wrote into a file, some twenty lines, in a few words."""
+    metadata = dict(record.get("metadata") or {})
+    written = {key: metadata.pop(key) for key in [*metadata] if key.startswith(NNCF)}
+    told = {name: written[key] for key, name in TOLD_OF_NNCF.items() if key in written}
+    return {**record, "metadata": metadata | told}
+
+
 def fact_words(name: str, value: Any) -> str:
     """Write one fact for people."""
     if name == "classes":
         return first_few(value)
-    if name in ("preprocess", "operations", "metadata"):
+    if name in TABLES:
         return ", ".join(f"{key} {setting_words(part)}" for key, part in value.items())
     if name == "state_key" and not value:
         return "(the top of the file)"
@@ -86,14 +107,14 @@ def fact_words(name: str, value: Any) -> str:
 
 
 def setting_words(value: Any) -> str:
-    """Write a setting, with numbers of channels in four digits."""
+    """Write a setting, numbers in four digits."""
     if isinstance(value, tuple | list):
-        return " ".join(f"{number:.4g}" for number in value)
-    return str(value)
+        return " ".join(map(setting_words, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @click.command(cls=Command)
-@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
+@click.argument("checkpoint", type=CHECKPOINT_FILE)
 @click.argument("output", type=click.Path(path_type=Path))
 @classes_option
 @preset_option
@@ -106,7 +127,7 @@ def setting_words(value: Any) -> str:
 @debug_option
 def convert_command(
     *,
-    checkpoint: Path,
+    checkpoint: Path | str,
     output: Path,
     classes: str | None,
     preset: str | None,

@@ -1,9 +1,11 @@
 """``resnet-cli evaluate``: measure a checkpoint on labelled images."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from resnet_cli.cli.finding import finds_images
 from resnet_cli.cli.loading import LoadAll, loads_classifiers
 from resnet_cli.cli.options import (
     OUTPUT,
@@ -13,12 +15,8 @@ from resnet_cli.cli.options import (
     csv_bom_option,
     csv_separator_option,
     debug_option,
-    exclude_option,
-    fetch_option,
-    fetch_timeout_option,
     grid_option,
     grid_size_option,
-    hidden_option,
     on_error_option,
     overwrite_option,
     progress_option,
@@ -30,20 +28,23 @@ from resnet_cli.cli.options import (
 from resnet_cli.cli.sections import Command
 from resnet_cli.results.formats import READABLE
 
+if TYPE_CHECKING:
+    from resnet_cli.sources import FindOptions
+
 
 @click.command(cls=Command)
-@click.argument("folder", metavar="[DIR]", required=False)
+@click.argument("folder", metavar="[INPUT]", required=False)
 @loads_classifiers
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Take the true classes from a table with the columns path,label or path,index (commas, "
-    "semicolons or tabs; UTF-8 or UTF-16) instead of the names of the folders. Paths are relative "
-    "to DIR, else to the current folder.  [default: none]",
+    help="Take the true classes from a table with the columns path,label or path,index, and part "
+    "for parts of images (commas, semicolons or tabs; UTF-8 or UTF-16). Paths are relative to "
+    "INPUT, else to the current folder.  [default: what INPUT states, else the names of its "
+    "folders]",
 )
-@exclude_option
-@hidden_option
+@finds_images
 @click.option(
     "--predictions",
     type=click.Path(path_type=Path),
@@ -137,8 +138,6 @@ from resnet_cli.results.formats import READABLE
 )
 @batch_size_option
 @workers_option
-@fetch_option
-@fetch_timeout_option
 @grid_option
 @grid_size_option
 @show_option
@@ -155,8 +154,7 @@ def evaluate_command(
     load: LoadAll,
     folder: str | None,
     labels: Path | None,
-    exclude: tuple[str, ...],
-    hidden: bool,
+    find: "FindOptions",
     predictions: Path | None,
     outputs: tuple[Path, ...],
     confusion: tuple[Path, ...],
@@ -171,8 +169,6 @@ def evaluate_command(
     threshold: float | None,
     batch_size: int | None,
     workers: int | None,
-    fetch: int,
-    fetch_timeout: float,
     grids: tuple[Path, ...],
     grid_size: tuple[int, int],
     show: bool,
@@ -186,9 +182,10 @@ def evaluate_command(
 ) -> None:
     """Measure a checkpoint on labelled images, and find where it is wrong.
 
-    DIR holds a folder for each class; folders are matched to classes by name. Several checkpoints
-    (-c A -c B) are compared on the same images. Class names in the wrong order are detected;
-    --audit detects preprocessing that differs from training.
+    INPUT is what 'predict' takes. The true class of an image is what its source states (the column
+    label of a table), else the first folder below INPUT; both are matched to classes by name.
+    Several checkpoints (-c A -c B) are compared on the same images. Class names in the wrong order
+    are detected; --audit detects preprocessing that differs from training.
     """
     from resnet_cli.cli.process import muted
     from resnet_cli.cli.scoring import Request, evaluate_checkpoints, evaluate_saved
@@ -201,9 +198,8 @@ def evaluate_command(
     request = Request(
         folder=folder,
         options=EvaluateOptions(
-            labels=labels, exclude=exclude, hidden=hidden, topk=topk, threshold=threshold,
+            labels=labels, find=find, topk=topk, threshold=threshold,
             batch_size=batch_size, workers=workers, on_error=on_error,
-            fetch=fetch, fetch_timeout=fetch_timeout,
         ),
         rows=RowFiles(
             mistakes=mistakes, report=report, grids=grids, show=show,

@@ -72,7 +72,7 @@ def evaluate_checkpoints(load: LoadAll, request: Request) -> int:
         The number of images that could not be read.
     """
     if request.folder is None:
-        raise click.UsageError("Missing argument 'DIR': a folder of labelled images.")
+        raise click.UsageError("Missing argument 'INPUT': a folder of labelled images.")
     refuse_checkpoints([request.folder])
     classifiers = load(progress=bar_wanted(request.progress))
     if len(classifiers) > 1:
@@ -212,7 +212,7 @@ def refuse_for_saved(request: Request) -> str | None:
         raise click.UsageError("--classes once: the rows are those of one checkpoint")
     refused = {
         "--audit": request.audit_images, "--verify": request.verify,
-        "--exclude": request.options.exclude, "--hidden": request.options.hidden,
+        "--exclude": request.options.find.exclude, "--hidden": request.options.find.hidden,
     }  # fmt: skip
     if given := [option for option, value in refused.items() if value]:
         raise click.UsageError(

@@ -7,15 +7,17 @@ table. An item whose bytes are in no file of their own has a ``Stored`` as its c
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
-from itertools import chain
+from itertools import chain, islice
 from types import MappingProxyType
 from typing import cast
 
 from resnet_cli.errors import InputError
 from resnet_cli.records import Item, Pause, is_url
-from resnet_cli.remote import redact_text
+from resnet_cli.remote import redact_text, redact_url
 from resnet_cli.sources import remote
+from resnet_cli.sources.boxes import BoxSource
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.inputs import (
     FindOptions,
@@ -29,6 +31,7 @@ from resnet_cli.sources.inputs import (
 )
 from resnet_cli.sources.lists import is_stream, read_lines
 from resnet_cli.sources.local import SUFFIXES, expand_input, list_folder
+from resnet_cli.sources.pages import expand_pages
 
 __all__ = [
     "SOURCES",
@@ -40,12 +43,38 @@ __all__ = [
     "excluded_words",
     "find_inputs",
     "item_of",
+    "list_input",
+    "reopen",
     "skipped_words",
+    "source_of",
     "without_pauses",
 ]
 
-SOURCES: Mapping[str, str] = MappingProxyType({})
+ARCHIVES = "resnet_cli.sources.archives"
+FRAMES = "resnet_cli.sources.frames"
+
+SOURCES: Mapping[str, str] = MappingProxyType(
+    {
+        ".zip": ARCHIVES,
+        ".tar": ARCHIVES,
+        ".tar.gz": ARCHIVES,
+        ".tgz": ARCHIVES,
+        ".tar.bz2": ARCHIVES,
+        ".tar.xz": ARCHIVES,
+        ".parquet": "resnet_cli.sources.tables",
+        ".mp4": FRAMES,
+        ".mov": FRAMES,
+        ".avi": FRAMES,
+        ".mkv": FRAMES,
+        ".webm": FRAMES,
+    }
+)
 """Suffix of a file that holds images: the module that lists them."""
+
+SHOWN = 3  # patterns in a message
+
+
+MEMBERS = ("zip://", "tar://")  # before the name of an image in an archive
 
 
 def find_inputs(inputs: Sequence[str], options: FindOptions | None = None) -> Inputs:
@@ -68,18 +97,64 @@ def find_inputs(inputs: Sequence[str], options: FindOptions | None = None) -> In
     if inputs.count("-") > 1:
         raise InputError("cannot read stdin twice: name - once")
     listings = [listing for given in inputs for listing in list_input(given, search)]
-    parts = any(listing.parts for listing in listings)
-    found = chain.from_iterable(listing.items for listing in listings)
-    connections = search.options.fetch
+    whole = Inputs(
+        chain.from_iterable(listing.items for listing in listings),
+        None,
+        search.sieve,
+        listed=any(given.startswith("@") for given in inputs),
+        parts=any(listing.parts for listing in listings),
+        connections=search.options.fetch,
+    )
     if any(listing.total is None for listing in listings):
-        items = require_some(found, inputs, search.sieve)
-        return Inputs(items, None, search.sieve, parts=parts, connections=connections)
+        whole = replace(whole, items=require_some(whole.items, inputs, search.sieve), listed=False)
+        return select_parts(whole, inputs, search.options)
     if not any(listing.total for listing in listings):
         raise no_images_error(inputs, search.sieve)
-    known = listings[0].items if len(listings) == 1 else list(found)
-    listed = any(given.startswith("@") for given in inputs)
-    count = len(cast(Sequence[Item], known))
-    return Inputs(known, count, search.sieve, listed, parts, connections)
+    refuse_unreadable(listings, [*map(redact_url, inputs)])
+    known = listings[0].items if len(listings) == 1 else list(whole.items)
+    whole = replace(whole, items=known, total=len(cast(Sequence[Item], known)))
+    return select_parts(whole, inputs, search.options)
+
+
+def select_parts(whole: Inputs, inputs: Sequence[str], options: FindOptions) -> Inputs:
+    """Replace images by their pages or boxes, where the options ask for them.
+
+    Args:
+        whole: the images.
+        inputs: as typed.
+        options: which parts.
+
+    Raises:
+        InputError: a file of boxes cannot be read, or fits none of the images.
+    """
+    if options.pages == "all":
+        items = expand_pages(whole.items)
+        pages = replace(whole, parts=True)
+        if whole.total is None:
+            return replace(pages, items=items)
+        known = list(items)
+        return replace(pages, items=known, total=len(known))
+    if not options.boxes:
+        return whole
+    remarks: list[str] = []
+    source = BoxSource(inputs, options, remarks)
+    boxes = replace(whole, parts=True, boxes=True, remarks=remarks)
+    if whole.total is None:
+        return replace(boxes, items=source.stream(whole.items))
+    found = source.expand(whole.known)
+    return replace(boxes, items=found, total=len(found))
+
+
+def refuse_unreadable(listings: Sequence[Listing], inputs: Sequence[str]) -> None:
+    """Refuse inputs that are nothing but one that holds images and cannot be read.
+
+    Raises:
+        InputError: says why.
+    """
+    items = [item for listing in listings for item in islice(listing.items, 2)]
+    only = items[0] if len(items) == 1 else None
+    if isinstance(only, Item) and isinstance(only.content, str) and only.path in inputs:
+        raise InputError(f"cannot read {only.path}: {only.content}")
 
 
 def list_input(given: str, search: Search) -> Iterator[Listing]:
@@ -90,11 +165,21 @@ def list_input(given: str, search: Search) -> Iterator[Listing]:
     """
     if given == "-" or given.startswith("@"):
         yield list_lines(given, search)
-        return
-    if is_url(given) and not os.path.lexists(given):
+    elif is_member(given):
+        yield Listing.of([item_of(given)])
+    elif is_url(given) and not os.path.lexists(given):
         module = module_for(remote.place_of(given))
         yield (lister(module) if module else remote.list_items)(given, search)
-        return
+    else:
+        yield from list_places(given, search)
+
+
+def list_places(given: str, search: Search) -> Iterator[Listing]:
+    """Yield the listings of folders and files on this machine.
+
+    Raises:
+        InputError: there are none.
+    """
     images: list[str] = []
     places, start = expand_input(given, search.sieve)
     passed_over: list[str] = []
@@ -107,12 +192,21 @@ def list_input(given: str, search: Search) -> Iterator[Listing]:
             found, others = list_folder(place, start, search.sieve)
             images += found
             passed_over += others
+            search.sieve.holding.update(patterns_of(others))
         else:
             images.append(place)
     if len(places) > 1:  # a pattern may match a folder and what is in it
         images = list(dict.fromkeys(images))
     search.sieve.passed_over += len(set(passed_over) - set(images))
     yield Listing.of(list(map(Item, images)))
+
+
+def patterns_of(files: Iterable[str]) -> Iterator[str]:
+    """Yield a pattern for each file that holds images, which a folder's search skips."""
+    for file in files:
+        suffix = next((each for each in SOURCES if file.lower().endswith(each)), None)
+        if suffix:
+            yield os.path.join(os.path.dirname(file), f"*{suffix}")
 
 
 def list_lines(given: str, search: Search) -> Listing:
@@ -139,9 +233,30 @@ def module_for(name: str) -> str | None:
     return next((SOURCES[suffix] for suffix in SOURCES if name.endswith(suffix)), None)
 
 
+def is_member(path: str) -> bool:
+    """Return True for a path that names an image in an archive, ``zip://a.jpg::x.zip``."""
+    return path.startswith(MEMBERS) and not os.path.lexists(path)
+
+
 def lister(module: str) -> ListItems:
     """Import a module of a source, which may need an extra, and return what lists its items."""
     return cast(ListItems, import_module(module).list_items)
+
+
+def reopen(item: Item, options: FindOptions | None = None) -> Item:
+    """Return an item of saved results with what it is read from, as its source gave it.
+
+    Raises:
+        InputError: its source cannot be read any more.
+    """
+    if item.part.startswith("row="):
+        from resnet_cli.sources.tables import stored_row
+
+        column = None if options is None else options.image_column
+        return replace(item, content=stored_row(item.path, item.part, column))
+    if is_member(item.path):
+        return replace(item, content=item_of(item.path).content)
+    return item
 
 
 def left_by(search: Search, lines: Iterator[str | Pause]) -> Iterator[Item | Pause]:
@@ -161,6 +276,10 @@ def item_of(path: str, part: str = "", *, options: FindOptions | None = None) ->
         part: what inside it.
         options: how it is fetched.
     """
+    if is_member(path):
+        from resnet_cli.sources.archives import member_item
+
+        return member_item(path, part)
     if is_url(path) and not os.path.lexists(path):
         return remote.item_of_url(path, part, options or FindOptions())
     return Item(path, part)
@@ -190,4 +309,8 @@ def no_images_error(inputs: Sequence[str], sieve: Sieve) -> InputError:
     if listed and not left_out:
         return InputError(f"no images found: {given} is empty: give a path a line")
     reasons = f" ({'; '.join(left_out)})" if left_out else ""
-    return InputError(f"no images found: {given}{reasons}: name an image or a folder")
+    remedy = "name an image or a folder"
+    if sieve.holding:
+        patterns = " ".join(map(repr, sorted(sieve.holding)[:SHOWN]))
+        remedy = f"name the files that hold images: {patterns}"
+    return InputError(f"no images found: {given}{reasons}: {remedy}")

@@ -70,6 +70,7 @@ class Sieve:
         irregular: what is neither file nor folder and was skipped, by kind.
         used: the patterns that matched something.
         dropped: what was skipped among the matches of globs.
+    holding: patterns for the files in folders that hold images, if they are named.
     """
 
     hidden: bool = False
@@ -80,6 +81,7 @@ class Sieve:
     irregular: Counter[str] = field(default_factory=Counter)
     used: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
+    holding: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.patterns = tuple(map(Pattern.parse, self.exclude))
@@ -138,6 +140,23 @@ class Sieve:
                 return True
             folder = place
         return False
+
+    def drops_member(self, archive: str, name: str) -> bool:
+        """Return True if a member of an archive is skipped, or a folder on the way to it."""
+        parts = [part for part in path_parts(name) if part != ".."]
+        last = len(parts) - 1
+        for depth in range(len(parts) if self.patterns else 0):
+            place = os.path.join(archive, *parts[: depth + 1])
+            if place in self.dropped:
+                return True
+            if self.excludes(parts[: depth + 1], is_folder=depth < last):
+                self.dropped.add(place)
+                return True
+        system = not self.hidden and any(
+            is_system(part, is_folder=depth < last) for depth, part in enumerate(parts)
+        )
+        self.skipped += system
+        return system
 
     def drops_line(self, path: str) -> bool:
         """Return True if a pattern excludes a path of a list, or a folder on the way to it."""
