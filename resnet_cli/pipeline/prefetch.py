@@ -13,15 +13,13 @@ from typing import Any
 
 from resnet_cli.errors import ImageError
 from resnet_cli.records import Item, Pause
-from resnet_cli.sources.fetch import LARGE, Connection, Fetchable, TooLargeError
+from resnet_cli.sources.fetch import LARGE, STOPPED, Connection, Fetchable, TooLargeError
 from resnet_cli.system import free_memory
 
 SHARE = 8  # of the free memory, one part
 LEAST, MOST = 64 << 20, 512 << 20  # bytes
 
 ASSUMED = 8 << 20  # bytes of an object whose size is unknown
-
-STOPPED = "the run was stopped before it came"
 
 
 class Prefetch:

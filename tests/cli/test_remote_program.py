@@ -1,6 +1,7 @@
 """The program with images by URL: the same rows as of files, nothing secret in what it writes."""
 
 import csv
+import json
 import signal
 import subprocess
 import sys
@@ -228,7 +229,34 @@ def test_names_of_a_store_cannot_take_over_a_terminal(
     assert row["path"].removeprefix("s3://bucket/") == name
 
 
-def test_int8_and_verify_read_images_by_url(predict: Run, store: Store) -> None:
+def test_evaluate_and_its_report_read_images_by_url(
+    run: Run, checkpoint: Path, bodies: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {f"val/{'abc'[n % 3]}/{n}.jpg": body for n, body in enumerate(bodies.values())}
+    for name, body in names.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(body)
+    with serving(Store([*names], names.__getitem__)) as store:
+        as_endpoint(store.url, monkeypatch)
+        common = ("-c", checkpoint, "--classes", "a,b,c", *SMALL, "--format", "json")
+        here = run("evaluate", "val", *common)
+        remote = run("evaluate", "s3://bucket/val/", *common, "--fetch", "3")
+        assert run("predict", "s3://bucket/val/", "-o", "x.csv", *common[:-2]).exit_code == 0
+        before = len(store.asked)
+        saved = run("evaluate", "--predictions", "x.csv", "--report", "x.html")
+        asked = {path for _, path, _ in store.asked[before:]}
+
+    assert here.exit_code == remote.exit_code == saved.exit_code == 0
+    assert facts_of_metrics(remote.stdout) == facts_of_metrics(here.stdout)
+    assert {f"/bucket/{name}" for name in names} <= asked
+
+
+def facts_of_metrics(text: str) -> dict[str, object]:
+    found = json.loads(text)
+    return {name: found[name] for name in ("top1", "loss", "images", "classes")}
+
+
+def test_verify_reads_images_by_url(predict: Run, store: Store) -> None:
     result = predict("s3://bucket/photos/img1*.jpg", "--verify", "3", "-o", "x.csv")
 
     assert result.exit_code == 0
