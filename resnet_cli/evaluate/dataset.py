@@ -24,6 +24,7 @@ from resnet_cli.sources import (
     without_pauses,
 )
 from resnet_cli.sources.folders import Sieve
+from resnet_cli.sources.inputs import CONNECTIONS
 from resnet_cli.sources.places import Places, base_of, is_inside, is_missing, parts_below
 from resnet_cli.sources.truth import Labelled, Lookup, few_names, match_labels, read_labels
 from resnet_cli.text import amount
@@ -38,6 +39,7 @@ class Dataset:
     folder: str  # as given
     items: Sequence[Item]  # each with its truth
     notes: tuple[str, ...] = ()  # sentences on what was skipped or matched loosely
+    connections: int = CONNECTIONS  # by which remote images are fetched
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -52,7 +54,7 @@ class Dataset:
     @property
     def inputs(self) -> Inputs:
         """Return the images as ``Classifier.predict`` takes them."""
-        return Inputs.of(self.items)
+        return replace(Inputs.of(self.items), connections=self.connections)
 
     @property
     def present(self) -> list[int]:
@@ -95,7 +97,7 @@ def open_dataset(
     dataset = find_labelled(data, names, labels=labels, find=find)
     for note in dataset.notes:
         log.info(note)
-    return dataset
+    return dataset if find is None else replace(dataset, connections=find.fetch)
 
 
 def find_labelled(

@@ -254,9 +254,7 @@ def reopen(item: Item, options: FindOptions | None = None) -> Item:
 
         column = None if options is None else options.image_column
         return replace(item, content=stored_row(item.path, item.part, column))
-    if is_member(item.path):
-        return replace(item, content=item_of(item.path).content)
-    return item
+    return replace(item, content=item_of(item.path, options=options).content)
 
 
 def left_by(search: Search, lines: Iterator[str | Pause]) -> Iterator[Item | Pause]:
