@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.splits import suggest_split
 from resnet_cli.records import Item
@@ -24,6 +26,7 @@ from resnet_cli.sources import (
     without_pauses,
 )
 from resnet_cli.sources.folders import Sieve
+from resnet_cli.sources.inputs import CONNECTIONS
 from resnet_cli.sources.places import Places, base_of, is_inside, is_missing, parts_below
 from resnet_cli.sources.truth import Labelled, Lookup, few_names, match_labels, read_labels
 from resnet_cli.text import amount
@@ -38,6 +41,7 @@ class Dataset:
     folder: str  # as given
     items: Sequence[Item]  # each with its truth
     notes: tuple[str, ...] = ()  # sentences on what was skipped or matched loosely
+    connections: int = CONNECTIONS  # by which remote images are fetched
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -52,7 +56,7 @@ class Dataset:
     @property
     def inputs(self) -> Inputs:
         """Return the images as ``Classifier.predict`` takes them."""
-        return Inputs.of(self.items)
+        return replace(Inputs.of(self.items), connections=self.connections)
 
     @property
     def present(self) -> list[int]:
@@ -117,9 +121,12 @@ def find_labelled(
     Raises:
         InputError: no images, or labels that match no class.
     """
+    find = find or FindOptions()
     if labels is not None:
-        return label_by_table(Path(labels), str(given), names, find)
-    return label_by_folder(str(given), names, find)
+        dataset = label_by_table(Path(labels), str(given), names, find)
+    else:
+        dataset = label_by_folder(str(given), names, find)
+    return replace(dataset, connections=find.fetch)
 
 
 def label_by_folder(given: str, names: Sequence[str], find: FindOptions | None = None) -> Dataset:
@@ -182,7 +189,7 @@ def list_given(given: str, search: Search) -> list[Item]:
     listings = list_input(given, search)
     items = []
     for item in without_pauses(chain.from_iterable(each.items for each in listings)):
-        if isinstance(item.content, bytes):  # of a stream: all of them would be held
+        if isinstance(item.content, bytes | np.ndarray):  # of a stream: all of them would be held
             raise InputError(
                 f"cannot evaluate on {given}: its images can be read only once, in their order: "
                 "unpack it, or use 'predict -o FILE' and then 'evaluate --predictions FILE'"

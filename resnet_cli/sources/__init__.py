@@ -235,7 +235,15 @@ def reopen(item: Item, options: FindOptions | None = None) -> Item:
 
         column = None if options is None else options.image_column
         return replace(item, content=stored_row(item.path, item.part, column))
-    return item
+    if item.part.startswith("t="):
+        from resnet_cli.sources.frames import StoredFrame
+
+        return replace(item, content=StoredFrame(item.path, item.part))
+    if "::" in item.path and is_url(item.path):
+        from resnet_cli.sources.archives import stored_member
+
+        return replace(item, content=stored_member(item.path))
+    return item_of(item.path, item.part, options=options)
 
 
 def left_by(search: Search, lines: Iterator[str | Pause]) -> Iterator[Item | Pause]:
