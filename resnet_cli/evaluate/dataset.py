@@ -21,6 +21,7 @@ from resnet_cli.sources import (
     Search,
     excluded_words,
     list_input,
+    select_parts,
     skipped_words,
     source_of,
     without_pauses,
@@ -181,7 +182,7 @@ def require_folders(given: str) -> None:
 
 
 def list_given(given: str, search: Search) -> list[Item]:
-    """List the items of an INPUT, which are read afterwards.
+    """List the items of an INPUT, with the parts that are asked for, to be read afterwards.
 
     Raises:
         InputError: it names nothing, or can be read only once.
@@ -197,7 +198,10 @@ def list_given(given: str, search: Search) -> list[Item]:
         if isinstance(item.content, str):
             log.warning("could not read %s: %s", item.path, item.content)
         items.append(item)
-    return items
+    selected = select_parts(Inputs.of(items), [given], search.options)
+    for remark in selected.remarks:
+        log.info(remark)
+    return list(selected.known)
 
 
 def find_parts(items: Sequence[Item], given: str, names: Sequence[str]) -> list[Sequence[str]]:
