@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from commands import SMALL, error_line
 from conftest import Run
@@ -175,6 +176,38 @@ def test_places_do_not_depend_on_the_current_folder() -> None:
     assert place_of("d/a.jpg") == f"{here}/d/a.jpg"
     assert place_of("zip://a.jpg::x.zip", "/e") == "zip://a.jpg::/e/x.zip"
     assert place_of("tar://a.jpg::s3://b/x.tar", "/e") == "tar://a.jpg::s3://b/x.tar"
+
+
+def test_pages_have_the_folder_of_their_image() -> None:
+    for name in ("a", "b"):
+        Path("d", name).mkdir(parents=True)
+        pages = [Image.new("RGB", (40, 40), (90 * page, 0, 0)) for page in range(2)]
+        pages[0].save(f"d/{name}/x.tif", save_all=True, append_images=pages[1:])
+    found = label_by_folder("d", ["a", "b"], FindOptions(pages="all"))
+    assert [(item.part, item.truth) for item in found.items] == [
+        ("page=1", 0), ("page=2", 0), ("page=1", 1), ("page=2", 1),
+    ]  # fmt: skip
+    assert len(label_by_folder("d", ["a", "b"]).items) == 2
+
+
+def test_a_prefix_of_urls_has_the_folders_of_its_classes(
+    evaluate: Run, run: Run, photos: Path, of_folder: dict[str, Any], checkpoint: Path
+) -> None:
+    store = pytest.importorskip("fsspec").filesystem("memory")
+    store.put(str(photos), "/val", recursive=True)
+    evaluate("memory://val/", "-o", "m.json", "--mistakes", "w.csv")
+    assert metrics() == approximately(of_folder)
+    assert all(row["path"].startswith("memory://val/a/") for row in rows("w.csv"))
+    classify = ("predict", "memory://val/", "-c", checkpoint, "--classes", "a,b,c", *SMALL)
+    run(*classify, "-k", 3, "-o", "p.csv")
+    run("evaluate", "memory://val/", "--predictions", "p.csv", "-o", "again.json")
+    assert metrics("again.json") == approximately(of_folder)
+    Path("l.csv").write_text("path,label\na/img1.jpg,b\nmemory://val/b/img6.jpg,a\n")
+    found = label_by_table(Path("l.csv"), "memory://val/", ["a", "b"])
+    assert [(item.path, item.truth) for item in found.items] == [
+        ("memory://val/a/img1.jpg", 1), ("memory://val/b/img6.jpg", 0),
+    ]  # fmt: skip
+    store.rm("/val", recursive=True)
 
 
 @pytest.mark.parametrize("suffix", ["zip", "tar"])

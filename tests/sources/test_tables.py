@@ -1,8 +1,10 @@
 """Parquet tables as INPUT: the rows of the same images as files, and tables that are damaged."""
 
+import io
 import json
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ from conftest import Run
 from range_server import Parts, serving_parts
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.records import Item, Stored
-from resnet_cli.sources import FindOptions, find_inputs, reopen
+from resnet_cli.sources import FindOptions, find_inputs, reopen, without_pauses
 from tables import images_below, write_bytes, write_like_datasets
 
 KILLED = """
@@ -106,6 +108,22 @@ def test_a_folder_of_shards_is_named_by_a_glob(predict: Run, photos: Path) -> No
         "Error: no images found: above (skipped 3 files without an image extension): name the "
         "files that hold images: 'above/data/*.parquet'"
     )
+
+
+def test_a_list_may_name_tables(monkeypatch: pytest.MonkeyPatch, photos: Path) -> None:
+    write_values("x.parquet", [b"one", b"two"])
+    shutil.make_archive("y", "zip", "photos", "a")
+    Path("l.txt").write_text("photos/a/img1.jpg\nx.parquet\ny.zip\nphotos/b/img6.jpg\n")
+    found = find_inputs(["@l.txt"])
+    assert found.parts
+    assert [(item.path, item.part) for item in found.known][:3] == [
+        ("photos/a/img1.jpg", ""), ("x.parquet", "row=0"), ("x.parquet", "row=1"),
+    ]  # fmt: skip
+    assert found.total == 9
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x.parquet\nz.jpg\n")))
+    stream = list(without_pauses(find_inputs(["-"]).items))
+    assert [item.path for item in stream] == ["x.parquet", "z.jpg"]
+    assert str(stream[0].content).startswith("holds images: name it as INPUT")
 
 
 def test_a_killed_run_resumes_where_it_was(checkpoint: Path, photos: Path, predict: Run) -> None:
