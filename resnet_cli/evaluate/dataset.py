@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.splits import suggest_split
 from resnet_cli.records import Item
@@ -19,6 +21,7 @@ from resnet_cli.sources import (
     Search,
     excluded_words,
     list_input,
+    select_parts,
     skipped_words,
     source_of,
     without_pauses,
@@ -119,9 +122,12 @@ def find_labelled(
     Raises:
         InputError: no images, or labels that match no class.
     """
+    find = find or FindOptions()
     if labels is not None:
-        return label_by_table(Path(labels), str(given), names, find)
-    return label_by_folder(str(given), names, find)
+        dataset = label_by_table(Path(labels), str(given), names, find)
+    else:
+        dataset = label_by_folder(str(given), names, find)
+    return replace(dataset, connections=find.fetch)
 
 
 def label_by_folder(given: str, names: Sequence[str], find: FindOptions | None = None) -> Dataset:
@@ -176,7 +182,7 @@ def require_folders(given: str) -> None:
 
 
 def list_given(given: str, search: Search) -> list[Item]:
-    """List the items of an INPUT, which are read afterwards.
+    """List the items of an INPUT, with the parts that are asked for, to be read afterwards.
 
     Raises:
         InputError: it names nothing, or can be read only once.
@@ -184,7 +190,7 @@ def list_given(given: str, search: Search) -> list[Item]:
     listings = list_input(given, search)
     items = []
     for item in without_pauses(chain.from_iterable(each.items for each in listings)):
-        if isinstance(item.content, bytes):  # of a stream: all of them would be held
+        if isinstance(item.content, bytes | np.ndarray):  # of a stream: all of them would be held
             raise InputError(
                 f"cannot evaluate on {given}: its images can be read only once, in their order: "
                 "unpack it, or use 'predict -o FILE' and then 'evaluate --predictions FILE'"
@@ -192,7 +198,10 @@ def list_given(given: str, search: Search) -> list[Item]:
         if isinstance(item.content, str):
             log.warning("could not read %s: %s", item.path, item.content)
         items.append(item)
-    return items
+    selected = select_parts(Inputs.of(items), [given], search.options)
+    for remark in selected.remarks:
+        log.info(remark)
+    return list(selected.known)
 
 
 def find_parts(items: Sequence[Item], given: str, names: Sequence[str]) -> list[Sequence[str]]:
