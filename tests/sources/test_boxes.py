@@ -297,8 +297,8 @@ def test_a_run_that_stopped_between_the_boxes_of_an_image_is_resumed(predict: Ru
     whole, resumed = rows_of("whole.csv"), rows_of("r.csv")
     for key in ("path", "part", "detection_class", "detection_conf", "label"):
         assert [row[key] for row in resumed] == [row[key] for row in whole]
-    probs = ([float(row["prob"]) for row in rows] for rows in (resumed, whole))
-    np.testing.assert_allclose(*probs, rtol=1e-5)  # batches are cut elsewhere
+    again, before = ([float(row["prob"]) for row in rows] for rows in (resumed, whole))
+    np.testing.assert_allclose(again, before, rtol=1e-5)  # batches are cut elsewhere
 
     other = predict("d", "-o", "r.csv", "--resume")
     assert "cannot resume r.csv" in error_line(other)
