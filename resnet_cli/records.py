@@ -2,9 +2,10 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -70,6 +71,26 @@ class Part:
     part: str  # as that of an item
 
 
+BOX = re.compile(r"([^,]+),([^,]+),([^,]+),([^,]+)")
+BOX_WORDS = r"\3×\4 at \1,\2"
+
+PART_WORDS: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {
+        "page": "page {}".format,
+        "row": "row {}".format,
+        "t": "frame at {} s".format,
+        "xywh": lambda numbers: f"box {BOX.sub(BOX_WORDS, numbers)}",
+    }
+)
+"""Kind of part: how it is said."""
+
+
+def part_words(part: str) -> str:
+    """Say a part in words: ``page 3``, ``frame at 2.5 s``, ``box 300×200 at 10,20``."""
+    pairs = (one.partition("=") for one in part.split("&") if one)
+    return ", ".join(PART_WORDS.get(kind, f"{kind} {{}}".format)(value) for kind, _, value in pairs)
+
+
 BY_SOURCE = ("row=", "t=")
 """What of a part its source selects, so that the content of the item is that part already."""
 
@@ -109,6 +130,11 @@ class Item:
         whole = Path(self.path) if self.content is None else self.content
         part = "&".join(one for one in self.part.split("&") if not one.startswith(BY_SOURCE))
         return Part(whole, part) if part else whole
+
+    @property
+    def words(self) -> str:
+        """Return what a person calls it: its path and, in words, its part."""
+        return ", ".join(filter(None, (tidy_path(self.path), part_words(self.part))))
 
     def without_content(self) -> "Item":
         """Return the item as its row keeps it, which must not hold pixels in memory."""
@@ -172,7 +198,10 @@ class Prediction:
 
     @property
     def path(self) -> Path:
-        """Return the path of the image, which opens from where the run was started."""
+        """Return the path of the image, which opens from where the run was started.
+
+        A URL is not for ``Path``, which makes one slash of two: take ``item.path``.
+        """
         return Path(self.item.path)
 
     @property

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +10,16 @@ import click
 from resnet_cli.cli.options import (
     OUTPUT,
     POSITIVE,
+    check_seconds,
     compile_each_option,
     debug_option,
     device_option,
+    every_option,
     exclude_option,
+    fetch_option,
+    fetch_timeout_option,
     hidden_option,
+    image_column_option,
     overwrite_option,
     progress_option,
 )
@@ -44,13 +48,6 @@ def parse_sizes(_: click.Context, __: click.Parameter, value: str) -> tuple[int,
     if not all(1 <= size <= LARGEST for size in found):
         raise click.BadParameter(f"{value[:LONGEST]!r} is not of 1 to {LARGEST:,} images each")
     return found
-
-
-def check_seconds(_: click.Context, __: click.Parameter, value: float) -> float:
-    """Check that a duration is finite and above 0."""
-    if not (isfinite(value) and value > 0):
-        raise click.BadParameter(f"{value} is not a number of seconds above 0")
-    return value
 
 
 def parse_names(
@@ -130,14 +127,17 @@ def round_percentile(text: str) -> float:
 )
 @click.option(
     "--images",
-    type=click.Path(path_type=Path, exists=True),
-    metavar="DIR",
+    metavar="INPUT",
     show_default="none",
-    help="Folder of images; also measures predict from files to labels, and how often the labels "
-    "of the fastest setting are those of fp32.",
+    help="Images, as 'predict' takes them; also measures predict from files to labels, and how "
+    "often the labels of the fastest setting are those of fp32.",
 )
 @exclude_option
 @hidden_option
+@fetch_option
+@fetch_timeout_option
+@image_column_option
+@every_option
 @click.option(
     "--warmup",
     type=click.IntRange(min=0),
@@ -196,9 +196,13 @@ def benchmark_command(
     compile: bool,
     workers: int | None,
     img_size: int | None,
-    images: Path | None,
+    images: str | None,
     exclude: tuple[str, ...],
     hidden: bool,
+    fetch: int,
+    fetch_timeout: float,
+    image_column: str | None,
+    every: float,
     warmup: int,
     duration: float,
     iters: int | None,
@@ -233,6 +237,10 @@ def benchmark_command(
         images=images,
         exclude=exclude,
         hidden=hidden,
+        fetch=fetch,
+        fetch_timeout=fetch_timeout,
+        image_column=image_column,
+        every=every,
         warmup=warmup,
         duration=duration,
         iterations=iters,

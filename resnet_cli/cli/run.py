@@ -36,6 +36,7 @@ def load_and_find(
     *,
     find: FindOptions,
     calibration: Sequence[str],
+    resumed: Sequence[Path],
     verify: int,
     progress: str,
 ) -> tuple[Classifier, Inputs]:
@@ -47,6 +48,7 @@ def load_and_find(
         files: that will be written.
         find: what to take in folders, globs and lists.
         calibration: inputs to calibrate int8 on; none takes some of ``inputs``.
+        resumed: result files that the run continues.
         verify: images to compare against plain fp32 on the CPU first.
         progress: ``auto``, ``on`` or ``off``.
 
@@ -65,7 +67,7 @@ def load_and_find(
     for sentence in suggest_class_names(classifier, found.folder_names):
         print_note(sentence)
     given = find_inputs(calibration, replace(find, boxes=())) if calibration else None
-    classifier, found = calibrate_for_run(classifier, found, given)
+    classifier, found = calibrate_for_run(classifier, found, given, resumed=resumed)
     return classifier, verify_first(classifier, found, verify) if verify else found
 
 

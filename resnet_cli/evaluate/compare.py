@@ -204,8 +204,7 @@ def find_for(classifier: Classifier, folder: str | Path, options: EvaluateOption
             folder,
             classifier.class_names,
             labels=options.labels,
-            exclude=options.exclude,
-            hidden=options.hidden,
+            find=options.find,
         )
     except UnmatchedError as error:
         raise UnmatchedError(f"{classifier.checkpoint.path}: {error}") from error
@@ -248,7 +247,8 @@ def compare_predictions(
             if progress is not None:
                 progress(done, total)
             if predictions[0].error is not None and options.on_error == "fail":
-                raise ImageError(f"stopped at {predictions[0].path}: {predictions[0].error}")
+                words = predictions[0].item.words
+                raise ImageError(f"stopped at {words}: {predictions[0].error}")
         for report in reports:
             report.record.finish()
     return ledger.comparison()

@@ -26,7 +26,7 @@ from resnet_cli.run import OutputOptions
 METRICS = (".json", ".csv")  # suffixes of files of metrics
 DRAWINGS = (".png", ".pdf", ".svg", ".csv")  # of drawings, or of their numbers
 
-MISTAKE_COLUMNS = ("path", "truth", "truth_index", "label", "index", "prob", "truth_prob")
+MISTAKE_COLUMNS = ("path", "part", "truth", "truth_index", "label", "index", "prob", "truth_prob")
 
 WriteLabelled = Callable[[Prediction, int], None]
 """Receives a prediction and the index of its true class."""
@@ -126,7 +126,8 @@ def open_rows(files: RowFiles, names: Sequence[str], layout: WriterOptions) -> I
         tables = []
         for path in files.mistakes:
             with naming_output(path):
-                tables.append(stack.enter_context(open_mistakes(path, names, files)))
+                columns = [name for name in MISTAKE_COLUMNS if name != "part" or layout.parts]
+                tables.append(stack.enter_context(open_mistakes(path, names, files, columns)))
         drawings = [stack.enter_context(open_writer(path, layout)) for path in files.illustrated]
         if files.show:
             from resnet_cli.results.grid import window_writer
@@ -136,19 +137,21 @@ def open_rows(files: RowFiles, names: Sequence[str], layout: WriterOptions) -> I
 
 
 @contextmanager
-def open_mistakes(path: Path, names: Sequence[str], files: RowFiles) -> Iterator[WriteLabelled]:
+def open_mistakes(
+    path: Path, names: Sequence[str], files: RowFiles, columns: Sequence[str]
+) -> Iterator[WriteLabelled]:
     """Open a .csv file with a row for each wrong image, in input order."""
     mode = "w" if files.output.overwrite else "x"
     with path.open(mode, encoding="utf-8", errors="surrogateescape", newline="") as file:
         table = Table(files.output.csv_dialect)
-        file.write(files.output.csv_dialect.mark + table.line(MISTAKE_COLUMNS))
+        file.write(files.output.csv_dialect.mark + table.line(columns))
 
         def write(prediction: Prediction, truth: int) -> None:
             if prediction.error is not None or prediction.index == truth:
                 return
             found = describe_mistake(prediction, truth, names)
             row = {**asdict(found), "truth_index": truth, "index": prediction.index}
-            cells = {name: row[name] for name in MISTAKE_COLUMNS}
+            cells = {name: row[name] for name in columns}
             file.write(table.line(disarm_row(cells).values()))
             file.flush()
 

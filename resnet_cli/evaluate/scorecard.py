@@ -25,7 +25,7 @@ from resnet_cli.evaluate.metrics import (
     wilson_share,
 )
 from resnet_cli.evaluate.order import Order, find_order
-from resnet_cli.records import Prediction
+from resnet_cli.records import Prediction, tidy_path
 from resnet_cli.text import amount
 
 MOST = 20  # confused pairs and confident mistakes listed, at most
@@ -37,6 +37,7 @@ class Mistake:
     """An image that was predicted as another class than its own."""
 
     path: str
+    part: str  # of the image at the path; empty for a whole one
     truth: str
     label: str
     prob: float  # of the label
@@ -103,7 +104,8 @@ def describe_mistake(prediction: Prediction, truth: int, names: Sequence[str]) -
     kept = (score.prob for score in prediction.scores if score.index == truth)
     whole = prediction.distribution
     return Mistake(
-        str(prediction.path),
+        tidy_path(prediction.item.path),
+        prediction.part,
         names[truth],
         names[best.index],  # rows saved by earlier versions hold ``uncertain`` as the label
         best.prob,

@@ -8,6 +8,8 @@ from resnet_cli.evaluate.compare import SURE, Comparison, Pair
 from resnet_cli.evaluate.metrics import ClassRow, percentage
 from resnet_cli.evaluate.order import Order
 from resnet_cli.evaluate.scorecard import Evaluation
+from resnet_cli.records import Item
+from resnet_cli.results.options import end_of_name
 from resnet_cli.text import cut_end, cut_start, escape_unprintable
 
 MOST_CLASSES = 30  # in the table; of more only the worst are shown
@@ -130,9 +132,8 @@ def mistake_lines(evaluation: Evaluation, width: int) -> Iterator[str]:
         for row in evaluation.mistakes[:SHOWN]:
             label, truth = short_class_name(row.label, OF_TWO), short_class_name(row.truth, OF_TWO)
             start = f"  predicted {label} ({row.prob:.3f}), actually {truth}  "
-            yield start + cut_start(
-                escape_unprintable(row.path), max(12, width - cell_width(start))
-            )
+            room = max(12, width - cell_width(start))
+            yield start + end_of_name(Item(row.path, row.part), room)
 
 
 def order_lines(order: Order) -> Iterator[str]:

@@ -239,7 +239,9 @@ class Decoder:
         if isinstance(image, str):
             raise ImageError(image)
         if not isinstance(image, Image.Image):
-            return join_bands(take_bands(image, self.chosen(image.shape[2], room) or ()))
+            if self.bands:
+                return join_bands(take_bands(image, self.chosen(image.shape[2], room) or ()))
+            image = Image.fromarray(image)  # RGB, resized like a file without loss
         self.check(image)
         pixels = self.finished(image, room)
         if isinstance(pixels, Image.Image) and self.is_fast(image):

@@ -325,14 +325,14 @@ def draw_tile(
         f"actually {escape_unprintable(verdict.truth or '')}" if verdict.right is False else ""
     )
     truth = f"{cut_end(actually, TRUTH_LETTERS)}  ·  " if actually else ""
-    name = partial(options.name, prediction.path)
-    longest = len(escape_unprintable(str(prediction.path)))
+    name = partial(options.name, prediction.item)
+    longest = len(escape_unprintable(prediction.item.words))
     words = fit_text(lambda n: truth + name(n), longest, NAME_STYLE, TILE)
     write_below(axes, place, words, NAME_BASE, NAME_STYLE)
 
 
 def draw_error(axes: Axes, place: Point, error: str) -> None:
-    """Write why there is no image in the middle of its tile."""
+    """Write the reason of an error where the image would be."""
     reason = escape_unprintable(error)
     lines = "\n".join(wrap(reason, ERROR_WIDTH, max_lines=ERROR_LINES, placeholder=" …"))
     left, bottom = place

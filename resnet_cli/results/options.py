@@ -3,50 +3,73 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from string import ascii_letters, digits
 from typing import TYPE_CHECKING, Any
 
-from resnet_cli.records import Item, Prediction
+from resnet_cli.records import Item, Prediction, is_url, part_words, tidy_path
 from resnet_cli.results.columns import RowLayout
 from resnet_cli.text import cut_end, cut_middle, cut_start, escape_unprintable
 
 GAP = "…"
+BETWEEN = ", "  # a name and its part
 
 
-def end_of_path(path: Path, most: int) -> str:
-    """Return the end of a path in at most ``most`` characters, if other paths are unknown."""
-    return cut_start(escape_unprintable(str(path)), most)
+def end_of_name(item: Item, most: int) -> str:
+    """Return the end of a path, and the part, in at most ``most`` characters.
+
+    It is for runs whose other paths are unknown.
+    """
+    return with_part(escape_unprintable(tidy_path(item.path)), item, most, cut_start)
 
 
-def names_for(paths: Sequence[str] | None) -> Callable[[Path, int], str]:
-    """Return a function that names images: by short names, if all paths are known beforehand."""
-    return end_of_path if paths is None else ShortNames(paths)
+def names_for(items: Sequence[Item] | None) -> Callable[[Item, int], str]:
+    """Return a function that names items: by short names, if all are known beforehand."""
+    return end_of_name if items is None else ShortNames([item.path for item in items])
+
+
+def with_part(name: str, item: Item, most: int, shorten: Callable[[str, int], str]) -> str:
+    """Add its part in words to the name of an image; the name is shortened first.
+
+    Args:
+        name: of the whole image.
+        item: that is named.
+        most: characters that have room.
+        shorten: cuts the name to so many characters, 2 or more.
+    """
+    words = escape_unprintable(part_words(item.part))
+    if not words:
+        return shorten(name, most)
+    room = most - len(words) - len(BETWEEN)
+    return cut_start(words, most) if room < 2 else shorten(name, room) + BETWEEN + words
 
 
 class ShortNames:
-    """Names the images of a run; nothing is computed before the first call."""
+    """Names the items of a run; nothing is computed before the first call."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         """Keep the paths of all images; some may be equal."""
-        self.paths = paths
+        self.paths = frozenset(paths)
 
-    def __call__(self, path: Path, most: int) -> str:
-        """Return the name of one image in at most ``most`` characters, 2 or more."""
-        return shorten_to(self.whole(str(path)), most, *self.ends)
+    def __call__(self, item: Item, most: int) -> str:
+        """Return the name of one item in at most ``most`` characters, 2 or more."""
+        return with_part(
+            self.whole(item.path), item, most, lambda name, room: shorten_to(name, room, *self.ends)
+        )
 
     def whole(self, path: str) -> str:
         """Return the name of one image at full length."""
-        parts = PurePath(path).parts[-self.depth :]
-        said = [GAP if len(parts) - n in self.shared else part for n, part in enumerate(parts)]
-        kept = (part for n, part in enumerate(said) if not part == GAP == said[n - 1])
-        return escape_unprintable(str(PurePath(*kept)))
+        names = split_path(path)[-self.depth :]
+        said = [GAP if len(names) - n in self.shared else name for n, name in enumerate(names)]
+        return escape_unprintable(
+            join_path([name for n, name in enumerate(said) if not name == GAP == said[n - 1]])
+        )
 
     @cached_property
     def depth(self) -> int:
-        """The smallest number of last parts that tell all paths apart."""
-        paths, depth = {PurePath(path).parts for path in self.paths}, 1
-        while len({parts[-depth:] for parts in paths}) < len(paths):
+        """The smallest number of last names in a path that tell all paths apart."""
+        paths, depth = {split_path(path) for path in self.paths}, 1
+        while len({names[-depth:] for names in paths}) < len(paths):
             depth += 1
         return depth
 
@@ -55,8 +78,8 @@ class ShortNames:
         """Positions, counted from the end, of folders in between that all paths share."""
         folders: dict[int, set[str]] = {place: set() for place in range(2, self.depth)}
         for path in self.paths:
-            for place, part in enumerate(PurePath(path).parts[: -self.depth : -1], start=1):
-                folders.get(place, set()).add(part)
+            for place, name in enumerate(split_path(path)[: -self.depth : -1], start=1):
+                folders.get(place, set()).add(name)
         return frozenset(place for place, names in folders.items() if len(names) == 1)
 
     @cached_property
@@ -68,6 +91,23 @@ class ShortNames:
         before = whole_words(common_start(names))
         after = whole_words(common_start({name[::-1] for name in names}))
         return before, min(after, min(map(len, names)) - before)
+
+
+def split_path(path: str) -> tuple[str, ...]:
+    """Split a path into names: an archive before what is in it, a server before its folders."""
+    if not is_url(path):
+        return PurePath(path).parts
+    inside, _, archive = path.partition("::")
+    if archive:
+        return (*split_path(archive), *inside.partition("://")[2].split("/"))
+    scheme, _, place = inside.partition("://")
+    first, *others = place.split("/")
+    return (f"{scheme}://{first}", *others)
+
+
+def join_path(names: Sequence[str]) -> str:
+    """Join names of a path, from any of them on."""
+    return "/".join(names) if any(map(is_url, names[:1])) else str(PurePath(*names))
 
 
 def common_start(names: set[str]) -> str:
@@ -144,7 +184,7 @@ class WriterOptions:
     overwrite: bool = False  # replace an existing file
     saved: "SavedRows | None" = None  # rows of the file that is resumed
     truth: Callable[[Item], str | None] = unknown_truth  # the true label of an image
-    name: Callable[[Path, int], str] = end_of_path  # of an image, in at most N characters
+    name: Callable[[Item, int], str] = end_of_name  # of an image, in at most N characters
     record: Callable[[], Mapping[str, Any]] = dict  # of the run so far, as in FILE.run.json
     report_limit: int = 10_000  # images in a report
     decides: bool = False  # there is a column for the decision

@@ -183,8 +183,8 @@ class Destinations:
 
     def describing(self, record: Callable[[], Mapping[str, Any]], inputs: Inputs) -> "Destinations":
         """Return a copy whose writers know what made the results, and of which items."""
-        paths = None if inputs.total is None else [item.path for item in inputs.known]
-        return replace(self, options=replace(self.options, record=record, name=names_for(paths)))
+        items = None if inputs.total is None else inputs.known
+        return replace(self, options=replace(self.options, record=record, name=names_for(items)))
 
     @contextmanager
     def open(self, saved: Sequence[SavedRows]) -> Iterator[tuple[list[Output], list[Write]]]:

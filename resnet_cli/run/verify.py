@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from resnet_cli.checkpoint.exported import ExportedCheckpoint
@@ -35,7 +34,7 @@ class Verification:
 
     images: int  # compared
     largest_difference: float  # of a probability
-    flips: tuple[Path, ...]  # images whose best class differs
+    flips: tuple[Item, ...]  # whose best class differs
 
 
 def verify_classifier(classifier: Classifier, items: Sequence[Item]) -> Verification:
@@ -60,7 +59,7 @@ def verify_classifier(classifier: Classifier, items: Sequence[Item]) -> Verifica
         count += 1
         largest = max(largest, *(abs(plain[score.index] - score.prob) for score in row.scores))
         if plain[row.scores[0].index] < max(plain):
-            flips.append(row.path)
+            flips.append(row.item)
     return Verification(count, largest, tuple(flips))
 
 
@@ -128,9 +127,9 @@ def verify_first(classifier: Classifier, inputs: Inputs, count: int) -> Inputs:
         amount(len(result.flips), "top-1 flip"),
     )
     if result.flips:
+        flips = ", ".join(item.words for item in result.flips)
         raise UserError(
-            f"another label than plain fp32 on the CPU: {', '.join(map(str, result.flips))}: "
-            "try --exact, or --precision fp32"
+            f"another label than plain fp32 on the CPU: {flips}: try --exact, or --precision fp32"
         )
     return everything
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from conftest import DEMO, SAMPLES, Run
-from resnet_cli.results.options import ShortNames, end_of_path, names_for
+from resnet_cli.records import Item
+from resnet_cli.results.options import ShortNames, end_of_name, names_for
 from resnet_cli.text import cut_end, cut_middle, cut_start
 
 CAMERAS = [f"/data/cam{c}/100MEDIA/IMG_{n:04d}.JPEG" for n, c in product(range(30), (1, 2))]
@@ -29,29 +30,29 @@ STATIONS = [f"d/a_long_name_of_a_station_{n:04d}_with_more_behind_it.JPG" for n 
 )  # fmt: skip
 def test_a_name_is_the_part_of_the_path_that_differs(paths: list[str], names: list[str]) -> None:
     short = ShortNames(paths)
-    assert [short(Path(path), 99) for path in paths] == names
+    assert [short(Item(path), 99) for path in paths] == names
 
 
 @pytest.mark.parametrize("paths", [CAMERAS, STATIONS])
 @pytest.mark.parametrize("most", [2, 5, 9, 14, 20, 30, 60])
 def test_a_name_is_never_longer_than_its_room(paths: list[str], most: int) -> None:
     short = ShortNames(paths)
-    names = [short(Path(path), most) for path in paths]
+    names = [short(Item(path), most) for path in paths]
     assert max(map(len, names)) <= most
     if most >= 14:
         assert len(set(names)) == len(paths)
 
 
 def test_a_long_name_keeps_what_tells_it_apart() -> None:
-    assert ShortNames(STATIONS)(Path(STATIONS[17]), 20) == "a_long_…0017…_it.JPG"
-    assert "0017" in ShortNames(STATIONS)(Path(STATIONS[17]), 12)
-    assert ShortNames(CAMERAS)(Path(CAMERAS[3]), 17).startswith("cam2/")
+    assert ShortNames(STATIONS)(Item(STATIONS[17]), 20) == "a_long_…0017…_it.JPG"
+    assert "0017" in ShortNames(STATIONS)(Item(STATIONS[17]), 12)
+    assert ShortNames(CAMERAS)(Item(CAMERAS[3]), 17).startswith("cam2/")
 
 
 def test_of_a_stream_the_end_of_the_path_is_shown() -> None:
     name = names_for(None)
-    assert name is end_of_path
-    assert name(Path("/data/cam1/IMG_1.JPEG"), 15) == "…am1/IMG_1.JPEG"
+    assert name is end_of_name
+    assert name(Item("/data/cam1/IMG_1.JPEG"), 15) == "…am1/IMG_1.JPEG"
 
 
 @pytest.mark.parametrize("cut", [cut_start, cut_middle, cut_end])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from base64 import b64encode
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,9 +14,11 @@ from urllib.parse import quote
 
 from PIL.Image import Image
 
-from resnet_cli.records import Prediction
+from resnet_cli.records import Prediction, is_url, part_words, tidy_path
 from resnet_cli.results.options import Verdict
 from resnet_cli.text import escape_unprintable
+
+WEB = re.compile("https?://", re.IGNORECASE)  # what a browser opens
 
 SIGNIFICANT = 6  # digits of a probability
 
@@ -26,7 +29,8 @@ class Entry:
 
     number: int  # in input order, from 0
     path: str
-    href: str  # of the image, relative to the report
+    part: str  # of the image at the path, in words
+    href: str | None  # of its file, relative to the report, or on the web
     scores: tuple[tuple[int, float], ...]  # index and probability, best first
     milliseconds: tuple[float, float, float] | None  # decode, preprocess, forward
     label: str | None  # of the best class
@@ -45,6 +49,7 @@ class Entry:
             "n": self.number,
             "path": shown,
             "raw": self.path if shown != self.path and is_copyable(self.path) else None,
+            "part": escape_unprintable(self.part) or None,
             "href": self.href,
             "scores": self.scores,
             "ms": self.milliseconds and [round(ms, 2) for ms in self.milliseconds],
@@ -69,14 +74,28 @@ def build_entry(prediction: Prediction, verdict: Verdict, number: int, folder: P
     """
     return Entry(
         number=number,
-        path=str(prediction.path),
-        href=quote(os.fsencode(os.path.relpath(prediction.path, folder))),
+        path=tidy_path(prediction.item.path),
+        part=part_words(prediction.part),
+        href=link_to(prediction.item.path, folder),
         scores=tuple((score.index, round_probability(score.prob)) for score in prediction.scores),
         milliseconds=stage_times(prediction),
         label=prediction.label,
         verdict=verdict,
         error=prediction.error,
     )
+
+
+def link_to(path: str, folder: Path) -> str | None:
+    """Return a link to an image, or to the archive that it is in; None where no browser opens it.
+
+    Args:
+        path: of the image.
+        folder: of the report.
+    """
+    place = path.rpartition("::")[2] if is_url(path) else path
+    if not is_url(place):
+        return quote(os.fsencode(os.path.relpath(place, folder)))
+    return place if WEB.match(place) else None
 
 
 def round_probability(prob: float) -> float:

@@ -20,7 +20,7 @@ for (const [position, row] of rows.entries()) {
   row.label = row.error ? "error" : nameOf(row.scores[0][0]);
   row.title = row.uncertain ? `${UNCERTAIN} (${row.label})` : row.label;
   row.bin = row.top === null ? null : Math.min(BINS - 1, Math.floor(BINS * row.top));
-  row.found = [row.path, row.title, row.truth ?? ""].join("\n").toLowerCase();
+  row.found = [row.path, row.part ?? "", row.title, row.truth ?? ""].join("\n").toLowerCase();
 }
 
 function nameOf(index) {
@@ -47,11 +47,20 @@ function make(tag, attributes = {}, ...children) {
 
 /** Name each row by as much of the end of its path as tells all paths apart. */
 function nameRows() {
-  const paths = new Map(rows.map((row) => [row.path, row.path.split("/")]));
+  const paths = new Map(rows.map((row) => [row.path, split(row.path)]));
   let depth = 1;
   while (tails(paths, depth).size < paths.size) depth++;
   const shared = sharedFolders(paths, depth);
   for (const row of rows) row.name = collapsed(paths.get(row.path).slice(-depth), shared);
+}
+
+/** Names in a path: an archive before what is in it, a server as one name. */
+function split(path) {
+  const [, scheme, rest] = path.match(/^([a-z][a-z0-9+.-]+:\/\/)(.*)$/is) ?? [null, "", path];
+  const archive = scheme && rest.includes("::") ? rest.slice(rest.indexOf("::") + 2) : "";
+  if (archive) return [...split(archive), ...rest.slice(0, rest.indexOf("::")).split("/")];
+  const [first, ...others] = rest.split("/");
+  return [scheme + first, ...others];
 }
 
 function tails(paths, depth) {
@@ -111,13 +120,22 @@ function cutMiddle(words, most) {
 
 const pen = document.createElement("canvas").getContext("2d");
 
-/** The longest form of a name that is not wider than a tile; the font is that of a file name. */
-function fitted(name, width) {
-  const wide = (words) => pen.measureText(words).width > width;
-  let most = name.length;
-  if (wide(name)) most = Math.ceil((most * width) / pen.measureText(name).width) + 1;
-  while (most > 8 && wide(shortened(name, most, ends))) most--;
-  return shortened(name, most, ends);
+/**
+ * The longest form of a row's name that is not wider than a tile; its part is kept whole.
+ * The font is that of a file name.
+ */
+function fitted(row, width) {
+  const said = (most) => inFull(row, shortened(row.name, most, ends));
+  const wide = (most) => pen.measureText(said(most)).width > width;
+  let most = row.name.length;
+  if (wide(most)) most = Math.ceil((most * width) / pen.measureText(row.name).width) + 1;
+  while (most > 8 && wide(most)) most--;
+  return said(most);
+}
+
+/** A name, or a path, and the part of the image in words. */
+function inFull(row, name) {
+  return row.part ? `${name}, ${row.part}` : name;
 }
 
 nameRows();
@@ -374,7 +392,7 @@ function makeTile(position) {
     make("span", { class: "frame" }, picture(row), truth(row)),
     scoreBar(row),
     make("span", { class: "line" }, mark(row), label, " ", value),
-    make("span", { class: "file", title: row.path }, fitted(row.name, tileWidth)),
+    make("span", { class: "file", title: inFull(row, row.path) }, fitted(row, tileWidth)),
   );
   button.addEventListener("click", () => open(position));
   button.addEventListener("focus", () => move(position));
@@ -492,11 +510,11 @@ function show(row) {
   byId("position").textContent =
     `${grouped(at + 1)} of ${grouped(shown.length)}`;
   const value = row.top === null ? "" : probability(row.top);
-  byId("told").textContent = `${row.title} ${value}, ${row.name}`;
+  byId("told").textContent = `${row.title} ${value}, ${inFull(row, row.name)}`;
   byId("previous").setAttribute("aria-disabled", at === 0); // keeps the keyboard's place
   byId("next").setAttribute("aria-disabled", at === shown.length - 1);
   const image = picture(row);
-  if (image.tagName === "IMG") image.alt = row.name;
+  if (image.tagName === "IMG") image.alt = inFull(row, row.name);
   byId("picture").replaceChildren(image);
   byId("detail-label").textContent = row.title;
   byId("verdict").className = stateOf(row);
@@ -504,7 +522,10 @@ function show(row) {
   byId("scores").replaceChildren(...row.scores.map((score) => scoreLine(score)));
   byId("times").replaceChildren(...timeLines(row));
   byId("path").textContent = row.path;
-  byId("open").href = row.href;
+  byId("part").textContent = row.part ?? "";
+  byId("part").hidden = !row.part;
+  byId("open").hidden = !row.href;
+  byId("open").href = row.href ?? "";
   byId("copied").textContent = "";
 }
 
