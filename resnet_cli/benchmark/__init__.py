@@ -17,7 +17,8 @@ from resnet_cli.benchmark.timing import Effort
 from resnet_cli.errors import InputError, OptionError, OutputError
 from resnet_cli.files import check_new_files, naming_output, write_text_file
 from resnet_cli.runtimes import PRECISIONS, RUNTIMES
-from resnet_cli.sources import FindOptions
+from resnet_cli.sources import FindOptions, PartOptions
+from resnet_cli.sources.inputs import WHOLE
 
 RANGES = {
     "batch_sizes": (1, 10**9),  # no machine holds more, and torch counts no further than 2^63
@@ -53,6 +54,7 @@ class BenchmarkOptions:
     exclude: Sequence[str] = ()  # patterns of files and folders to leave out
     every: float = 1.0  # seconds of a video for each frame of it that is taken
     hidden: bool = False  # take hidden files as well
+    parts: PartOptions = WHOLE  # pages or boxes in place of images
     fetch: int = 32  # most connections at a time, for images by URL
     fetch_timeout: float = 60.0  # seconds for an image by URL
     image_column: str | None = None  # of tables; None takes the only one that holds images
@@ -84,7 +86,15 @@ class BenchmarkOptions:
     @property
     def find(self) -> FindOptions:
         """What to take of ``images``."""
-        return FindOptions(hidden=self.hidden, exclude=self.exclude, image_column=self.image_column)
+        return FindOptions(
+            hidden=self.hidden,
+            exclude=self.exclude,
+            fetch=self.fetch,
+            fetch_timeout=self.fetch_timeout,
+            image_column=self.image_column,
+            parts=self.parts,
+            every=self.every,
+        )
 
     @property
     def modes(self) -> tuple[str, ...]:

@@ -23,11 +23,13 @@ from resnet_cli.cli.options import (
     overwrite_option,
     progress_option,
 )
+from resnet_cli.cli.parts import selects_parts
 from resnet_cli.cli.process import echo
 from resnet_cli.cli.sections import Command
 
 if TYPE_CHECKING:
     from resnet_cli.benchmark.sweep import Sweep
+    from resnet_cli.sources import PartOptions
 
 RUNTIMES = ("torch", "openvino", "onnxruntime")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
@@ -134,6 +136,7 @@ def round_percentile(text: str) -> float:
 )
 @exclude_option
 @hidden_option
+@selects_parts
 @fetch_option
 @fetch_timeout_option
 @image_column_option
@@ -199,6 +202,7 @@ def benchmark_command(
     images: str | None,
     exclude: tuple[str, ...],
     hidden: bool,
+    parts: "PartOptions",
     fetch: int,
     fetch_timeout: float,
     image_column: str | None,
@@ -237,6 +241,7 @@ def benchmark_command(
         images=images,
         exclude=exclude,
         hidden=hidden,
+        parts=parts,
         fetch=fetch,
         fetch_timeout=fetch_timeout,
         image_column=image_column,

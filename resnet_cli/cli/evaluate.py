@@ -1,6 +1,7 @@
 """``resnet-cli evaluate``: measure a checkpoint on labelled images."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,8 +29,12 @@ from resnet_cli.cli.options import (
     verify_option,
     workers_option,
 )
+from resnet_cli.cli.parts import selects_parts
 from resnet_cli.cli.sections import Command
 from resnet_cli.results.formats import READABLE
+
+if TYPE_CHECKING:
+    from resnet_cli.sources import PartOptions
 
 
 @click.command(cls=Command)
@@ -46,6 +51,7 @@ from resnet_cli.results.formats import READABLE
 )
 @exclude_option
 @hidden_option
+@selects_parts
 @image_column_option
 @click.option(
     "--predictions",
@@ -160,6 +166,7 @@ def evaluate_command(
     labels: Path | None,
     exclude: tuple[str, ...],
     hidden: bool,
+    parts: "PartOptions",
     image_column: str | None,
     predictions: Path | None,
     outputs: tuple[Path, ...],
@@ -206,7 +213,7 @@ def evaluate_command(
     request = Request(
         folder=folder,
         options=EvaluateOptions(
-            labels=labels, exclude=exclude, hidden=hidden, image_column=image_column,
+            labels=labels, exclude=exclude, hidden=hidden, parts=parts, image_column=image_column,
             topk=topk, threshold=threshold,
             batch_size=batch_size, workers=workers, on_error=on_error,
             fetch=fetch, fetch_timeout=fetch_timeout,

@@ -11,8 +11,6 @@ from resnet_cli.cli.options import (
     POSITIVE,
     SOME_UNREADABLE,
     batch_size_option,
-    box_margin_option,
-    boxes_option,
     csv_bom_option,
     csv_separator_option,
     debug_option,
@@ -24,22 +22,21 @@ from resnet_cli.cli.options import (
     grid_size_option,
     hidden_option,
     image_column_option,
-    min_box_confidence_option,
     on_error_option,
     overwrite_option,
-    pages_option,
     progress_option,
     quiet_option,
     show_option,
     verify_option,
     workers_option,
 )
+from resnet_cli.cli.parts import selects_parts
 from resnet_cli.cli.sections import Command
 from resnet_cli.results.formats import PRINTED, RESUMABLE, describe_formats
 
 if TYPE_CHECKING:
     from resnet_cli.results.options import Dialect
-    from resnet_cli.sources import FindOptions
+    from resnet_cli.sources import FindOptions, PartOptions
 
 
 @click.command(cls=Command)
@@ -47,10 +44,7 @@ if TYPE_CHECKING:
 @exclude_option
 @hidden_option
 @image_column_option
-@pages_option
-@boxes_option
-@min_box_confidence_option
-@box_margin_option
+@selects_parts
 @every_option
 @loads_classifier
 @click.option(
@@ -141,10 +135,7 @@ def predict_command(
     exclude: tuple[str, ...],
     hidden: bool,
     image_column: str | None,
-    pages: str,
-    boxes: tuple[str, ...],
-    min_box_confidence: float,
-    box_margin: float,
+    parts: "PartOptions",
     every: float,
     outputs: tuple[Path, ...],
     stdout_format: str,
@@ -188,10 +179,7 @@ def predict_command(
         fetch=fetch,
         fetch_timeout=fetch_timeout,
         image_column=image_column,
-        pages=pages,
-        boxes=boxes,
-        min_box_confidence=min_box_confidence,
-        box_margin=box_margin,
+        parts=parts,
         every=every,
     )
     dialect = Dialect(separator=csv_separator, bom=csv_bom)

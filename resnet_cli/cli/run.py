@@ -26,6 +26,7 @@ from resnet_cli.run.manifest import Destinations
 from resnet_cli.run.tally import Tally, note_interruption
 from resnet_cli.run.verify import Forecast, forecast_run, suggest_class_names, verify_first
 from resnet_cli.sources import FindOptions, Inputs, find_inputs
+from resnet_cli.sources.inputs import WHOLE
 from resnet_cli.text import amount, duration_words, escape_unprintable, first_few
 
 
@@ -66,7 +67,7 @@ def load_and_find(
     describe_classifier(classifier)
     for sentence in suggest_class_names(classifier, found.folder_names):
         print_note(sentence)
-    given = find_inputs(calibration, replace(find, boxes=())) if calibration else None
+    given = find_inputs(calibration, replace(find, parts=WHOLE)) if calibration else None
     classifier, found = calibrate_for_run(classifier, found, given, resumed=resumed)
     return classifier, verify_first(classifier, found, verify) if verify else found
 

@@ -39,8 +39,8 @@ from resnet_cli.results.options import COMMA, Dialect, WriterOptions, names_for
 from resnet_cli.run.calibrate import calibrate_for_run
 from resnet_cli.run.manifest import Record, pin_inputs
 from resnet_cli.run.tally import Tally, note_interruption
-from resnet_cli.sources import FindOptions
-from resnet_cli.sources.inputs import CONNECTIONS, TIMEOUT
+from resnet_cli.sources import FindOptions, PartOptions
+from resnet_cli.sources.inputs import CONNECTIONS, TIMEOUT, WHOLE
 
 log = logging.getLogger("resnet_cli")
 
@@ -67,6 +67,7 @@ class EvaluateOptions(PredictOptions):
     labels: str | Path | None = None  # table of labels; None takes the names of the folders
     exclude: tuple[str, ...] = ()  # globs of files and folders to leave out
     hidden: bool = False  # include hidden and system files
+    parts: PartOptions = WHOLE  # pages or boxes in place of images
     fetch: int = CONNECTIONS  # most connections at a time, for images by URL
     fetch_timeout: float = TIMEOUT  # seconds for an image by URL, all attempts together
     image_column: str | None = None  # of tables; None takes the only one that holds images
@@ -76,6 +77,7 @@ class EvaluateOptions(PredictOptions):
         """Return what to take of an INPUT."""
         return FindOptions(
             hidden=self.hidden,
+            parts=self.parts,
             exclude=self.exclude,
             fetch=self.fetch,
             fetch_timeout=self.fetch_timeout,
@@ -300,6 +302,7 @@ def lay_out(
         name=names_for(dataset.items),
         record=record,
         parts=any(item.part for item in dataset.items),
+        boxes=any(item.detection for item in dataset.items),
     )
 
 

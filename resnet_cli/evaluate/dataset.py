@@ -19,6 +19,7 @@ from resnet_cli.sources import (
     Search,
     excluded_words,
     list_input,
+    select_parts,
     skipped_words,
     source_of,
     without_pauses,
@@ -135,7 +136,8 @@ def label_by_folder(given: str, names: Sequence[str], find: FindOptions | None =
     """
     search = Search(find or FindOptions())
     require_folders(given)
-    items = list_given(given, search)
+    listed = list_given(given, search)
+    items = listed.known
     parts = find_parts(items, given, names)
     stated = [state_label(item, below) for item, below in zip(items, parts, strict=True)]
     labels = [label for label in dict.fromkeys(stated) if isinstance(label, str)]
@@ -153,7 +155,7 @@ def label_by_folder(given: str, names: Sequence[str], find: FindOptions | None =
         if label is not None
     ]
     check_indices(found, names, given)
-    notes += describe_left_out(len(items) - len(found), search.sieve)
+    notes += [*listed.remarks, *describe_left_out(len(items) - len(found), search.sieve)]
     have = "have images" if any(item.label is not None for item in found) else "have a folder"
     return make_dataset(given, found, names, notes, have)
 
@@ -173,7 +175,7 @@ def require_folders(given: str) -> None:
     raise InputError(f"cannot evaluate on {given}: {what}: name one with a folder a class")
 
 
-def list_given(given: str, search: Search) -> list[Item]:
+def list_given(given: str, search: Search) -> Inputs:
     """List the items of an INPUT, which are read afterwards.
 
     Raises:
@@ -186,7 +188,7 @@ def list_given(given: str, search: Search) -> list[Item]:
             f"cannot evaluate on {given}: its images can be read only once, in their order: unpack "
             "it, or use 'predict -o FILE' and then 'evaluate --predictions FILE'"
         )
-    return items
+    return select_parts(Inputs.of(items), [given], search.options.parts)
 
 
 def find_parts(items: Sequence[Item], given: str, names: Sequence[str]) -> list[Sequence[str]]:
@@ -254,7 +256,8 @@ def label_by_table(
     index, notes = match_labels(
         str(table), [row.label for row in rows if row.label is not None], names
     )
-    items = [] if is_missing(given) else list_given(given, search)
+    inside = Inputs.of([]) if is_missing(given) else list_given(given, search)
+    items = inside.known
     places = Places(base_of(given))
     places.add(items)
     truths: dict[tuple[str, str], Item] = {}
@@ -263,7 +266,7 @@ def label_by_table(
         for item in places.find(row):
             truths.setdefault(item.identity, replace(item, truth=truth))
     listed = sum(item.identity in truths for item in items)
-    notes += describe_left_out(len(items) - listed, search.sieve)
+    notes += [*inside.remarks, *describe_left_out(len(items) - listed, search.sieve)]
     return make_dataset(given, list(truths.values()), names, notes, f"are in {table}")
 
 

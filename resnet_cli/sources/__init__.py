@@ -24,6 +24,7 @@ from resnet_cli.sources.inputs import (
     Inputs,
     Listing,
     ListItems,
+    PartOptions,
     Search,
     excluded_words,
     skipped_words,
@@ -39,12 +40,14 @@ __all__ = [
     "FindOptions",
     "Inputs",
     "Listing",
+    "PartOptions",
     "Search",
     "excluded_words",
     "find_inputs",
     "item_of",
     "list_input",
     "reopen",
+    "select_parts",
     "skipped_words",
     "source_of",
     "without_pauses",
@@ -102,16 +105,16 @@ def find_inputs(inputs: Sequence[str], options: FindOptions | None = None) -> In
     )
     if any(listing.total is None for listing in listings):
         whole = replace(whole, items=require_some(whole.items, inputs, search.sieve), listed=False)
-        return select_parts(whole, inputs, search.options)
+        return select_parts(whole, inputs, search.options.parts)
     if not any(listing.total for listing in listings):
         raise no_images_error(inputs, search.sieve)
     refuse_unreadable(listings)
     known = listings[0].items if len(listings) == 1 else list(whole.items)
     whole = replace(whole, items=known, total=len(cast(Sequence[Item], known)))
-    return select_parts(whole, inputs, search.options)
+    return select_parts(whole, inputs, search.options.parts)
 
 
-def select_parts(whole: Inputs, inputs: Sequence[str], options: FindOptions) -> Inputs:
+def select_parts(whole: Inputs, inputs: Sequence[str], options: PartOptions) -> Inputs:
     """Replace images by their pages or boxes, where the options ask for them.
 
     Args:

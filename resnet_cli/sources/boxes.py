@@ -16,8 +16,9 @@ from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images.files import describe_failure
 from resnet_cli.images.pages import upright_size
 from resnet_cli.records import Item, Pause, is_url
+from resnet_cli.remote import fetch_file, redact_url
 from resnet_cli.sources.box_files import Boxed, Found, read_boxes
-from resnet_cli.sources.inputs import FindOptions
+from resnet_cli.sources.inputs import PartOptions, is_remote
 from resnet_cli.sources.local import fixed_part
 from resnet_cli.sources.pages import opened
 from resnet_cli.text import amount, list_few
@@ -39,13 +40,14 @@ class BoxSource:
         inputs: as typed, whose folders the names in the files may start from.
         options: with the files, the least confidence and the margin.
         remarks: receives what is to be said, when all images are known.
+        words: the files as messages name them.
         images: what the files say of each image, by its name there.
         taken: the names that an image had, and its path.
         counts: of images without a box, without an entry.
     """
 
     inputs: Sequence[str]
-    options: FindOptions
+    options: PartOptions
     remarks: list[str]
     images: dict[str, Boxed] = field(init=False)
     taken: dict[str, str] = field(default_factory=dict)
@@ -57,16 +59,12 @@ class BoxSource:
         Raises:
             InputError: one of them holds no boxes.
         """
-        self.files = list(map(Path, self.options.boxes))
-        self.images = {plain_name(name): boxed for name, boxed in read_boxes(self.files).items()}
+        files = {redact_url(given): local_file(given) for given in self.options.boxes}
+        self.images = {plain_name(name): boxed for name, boxed in read_boxes(files).items()}
+        self.words = list_few(list(files))
         self.bases = [os.path.abspath(base_of(given)) for given in self.inputs]
-        self.folders = [os.path.abspath(file.parent) for file in self.files]
+        self.folders = [os.path.abspath(file.parent) for file in files.values()]
         self.here = [os.getcwd()]
-
-    @property
-    def words(self) -> str:
-        """The files as messages name them."""
-        return list_few([str(file) for file in self.files])
 
     def expand(self, items: Sequence[Item]) -> list[Item]:
         """Return the boxes of images that are all known.
@@ -194,6 +192,11 @@ class BoxSource:
         )
         if others:
             self.remarks.append(f"{files}: boxes of {amount(others, 'image')} not among the inputs")
+
+
+def local_file(given: str) -> Path:
+    """Return the place of a file, which is downloaded to the cache if it is given by URL."""
+    return fetch_file(given) if is_remote(given) else Path(given)
 
 
 def plain_name(name: str) -> str:

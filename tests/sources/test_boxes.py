@@ -20,7 +20,7 @@ from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images import Decoder
 from resnet_cli.records import Detection, Item
 from resnet_cli.results import read_results
-from resnet_cli.sources import FindOptions, Inputs, find_inputs
+from resnet_cli.sources import FindOptions, Inputs, PartOptions, find_inputs
 
 SIZE = (120, 90)
 
@@ -55,7 +55,7 @@ def megadetector(*images: Any, path: str = "md.json") -> str:
 
 
 def found_in(*files: str, inputs: Sequence[str] = ("d",), **options: Any) -> Inputs:
-    return find_inputs(inputs, FindOptions(boxes=files, **options))
+    return find_inputs(inputs, FindOptions(parts=PartOptions(boxes=files, **options)))
 
 
 def listed(inputs: Inputs) -> list[tuple[str, str]]:
@@ -387,7 +387,7 @@ def test_boxes_of_images_in_archives_and_by_url_are_found_by_their_names(folder:
     ]
     names = ("sub/b.jpg", "a.jpg", "t.parquet#row=3")
     boxes = megadetector(*(entry(name, LEFT) for name in names))
-    source = BoxSource(["d.zip", "s3://bucket/p/", "t.parquet"], FindOptions(boxes=(boxes,)), [])
+    source = BoxSource(["d.zip", "s3://bucket/p/", "t.parquet"], PartOptions(boxes=(boxes,)), [])
     found = source.expand(items)
     assert [item.part for item in found] == [
         "xywh=12,18,30,45", "xywh=12,18,30,45", "row=3&xywh=12,18,30,45",
