@@ -265,6 +265,9 @@ def label_by_table(
         truth = class_index_of(row, index, len(names), table)
         for item in places.find(row):
             truths.setdefault(item.identity, replace(item, truth=truth))
+    if search.options.parts.boxes:  # an image without boxes is no item
+        kept = {item.identity for item in items}
+        truths = {identity: item for identity, item in truths.items() if identity in kept}
     listed = sum(item.identity in truths for item in items)
     notes += [*inside.remarks, *describe_left_out(len(items) - listed, search.sieve)]
     return make_dataset(given, list(truths.values()), names, notes, f"are in {table}")
