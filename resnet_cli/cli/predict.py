@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from resnet_cli.cli.finding import finds_images
 from resnet_cli.cli.loading import Load, loads_classifier
 from resnet_cli.cli.options import (
     OUTPUT,
@@ -14,14 +15,8 @@ from resnet_cli.cli.options import (
     csv_bom_option,
     csv_separator_option,
     debug_option,
-    every_option,
-    exclude_option,
-    fetch_option,
-    fetch_timeout_option,
     grid_option,
     grid_size_option,
-    hidden_option,
-    image_column_option,
     on_error_option,
     overwrite_option,
     progress_option,
@@ -30,22 +25,17 @@ from resnet_cli.cli.options import (
     verify_option,
     workers_option,
 )
-from resnet_cli.cli.parts import selects_parts
 from resnet_cli.cli.sections import Command
 from resnet_cli.results.formats import PRINTED, RESUMABLE, describe_formats
 
 if TYPE_CHECKING:
     from resnet_cli.results.options import Dialect
-    from resnet_cli.sources import FindOptions, PartOptions
+    from resnet_cli.sources import FindOptions
 
 
 @click.command(cls=Command)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-@exclude_option
-@hidden_option
-@image_column_option
-@selects_parts
-@every_option
+@finds_images
 @loads_classifier
 @click.option(
     "-o",
@@ -87,8 +77,6 @@ if TYPE_CHECKING:
 )
 @batch_size_option
 @workers_option
-@fetch_option
-@fetch_timeout_option
 @grid_option
 @grid_size_option
 @show_option
@@ -132,11 +120,7 @@ def predict_command(
     *,
     load: Load,
     inputs: tuple[str, ...],
-    exclude: tuple[str, ...],
-    hidden: bool,
-    image_column: str | None,
-    parts: "PartOptions",
-    every: float,
+    find: "FindOptions",
     outputs: tuple[Path, ...],
     stdout_format: str,
     topk: int | None,
@@ -144,8 +128,6 @@ def predict_command(
     calibration: tuple[str, ...],
     batch_size: int | None,
     workers: int | None,
-    fetch: int,
-    fetch_timeout: float,
     grids: tuple[Path, ...],
     grid_size: tuple[int, int],
     show: bool,
@@ -171,17 +153,7 @@ def predict_command(
     then 3.
     """
     from resnet_cli.results.options import Dialect
-    from resnet_cli.sources import FindOptions
 
-    find = FindOptions(
-        hidden=hidden,
-        exclude=exclude,
-        fetch=fetch,
-        fetch_timeout=fetch_timeout,
-        image_column=image_column,
-        parts=parts,
-        every=every,
-    )
     dialect = Dialect(separator=csv_separator, bom=csv_bom)
     if list_only:
         print_list(inputs, find, stdout_format, dialect)

@@ -26,7 +26,6 @@ from resnet_cli.run.manifest import Destinations
 from resnet_cli.run.tally import Tally, note_interruption
 from resnet_cli.run.verify import Forecast, forecast_run, suggest_class_names, verify_first
 from resnet_cli.sources import FindOptions, Inputs, find_inputs
-from resnet_cli.sources.inputs import WHOLE
 from resnet_cli.text import amount, duration_words, escape_unprintable, first_few
 
 
@@ -67,7 +66,7 @@ def load_and_find(
     describe_classifier(classifier)
     for sentence in suggest_class_names(classifier, found.folder_names):
         print_note(sentence)
-    given = find_inputs(calibration, replace(find, parts=WHOLE)) if calibration else None
+    given = find_inputs(calibration, replace(find, boxes=())) if calibration else None
     classifier, found = calibrate_for_run(classifier, found, given, resumed=resumed)
     return classifier, verify_first(classifier, found, verify) if verify else found
 
@@ -159,13 +158,27 @@ def explain_resume(run: Run) -> None:
     if left is not None:
         print_note("no images left" if not left else f"{amount(left, 'image')} left")
         report_vanished(run)
+        report_changed(run)
 
 
 def report_stream(run: Run) -> None:
     """Say what is known of a stream only once it has ended."""
     report_vanished(run)
+    report_changed(run)
     for sentence in run.inputs.notes:
         print_note(sentence)
+
+
+def report_changed(run: Run) -> None:
+    """Say that some inputs are not as in an earlier run, whose rows stay."""
+    then, now = run.inputs_then, run.record.inputs.inputs
+    if then is None:
+        return
+    what = "some changed since" if then == now else f"{then:,} then, {now:,} now"
+    print_note(
+        f"the inputs are not those of the earlier run ({what}, by path, size, time or ETag): its "
+        "rows stay as they are; --overwrite makes all anew"
+    )
 
 
 def report_vanished(run: Run) -> None:

@@ -182,13 +182,17 @@ def list_given(given: str, search: Search) -> Inputs:
         InputError: it names nothing, or can be read only once.
     """
     listings = list_input(given, search)
-    items = list(without_pauses(chain.from_iterable(each.items for each in listings)))
-    if any(isinstance(item.content, bytes) for item in items):
-        raise InputError(
-            f"cannot evaluate on {given}: its images can be read only once, in their order: unpack "
-            "it, or use 'predict -o FILE' and then 'evaluate --predictions FILE'"
-        )
-    return select_parts(Inputs.of(items), [given], search.options.parts)
+    items = []
+    for item in without_pauses(chain.from_iterable(each.items for each in listings)):
+        if isinstance(item.content, bytes):  # of a stream: all of them would be held
+            raise InputError(
+                f"cannot evaluate on {given}: its images can be read only once, in their order: "
+                "unpack it, or use 'predict -o FILE' and then 'evaluate --predictions FILE'"
+            )
+        if isinstance(item.content, str):
+            log.warning("could not read %s: %s", item.path, item.content)
+        items.append(item)
+    return select_parts(Inputs.of(items), [given], search.options)
 
 
 def find_parts(items: Sequence[Item], given: str, names: Sequence[str]) -> list[Sequence[str]]:
@@ -265,7 +269,7 @@ def label_by_table(
         truth = class_index_of(row, index, len(names), table)
         for item in places.find(row):
             truths.setdefault(item.identity, replace(item, truth=truth))
-    if search.options.parts.boxes:  # an image without boxes is no item
+    if search.options.boxes:  # an image without boxes is no item
         kept = {item.identity for item in items}
         truths = {identity: item for identity, item in truths.items() if identity in kept}
     listed = sum(item.identity in truths for item in items)

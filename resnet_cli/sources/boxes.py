@@ -17,7 +17,7 @@ from resnet_cli.images.pages import upright_size
 from resnet_cli.records import Item, Pause, is_url
 from resnet_cli.remote import fetch_file, redact_url
 from resnet_cli.sources.box_files import Boxed, Found, read_boxes
-from resnet_cli.sources.inputs import PartOptions, is_remote
+from resnet_cli.sources.inputs import FindOptions, is_remote
 from resnet_cli.sources.pages import opened
 from resnet_cli.sources.places import base_of, parts_below
 from resnet_cli.text import amount, list_few
@@ -46,7 +46,7 @@ class BoxSource:
     """
 
     inputs: Sequence[str]
-    options: PartOptions
+    options: FindOptions
     remarks: list[str]
     images: dict[str, Boxed] = field(init=False)
     taken: dict[str, str] = field(default_factory=dict)

@@ -147,37 +147,6 @@ WIDEST_MARGIN = 10  # times the box, on each side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartOptions:
-    """Which parts of images are items.
-
-    Raises:
-        OptionError: a value that is not possible.
-    """
-
-    pages: str = "first"  # of each image, or ``all``
-    boxes: Sequence[str] = ()  # files of a detector, whose boxes are the items
-    min_box_confidence: float = 0.2  # boxes under it are left out
-    box_margin: float = 0.0  # added on each side of a box, as a share of it
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.pages not in PAGES:
-            raise OptionError(f"cannot use pages={self.pages!r}: {' or '.join(PAGES)}")
-        if self.boxes and self.pages != "first":
-            raise OptionError(
-                "cannot combine --boxes and --pages all: boxes are of the first page of an image"
-            )
-        if not 0 <= self.min_box_confidence <= 1:
-            raise OptionError(f"cannot use min_box_confidence={self.min_box_confidence}: 0 to 1")
-        if not 0 <= self.box_margin <= WIDEST_MARGIN:
-            raise OptionError(f"cannot use box_margin={self.box_margin}: 0 to {WIDEST_MARGIN}")
-
-
-WHOLE = PartOptions()
-"""Images as they are; of files with several pages the first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class FindOptions:
     """What a search for images takes, and how those by URL are fetched.
 
@@ -190,7 +159,10 @@ class FindOptions:
     fetch: int = CONNECTIONS  # most connections at a time, to stores and servers
     fetch_timeout: float = TIMEOUT  # seconds for a remote image, all attempts together
     image_column: str | None = None  # of tables; None takes the only one that holds images
-    parts: PartOptions = WHOLE  # pages or boxes in place of images
+    pages: str = "first"  # of each image, or ``all``
+    boxes: Sequence[str] = ()  # files of a detector, whose boxes are the items
+    min_box_confidence: float = 0.2  # boxes under it are left out
+    box_margin: float = 0.0  # added on each side of a box, as a share of it
     every: float = 1.0  # seconds of a video for each frame of it that is taken
 
     def __post_init__(self) -> None:
@@ -199,6 +171,16 @@ class FindOptions:
         Raises:
             OptionError: names the value that is not possible.
         """
+        if self.pages not in PAGES:
+            raise OptionError(f"cannot use pages={self.pages!r}: {' or '.join(PAGES)}")
+        if self.boxes and self.pages != "first":
+            raise OptionError(
+                "cannot combine --boxes and --pages all: boxes are of the first page of an image"
+            )
+        if not 0 <= self.min_box_confidence <= 1:
+            raise OptionError(f"cannot use min_box_confidence={self.min_box_confidence}: 0 to 1")
+        if not 0 <= self.box_margin <= WIDEST_MARGIN:
+            raise OptionError(f"cannot use box_margin={self.box_margin}: 0 to {WIDEST_MARGIN}")
         if not 1 <= self.fetch <= MOST_CONNECTIONS:
             raise OptionError(f"cannot use fetch={self.fetch}: 1 to {MOST_CONNECTIONS}")
         if not (isfinite(self.fetch_timeout) and self.fetch_timeout > 0):

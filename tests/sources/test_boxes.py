@@ -16,13 +16,12 @@ from PIL import Image, ImageOps
 
 from commands import error_line
 from conftest import Run
-from resnet_cli.benchmark import BenchmarkOptions
 from resnet_cli.benchmark.workload import EndlessImages
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images import Decoder
 from resnet_cli.records import Detection, Item
 from resnet_cli.results import read_results
-from resnet_cli.sources import FindOptions, Inputs, PartOptions, find_inputs
+from resnet_cli.sources import FindOptions, Inputs, find_inputs
 
 SIZE = (120, 90)
 
@@ -57,7 +56,7 @@ def megadetector(*images: Any, path: str = "md.json") -> str:
 
 
 def found_in(*files: str, inputs: Sequence[str] = ("d",), **options: Any) -> Inputs:
-    return find_inputs(inputs, FindOptions(parts=PartOptions(boxes=files, **options)))
+    return find_inputs(inputs, FindOptions(boxes=files, **options))
 
 
 def listed(inputs: Inputs) -> list[tuple[str, str]]:
@@ -389,7 +388,7 @@ def test_boxes_of_images_in_archives_and_by_url_are_found_by_their_names(folder:
     ]
     names = ("sub/b.jpg", "a.jpg", "t.parquet#row=3")
     boxes = megadetector(*(entry(name, LEFT) for name in names))
-    source = BoxSource(["d.zip", "s3://bucket/p/", "t.parquet"], PartOptions(boxes=(boxes,)), [])
+    source = BoxSource(["d.zip", "s3://bucket/p/", "t.parquet"], FindOptions(boxes=(boxes,)), [])
     found = source.expand(items)
     assert [item.part for item in found] == [
         "xywh=12,18,30,45", "xywh=12,18,30,45", "row=3&xywh=12,18,30,45",
@@ -439,7 +438,7 @@ def test_evaluate_and_benchmark_take_pages(folder: Path, evaluate: Run) -> None:
     found = json.loads(evaluate("d", "--pages", "all", "--format", "json").stdout)
     assert [row["support"] for row in found["classes"]] == [1, 5, 1]
 
-    images = EndlessImages("d", BenchmarkOptions(images="d", parts=PartOptions(pages="all")).find)
+    images = EndlessImages("d", FindOptions(pages="all"))
     assert [item.part for item in images.items] == [
         "", "", "page=1", "page=2", "page=3", "page=4", "",
     ]  # fmt: skip

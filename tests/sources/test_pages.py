@@ -13,10 +13,10 @@ from conftest import Run
 from resnet_cli.errors import ImageError, OptionError
 from resnet_cli.images import Decoder
 from resnet_cli.records import PAUSE, Item, Pause
-from resnet_cli.sources import FindOptions, PartOptions, find_inputs
+from resnet_cli.sources import FindOptions, find_inputs
 from resnet_cli.sources.pages import expand_pages
 
-ALL = FindOptions(parts=PartOptions(pages="all"))
+ALL = FindOptions(pages="all")
 
 
 def frames(count: int = 3) -> list[Image.Image]:
@@ -146,4 +146,4 @@ def test_the_rows_of_pages_are_those_of_pages_saved_alone(
 )  # fmt: skip
 def test_options_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(OptionError, match="cannot"):
-        PartOptions(**wrong)  # type: ignore[arg-type]
+        FindOptions(**wrong)  # type: ignore[arg-type]
