@@ -143,7 +143,8 @@ def label_by_folder(given: str, names: Sequence[str], find: FindOptions | None =
     """
     search = Search(find or FindOptions())
     require_folders(given)
-    items = list_given(given, search)
+    listed = list_given(given, search)
+    items = listed.known
     parts = find_parts(items, given, names)
     stated = [state_label(item, below) for item, below in zip(items, parts, strict=True)]
     labels = [label for label in dict.fromkeys(stated) if isinstance(label, str)]
@@ -161,7 +162,7 @@ def label_by_folder(given: str, names: Sequence[str], find: FindOptions | None =
         if label is not None
     ]
     check_indices(found, names, given)
-    notes += describe_left_out(len(items) - len(found), search.sieve)
+    notes += [*listed.remarks, *describe_left_out(len(items) - len(found), search.sieve)]
     have = "have images" if any(item.label is not None for item in found) else "have a folder"
     return make_dataset(given, found, names, notes, have)
 
@@ -181,7 +182,7 @@ def require_folders(given: str) -> None:
     raise InputError(f"cannot evaluate on {given}: {what}: name one with a folder a class")
 
 
-def list_given(given: str, search: Search) -> list[Item]:
+def list_given(given: str, search: Search) -> Inputs:
     """List the items of an INPUT, with the parts that are asked for, to be read afterwards.
 
     Raises:
@@ -198,10 +199,7 @@ def list_given(given: str, search: Search) -> list[Item]:
         if isinstance(item.content, str):
             log.warning("could not read %s: %s", item.path, item.content)
         items.append(item)
-    selected = select_parts(Inputs.of(items), [given], search.options)
-    for remark in selected.remarks:
-        log.info(remark)
-    return list(selected.known)
+    return select_parts(Inputs.of(items), [given], search.options)
 
 
 def find_parts(items: Sequence[Item], given: str, names: Sequence[str]) -> list[Sequence[str]]:
@@ -269,7 +267,8 @@ def label_by_table(
     index, notes = match_labels(
         str(table), [row.label for row in rows if row.label is not None], names
     )
-    items = [] if is_missing(given) else list_given(given, search)
+    inside = Inputs.of([]) if is_missing(given) else list_given(given, search)
+    items = inside.known
     places = Places(base_of(given))
     places.add(items)
     truths: dict[tuple[str, str], Item] = {}
@@ -277,8 +276,11 @@ def label_by_table(
         truth = class_index_of(row, index, len(names), table)
         for item in places.find(row):
             truths.setdefault(item.identity, replace(item, truth=truth))
+    if search.options.boxes:  # an image without boxes is no item
+        kept = {item.identity for item in items}
+        truths = {identity: item for identity, item in truths.items() if identity in kept}
     listed = sum(item.identity in truths for item in items)
-    notes += describe_left_out(len(items) - listed, search.sieve)
+    notes += [*inside.remarks, *describe_left_out(len(items) - listed, search.sieve)]
     return make_dataset(given, list(truths.values()), names, notes, f"are in {table}")
 
 
