@@ -18,6 +18,7 @@ from resnet_cli.graph import Graph
 from resnet_cli.images import DecodeOptions, Decoder
 from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline.batches import Answers, Loader, Wanted
+from resnet_cli.pipeline.prefetch import Prefetch
 from resnet_cli.pipeline.workers import place_loader
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Batch, Prediction
@@ -372,19 +373,21 @@ class Classifier:
     ) -> Generator[Prediction]:
         """Classify inputs in batches of ``size``."""
         runtime = self.runtime
+        fetched = Prefetch(inputs.items, inputs.connections)
         with (
             place_loader(
                 loader, runtime=runtime, workers=workers, size=size, total=inputs.total
             ) as load,
             closing(
                 stream_results(
-                    cut_chunks(inputs.items, size),
+                    cut_chunks(fetched, size),
                     load,
                     partial(self.launch, wanted=wanted),
                     workers=workers,
                     on_workers_cores=runtime.on_workers_cores,
                 )
             ) as predictions,
+            closing(fetched),  # first of all, as workers wait for it
         ):
             yield from predictions
 

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlencode
 from resnet_cli.cache import Cache, user_cache
 from resnet_cli.errors import ExtraError, InputError, describe
 from resnet_cli.files import BLOCK
+from resnet_cli.text import escape_unprintable
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -219,9 +220,10 @@ def explain(error: BaseException) -> str:
     match error:
         case FileNotFoundError():
             cause = error.__cause__
-            return "there is no such file" if cause is None else explain(cause)
+            by_store = cause is None or hasattr(cause, "response")
+            return "there is nothing by that name" if by_store or cause is None else explain(cause)
         case PermissionError():
-            return f"the store refuses it ({redact_text(describe(error).partition(': ')[2])})"
+            return f"the store refuses it ({safe_words(error).partition(': ')[2]})"
     status = getattr(error, "status", None)
     if isinstance(status, int) and status:
         return f"the server answers {status}{status_words(status)}"
@@ -235,7 +237,12 @@ def explain(error: BaseException) -> str:
         )
     if isinstance(error, TimeoutError):
         return "the server does not answer"
-    return redact_text(describe(error))
+    return safe_words(error)
+
+
+def safe_words(error: BaseException) -> str:
+    """Return the words of a library or a server, without URLs and control characters."""
+    return escape_unprintable(redact_text(describe(error)))
 
 
 def status_words(status: int) -> str:

@@ -17,6 +17,7 @@ from resnet_cli.benchmark.timing import Effort
 from resnet_cli.errors import InputError, OptionError, OutputError
 from resnet_cli.files import check_new_files, naming_output, write_text_file
 from resnet_cli.runtimes import PRECISIONS, RUNTIMES
+from resnet_cli.sources import FindOptions
 
 RANGES = {
     "batch_sizes": (1, 10**9),  # no machine holds more, and torch counts no further than 2^63
@@ -48,10 +49,13 @@ class BenchmarkOptions:
     compile: bool = False
     workers: int | None = None  # CPU threads: streams on the CPU, decoders for a GPU; None: cores
     img_size: int | None = None  # pixels of a side; None: 224, or those of an exported file
-    images: str | Path | None = None  # a folder or file, to measure from files to labels too
+    images: str | Path | None = None  # an INPUT, to measure from files to labels too
     exclude: Sequence[str] = ()  # patterns of files and folders to leave out
     every: float = 1.0  # seconds of a video for each frame of it that is taken
     hidden: bool = False  # take hidden files as well
+    fetch: int = 32  # most connections at a time, for images by URL
+    fetch_timeout: float = 60.0  # seconds for an image by URL
+    image_column: str | None = None  # of tables; None takes the only one that holds images
     warmup: int = 3  # passes of each stream that are not counted
     duration: float = 3.0  # seconds per row
     iterations: int | None = None  # passes of each stream, in place of seconds
@@ -76,6 +80,18 @@ class BenchmarkOptions:
     def effort(self) -> Effort:
         """How long each row is measured."""
         return Effort(self.warmup, self.duration, self.iterations)
+
+    @property
+    def find(self) -> FindOptions:
+        """What to take of ``images``."""
+        return FindOptions(
+            hidden=self.hidden,
+            exclude=self.exclude,
+            every=self.every,
+            fetch=self.fetch,
+            fetch_timeout=self.fetch_timeout,
+            image_column=self.image_column,
+        )
 
     @property
     def modes(self) -> tuple[str, ...]:

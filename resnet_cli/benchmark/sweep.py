@@ -41,7 +41,6 @@ from resnet_cli.errors import DeviceError
 from resnet_cli.records import Progress
 from resnet_cli.runtimes import PRECISIONS, QUANTIZED, Session
 from resnet_cli.runtimes.torch_runtime import DTYPES
-from resnet_cli.sources import FindOptions
 from resnet_cli.system import available_cores
 from resnet_cli.text import amount
 
@@ -105,11 +104,12 @@ class Sweep:
             UserError: as ``run_benchmark`` does.
         """
         workers = options.workers or available_cores()
-        find = FindOptions(hidden=options.hidden, exclude=options.exclude, every=options.every)
         checkpoint = find_measured_network(str(model))
         chosen = choose_settings(options, graph_of(checkpoint))
         side = find_side(checkpoint, options.img_size)
-        images = None if options.images is None else EndlessImages(Path(options.images), find)
+        images = (
+            None if options.images is None else EndlessImages(str(options.images), options.find)
+        )
         return cls(
             checkpoint,
             replace(

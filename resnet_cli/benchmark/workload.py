@@ -31,13 +31,15 @@ from resnet_cli.checkpoint.network.architectures import (
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images import Decoder
 from resnet_cli.preprocess import PRESETS
-from resnet_cli.records import Item
+from resnet_cli.records import Item, tidy_path
 from resnet_cli.runtimes import Runtime
 from resnet_cli.sources import FindOptions, find_inputs
 from resnet_cli.system import cpu_name, installed_versions
 
 SEED = 0
 OUTPUTS = 1000
+
+STREAMED = 256  # images that are taken of a stream
 
 log = logging.getLogger("resnet_cli")
 
@@ -84,31 +86,32 @@ def random_checkpoint(name: str) -> Checkpoint:
 
 
 class EndlessImages:
-    """Image files that repeat for as long as a measurement lasts.
+    """Images that repeat for as long as a measurement lasts; of a stream, the first ones.
 
-    A file that cannot be read is tried once and then excluded.
+    One that cannot be read is tried once and then excluded.
 
     Attributes:
-        source: the folder, or a single file.
+        source: the INPUT.
         items: all of them.
         unreadable: identities of those that are excluded.
     """
 
-    def __init__(self, source: Path, find: FindOptions | None = None) -> None:
+    def __init__(self, source: str | Path, find: FindOptions | None = None) -> None:
         """Find the images, and check that at least one can be read.
 
         Args:
-            source: a folder, or a single file.
+            source: an INPUT.
             find: which files to take.
 
         Raises:
             InputError: none can be read.
         """
-        self.source = source
-        found = find_inputs([str(source)], find)
+        self.source = str(source)
+        found = find_inputs([self.source], find)
+        items, found = found.peek(STREAMED) if found.total is None else (found.known, found)
         for sentence in found.notes:
             log.info(sentence)
-        self.items = [replace(item, path=str(Path(item.path))) for item in found.known]
+        self.items = [replace(item, path=tidy_path(item.path)) for item in items]
         self.unreadable: set[tuple[str, str]] = set()
         decode = Decoder("RGB", upright=True, exact=False)
         for item in self.items:

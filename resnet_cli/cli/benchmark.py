@@ -16,7 +16,10 @@ from resnet_cli.cli.options import (
     device_option,
     every_option,
     exclude_option,
+    fetch_option,
+    fetch_timeout_option,
     hidden_option,
+    image_column_option,
     overwrite_option,
     progress_option,
 )
@@ -124,15 +127,17 @@ def round_percentile(text: str) -> float:
 )
 @click.option(
     "--images",
-    type=click.Path(path_type=Path, exists=True),
-    metavar="DIR",
+    metavar="INPUT",
     show_default="none",
-    help="Folder of images; also measures predict from files to labels, and how often the labels "
-    "of the fastest setting are those of fp32.",
+    help="Images, as 'predict' takes them; also measures predict from files to labels, and how "
+    "often the labels of the fastest setting are those of fp32.",
 )
 @exclude_option
 @hidden_option
 @every_option
+@fetch_option
+@fetch_timeout_option
+@image_column_option
 @click.option(
     "--warmup",
     type=click.IntRange(min=0),
@@ -191,10 +196,13 @@ def benchmark_command(
     compile: bool,
     workers: int | None,
     img_size: int | None,
-    images: Path | None,
+    images: str | None,
     exclude: tuple[str, ...],
     hidden: bool,
     every: float,
+    fetch: int,
+    fetch_timeout: float,
+    image_column: str | None,
     warmup: int,
     duration: float,
     iters: int | None,
@@ -230,6 +238,9 @@ def benchmark_command(
         exclude=exclude,
         hidden=hidden,
         every=every,
+        fetch=fetch,
+        fetch_timeout=fetch_timeout,
+        image_column=image_column,
         warmup=warmup,
         duration=duration,
         iterations=iters,

@@ -14,9 +14,12 @@ from resnet_cli.cli.options import (
     csv_separator_option,
     debug_option,
     exclude_option,
+    fetch_option,
+    fetch_timeout_option,
     grid_option,
     grid_size_option,
     hidden_option,
+    image_column_option,
     on_error_option,
     overwrite_option,
     progress_option,
@@ -30,18 +33,20 @@ from resnet_cli.results.formats import READABLE
 
 
 @click.command(cls=Command)
-@click.argument("folder", metavar="[DIR]", required=False)
+@click.argument("folder", metavar="[INPUT]", required=False)
 @loads_classifiers
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Take the true classes from a table with the columns path,label or path,index (commas, "
-    "semicolons or tabs; UTF-8 or UTF-16) instead of the names of the folders. Paths are relative "
-    "to DIR, else to the current folder.  [default: none]",
+    help="Take the true classes from a table with the columns path,label or path,index, and part "
+    "for parts of images (commas, semicolons or tabs; UTF-8 or UTF-16). Paths are relative to "
+    "INPUT, else to the current folder.  [default: what INPUT states, else the names of its "
+    "folders]",
 )
 @exclude_option
 @hidden_option
+@image_column_option
 @click.option(
     "--predictions",
     type=click.Path(path_type=Path),
@@ -135,6 +140,8 @@ from resnet_cli.results.formats import READABLE
 )
 @batch_size_option
 @workers_option
+@fetch_option
+@fetch_timeout_option
 @grid_option
 @grid_size_option
 @show_option
@@ -153,6 +160,7 @@ def evaluate_command(
     labels: Path | None,
     exclude: tuple[str, ...],
     hidden: bool,
+    image_column: str | None,
     predictions: Path | None,
     outputs: tuple[Path, ...],
     confusion: tuple[Path, ...],
@@ -167,6 +175,8 @@ def evaluate_command(
     threshold: float | None,
     batch_size: int | None,
     workers: int | None,
+    fetch: int,
+    fetch_timeout: float,
     grids: tuple[Path, ...],
     grid_size: tuple[int, int],
     show: bool,
@@ -180,9 +190,10 @@ def evaluate_command(
 ) -> None:
     """Measure a checkpoint on labelled images, and find where it is wrong.
 
-    DIR holds a folder for each class; folders are matched to classes by name. Several checkpoints
-    (-c A -c B) are compared on the same images. Class names in the wrong order are detected;
-    --audit detects preprocessing that differs from training.
+    INPUT is what 'predict' takes. The true class of an image is what its source states (the column
+    label of a table), else the first folder below INPUT; both are matched to classes by name.
+    Several checkpoints (-c A -c B) are compared on the same images. Class names in the wrong order
+    are detected; --audit detects preprocessing that differs from training.
     """
     from resnet_cli.cli.process import muted
     from resnet_cli.cli.scoring import Request, evaluate_checkpoints, evaluate_saved
@@ -195,8 +206,10 @@ def evaluate_command(
     request = Request(
         folder=folder,
         options=EvaluateOptions(
-            labels=labels, exclude=exclude, hidden=hidden, topk=topk, threshold=threshold,
+            labels=labels, exclude=exclude, hidden=hidden, image_column=image_column,
+            topk=topk, threshold=threshold,
             batch_size=batch_size, workers=workers, on_error=on_error,
+            fetch=fetch, fetch_timeout=fetch_timeout,
         ),
         rows=RowFiles(
             mistakes=mistakes, report=report, grids=grids, show=show,

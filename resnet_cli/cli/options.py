@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
-from math import inf
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ class OutputPath(click.Path):
 
 
 OUTPUT = OutputPath(path_type=Path)
+
+
+def check_seconds(_: click.Context, __: click.Parameter, value: float) -> float:
+    """Check that a duration is finite and above 0."""
+    if not (isfinite(value) and value > 0):
+        raise click.BadParameter(f"{value} is not a number of seconds above 0")
+    return value
 
 
 def check_device_name(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -71,13 +78,6 @@ def two_counts(text: str) -> tuple[int, int] | None:
     if not (first.isdecimal() and second.isdecimal() and int(first) and int(second)):
         return None
     return int(first), int(second)
-
-
-def check_seconds(_: click.Context, __: click.Parameter, value: float) -> float:
-    """Check that a number of seconds is finite and above 0."""
-    if not 0 < value < inf:
-        raise click.BadParameter(f"{value} is not a number of seconds above 0")
-    return value
 
 
 def remember_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click passes it by position
@@ -219,6 +219,31 @@ every_option = click.option(
     metavar="SECONDS",
     default=1.0,
     help="Of a video, take the first frame at or after each multiple of SECONDS.",
+)
+
+fetch_option = click.option(
+    "--fetch",
+    type=click.IntRange(1, 100),
+    metavar="N",
+    default=32,
+    help="Most connections at a time to servers and object stores, for images by URL.",
+)
+
+fetch_timeout_option = click.option(
+    "--fetch-timeout",
+    type=float,
+    callback=check_seconds,
+    metavar="S",
+    default=60.0,
+    help="Seconds that an image by URL may take, all attempts together, before its row is an "
+    "error; a second more for each 16 kB of a large one.",
+)
+
+image_column_option = click.option(
+    "--image-column",
+    metavar="NAME",
+    show_default="the only one that holds images",
+    help="Column of a Parquet table that holds the images.",
 )
 
 grid_option = click.option(

@@ -1,6 +1,7 @@
 """``resnet-cli predict``: classify images."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -15,9 +16,12 @@ from resnet_cli.cli.options import (
     debug_option,
     every_option,
     exclude_option,
+    fetch_option,
+    fetch_timeout_option,
     grid_option,
     grid_size_option,
     hidden_option,
+    image_column_option,
     on_error_option,
     overwrite_option,
     progress_option,
@@ -29,12 +33,17 @@ from resnet_cli.cli.options import (
 from resnet_cli.cli.sections import Command
 from resnet_cli.results.formats import PRINTED, RESUMABLE, describe_formats
 
+if TYPE_CHECKING:
+    from resnet_cli.results.options import Dialect
+    from resnet_cli.sources import FindOptions
+
 
 @click.command(cls=Command)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @exclude_option
 @hidden_option
 @every_option
+@image_column_option
 @loads_classifier
 @click.option(
     "-o",
@@ -50,7 +59,7 @@ from resnet_cli.results.formats import PRINTED, RESUMABLE, describe_formats
     "stdout_format",
     type=click.Choice(["lines", *PRINTED]),
     default="lines",
-    help="What goes to stdout.",
+    help="What goes to stdout, also by --list.",
 )
 @click.option(
     "-k",
@@ -76,6 +85,8 @@ from resnet_cli.results.formats import PRINTED, RESUMABLE, describe_formats
 )
 @batch_size_option
 @workers_option
+@fetch_option
+@fetch_timeout_option
 @grid_option
 @grid_size_option
 @show_option
@@ -104,6 +115,13 @@ from resnet_cli.results.formats import PRINTED, RESUMABLE, describe_formats
     help="Count the images, classify 20 of them, say how long all would take and where the "
     "results would go; write nothing.",
 )
+@click.option(
+    "--list",
+    "list_only",
+    is_flag=True,
+    help="Print path, part and bytes of what would be classified, in the --format, and stop: no "
+    "checkpoint is loaded, no image opened.",
+)
 @on_error_option
 @verify_option
 @progress_option
@@ -115,6 +133,7 @@ def predict_command(
     exclude: tuple[str, ...],
     hidden: bool,
     every: float,
+    image_column: str | None,
     outputs: tuple[Path, ...],
     stdout_format: str,
     topk: int | None,
@@ -122,6 +141,8 @@ def predict_command(
     calibration: tuple[str, ...],
     batch_size: int | None,
     workers: int | None,
+    fetch: int,
+    fetch_timeout: float,
     grids: tuple[Path, ...],
     grid_size: tuple[int, int],
     show: bool,
@@ -132,6 +153,7 @@ def predict_command(
     overwrite: bool,
     quiet: bool,
     dry_run: bool,
+    list_only: bool,
     on_error: str,
     verify: int,
     progress: str,
@@ -139,21 +161,40 @@ def predict_command(
     """Classify images: one line each on stdout, and results files by -o.
 
     INPUT is a folder (searched recursively, in natural order), a file, a quoted glob, @list.txt
-    (one path a line), or - for paths on stdin. Every input appears exactly once in the results,
-    in input order; a file that cannot be read has an error row, and the exit status is then 3.
+    (one path or URL a line), - for paths on stdin, an archive (.zip, .tar, .tar.gz), a .parquet
+    table with a column of images, or a URL (https://, s3:// and whatever fsspec opens) of any of
+    these or of a store's folder, which ends in a slash. Every input appears exactly once in the
+    results, in input order; a file that cannot be read has an error row, and the exit status is
+    then 3.
     """
+    from resnet_cli.results.options import Dialect
+    from resnet_cli.sources import FindOptions
+
+    find = FindOptions(
+        hidden=hidden,
+        exclude=exclude,
+        every=every,
+        fetch=fetch,
+        fetch_timeout=fetch_timeout,
+        image_column=image_column,
+    )
+    dialect = Dialect(separator=csv_separator, bom=csv_bom)
+    if list_only:
+        print_list(inputs, find, stdout_format, dialect)
     from resnet_cli.classifier import PredictOptions
     from resnet_cli.cli.process import unbroken
     from resnet_cli.cli.run import load_and_find, report_forecast, report_rows
     from resnet_cli.cli.terminal import StandardOutput, showing_notes_of_images
     from resnet_cli.results import check_outputs
-    from resnet_cli.results.options import Dialect
     from resnet_cli.run import OutputOptions, Run, lay_out_results
     from resnet_cli.run.manifest import Destinations
-    from resnet_cli.sources import FindOptions
 
     check_usage(
-        resume=resume, overwrite=overwrite, outputs=outputs, silent=quiet and not (grids or show)
+        resume=resume,
+        overwrite=overwrite,
+        outputs=outputs,
+        silent=quiet and not (grids or show),
+        show=show,
     )
     predict = PredictOptions(
         topk=topk, threshold=threshold, batch_size=batch_size, workers=workers, on_error=on_error
@@ -163,16 +204,15 @@ def predict_command(
         overwrite=overwrite,
         grid_size=grid_size,
         report_limit=report_limit,
-        csv_dialect=Dialect(separator=csv_separator, bom=csv_bom),
+        csv_dialect=dialect,
     )
     check_outputs(outputs, grids=grids, overwrite=overwrite, resume=resume)
-    check_window(show=show)
     with showing_notes_of_images():
         classifier, found = load_and_find(
             load,
             inputs,
             [*outputs, *grids],
-            find=FindOptions(hidden=hidden, exclude=exclude, every=every),
+            find=find,
             calibration=calibration,
             verify=verify,
             progress=progress,
@@ -181,17 +221,31 @@ def predict_command(
         destinations = Destinations(
             options=options, files=outputs, grids=grids, show=show, resume=resume
         )
-        run = Run(classifier, found, destinations, predict, hold=unbroken)
-        stdout = StandardOutput(
-            format=stdout_format, options=options, quiet=quiet, ends_run=not destinations.paths
+        errors = (report_forecast if dry_run else report_rows)(
+            Run(classifier, found, destinations, predict, hold=unbroken),
+            StandardOutput(
+                format=stdout_format, options=options, quiet=quiet, ends_run=not destinations.paths
+            ),
+            progress=progress,
         )
-        errors = (report_forecast if dry_run else report_rows)(run, stdout, progress=progress)
     if errors:
         raise click.exceptions.Exit(SOME_UNREADABLE)
 
 
-def check_usage(*, resume: bool, overwrite: bool, outputs: tuple[Path, ...], silent: bool) -> None:
-    """Refuse options that contradict each other.
+def print_list(
+    inputs: tuple[str, ...], find: "FindOptions", stdout_format: str, dialect: "Dialect"
+) -> NoReturn:
+    """Print what would be classified, and end the command."""
+    from resnet_cli.cli.listing import list_inputs
+
+    list_inputs(inputs, find, stdout_format, dialect)
+    raise click.exceptions.Exit
+
+
+def check_usage(
+    *, resume: bool, overwrite: bool, outputs: tuple[Path, ...], silent: bool, show: bool
+) -> None:
+    """Refuse options that contradict each other, and a window where none can be opened.
 
     Raises:
         UsageError: names them.
@@ -204,10 +258,6 @@ def check_usage(*, resume: bool, overwrite: bool, outputs: tuple[Path, ...], sil
         raise click.UsageError("--resume continues the files of -o: name them")
     if silent and not outputs:
         raise click.UsageError("--quiet leaves no output: name a file with -o")
-
-
-def check_window(*, show: bool) -> None:
-    """Refuse ``--show`` where no window can be opened."""
     if show:
         from resnet_cli.results.grid import check_display
 

@@ -72,7 +72,7 @@ def evaluate_checkpoints(load: LoadAll, request: Request) -> int:
         The number of images that could not be read.
     """
     if request.folder is None:
-        raise click.UsageError("Missing argument 'DIR': a folder of labelled images.")
+        raise click.UsageError("Missing argument 'INPUT': a folder of labelled images.")
     refuse_checkpoints([request.folder])
     classifiers = load(progress=bar_wanted(request.progress))
     if len(classifiers) > 1:

@@ -12,6 +12,7 @@ SECTIONS = {
     "Images": (
         "--labels", "--predictions", "--images", "--exclude", "--hidden",
         "--every",
+        "--image-column",
         "--exif", "--icc",
         "--background", "--bands", "--max-pixels",
     ),
@@ -22,7 +23,9 @@ SECTIONS = {
     "Running": (
         "--device", "--runtime", "--precision", "--input", "--batch", "--calibration-images",
         "--max-drop", "--compile", "--cache", "--batch-size", "--workers",
+        "--fetch", "--fetch-timeout",
         "--on-error", "--verify", "--dry-run",
+        "--list",
         "--duration", "--iters", "--warmup",
     ),
     "Results": (

@@ -15,8 +15,8 @@ from resnet_cli.cli.process import discard, echo
 from resnet_cli.files import naming_output
 from resnet_cli.images.native_warnings import listen_to_libraries
 from resnet_cli.records import UNCERTAIN, Prediction, Progress
-from resnet_cli.results.formats import PRINTED
-from resnet_cli.results.options import Write, WriterOptions
+from resnet_cli.results.formats import PRINTED, Stdout
+from resnet_cli.results.options import Dialect, Write, WriterOptions
 from resnet_cli.text import escape_unprintable
 
 if TYPE_CHECKING:
@@ -197,11 +197,16 @@ class StandardOutput:
             return write_result_lines(earlier, total, self.options.topk)
         printed = PRINTED[self.format]
         if isinstance(sys.stdout, TextIOWrapper):
-            whole = printed.any_encoding or is_utf8_stream(sys.stdout)
-            sys.stdout.reconfigure(errors=printed.errors if whole else "backslashreplace")
-            if self.options.dialect.bom and printed.byte_order_mark:
-                sys.stdout.reconfigure(encoding="utf-8")  # which is what the mark says
+            reconfigure_stdout(sys.stdout, printed, self.options.dialect)
         return printed.write(sys.stdout, self.options)
+
+
+def reconfigure_stdout(stream: TextIOWrapper, printed: Stdout, dialect: Dialect) -> None:
+    """Let a stream encode what a format prints."""
+    whole = printed.any_encoding or is_utf8_stream(stream)
+    stream.reconfigure(errors=printed.errors if whole else "backslashreplace")
+    if dialect.bom and printed.byte_order_mark:
+        stream.reconfigure(encoding="utf-8")  # which is what the mark says
 
 
 def is_utf8_stream(stream: TextIOWrapper) -> bool:

@@ -39,6 +39,8 @@ from resnet_cli.results.options import COMMA, Dialect, WriterOptions, names_for
 from resnet_cli.run.calibrate import calibrate_for_run
 from resnet_cli.run.manifest import Record, pin_inputs
 from resnet_cli.run.tally import Tally, note_interruption
+from resnet_cli.sources import FindOptions
+from resnet_cli.sources.inputs import CONNECTIONS, TIMEOUT
 
 log = logging.getLogger("resnet_cli")
 
@@ -65,6 +67,20 @@ class EvaluateOptions(PredictOptions):
     labels: str | Path | None = None  # table of labels; None takes the names of the folders
     exclude: tuple[str, ...] = ()  # globs of files and folders to leave out
     hidden: bool = False  # include hidden and system files
+    fetch: int = CONNECTIONS  # most connections at a time, for images by URL
+    fetch_timeout: float = TIMEOUT  # seconds for an image by URL, all attempts together
+    image_column: str | None = None  # of tables; None takes the only one that holds images
+
+    @property
+    def find(self) -> FindOptions:
+        """Return what to take of an INPUT."""
+        return FindOptions(
+            hidden=self.hidden,
+            exclude=self.exclude,
+            fetch=self.fetch,
+            fetch_timeout=self.fetch_timeout,
+            image_column=self.image_column,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +181,7 @@ def evaluate_classifier(
 
     Args:
         classifier: ready to run.
-        data: a folder with a folder for each class, or the images themselves.
+        data: an INPUT with a folder for each class, or the images themselves.
         options: of the evaluation; None takes the defaults.
         files: that get a row or a thumbnail of each image during the run.
         progress: called with the images done so far and their number.
@@ -196,8 +212,7 @@ def open_labelled(
         data,
         classifier.class_names,
         labels=options.labels,
-        exclude=options.exclude,
-        hidden=options.hidden,
+        find=options.find,
     )
 
 

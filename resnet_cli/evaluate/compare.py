@@ -204,8 +204,7 @@ def find_for(classifier: Classifier, folder: str | Path, options: EvaluateOption
             folder,
             classifier.class_names,
             labels=options.labels,
-            exclude=options.exclude,
-            hidden=options.hidden,
+            find=options.find,
         )
     except UnmatchedError as error:
         raise UnmatchedError(f"{classifier.checkpoint.path}: {error}") from error

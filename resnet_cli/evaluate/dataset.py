@@ -1,35 +1,36 @@
 """Labelled images -> items with the index of their true class.
 
-Labels come from the names of folders or from a table, and are matched to class names.
+Labels come from the source of an image, the names of folders or a table of labels, and are matched
+to class names.
 """
 
 import logging
-import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from resnet_cli.errors import InputError
+from resnet_cli.evaluate.splits import suggest_split
 from resnet_cli.records import Item
-from resnet_cli.sources import Inputs, excluded_words, skipped_words
+from resnet_cli.sources import (
+    FindOptions,
+    Inputs,
+    Search,
+    excluded_words,
+    list_input,
+    skipped_words,
+    source_of,
+    without_pauses,
+)
 from resnet_cli.sources.folders import Sieve
-from resnet_cli.sources.lists import as_found
-from resnet_cli.sources.local import list_images
+from resnet_cli.sources.places import Places, base_of, is_inside, is_missing, parts_below
 from resnet_cli.sources.truth import Labelled, Lookup, few_names, match_labels, read_labels
 from resnet_cli.text import amount
 
 log = logging.getLogger("resnet_cli")
-
-FOLDERS = 6  # listed in a message
-
-SPLIT = re.compile(
-    r"(train|val|valid|validation|test|dev|eval|holdout|fold|split)(ing|[\s_-]*\d+)?"
-)
-"""Names of the splits of a data set."""
-
-FIRST = ("val", "dev", "eval", "holdout", "test")
-"""Splits to evaluate on, the preferred one first; a network was trained on the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +83,9 @@ def open_dataset(
     names: Sequence[str],
     *,
     labels: str | Path | None = None,
-    exclude: Sequence[str] = (),
-    hidden: bool = False,
+    find: FindOptions | None = None,
 ) -> Dataset:
-    """Return a dataset as given, or find the labelled images of a folder and log its notes.
+    """Return a dataset as given, or find the labelled images of an INPUT and log its notes.
 
     The arguments are those of ``find_labelled``.
 
@@ -94,113 +94,181 @@ def open_dataset(
     """
     if isinstance(data, Dataset):
         return data
-    dataset = find_labelled(data, names, labels=labels, exclude=exclude, hidden=hidden)
+    dataset = find_labelled(data, names, labels=labels, find=find)
     for note in dataset.notes:
         log.info(note)
     return dataset
 
 
 def find_labelled(
-    folder: str | Path,
+    given: str | Path,
     names: Sequence[str],
     *,
     labels: str | Path | None = None,
-    exclude: Sequence[str] = (),
-    hidden: bool = False,
+    find: FindOptions | None = None,
 ) -> Dataset:
-    """Find the labelled images of a folder.
+    """Find the labelled images of an INPUT.
 
     Args:
-        folder: holds a folder for each class, or the images that ``labels`` lists.
+        given: holds a folder for each class, states the classes itself, or holds the images that
+            ``labels`` lists.
         names: class names, one per output.
-        labels: table of labels; None takes the names of the folders.
-        exclude: globs of files and folders to leave out.
-        hidden: include hidden and system files.
+        labels: table of labels; None takes what the source states, else the names of the folders.
+        find: what to take.
 
     Raises:
         InputError: no images, or labels that match no class.
     """
-    sieve = Sieve(hidden, tuple(exclude))
     if labels is not None:
-        return label_by_table(Path(labels), str(folder), names, sieve)
-    return label_by_folder(str(folder), names, sieve)
+        return label_by_table(Path(labels), str(given), names, find)
+    return label_by_folder(str(given), names, find)
 
 
-def label_by_folder(folder: str, names: Sequence[str], sieve: Sieve | None = None) -> Dataset:
-    """Label each image by the first folder below ``folder`` on its path.
+def label_by_folder(given: str, names: Sequence[str], find: FindOptions | None = None) -> Dataset:
+    """Label each image as its source does, or by the first folder below ``given`` on its path.
 
     Args:
-        folder: holds a folder for each class.
+        given: an INPUT: a folder with a folder for each class, an archive of such, a table.
         names: class names, one per output.
-        sieve: decides what is skipped, and counts it.
+        find: what to take.
 
     Raises:
-        InputError: no images, or folders that match no class.
+        InputError: no images, or labels that match no class.
     """
-    sieve = sieve or Sieve()
-    if not Path(folder).is_dir():
-        what = "it is not a folder" if Path(folder).exists() else "there is no such folder"
-        raise InputError(f"cannot evaluate on {folder}: {what}: name one with a folder a class")
-    images = list_images(folder, sieve)
-    parts = [Path(path).relative_to(folder).parts for path in images]
-    folders = dict.fromkeys(part[0] for part in parts if len(part) > 1)
-    if not folders:
+    search = Search(find or FindOptions())
+    require_folders(given)
+    items = list_given(given, search)
+    parts = find_parts(items, given, names)
+    stated = [state_label(item, below) for item, below in zip(items, parts, strict=True)]
+    labels = [label for label in dict.fromkeys(stated) if isinstance(label, str)]
+    if not any(label is not None for label in stated):
         raise InputError(
-            f"no images to evaluate on: {folder}{explain_none(sieve)}: name a folder that "
+            f"no images to evaluate on: {given}{explain_none(search.sieve)}: name a folder that "
             "holds a folder for each class, or use --labels"
         )
-    if better := suggest_split(folder, parts, names):
+    if better := suggest_split(given, parts, names):
         raise InputError(better)
-    index, notes = match_labels(folder, list(folders), names)
-    pairs = [
-        (path, index[part[0]]) for path, part in zip(images, parts, strict=True) if len(part) > 1
+    index, notes = match_labels(given, labels, names)
+    found = [
+        replace(item, truth=index[label] if isinstance(label, str) else label)
+        for item, label in zip(items, stated, strict=True)
+        if label is not None
     ]
-    notes += describe_left_out(len(images) - len(pairs), sieve)
-    return make_dataset(folder, pairs, names, notes, "have a folder")
+    check_indices(found, names, given)
+    notes += describe_left_out(len(items) - len(found), search.sieve)
+    have = "have images" if any(item.label is not None for item in found) else "have a folder"
+    return make_dataset(given, found, names, notes, have)
+
+
+def require_folders(given: str) -> None:
+    """Refuse what holds no folders.
+
+    Raises:
+        InputError: it is missing, or an image.
+    """
+    if is_missing(given):
+        what = "there is no such folder"
+    elif Path(given).is_file() and source_of(given) is None:
+        what = "it is not a folder"
+    else:
+        return
+    raise InputError(f"cannot evaluate on {given}: {what}: name one with a folder a class")
+
+
+def list_given(given: str, search: Search) -> list[Item]:
+    """List the items of an INPUT, which are read afterwards.
+
+    Raises:
+        InputError: it names nothing, or can be read only once.
+    """
+    listings = list_input(given, search)
+    items = []
+    for item in without_pauses(chain.from_iterable(each.items for each in listings)):
+        if isinstance(item.content, bytes | np.ndarray):
+            raise InputError(
+                f"cannot evaluate on {given}: its images can be read only once, in their order: "
+                "use 'predict -o FILE' and then 'evaluate --predictions FILE'"
+            )
+        items.append(item)
+    return items
+
+
+def find_parts(items: Sequence[Item], given: str, names: Sequence[str]) -> list[Sequence[str]]:
+    """Return the folders from an INPUT to each image, and the name of the image.
+
+    Folders that hold all of an archive, as its makers put there, are left out.
+    """
+    base = base_of(given)
+    parts = [parts_below(item, base) for item in items]
+    if not all(map(is_inside, items)):
+        return parts
+    lookup = Lookup(names)
+    while parts and all(len(below) > 2 and below[0] == parts[0][0] for below in parts):
+        if lookup.indices(parts[0][0]):
+            break
+        parts = [below[1:] for below in parts]
+    return parts
+
+
+def state_label(item: Item, below: Sequence[str]) -> str | int | None:
+    """Return the label of an image as its source states it, or its first folder."""
+    if item.label is not None:
+        return item.label
+    return below[0] if len(below) > 1 else None
+
+
+def check_indices(items: Sequence[Item], names: Sequence[str], given: str) -> None:
+    """Refuse an index that is not one of the outputs.
+
+    Raises:
+        InputError: names the first.
+    """
+    for item in items:
+        if not 0 <= true_class(item) < len(names):
+            raise InputError(
+                f"cannot evaluate on {given}: {item.path} {item.part} has the label {item.truth}: "
+                f"there are {len(names)} classes, 0 to {len(names) - 1}"
+            )
 
 
 def label_by_table(
-    table: Path, folder: str, names: Sequence[str], sieve: Sieve | None = None
+    table: Path, given: str, names: Sequence[str], find: FindOptions | None = None
 ) -> Dataset:
     """Take images and their labels from a table.
 
-    Its paths are relative to ``folder``, or to the current folder if no such file exists.
+    Its paths are relative to ``given``, or to the current folder if no such file exists. A row
+    without a part is about all parts of its image that have no row of their own.
 
     Args:
         table: of labels.
-        folder: base of its paths.
+        given: an INPUT that holds the images; others are taken by their paths.
         names: class names, one per output.
-        sieve: decides which rows of the table are skipped, and counts them.
+        find: what to take of the INPUT, and which rows of the table.
 
     Raises:
         InputError: the table cannot be read, or a label matches no class.
     """
-    sieve = sieve or Sieve()
-    rows = [row for row in read_labels(table) if not sieve.drops_line(row.path)]
+    search = Search(find or FindOptions())
+    rows = [row for row in read_labels(table) if not search.sieve.drops_line(row.path)]
     if not rows:
         raise InputError(
-            f"no images to evaluate on: {table} lists none{explain_none(sieve)}: give a path "
-            "and a label per line"
+            f"no images to evaluate on: {table} lists none{explain_none(search.sieve)}: give a "
+            "path and a label per line"
         )
     index, notes = match_labels(
         str(table), [row.label for row in rows if row.label is not None], names
     )
-    pairs = [
-        (find_labelled_image(row.path, folder), class_index_of(row, index, len(names), table))
-        for row in rows
-    ]
-    images = list_images(folder, sieve) if Path(folder).is_dir() else []
-    listed = {Path(path).absolute() for path, _ in pairs}
-    others = sum(Path(path).absolute() not in listed for path in images)
-    notes += describe_left_out(others, sieve)
-    return make_dataset(folder, pairs, names, notes, f"are in {table}")
-
-
-def find_labelled_image(path: str, folder: str) -> str:
-    """Return the path of an image in a table: below ``folder``, unless it is only found here."""
-    inside = Path(folder) / as_found(path, folder)
-    here = Path(as_found(path))
-    return str(here if not inside.exists() and here.exists() else inside)
+    items = [] if is_missing(given) else list_given(given, search)
+    places = Places(base_of(given))
+    places.add(items)
+    truths: dict[tuple[str, str], Item] = {}
+    for row in sorted(rows, key=lambda row: not row.part):
+        truth = class_index_of(row, index, len(names), table)
+        for item in places.find(row):
+            truths.setdefault(item.identity, replace(item, truth=truth))
+    listed = sum(item.identity in truths for item in items)
+    notes += describe_left_out(len(items) - listed, search.sieve)
+    return make_dataset(given, list(truths.values()), names, notes, f"are in {table}")
 
 
 def class_index_of(row: Labelled, index: Mapping[str, int], outputs: int, table: Path) -> int:
@@ -234,16 +302,15 @@ def describe_left_out(without_class: int, sieve: Sieve) -> list[str]:
 
 
 def make_dataset(
-    folder: str, pairs: Sequence[tuple[str, int]], names: Sequence[str], notes: list[str], have: str
+    given: str, items: Sequence[Item], names: Sequence[str], notes: list[str], have: str
 ) -> Dataset:
     """Build a dataset, with a note on the classes without images."""
-    present = {truth for _, truth in pairs}
+    present = {item.truth for item in items}
     empty = [name for index, name in enumerate(names) if index not in present]
     if empty:
         classes = amount(len(names), "class", "classes")
         notes.append(f"{len(present):,} of {classes} {have}; without images: {few_names(empty)}")
-    items = [Item(path, truth=truth) for path, truth in pairs]
-    return Dataset(folder, items, tuple(notes))
+    return Dataset(given, items, tuple(notes))
 
 
 def sample_places(truths: Sequence[int], size: int) -> list[int]:
@@ -271,55 +338,3 @@ def spread_evenly(places: Sequence[int]) -> list[int]:
         for turned in (int(f"{n:0{bits}b}"[::-1], 2) for n in range(1 << bits))
         if turned < len(places)
     ][::-1]
-
-
-def suggest_split(folder: str, parts: Sequence[Sequence[str]], names: Sequence[str]) -> str | None:
-    """Return an error that names the split to evaluate on, if ``folder`` holds splits.
-
-    Args:
-        folder: as given.
-        parts: of the paths of its images, relative to it.
-        names: class names, one per output.
-    """
-    lookup = Lookup(names)
-    if any(lookup.indices(part[0]) for part in parts if len(part) > 1):
-        return None
-    inside = folders_inside(parts)
-    splits = [
-        split
-        for split, classes in inside.items()
-        if any(map(lookup.indices, classes)) or is_split(split)
-    ]
-    if not splits:
-        return None
-    best = min(splits, key=split_preference)
-    classes = ", ".join(list(inside[best])[:FOLDERS])
-    return (
-        f"cannot evaluate on {folder}: the folders of the classes ({classes}) are in "
-        f"{', '.join(splits[:FOLDERS])}: name that folder: evaluate {Path(folder) / best}"
-    )
-
-
-def folders_inside(parts: Sequence[Sequence[str]]) -> Mapping[str, Mapping[str, None]]:
-    """Map each folder that holds images to its subfolders, in order."""
-    inside: dict[str, dict[str, None]] = defaultdict(dict)
-    for part in parts:
-        for depth in range(1, len(part) - 1):
-            inside["/".join(part[:depth])].setdefault(part[depth])
-    return inside
-
-
-def is_split(name: str) -> bool:
-    """Return True if a folder is named like a split of a data set."""
-    return SPLIT.fullmatch(last_name(name)) is not None
-
-
-def split_preference(split: str) -> int:
-    """Rank a split; the lowest is the one to evaluate on."""
-    name = last_name(split)
-    return next((rank for rank, start in enumerate(FIRST) if name.startswith(start)), len(FIRST))
-
-
-def last_name(path: str) -> str:
-    """Return the last name of a path in lower case."""
-    return path.rpartition("/")[2].strip().casefold()

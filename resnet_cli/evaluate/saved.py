@@ -14,21 +14,24 @@ import numpy as np
 from resnet_cli.checkpoint.metadata.classes import read_given
 from resnet_cli.errors import ImageError, InputError, OptionError
 from resnet_cli.evaluate import MULTI_LABEL, EvaluateOptions, EvaluationResult
-from resnet_cli.evaluate.dataset import class_index_of, find_labelled_image
+from resnet_cli.evaluate.dataset import class_index_of, find_labelled
 from resnet_cli.evaluate.outputs import RowFiles, check_files, open_rows, with_shares
 from resnet_cli.evaluate.scorecard import TOP, Evaluation, Scorecard
 from resnet_cli.images import Decoder, thumbnail
 from resnet_cli.pipeline import map_ordered
 from resnet_cli.pipeline.batches import THUMBNAIL_SIDE
 from resnet_cli.pipeline.memory_budget import MemoryBudget, Reservation
-from resnet_cli.records import Distribution, Item, Prediction, Progress
+from resnet_cli.records import Distribution, Item, Prediction, Progress, is_url
 from resnet_cli.results import read_results
 from resnet_cli.results.formats import manifest_path
 from resnet_cli.results.options import WriterOptions
+from resnet_cli.sources import reopen
+from resnet_cli.sources.inputs import folder_name
+from resnet_cli.sources.places import find_labelled_image, is_missing, parts_below, place_of
 from resnet_cli.sources.truth import match_labels, read_labels
 from resnet_cli.text import amount, first_few
 
-Truth = Callable[[Path], int | None]
+Truth = Callable[[Item], int | None]
 """Returns the index of the true class of an image, or None if it is unknown."""
 
 log = logging.getLogger("resnet_cli")
@@ -68,21 +71,29 @@ class SavedResults:
                 else row
             )
 
-    def absolute(self, path: Path) -> Path:
-        """Return the absolute path of an image; a link to a file is not followed."""
+    def place(self, path: str) -> str:
+        """Return the place of an image, its folder without links; a link to a file stays."""
+        if is_url(path):
+            return place_of(path, str(self.base))
         seen = self.base / path
-        return seen.parent.resolve() / seen.name
+        return str(seen.parent.resolve() / seen.name)
+
+    def identity(self, item: Item) -> tuple[str, str]:
+        """Return what tells an image from others, wherever its path starts from."""
+        return self.place(item.path), item.part
 
     def from_here(self, item: Item) -> Item:
         """Return an item with the path by which it opens from the current folder."""
-        path = Path(item.path)
-        if path.is_absolute() or self.base.resolve() == Path.cwd():
+        if self.base.resolve() == Path.cwd() or (
+            not is_url(item.path) and Path(item.path).is_absolute()
+        ):
             return item
-        return replace(item, path=os.path.relpath(self.absolute(path)))
+        place = self.place(item.path)
+        return replace(item, path=place if is_url(place) else os.path.relpath(place))
 
     def present(self, truth: "Truth") -> set[int]:
         """Return the indices of the classes that have images."""
-        return {index for row in read_results(self.path) if (index := truth(row.path)) is not None}
+        return {index for row in read_results(self.path) if (index := truth(row.item)) is not None}
 
 
 def whole_distribution(row: Prediction, size: int) -> Distribution:
@@ -125,25 +136,32 @@ def evaluate_predictions(
     check_files(files)
     saved = open_saved(Path(results), None if classes is None else read_given(classes)[0])
     log.info("%s classes: %s", f"{len(saved.names):,}", first_few(saved.names))
-    truth = find_truth(saved, folder, options.labels)
+    truth = find_truth(saved, folder, options)
     evaluation = score_rows(saved, truth, options, files, progress)
     log_missing_metrics(saved, evaluation)
     return EvaluationResult(evaluation=evaluation, caption=saved.path.name, run=saved.record)
 
 
-def find_truth(saved: SavedResults, folder: str | Path | None, labels: str | Path | None) -> Truth:
+def find_truth(saved: SavedResults, given: str | Path | None, options: EvaluateOptions) -> Truth:
     """Return the function that looks up true classes, and log the notes.
 
     Raises:
         InputError: labels that match no class.
     """
-    if labels is None:
-        truth, notes = truth_by_folder(saved, folder)
+    if options.labels is not None:
+        truth, notes = truth_by_table(saved, Path(options.labels), given)
+    elif given is None or is_folder(str(given)):
+        truth, notes = truth_by_folder(saved, given)
     else:
-        truth, notes = truth_by_table(saved, Path(labels), folder)
+        truth, notes = truth_by_source(saved, str(given), options)
     for note in notes:
         log.info(note)
     return truth
+
+
+def is_folder(given: str) -> bool:
+    """Return True for a folder or a prefix of URLs, which need not exist any more."""
+    return is_missing(given) or Path(given).is_dir() or (is_url(given) and given.endswith("/"))
 
 
 def log_missing_metrics(saved: SavedResults, evaluation: Evaluation) -> None:
@@ -174,7 +192,7 @@ def score_rows(
     unknown = unseen = 0
     with open_rows(files, saved.names, layout) as rows, closing(source):
         for done, row in enumerate(source, start=1):
-            index = truth(row.path)
+            index = truth(row.item)
             if progress is not None:
                 progress(done, None)
             if index is None:
@@ -197,7 +215,7 @@ def rows_of(
     """Return the saved rows, with thumbnails if an output shows them."""
     if not files.want_thumbnails:
         return saved.rows()
-    return illustrate_rows(saved.rows(), saved.absolute, workers=options.threads)
+    return illustrate_rows(saved.rows(), saved.from_here, options)
 
 
 def lay_out_saved(
@@ -210,7 +228,7 @@ def lay_out_saved(
     """Return the layout of reports and grids of saved rows, with the truth of each image."""
 
     def label(item: Item) -> str | None:
-        index = truth(Path.cwd() / item.path)
+        index = truth(from_root(item))
         return None if index is None else saved.names[index]
 
     record = {**(saved.record or {}), "classes": list(saved.names)}
@@ -264,13 +282,39 @@ def truth_by_table(
     rows = read_labels(table)
     labels = [row.label for row in rows if row.label is not None]
     index, notes = match_labels(str(table), labels, saved.names)
-    by_path = {
-        saved.absolute(
-            Path(find_labelled_image(row.path, str(folder or "."))).absolute()
+    known = {
+        saved.identity(
+            from_root(Item(find_labelled_image(row.path, str(folder or ".")), row.part))
         ): class_index_of(row, index, len(saved.names), table)
         for row in rows
     }
-    return lambda path: by_path.get(saved.absolute(path)), notes
+
+    def truth(item: Item) -> int | None:
+        place, part = saved.identity(item)
+        return known.get((place, part), known.get((place, "")))
+
+    return truth, notes
+
+
+def truth_by_source(
+    saved: SavedResults, given: str, options: EvaluateOptions
+) -> tuple[Truth, list[str]]:
+    """Take true classes from an INPUT that holds images and states their classes.
+
+    Returns:
+        The function that looks them up, and notes on matches that are not exact.
+
+    Raises:
+        InputError: no images, or labels that match no class.
+    """
+    dataset = find_labelled(given, saved.names, find=options.find)
+    known = {saved.identity(from_root(item)): item.truth for item in dataset.items}
+    return lambda item: known.get(saved.identity(item)), list(dataset.notes)
+
+
+def from_root(item: Item) -> Item:
+    """Return an item with the place of its image as its path."""
+    return replace(item, path=place_of(item.path))
 
 
 def truth_by_folder(saved: SavedResults, folder: str | Path | None) -> tuple[Truth, list[str]]:
@@ -282,37 +326,39 @@ def truth_by_folder(saved: SavedResults, folder: str | Path | None) -> tuple[Tru
     Raises:
         InputError: no image is below ``folder``, or a folder matches no class.
     """
-    top = None if folder is None else Path(folder).resolve()
+    top = None if folder is None else str(folder)
+    if top is not None and not is_url(top):
+        top = str(Path(top).resolve())
 
-    def name(path: Path) -> str | None:
-        seen = saved.absolute(path)
+    def name(item: Item) -> str | None:
+        seen = replace(item, path=saved.place(item.path))
         if top is None:
-            return seen.parent.name
-        parts = seen.relative_to(top).parts if seen.is_relative_to(top) else ()
+            return folder_name(seen)
+        parts = parts_below(seen, top)
         return parts[0] if len(parts) > 1 else None
 
-    folders = dict.fromkeys(name(row.path) for row in read_results(saved.path))
+    folders = dict.fromkeys(name(row.item) for row in read_results(saved.path))
     labels = [label for label in folders if label is not None]
     if not labels:
         raise InputError(f"cannot score {saved.path}: none of its images is in a folder in {top}")
     index, notes = match_labels(f"the folders in {saved.path}", labels, saved.names)
 
-    def truth(path: Path) -> int | None:
-        label = name(path)
+    def truth(item: Item) -> int | None:
+        label = name(item)
         return None if label is None else index[label]
 
     return truth, notes
 
 
 def illustrate_rows(
-    rows: Iterable[Prediction], where: Callable[[Path], Path], *, workers: int
+    rows: Iterable[Prediction], here: Callable[[Item], Item], options: EvaluateOptions
 ) -> Generator[Prediction]:
     """Yield rows with thumbnails, or without one where the image can no longer be read.
 
     Args:
         rows: of readable and unreadable images.
-        where: returns the place of an image.
-        workers: threads that decode.
+        here: returns an item as it opens from the current folder.
+        options: workers, and where images are in tables.
     """
     decode, budget = Decoder(), MemoryBudget()
 
@@ -321,10 +367,9 @@ def illustrate_rows(
             return row
         with closing(Reservation(budget)) as reserved:
             try:
-                return replace(
-                    row, thumbnail=thumbnail(decode(where(row.path), reserved), THUMBNAIL_SIDE)
-                )
-            except ImageError:
+                image = decode(reopen(here(row.item), options.find).source, reserved)
+                return replace(row, thumbnail=thumbnail(image, THUMBNAIL_SIDE))
+            except (ImageError, InputError):
                 return row
 
-    return map_ordered(rows, shown, workers=workers)
+    return map_ordered(rows, shown, workers=options.threads)

@@ -1,6 +1,7 @@
 """Classify images with several networks, each image decoded once for all of them."""
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from copy import copy
 from threading import local
 
@@ -13,6 +14,7 @@ from resnet_cli.images import Decoded, Decoder
 from resnet_cli.images.files import Room
 from resnet_cli.pipeline import cut_chunks, stream_results
 from resnet_cli.pipeline.batches import Loader, Wanted
+from resnet_cli.pipeline.prefetch import Prefetch
 from resnet_cli.pipeline.workers import place_loader
 from resnet_cli.records import Batch, Item, Prediction, Source
 from resnet_cli.sources import Inputs
@@ -120,15 +122,18 @@ def predict_all(
         return lambda: list(zip(*(wait() for wait in waits), strict=True))
 
     size = batch_size or first.default_batch_size(inputs.total, threads)
-    with place_loader(
-        SharedLoader(classifiers, thumbnails=thumbnails),
-        runtime=first.runtime,
-        workers=threads,
-        size=size,
-        total=inputs.total,
-    ) as load:
+    with (
+        place_loader(
+            SharedLoader(classifiers, thumbnails=thumbnails),
+            runtime=first.runtime,
+            workers=threads,
+            size=size,
+            total=inputs.total,
+        ) as load,
+        closing(Prefetch(inputs.items, inputs.connections)) as fetched,
+    ):
         yield from stream_results(
-            cut_chunks(inputs.items, size),
+            cut_chunks(fetched, size),
             load,
             launch,
             workers=threads,

@@ -7,13 +7,16 @@ table. An item whose bytes are in no file of their own has a ``Stored`` as its c
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
-from itertools import chain
+from itertools import chain, islice
 from types import MappingProxyType
 from typing import cast
 
 from resnet_cli.errors import InputError
 from resnet_cli.records import Item, Pause, is_url
+from resnet_cli.remote import redact_text
+from resnet_cli.sources import remote
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.inputs import (
     FindOptions,
@@ -37,20 +40,34 @@ __all__ = [
     "Search",
     "excluded_words",
     "find_inputs",
+    "item_of",
+    "list_input",
+    "reopen",
     "skipped_words",
+    "source_of",
     "without_pauses",
 ]
 
-SOURCES: Mapping[str, str] = MappingProxyType({
-    ".mp4": "resnet_cli.sources.frames",
-    ".mov": "resnet_cli.sources.frames",
-    ".avi": "resnet_cli.sources.frames",
-    ".mkv": "resnet_cli.sources.frames",
-    ".webm": "resnet_cli.sources.frames",
-})  # fmt: skip
-"""Suffix of a file that holds images: the module that lists them."""
+ARCHIVES = "resnet_cli.sources.archives"
+FRAMES = "resnet_cli.sources.frames"
 
-URLS = "resnet_cli.sources.remote"  # the module for what has a scheme
+SOURCES: Mapping[str, str] = MappingProxyType(
+    {
+        ".zip": ARCHIVES,
+        ".tar": ARCHIVES,
+        ".tar.gz": ARCHIVES,
+        ".tgz": ARCHIVES,
+        ".tar.bz2": ARCHIVES,
+        ".tar.xz": ARCHIVES,
+        ".parquet": "resnet_cli.sources.tables",
+        ".mp4": FRAMES,
+        ".mov": FRAMES,
+        ".avi": FRAMES,
+        ".mkv": FRAMES,
+        ".webm": FRAMES,
+    }
+)
+"""Suffix of a file that holds images: the module that lists them."""
 
 
 def find_inputs(inputs: Sequence[str], options: FindOptions | None = None) -> Inputs:
@@ -75,14 +92,28 @@ def find_inputs(inputs: Sequence[str], options: FindOptions | None = None) -> In
     listings = [listing for given in inputs for listing in list_input(given, search)]
     parts = any(listing.parts for listing in listings)
     found = chain.from_iterable(listing.items for listing in listings)
+    connections = search.options.fetch
     if any(listing.total is None for listing in listings):
         items = require_some(found, inputs, search.sieve)
-        return Inputs(items, None, search.sieve, parts=parts)
+        return Inputs(items, None, search.sieve, parts=parts, connections=connections)
     if not any(listing.total for listing in listings):
         raise no_images_error(inputs, search.sieve)
+    refuse_unreadable(listings)
     known = listings[0].items if len(listings) == 1 else list(found)
     listed = any(given.startswith("@") for given in inputs)
-    return Inputs(known, len(cast(Sequence[Item], known)), search.sieve, listed, parts)
+    count = len(cast(Sequence[Item], known))
+    return Inputs(known, count, search.sieve, listed, parts, connections)
+
+
+def refuse_unreadable(listings: Sequence[Listing]) -> None:
+    """Refuse inputs that are nothing but one that holds images and cannot be read.
+
+    Raises:
+        InputError: says why.
+    """
+    items = [item for listing in listings for item in islice(listing.items, 2)]
+    if len(items) == 1 and isinstance(items[0], Item) and isinstance(items[0].content, str):
+        raise InputError(f"cannot read {items[0].path}: {items[0].content}")
 
 
 def list_input(given: str, search: Search) -> Iterator[Listing]:
@@ -92,11 +123,11 @@ def list_input(given: str, search: Search) -> Iterator[Listing]:
         InputError: it names nothing.
     """
     if given == "-" or given.startswith("@"):
-        items = left_by(search.sieve, read_lines(given))
-        yield Listing(items) if is_stream(given) else Listing.of(list(without_pauses(items)))
+        yield list_lines(given, search)
         return
     if is_url(given) and not os.path.lexists(given):
-        yield lister(URLS)(given, search)
+        module = module_for(remote.place_of(given))
+        yield (lister(module) if module else remote.list_items)(given, search)
         return
     images: list[str] = []
     places, start = expand_input(given, search.sieve)
@@ -118,11 +149,28 @@ def list_input(given: str, search: Search) -> Iterator[Listing]:
     yield Listing.of(list(map(Item, images)))
 
 
+def list_lines(given: str, search: Search) -> Listing:
+    """List the items of a list, in a file, on a server or as it comes.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if is_url(given[1:]):
+        return Listing.of(list(without_pauses(remote.items_of_list(given[1:], search))))
+    items = left_by(search, read_lines(given))
+    return Listing(items) if is_stream(given) else Listing.of(list(without_pauses(items)))
+
+
 def source_of(path: str) -> str | None:
     """Return the module that lists what a file holds; None for an image or a folder."""
-    name = path.lower()
-    module = next((SOURCES[suffix] for suffix in SOURCES if name.endswith(suffix)), None)
+    module = module_for(path)
     return module if module and os.path.isfile(path) else None
+
+
+def module_for(name: str) -> str | None:
+    """Return the module of the ``SOURCES`` for a name; None where its suffix is in none."""
+    name = name.lower()
+    return next((SOURCES[suffix] for suffix in SOURCES if name.endswith(suffix)), None)
 
 
 def lister(module: str) -> ListItems:
@@ -130,13 +178,44 @@ def lister(module: str) -> ListItems:
     return cast(ListItems, import_module(module).list_items)
 
 
-def left_by(sieve: Sieve, lines: Iterator[str | Pause]) -> Iterator[Item | Pause]:
+def reopen(item: Item, options: FindOptions | None = None) -> Item:
+    """Return an item of saved results with what it is read from, as its source gave it.
+
+    Raises:
+        InputError: its source cannot be read any more.
+    """
+    if item.part.startswith("row="):
+        from resnet_cli.sources.tables import stored_row
+
+        column = None if options is None else options.image_column
+        return replace(item, content=stored_row(item.path, item.part, column))
+    if item.part.startswith("t="):
+        from resnet_cli.sources.frames import StoredFrame
+
+        return replace(item, content=StoredFrame(item.path, item.part.partition("&")[0]))
+    return item
+
+
+def left_by(search: Search, lines: Iterator[str | Pause]) -> Iterator[Item | Pause]:
     """Yield the items of a list that no pattern excludes."""
     for line in lines:
         if isinstance(line, Pause):
             yield line
-        elif not sieve.drops_line(line):
-            yield Item(line)
+        elif not search.sieve.drops_line(line):
+            yield item_of(line, options=search.options)
+
+
+def item_of(path: str, part: str = "", *, options: FindOptions | None = None) -> Item:
+    """Return the item of a path or a URL, such as a row of saved results names it.
+
+    Args:
+        path: of a file, or a URL.
+        part: what inside it.
+        options: how it is fetched.
+    """
+    if is_url(path) and not os.path.lexists(path):
+        return remote.item_of_url(path, part, options or FindOptions())
+    return Item(path, part)
 
 
 def require_some(
@@ -158,9 +237,9 @@ def require_some(
 def no_images_error(inputs: Sequence[str], sieve: Sieve) -> InputError:
     """Build the error for inputs without a single image."""
     left_out = [*skipped_words(sieve), *excluded_words(sieve)]
-    listed = any(given == "-" or given.startswith("@") for given in inputs)
+    given = ", ".join(map(redact_text, inputs)) or "an empty list"
+    listed = any(one == "-" or one.startswith("@") for one in inputs)
     if listed and not left_out:
-        return InputError(f"no images found: {', '.join(inputs)} is empty: give a path a line")
+        return InputError(f"no images found: {given} is empty: give a path a line")
     reasons = f" ({'; '.join(left_out)})" if left_out else ""
-    given = ", ".join(inputs) or "an empty list"
     return InputError(f"no images found: {given}{reasons}: name an image or a folder")

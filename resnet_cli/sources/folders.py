@@ -98,11 +98,25 @@ class Sieve:
             name: its own.
             is_folder: what it is.
         """
+        before = self.skipped
+        dropped = self.drops_name(above, name, is_folder=is_folder)
+        if is_folder and self.skipped > before:
+            self.skipped = before + count_files_below(os.path.join(folder, name))
+        return dropped
+
+    def drops_name(self, above: Sequence[str], name: str, *, is_folder: bool) -> bool:
+        """Return True if a file or folder is skipped, and count it then, the folder as one file.
+
+        Args:
+            above: names of the folders between the INPUT and it.
+            name: its own.
+            is_folder: what it is.
+        """
         if self.patterns and self.excludes((*above, name), is_folder=is_folder):
             return True
         if self.hidden or not is_system(name, is_folder=is_folder):
             return False
-        self.skipped += count_files_below(os.path.join(folder, name)) if is_folder else 1
+        self.skipped += 1
         return True
 
     def drops_match(self, path: str, start: str) -> bool:
@@ -124,6 +138,23 @@ class Sieve:
                 return True
             folder = place
         return False
+
+    def drops_member(self, archive: str, name: str) -> bool:
+        """Return True if a member of an archive is skipped, or a folder on the way to it."""
+        parts = [part for part in path_parts(name) if part != ".."]
+        last = len(parts) - 1
+        for depth in range(len(parts) if self.patterns else 0):
+            place = os.path.join(archive, *parts[: depth + 1])
+            if place in self.dropped:
+                return True
+            if self.excludes(parts[: depth + 1], is_folder=depth < last):
+                self.dropped.add(place)
+                return True
+        system = not self.hidden and any(
+            is_system(part, is_folder=depth < last) for depth, part in enumerate(parts)
+        )
+        self.skipped += system
+        return system
 
     def drops_line(self, path: str) -> bool:
         """Return True if a pattern excludes a path of a list, or a folder on the way to it."""

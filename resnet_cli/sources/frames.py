@@ -2,24 +2,23 @@
 
 import os
 import re
-from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from threading import Event
-from typing import TYPE_CHECKING, TypeVar
-from weakref import ReferenceType, ref
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images import MOST_PIXELS
 from resnet_cli.images.files import HEAD, UNKNOWN, identify_file
-from resnet_cli.records import PAUSE, Item, Pause, Pixels, is_url
-from resnet_cli.sources.inputs import Listing, Search, open_container
-from resnet_cli.system import available_cores, free_memory, run_is_ending
+from resnet_cli.records import Item, Pause, Pixels
+from resnet_cli.remote import redact_url
+from resnet_cli.sources.ahead import read_ahead
+from resnet_cli.sources.inputs import Listing, Search, is_remote, open_container
+from resnet_cli.system import available_cores, run_is_ending
 from resnet_cli.text import amount
 
 if TYPE_CHECKING:
@@ -27,17 +26,11 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-Ahead = TypeVar("Ahead")
-
 Taken = tuple[int, Pixels | str]
 """A frame: its time in milliseconds, and its pixels or why it has none."""
 
 FORMATS = "avi,matroska,mov"  # not playlists, which lead to other files
 BUFFER = 1 << 20  # bytes read at once
-
-AHEAD = 4  # frames that wait for the run
-SHARE = 8  # the frames of a run take one part in so many of the free memory
-UNKNOWN_MEMORY = 4 << 30  # bytes assumed to be free where the system does not say
 
 MOST_THREADS = 16  # of a decoder; with more it gains nothing
 MISSING = 1  # seconds by which a whole video may be shorter than it states
@@ -80,23 +73,28 @@ def frame_items(path: str, every: Fraction) -> Generator[Item | Pause]:
         path: of the video.
         every: seconds; each multiple of it has a frame, the first one at or after it.
     """
-    whole = whole_video(path)
     stop = Event()
-    with closing(read_ahead(take_frames(path, every, stop), AHEAD, stop)) as frames:
-        try:
-            for time, content in frames:
-                yield replace(whole, part=part_of(time), content=content)
-                whole = replace(whole, size=None)  # its bytes count once
-                if isinstance(content, np.ndarray) and IN_FLIGHT.is_over(content):
-                    yield PAUSE
-        except ImageError as error:
-            yield replace(whole, content=str(error))
+    try:
+        yield from read_ahead(decode_items(path, every, stop))
+    finally:
+        stop.set()
+
+
+def decode_items(path: str, every: Fraction, stop: Event) -> Iterator[Item]:
+    """Yield frames as they are decoded, until no more are wanted."""
+    whole = whole_video(path)
+    try:
+        for time, content in take_frames(path, every, stop):
+            yield replace(whole, part=part_of(time), content=content)
+            whole = replace(whole, size=None)  # its bytes count once
+    except ImageError as error:
+        yield replace(whole, content=str(error))
 
 
 def whole_video(path: str) -> Item:
     """Return a video as an item, with the size and version that its frames share."""
-    if is_url(path) and not os.path.lexists(path):
-        return Item(path)
+    if is_remote(path):
+        return Item(redact_url(path))
     try:
         state = os.stat(path)
     except OSError:  # its row says why it cannot be read
@@ -107,44 +105,6 @@ def whole_video(path: str) -> Item:
 def part_of(time: int) -> str:
     """Return the part that names a frame by its milliseconds: ``t=2.5``."""
     return f"t={time // 1000}.{time % 1000:03}".rstrip("0").rstrip(".")
-
-
-@dataclass
-class InFlight:
-    """The frames between their decoder and the network, as a run holds whole chunks of them."""
-
-    alive: list[tuple[ReferenceType[Pixels], int]] = field(default_factory=list)
-
-    def is_over(self, pixels: Pixels) -> bool:
-        """Count a frame in, and return True if all that are left take too much memory."""
-        self.alive = [(known, size) for known, size in self.alive if known() is not None]
-        self.alive.append((ref(pixels), pixels.nbytes))
-        free = free_memory()
-        most = (UNKNOWN_MEMORY if free is None else free) // SHARE
-        return sum(size for _, size in self.alive) > most
-
-
-IN_FLIGHT = InFlight()
-
-
-def read_ahead(source: Generator[Ahead], count: int, stop: Event) -> Generator[Ahead]:
-    """Yield what a generator yields, taken from it on another thread up to ``count`` ahead.
-
-    Args:
-        source: gives no None.
-        count: what may wait.
-        stop: is set when no more is wanted.
-    """
-    pool = ThreadPoolExecutor(1)
-    try:
-        waiting = deque(pool.submit(next, source, None) for _ in range(count))
-        while (one := waiting.popleft().result()) is not None:
-            waiting.append(pool.submit(next, source, None))
-            yield one
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
-        source.close()
 
 
 def take_frames(path: str, every: Fraction, stop: Event) -> Generator[Taken]:
@@ -184,6 +144,8 @@ def opened_video(path: str) -> Iterator["Video"]:
             head = file.read(HEAD)
             if not head:
                 raise ImageError("the file is empty")
+            if not file.seekable():
+                raise ImageError("its server sends no parts of files: download it first")
             file.seek(0)
             container = stack.enter_context(
                 av.open(

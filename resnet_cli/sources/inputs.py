@@ -6,14 +6,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from math import inf
+from math import isfinite
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from resnet_cli.errors import InputError, SettingError
+from resnet_cli.errors import InputError, OptionError
 from resnet_cli.records import Item, Pause, is_url
+from resnet_cli.remote import TIMEOUT
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.text import amount
+
+CONNECTIONS = 32
+MOST_CONNECTIONS = 100  # that aiohttp opens at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class Inputs:
     sieve: Sieve = field(default_factory=Sieve)  # counts what was skipped
     listed: bool = False  # by a list, which may be another one in the next run
     parts: bool = False  # items may be parts of images
+    connections: int = CONNECTIONS  # by which remote ones are fetched
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> Self:
@@ -136,20 +141,29 @@ def counted_kinds(kinds: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindOptions:
-    """What a search for images takes."""
+    """What a search for images takes, and how those by URL are fetched.
+
+    Raises:
+        OptionError: a value that is not possible.
+    """
 
     hidden: bool = False  # hidden and system files as well
     exclude: Sequence[str] = ()  # patterns of files and folders to leave out
     every: float = 1.0  # seconds of a video for each frame of it that is taken
+    fetch: int = CONNECTIONS  # most connections at a time, to stores and servers
+    fetch_timeout: float = TIMEOUT  # seconds for a remote image, all attempts together
+    image_column: str | None = None  # of tables; None takes the only one that holds images
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            SettingError: names the value that is not possible.
-        """
-        if not 0 < self.every < inf:
-            raise SettingError(f"cannot take a frame every {self.every:g} s: more than 0 seconds")
+        """Check the values."""
+        if not 1 <= self.fetch <= MOST_CONNECTIONS:
+            raise OptionError(f"cannot use fetch={self.fetch}: 1 to {MOST_CONNECTIONS}")
+        if not (isfinite(self.fetch_timeout) and self.fetch_timeout > 0):
+            raise OptionError(
+                f"cannot use fetch_timeout={self.fetch_timeout}: a number of seconds above 0"
+            )
+        if not (isfinite(self.every) and self.every > 0):
+            raise OptionError(f"cannot use every={self.every}: a number of seconds above 0")
 
     def sieve(self) -> Sieve:
         """Return what decides by them, and counts what is skipped."""
@@ -186,6 +200,11 @@ ListItems = Callable[[str, Search], Listing]
 """Lists what an INPUT of one of the ``SOURCES`` holds; raises InputError if it cannot be read."""
 
 
+def is_remote(path: str) -> bool:
+    """Return True for a URL, unless a file has that name."""
+    return is_url(path) and not os.path.lexists(path)
+
+
 def open_container(path: str) -> BinaryIO:
     """Open a file that holds images, on this machine or at a URL, to be read from any place.
 
@@ -193,10 +212,29 @@ def open_container(path: str) -> BinaryIO:
         InputError: it is no regular file, or the store refuses it.
         OSError: it cannot be opened.
     """
-    if is_url(path) and not os.path.lexists(path):
+    if is_remote(path):
         from resnet_cli.remote import open_binary
 
         return open_binary(path)
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would block the run
         raise InputError(f"cannot read {path}: it is no regular file")
     return open(path, "rb")
+
+
+def read_range(path: str, start: int, size: int) -> bytes:
+    """Read some bytes of a file on this machine or at a URL; fewer where it ends.
+
+    Nothing is kept open, so that threads and processes may read the same file.
+
+    Raises:
+        InputError: it is no regular file, or the store refuses it.
+        OSError: it cannot be read.
+    """
+    if is_remote(path):
+        from resnet_cli.remote import open_file_system
+
+        data: bytes = open_file_system(path).cat_file(path, start=start, end=start + size)
+        return data if len(data) <= size else data[start : start + size]  # it sent the whole file
+    with open_container(path) as file:
+        file.seek(start)
+        return file.read(size)

@@ -6,7 +6,7 @@ import re
 import sys
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from select import select
 from typing import BinaryIO, TextIO
@@ -50,6 +50,11 @@ def read_lines(given: str) -> Iterator[str | Pause]:
     if not listing.exists():
         raise InputError(f"cannot read the list {given}: there is no file {listing}")
     return existing_spellings(arriving_lines(listing.open("rb")), given)
+
+
+def elsewhere_lines(data: bytes) -> Iterator[str | Pause]:
+    """Yield the lines of a list that was downloaded."""
+    return arriving_lines(BytesIO(data))
 
 
 def existing_spellings(paths: Iterable[str | Pause], source: str) -> Iterator[str | Pause]:

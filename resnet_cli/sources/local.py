@@ -42,25 +42,6 @@ def fixed_part(pattern: str) -> str:
     return pattern
 
 
-def list_images(given: str, sieve: Sieve) -> list[str]:
-    """List the images that one argument names; files of other suffixes are counted.
-
-    Raises:
-        InputError: it names nothing.
-    """
-    images: list[str] = []
-    passed_over: list[str] = []
-    places, start = expand_input(given, sieve)
-    for place in places:
-        found, others = list_folder(place, start, sieve) if os.path.isdir(place) else ([place], [])
-        images += found
-        passed_over += others
-    if len(places) > 1:  # a pattern may match a folder and what is in it
-        images = list(dict.fromkeys(images))
-    sieve.passed_over += len(set(passed_over) - set(images))
-    return images
-
-
 def list_folder(folder: str, start: str, sieve: Sieve) -> tuple[list[str], list[str]]:
     """List the images below a folder, and the files of other suffixes.
 

@@ -230,10 +230,12 @@ class Labelled:
     path: str  # as written there
     label: str | None  # a class name; None if the row has an index
     index: int | None  # an index; None if the row has a label
+    part: str = ""  # what inside the image, as that of an item
 
 
 # fmt: off
 HEADERS = {
+    "part": ("part",),
     "path": ("path", "filename", "file_name", "file", "filepath", "file_path", "image",
              "image_path", "image_name"),
     "label": ("label", "class", "class_name", "category"),
@@ -246,9 +248,9 @@ HEADERS = {
 def read_labels(table: Path) -> list[Labelled]:
     """Read a table with the columns ``path`` and ``label``, or ``path`` and ``index``.
 
-    Its cells are separated by commas, semicolons or tabs, its text is UTF-8 or UTF-16. Other
-    columns are ignored, and so is ``index`` beside ``label``: results of ``predict`` that were
-    corrected by hand can be used.
+    A column ``part`` tells the parts of an image apart. Its cells are separated by
+    commas, semicolons or tabs, its text is UTF-8 or UTF-16. Other columns are ignored, and so is
+    ``index`` beside ``label``: results of ``predict`` that were corrected by hand can be used.
 
     Raises:
         InputError: an invalid row, with its line.
@@ -268,22 +270,24 @@ def labelled_lines(text: str, table: Path) -> Iterator[Labelled]:
     """Yield the rows of a table, checking its header and each row."""
     rows = numbered_rows(text)
     columns = find_columns(next(rows, (0, []))[1], table)
-    kind = columns[1][0]
-    lines: dict[str, int] = {}
+    kind = "label" if "label" in columns else "index"
+    lines: dict[tuple[str, str], int] = {}
     for line, row in rows:
-        path, value = (row[at] if at < len(row) else "" for _, at in columns)
+        cells = {name: row[at] if at < len(row) else "" for name, at in columns.items()}
+        path, part, value = cells["path"], cells.get("part", "").strip(), cells[kind].strip()
         place = f"{table}, line {line}"
-        if not path.strip() or not value.strip():
+        if not path.strip() or not value:
             raise InputError(f"cannot read labels from {place}: a path and a {kind}")
-        if path in lines:
+        if (path, part) in lines:
             raise InputError(
-                f"cannot read labels from {place}: {path} stands in line {lines[path]} already"
+                f"cannot read labels from {place}: {path} {part}".rstrip()
+                + f" stands in line {lines[path, part]} already"
             )
-        lines[path] = line
+        lines[path, part] = line
         if kind == "label":
-            yield Labelled(line, path, as_western(value.strip()), None)
-        elif value.strip().isdecimal():
-            yield Labelled(line, path, None, int(value))
+            yield Labelled(line, path, as_western(value), None, part)
+        elif value.isdecimal():
+            yield Labelled(line, path, None, int(value), part)
         else:
             raise InputError(
                 f"cannot read labels from {place}: {value!r} is not an index: 0, 1, 2 …"
@@ -299,22 +303,22 @@ def numbered_rows(text: str) -> Iterator[tuple[int, list[str]]]:
             yield rows.line_num, row
 
 
-def find_columns(header: Sequence[str], table: Path) -> list[tuple[str, int]]:
-    """Find the columns of a table: the path, and the label or else the index.
+def find_columns(header: Sequence[str], table: Path) -> Mapping[str, int]:
+    """Find the columns of a table: the path, the label or else the index, and perhaps the part.
 
     Raises:
         InputError: a column is missing.
     """
     names = [name.strip().lower() for name in header]
-    found = [
-        (kind, names.index(next(filter(names.__contains__, synonyms))))
+    found = {
+        kind: names.index(next(filter(names.__contains__, synonyms)))
         for kind, synonyms in HEADERS.items()
         if set(synonyms) & set(names)
-    ]
-    if len(found) < 2 or found[0][0] != "path":
+    }
+    if "path" not in found or not {"label", "index"} & set(found):
         columns = ", ".join(map(repr, header)) or "none"
         raise InputError(
             f"cannot read labels from {table}: its columns are {columns}: name them "
             "path and label, or path and index"
         )
-    return found[:2]
+    return found

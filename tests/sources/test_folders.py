@@ -11,7 +11,7 @@ from items import paths_of
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.dataset import label_by_folder, label_by_table
 from resnet_cli.sources import FindOptions, Inputs, find_inputs
-from resnet_cli.sources.folders import Pattern, Sieve
+from resnet_cli.sources.folders import Pattern
 
 LEFT_BEHIND = (
     "._1.jpg", ".DS_Store", "Thumbs.db", "thumbs.DB", "Desktop.ini", "a/._2.jpg",
@@ -153,20 +153,24 @@ def test_evaluate_scores_no_copies_and_counts_them(photos_with_copies: Path) -> 
     folder = label_by_folder(str(photos_with_copies), names)
     assert len(folder.paths) == 10
     assert "skipped 3 hidden or system files (--hidden to include them)" in folder.notes
-    picked = label_by_folder(str(photos_with_copies), names, Sieve(exclude=("img1*", "b/*2.png")))
+    picked = label_by_folder(
+        str(photos_with_copies), names, FindOptions(exclude=("img1*", "b/*2.png"))
+    )
     assert len(picked.paths) == 8  # without img1 and img10
     assert "excluded 2 files (--exclude)" in picked.notes
     (photos_with_copies / ".ipynb_checkpoints").rename(photos_with_copies / "b" / ".x")
-    assert len(label_by_folder(str(photos_with_copies), names, Sieve(hidden=True)).paths) == 13
+    assert (
+        len(label_by_folder(str(photos_with_copies), names, FindOptions(hidden=True)).paths) == 13
+    )
 
 
 def test_lines_of_a_table_are_left_out_by_patterns_alone(photos_with_copies: Path) -> None:
     table = Path("l.csv")
     table.write_text("path,label\na/img1.jpg,a\nb/._img6.jpg,b\nb/img6.jpg,b\n")
-    found = label_by_table(table, str(photos_with_copies), ["a", "b"], Sieve(exclude=("a",)))
+    found = label_by_table(table, str(photos_with_copies), ["a", "b"], FindOptions(exclude=("a",)))
     assert [Path(path).name for path in found.paths] == ["._img6.jpg", "img6.jpg"]
     with pytest.raises(InputError, match=r"l\.csv lists none \(excluded 3 files"):
-        label_by_table(table, str(photos_with_copies), ["a", "b"], Sieve(exclude=("*.jpg",)))
+        label_by_table(table, str(photos_with_copies), ["a", "b"], FindOptions(exclude=("*.jpg",)))
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate"])

@@ -121,7 +121,7 @@ def test_a_suffix_of_pictures_is_one_that_some_library_opens() -> None:
         assert suffix not in SUFFIXES
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "image", "archive.zip"])
+@pytest.mark.parametrize("name", ["notes.txt", "image", "archive.7z"])
 def test_a_file_named_outright_is_always_tried(name: str) -> None:
     touch(name)
     inputs = find_inputs([name])

@@ -1,0 +1,113 @@
+"""Where images lie below an INPUT, and what tables of labels call them.
+
+A place is an absolute path, or a URL whose archive, if it is on this machine, has one.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from glob import has_magic
+from pathlib import Path
+
+from resnet_cli.records import Item, is_url
+from resnet_cli.sources.inputs import folder_name
+from resnet_cli.sources.lists import as_found
+from resnet_cli.sources.local import fixed_part
+from resnet_cli.sources.truth import Labelled
+
+INSIDE = "::"  # between a member of an archive and the archive, in a URL
+
+
+def base_of(given: str) -> str | None:
+    """Return the folder that the places of an INPUT start from; None for a list of paths."""
+    if given == "-" or given.startswith("@"):
+        return None
+    if os.path.isdir(given):
+        return given
+    if not is_url(given) or os.path.lexists(given):
+        return (os.path.dirname(given) if os.path.lexists(given) else fixed_part(given)) or "."
+    folder = given.rpartition("/")[0]
+    while has_magic(folder):
+        folder = folder.rpartition("/")[0]
+    return f"{folder}/"
+
+
+def is_missing(given: str) -> bool:
+    """Return True for an INPUT that is neither a file, a folder, a URL, a glob nor a list."""
+    return not (
+        base_of(given) is None or is_url(given) or has_magic(given) or os.path.lexists(given)
+    )
+
+
+def is_inside(item: Item) -> bool:
+    """Return True for an image in an archive."""
+    return is_url(item.path) and INSIDE in item.path
+
+
+def parts_below(item: Item, base: str | None) -> Sequence[str]:
+    """Return the folders from an INPUT to an image, and its name; nothing if it is elsewhere.
+
+    Args:
+        item: the image.
+        base: what the places of the INPUT start from; None for the folder that the image is in.
+    """
+    if is_inside(item):
+        return item.path.partition(INSIDE)[0].partition("://")[2].split("/")
+    if base is not None:
+        if is_url(item.path):
+            return item.path[len(base) :].split("/") if item.path.startswith(base) else ()
+        below = Path(item.path).is_relative_to(base)
+        return Path(item.path).relative_to(base).parts if below else ()
+    return folder_name(item), os.path.basename(item.path)
+
+
+def place_of(path: str, folder: str = ".") -> str:
+    """Return the place of a path that starts from ``folder``."""
+    if not is_url(path):
+        return str(Path(folder, path).absolute())
+    member, inside, archive = path.rpartition(INSIDE)
+    return path if not inside or is_url(archive) else f"{member}{inside}{place_of(archive, folder)}"
+
+
+def find_labelled_image(path: str, folder: str) -> str:
+    """Return the path of an image in a table: below ``folder``, unless it is only found here."""
+    if is_url(path):
+        return path
+    inside = Path(folder) / as_found(path, folder)
+    here = Path(as_found(path))
+    return str(here if not inside.exists() and here.exists() else inside)
+
+
+@dataclass(slots=True)
+class Places:
+    """Items, found by what a table of labels calls them."""
+
+    base: str | None  # what their places start from
+    whole: dict[tuple[str, str], Item] = field(default_factory=dict)  # by place and part
+    inside: dict[tuple[str, str], Item] = field(default_factory=dict)  # by path below and part
+    parts: dict[str, list[Item]] = field(default_factory=lambda: defaultdict(list))  # by place
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Take items in."""
+        for item in items:
+            place = place_of(item.path)
+            self.whole[place, item.part] = item
+            if item.part:
+                self.parts[place].append(item)
+            if is_url(item.path):
+                self.inside["/".join(parts_below(item, self.base)), item.part] = item
+
+    def find(self, row: Labelled) -> Sequence[Item]:
+        """Return the items that a row of a table is about: all parts of an image without one.
+
+        An image that is not among the items, such as one in another folder, is one nevertheless.
+        """
+        path = find_labelled_image(row.path, self.base or ".")
+        place = place_of(path)
+        found = self.whole.get((place, row.part)) or self.inside.get((row.path, row.part))
+        if found is not None:
+            return [found]
+        if not row.part:
+            return self.parts.get(place) or [Item(path)]
+        return [Item(path, row.part, content=f"{path} has no {row.part} among the images")]
