@@ -1,7 +1,9 @@
 """Frames of videos, against PyAV's own decoding in a plain loop, to the pixel."""
 
+import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from fractions import Fraction
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from commands import SMALL, error_line
 from conftest import Run
 from resnet_cli.errors import ImageError, InputError, OptionError
 from resnet_cli.images import Decoder
@@ -134,6 +137,73 @@ def test_frames_of_several_videos_and_images_come_in_the_order_of_the_inputs(pre
         ("b.mp4", "t=0"), ("b.mp4", "t=1"), ("c.png", ""), ("a.avi", "t=0"), ("a.avi", "t=1"),
     ]  # fmt: skip
     assert "2/?  b.mp4, frame at 1 s  class_" in result.stdout
+
+
+def test_a_run_that_was_killed_is_resumed(checkpoint: Path, predict: Run) -> None:
+    make_video("long.mp4", pictures(300), options={"preset": "ultrafast"})
+    options = ["long.mp4", "--every", "0.1", "-b", "2", "-j", "1"]
+    command = [sys.executable, "-m", "resnet_cli", "predict", "-c", checkpoint, *SMALL, *options]
+    with subprocess.Popen([*map(str, command), "-o", "rows.csv"], stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        for _ in range(10):
+            assert run.stdout.readline()
+        run.kill()
+    before = len(read_csv(Path("rows.csv")))
+    assert 10 <= before < 300
+    result = predict(*options, "-o", "rows.csv", "--resume")
+    assert result.exit_code == 0
+    rows = [(row["part"], row["status"]) for row in read_csv(Path("rows.csv"))]
+    assert rows == [(f"t={number / 10:g}", "ok") for number in range(300)]
+
+
+def test_a_damaged_video_prints_nothing_on_the_terminal(checkpoint: Path) -> None:
+    data = bytearray(make_video("cam.mp4").read_bytes())
+    data[200:2000:7] = b"\xff" * len(data[200:2000:7])
+    Path("cam.mp4").write_bytes(data)
+    command = [sys.executable, "-m", "resnet_cli", "predict", "-c", checkpoint, *SMALL]
+    run = subprocess.run(
+        [*map(str, command), "cam.mp4", "--every", "0.1"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 3
+    assert "ERROR" in run.stdout
+    starts = ("Note: ", "cpu, ", "per image: ")
+    assert all(line.startswith(starts) for line in run.stderr.splitlines())
+
+
+def test_on_error_fail_names_the_frame(predict: Run) -> None:
+    make_video("cam.mp4")
+    result = predict("cam.mp4", "--max-pixels", "9", "--on-error", "fail")
+    assert error_line(result).startswith(
+        "Error: stopped at cam.mp4, frame at 0 s: has 3,072 pixels"
+    )
+
+
+def test_evaluate_says_that_frames_pass_once(evaluate: Run) -> None:
+    make_video("cam.mp4")
+    assert "images can be read only once" in error_line(evaluate("cam.mp4"))
+
+
+def test_saved_rows_of_frames_are_scored_and_shown_again(predict: Run, run: Run) -> None:
+    make_video("cam.mp4")
+    predict("cam.mp4", "-o", "rows.csv")
+    found = [int(row["index"]) for row in read_csv(Path("rows.csv"))]
+    truths = [found[0], (found[1] + 1) % 3, (found[2] + 1) % 3]
+    lines = [f"cam.mp4,t={second},{truth}" for second, truth in enumerate(truths)]
+    Path("truth.csv").write_text("\n".join(["path,part,index", *lines]))
+    result = run(
+        "evaluate", "--predictions", "rows.csv", "--labels", "truth.csv",
+        "--mistakes", "wrong.csv", "--report", "report.html", "-o", "metrics.json",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    wrong = [(row["path"], row["part"]) for row in read_csv(Path("wrong.csv"))]
+    assert wrong == [("cam.mp4", "t=1"), ("cam.mp4", "t=2")]
+    assert "cam.mp4, frame at 2 s" in result.stdout
+    assert Path("report.html").read_text().count('type="text/plain"') == 3
+    mistakes = json.loads(Path("metrics.json").read_text())["mistakes"]
+    assert {mistake["part"] for mistake in mistakes} == {"t=1", "t=2"}
 
 
 def test_a_video_that_is_cut_off_has_rows_up_to_there_and_one_error() -> None:
