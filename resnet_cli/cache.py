@@ -82,6 +82,21 @@ class Cache:
             self.temporary = Path(temporary_folders[-1].name)
         return fetch_from(self.temporary, key, make, name, self.largest)
 
+    def find(self, made: str, name: str, matches: Callable[[Path], bool]) -> Path | None:
+        """Return a network file of any key from the cache, or None.
+
+        Args:
+            made: value of ``made`` in its key.
+            name: of the file.
+            matches: says of a file that is whole whether it is the one.
+        """
+        with suppress(OSError):  # no folder yet, or none that can be read
+            for entry in sorted(self.folder.iterdir()) if self.folder else ():
+                if made_so(entry, made) and is_whole(entry, name) and matches(entry / name):
+                    note_use(entry)
+                    return entry / name
+        return None
+
 
 def user_cache() -> Cache:
     """Return the cache in the folder that the environment names, else in that of the user."""
@@ -123,8 +138,7 @@ def fetch_from(
     text = json.dumps(key, sort_keys=True)
     entry = folder / hashlib.sha256(text.encode()).hexdigest()
     if is_whole(entry, name):
-        with suppress(OSError):  # a cache that may only be read
-            os.utime(entry / CONTENTS)
+        note_use(entry)
         return entry / name
     folder.mkdir(parents=True, exist_ok=True)
     new = folder / f"{BEGUN}{token_hex(8)}"
@@ -137,6 +151,20 @@ def fetch_from(
         shutil.rmtree(new, ignore_errors=True)
     shrink(folder, largest, keep=entry)
     return entry / name
+
+
+def note_use(entry: Path) -> None:
+    """Let an entry be the one that was used last."""
+    with suppress(OSError):  # a cache that may only be read
+        os.utime(entry / CONTENTS)
+
+
+def made_so(entry: Path, made: str) -> bool:
+    """Return whether the key of an entry states how it was made."""
+    try:
+        return bool(json.loads((entry / CONTENTS).read_text())["key"]["made"] == made)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def is_whole(entry: Path, name: str) -> bool:

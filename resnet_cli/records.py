@@ -99,6 +99,14 @@ Source = Path | Content | Part
 
 
 @dataclass(frozen=True, slots=True)
+class Detection:
+    """What a detector says of a box: its class, and how sure it is."""
+
+    label: str = ""
+    conf: float | None = None  # 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """What a row is about: a whole image, or a part of one."""
 
@@ -109,6 +117,7 @@ class Item:
     label: str | int | None = None  # its class as its source states it: a name, or an index
     size: int | None = None  # bytes, where its source states them
     version: str = ""  # of its bytes, as its source states it: an ETag, a time
+    detection: Detection | None = None  # of the box that is its part
 
     @property
     def identity(self) -> tuple[str, str]:

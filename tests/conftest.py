@@ -4,7 +4,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,8 +39,6 @@ SAMPLES = REPOSITORY / "sample_images"
 Run = Callable[..., Result]
 Fix = Callable[[Callable[[int], Timing]], None]
 
-ALONE = "RESNET_CLI_TEST_ALONE"  # set where a test is run in a process of its own
-
 filled_once = cache(random_checkpoint)
 
 
@@ -51,23 +48,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="no NVIDIA GPU here"))
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a test that is marked so in a process of its own."""
-    if pyfuncitem.get_closest_marker("own_process") is None or ALONE in os.environ:
-        return None
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", pyfuncitem.nodeid],
-        cwd=REPOSITORY,
-        env=os.environ | {ALONE: "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
-    return True
 
 
 @pytest.fixture(autouse=True)

@@ -237,10 +237,12 @@ def list_doubts(
 
 
 def name_limit(best: BenchmarkRow, measured: Sequence[BenchmarkRow], options: Choices) -> str:
-    """Say what limits the speed of a row; of one that was disturbed, other work does."""
+    """Say what limits the speed of a row, unless its figures are too doubtful to tell."""
     described = describe_row(best, measured)
     if best.status == "disturbed":
         return f"{described}, with what other work left"
+    if best.status == "noisy":
+        return described
     if best.stages is not None:
         if options.on_workers_cores:
             if best.stages.prepare_ms > best.stages.forward_ms:

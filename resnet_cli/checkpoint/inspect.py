@@ -11,7 +11,7 @@ from resnet_cli.errors import CheckpointError
 from resnet_cli.files import measure_files
 from resnet_cli.graph import Graph, is_graph
 
-OF_NETWORK_FILES = ("input", "output", "operations", "metadata")
+OF_NETWORK_FILES = ("input", "output", "operations", "calibration", "agreement", "metadata")
 """Fields that a file of tensors alone does not have."""
 
 
@@ -37,6 +37,8 @@ class Inspection:
     input: str | None = None  # of a network file: its name, shape and type
     output: str | None = None  # likewise
     operations: Mapping[str, int] | None = None  # of a network file, by kind
+    calibration: Mapping[str, Any] | None = None  # of int8, where this program wrote the file
+    agreement: Mapping[str, Any] | None = None  # with its checkpoint in fp32, likewise
     metadata: Mapping[str, str] | None = None  # that another program wrote into a network file
     unsafe_globals: tuple[str, ...] = ()  # what unpickling would import, besides tensors
     warnings: tuple[str, ...] = ()
@@ -79,6 +81,7 @@ def inspect_exported(path: Path) -> Inspection:
     except CheckpointError as error:
         return Inspection(str(path), **measure_files((path,)), error=str(error))
     graph = found.graph
+    described = graph.description
     return Inspection(
         path=str(path),
         **measure_files(graph.files),
@@ -94,6 +97,8 @@ def inspect_exported(path: Path) -> Inspection:
         input=describe_input(graph),
         output=f"{graph.output} [{graph.batch or 'N'}, {graph.num_classes}]",
         operations=dict(graph.operations),
+        calibration=dict(described.calibration) if described else None,
+        agreement=dict(described.agreement) if described else None,
         metadata=dict(graph.metadata),
         warnings=found.notes,
     )

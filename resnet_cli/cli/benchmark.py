@@ -134,10 +134,10 @@ def round_percentile(text: str) -> float:
 )
 @exclude_option
 @hidden_option
-@every_option
 @fetch_option
 @fetch_timeout_option
 @image_column_option
+@every_option
 @click.option(
     "--warmup",
     type=click.IntRange(min=0),
@@ -199,10 +199,10 @@ def benchmark_command(
     images: str | None,
     exclude: tuple[str, ...],
     hidden: bool,
-    every: float,
     fetch: int,
     fetch_timeout: float,
     image_column: str | None,
+    every: float,
     warmup: int,
     duration: float,
     iters: int | None,
@@ -237,10 +237,10 @@ def benchmark_command(
         images=images,
         exclude=exclude,
         hidden=hidden,
-        every=every,
         fetch=fetch,
         fetch_timeout=fetch_timeout,
         image_column=image_column,
+        every=every,
         warmup=warmup,
         duration=duration,
         iterations=iters,

@@ -26,6 +26,18 @@ from resnet_cli.text import first_few
 
 INDENT = 16  # columns of the names of facts
 
+TABLES = ("preprocess", "operations", "calibration", "agreement", "metadata")
+"""Facts that have a name and a value each."""
+
+NNCF = "nncf "  # begins the names of what NNCF writes into a file
+TOLD_OF_NNCF = {
+    "nncf version": "quantised by NNCF",
+    "nncf quantization preset": "preset",
+    "nncf quantization subset_size": "on images",
+    "nncf quantization ignored_scope names": "leaving out",
+}
+"""What of it is shown, and under which name."""
+
 
 @click.command(cls=Command)
 @click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
@@ -63,7 +75,7 @@ def inspect_command(
 
 def list_facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each fact that the file has."""
-    for name, value in record.items():
+    for name, value in folded(record).items():
         if value is None or value in ((), {}) or name == "error":
             continue
         title = name.replace("_", " ")
@@ -72,11 +84,19 @@ def list_facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             title = ""
 
 
+def folded(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record with what NNCF wrote into a file, some twenty lines, in a few words."""
+    metadata = dict(record.get("metadata") or {})
+    written = {key: metadata.pop(key) for key in [*metadata] if key.startswith(NNCF)}
+    told = {name: written[key] for key, name in TOLD_OF_NNCF.items() if key in written}
+    return {**record, "metadata": metadata | told}
+
+
 def fact_words(name: str, value: Any) -> str:
     """Write one fact for people."""
     if name == "classes":
         return first_few(value)
-    if name in ("preprocess", "operations", "metadata"):
+    if name in TABLES:
         return ", ".join(f"{key} {setting_words(part)}" for key, part in value.items())
     if name == "state_key" and not value:
         return "(the top of the file)"
@@ -86,10 +106,10 @@ def fact_words(name: str, value: Any) -> str:
 
 
 def setting_words(value: Any) -> str:
-    """Write a setting, with numbers of channels in four digits."""
+    """Write a setting, numbers in four digits."""
     if isinstance(value, tuple | list):
-        return " ".join(f"{number:.4g}" for number in value)
-    return str(value)
+        return " ".join(map(setting_words, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @click.command(cls=Command)

@@ -212,15 +212,6 @@ exclude_option = click.option(
     "[default: none]",
 )
 
-every_option = click.option(
-    "--every",
-    type=float,
-    callback=check_seconds,
-    metavar="SECONDS",
-    default=1.0,
-    help="Of a video, take the first frame at or after each multiple of SECONDS.",
-)
-
 fetch_option = click.option(
     "--fetch",
     type=click.IntRange(1, 100),
@@ -244,6 +235,51 @@ image_column_option = click.option(
     metavar="NAME",
     show_default="the only one that holds images",
     help="Column of a Parquet table that holds the images.",
+)
+
+pages_option = click.option(
+    "--pages",
+    type=click.Choice(["first", "all"]),
+    default="first",
+    help="Of files with several pages (TIFF, animated GIF, WebP, PNG): a row for the first page, "
+    "or one for each page, with a column 'part' (page=3).",
+)
+
+boxes_option = click.option(
+    "--boxes",
+    multiple=True,
+    metavar="FILE",
+    help="A row for each box of a detector instead of each image, with the columns 'part' "
+    "(xywh=10,20,300,200, in pixels of the upright image), 'detection_class' and 'detection_conf': "
+    "MegaDetector's JSON, COCO's annotations, COCO's results (with the file of their images by "
+    "another --boxes), or .csv with path,x,y,w,h. Its paths are whole, or relative to INPUT, to "
+    "FILE's folder or to the current folder.  [default: none]",
+)
+
+min_box_confidence_option = click.option(
+    "--min-box-confidence",
+    type=click.FloatRange(0, 1),
+    metavar="P",
+    default=0.2,
+    help="Leave out boxes of --boxes whose confidence (0 to 1) is under P.",
+)
+
+box_margin_option = click.option(
+    "--box-margin",
+    type=click.FloatRange(0, 10),
+    metavar="P",
+    default=0.0,
+    help="Widen each box of --boxes on each side by this share of its width or height, within the "
+    "image.",
+)
+
+every_option = click.option(
+    "--every",
+    type=float,
+    callback=check_seconds,
+    metavar="SECONDS",
+    default=1.0,
+    help="Of a video, take the first frame at or after each multiple of SECONDS.",
 )
 
 grid_option = click.option(

@@ -11,6 +11,8 @@ from resnet_cli.cli.options import (
     POSITIVE,
     SOME_UNREADABLE,
     batch_size_option,
+    box_margin_option,
+    boxes_option,
     csv_bom_option,
     csv_separator_option,
     debug_option,
@@ -22,8 +24,10 @@ from resnet_cli.cli.options import (
     grid_size_option,
     hidden_option,
     image_column_option,
+    min_box_confidence_option,
     on_error_option,
     overwrite_option,
+    pages_option,
     progress_option,
     quiet_option,
     show_option,
@@ -42,8 +46,12 @@ if TYPE_CHECKING:
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @exclude_option
 @hidden_option
-@every_option
 @image_column_option
+@pages_option
+@boxes_option
+@min_box_confidence_option
+@box_margin_option
+@every_option
 @loads_classifier
 @click.option(
     "-o",
@@ -132,8 +140,12 @@ def predict_command(
     inputs: tuple[str, ...],
     exclude: tuple[str, ...],
     hidden: bool,
-    every: float,
     image_column: str | None,
+    pages: str,
+    boxes: tuple[str, ...],
+    min_box_confidence: float,
+    box_margin: float,
+    every: float,
     outputs: tuple[Path, ...],
     stdout_format: str,
     topk: int | None,
@@ -177,6 +189,10 @@ def predict_command(
         fetch=fetch,
         fetch_timeout=fetch_timeout,
         image_column=image_column,
+        pages=pages,
+        boxes=boxes,
+        min_box_confidence=min_box_confidence,
+        box_margin=box_margin,
     )
     dialect = Dialect(separator=csv_separator, bom=csv_bom)
     if list_only:
@@ -214,6 +230,7 @@ def predict_command(
             [*outputs, *grids],
             find=find,
             calibration=calibration,
+            resumed=outputs if resume else (),
             verify=verify,
             progress=progress,
         )

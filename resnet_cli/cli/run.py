@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from resnet_cli.classifier import IMAGENET_COLOURS, Classifier
@@ -35,6 +36,7 @@ def load_and_find(
     *,
     find: FindOptions,
     calibration: Sequence[str],
+    resumed: Sequence[Path],
     verify: int,
     progress: str,
 ) -> tuple[Classifier, Inputs]:
@@ -46,6 +48,7 @@ def load_and_find(
         files: that will be written.
         find: what to take in folders, globs and lists.
         calibration: inputs to calibrate int8 on; none takes some of ``inputs``.
+        resumed: result files that the run continues.
         verify: images to compare against plain fp32 on the CPU first.
         progress: ``auto``, ``on`` or ``off``.
 
@@ -63,8 +66,8 @@ def load_and_find(
     describe_classifier(classifier)
     for sentence in suggest_class_names(classifier, found.folder_names):
         print_note(sentence)
-    given = find_inputs(calibration, find) if calibration else None
-    classifier, found = calibrate_for_run(classifier, found, given)
+    given = find_inputs(calibration, replace(find, boxes=())) if calibration else None
+    classifier, found = calibrate_for_run(classifier, found, given, resumed=resumed)
     return classifier, verify_first(classifier, found, verify) if verify else found
 
 

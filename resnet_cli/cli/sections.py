@@ -11,8 +11,7 @@ SECTIONS = {
     ),
     "Images": (
         "--labels", "--predictions", "--images", "--exclude", "--hidden",
-        "--every",
-        "--image-column",
+        "--image-column", "--pages", "--boxes", "--min-box-confidence", "--box-margin", "--every",
         "--exif", "--icc",
         "--background", "--bands", "--max-pixels",
     ),
@@ -21,23 +20,24 @@ SECTIONS = {
         "--squash", "--exact", "--audit", "--audit-images",
     ),
     "Running": (
-        "--device", "--runtime", "--precision", "--input", "--batch", "--calibration-images",
-        "--max-drop", "--compile", "--cache", "--batch-size", "--workers",
-        "--fetch", "--fetch-timeout",
-        "--on-error", "--verify", "--dry-run",
-        "--list",
+        "--device", "--runtime", "--precision", "--input", "--batch", "predict --calibration",
+        "export --calibration", "--calibration-images", "--max-drop", "--compile", "--cache",
+        "--batch-size", "--workers", "--fetch", "--fetch-timeout", "--on-error", "--verify",
+        "--dry-run", "--list",
         "--duration", "--iters", "--warmup",
     ),
     "Results": (
         "--output", "--resume", "--overwrite", "--quiet", "--topk", "--threshold", "--grid",
-        "--grid-size",
-        "--show", "--report", "--report-limit", "--confusion", "--calibration", "--mistakes",
-        "--view", "--depth", "--all", "--plot", "--percentiles", "--compare", "--format",
-        "--csv-separator", "--csv-bom",
+        "--grid-size", "--show", "--report", "--report-limit", "--confusion",
+        "evaluate --calibration", "--mistakes", "--view", "--depth", "--all", "--plot",
+        "--percentiles", "--compare", "--format", "--csv-separator", "--csv-bom",
     ),
     "Other": ("--progress", "--debug", "--help"),
 }  # fmt: skip
-"""Every option by its long name, the ones that most people need first in each section."""
+"""Every option by its long name, the ones that most people need first in each section.
+
+The name of a command before it places an option that other commands have elsewhere.
+"""
 
 EXAMPLES = {
     "predict": (
@@ -94,7 +94,8 @@ class Command(click.Command):
             if isinstance(option, click.Option)
         }
         for title, names in SECTIONS.items():
-            records = [options[name] for name in names if name in options]
+            mine = [name.removeprefix(f"{self.name} ") for name in names]
+            records = [options[name] for name in mine if name in options]
             if records:
                 with formatter.section(title):
                     formatter.write_dl([record for record in records if record])

@@ -70,11 +70,32 @@ def save_program(
     free = None if batch else {0: torch.export.Dim("batch", min=1, max=MANY)}
     with quiet(), torch.no_grad():
         program = torch.export.export(whole, (example,), dynamic_shapes=(free,), strict=False)
-        data = BytesIO()  # torch may end the whole process where a disk is full
-        torch.export.save(program, data, extra_files={KEY: record_of(checkpoint, described)})
+    write_program(program, path, record_of(checkpoint, described))
+
+
+def write_program(program: torch.export.ExportedProgram, path: Path, record: str) -> None:
+    """Write a program and our record.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    data = BytesIO()  # torch may end the whole process where a disk is full
+    with quiet():
+        torch.export.save(program, data, extra_files={KEY: record})
     with naming_output(path), path.open("wb") as file:
         file.write(data.getbuffer())
         sync_file(file)
+
+
+def describe_program_again(checkpoint: Checkpoint, path: Path, description: Description) -> None:
+    """Replace our record in a .pt2 that this program has just written.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with quiet():
+        program = torch.export.load(path)
+    write_program(program, path, record_of(checkpoint, description))
 
 
 @torch.no_grad()

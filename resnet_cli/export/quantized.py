@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from resnet_cli.evaluate.metrics import Share, percentage, wilson_share
 from resnet_cli.export.check import Probabilities
 from resnet_cli.export.images import Images
 from resnet_cli.graph import Description, Graph
-from resnet_cli.graph.quantize import AccuracyControl, Score, quantize_graph, quantize_with_max_drop
+from resnet_cli.graph.accuracy_control import AccuracyControl, quantize_with_max_drop
+from resnet_cli.graph.quantize import quantize_graph
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Pixels
 from resnet_cli.runtimes.graph_session import to_probabilities
@@ -29,6 +31,13 @@ class Accuracy:
 
     def __str__(self) -> str:
         return f"top-1 {interval(self.before)} in fp32, {interval(self.after)} in int8"
+
+    def record(self) -> dict[str, Any]:
+        """Return both, each with its 95 % interval, as a file states them."""
+        return {
+            f"top1_{precision}": [share.value, share.low, share.high]
+            for precision, share in (("fp32", self.before), ("int8", self.after))
+        }
 
 
 def interval(share: Share) -> str:
@@ -57,6 +66,12 @@ class Material:
     plain: Probabilities  # of the measured ones, in fp32
     only: bool  # there are no others
 
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Return the right classes [N] of the measured ones, or those in fp32 if unknown."""
+        truths = self.measured.truths
+        return self.plain.argmax(axis=1) if truths is None else truths
+
 
 def quantise_file(
     graph: Graph,
@@ -83,6 +98,7 @@ def quantise_file(
         SettingError: there are too few images.
         ExtraError: NNCF is missing.
         OutputError: it cannot be written.
+        ProcessError: a signal ended the process that limits the drop.
     """
     require_pass(graph, material.calibrating, "calibrate")
     batches = [as_taken(graph, material.calibrating.pixels, description)]
@@ -93,7 +109,7 @@ def quantise_file(
     require_pass(graph, material.measured, "limit the drop")
     control = AccuracyControl(
         images=[as_taken(graph, material.measured.pixels, description)],
-        score=score_of(material, description.activation),
+        score=RightLabel(material.labels, description.activation),
         max_drop=max_drop,
     )
     return quantize_with_max_drop(graph, batches, path, control=control, description=description)
@@ -120,12 +136,14 @@ def as_taken(graph: Graph, pixels: Pixels, description: Description) -> Pixels |
     return Preprocess.from_record(description.preprocess).normalise(pixels)
 
 
-def score_of(material: Material, activation: str) -> Score:
-    """Return what says whether outputs for an image are right, or the label of fp32."""
-    truths = material.measured.truths
-    wanted = material.plain.argmax(axis=1) if truths is None else truths
+@dataclass(frozen=True, slots=True)
+class RightLabel:
+    """Says whether the best class of an image is the right one: 1, or 0."""
 
-    def score(outputs: NDArray[np.float32], number: int) -> float:
-        return float(to_probabilities(outputs[None], activation)[0].argmax() == wanted[number])
+    labels: NDArray[np.int64]  # [N] of the images
+    activation: str
 
-    return score
+    def __call__(self, outputs: NDArray[np.float32], number: int) -> float:
+        """Judge the outputs [classes] of one image."""
+        best = to_probabilities(outputs[None], self.activation)[0].argmax()
+        return float(best == self.labels[number])

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from resnet_cli.checkpoint import open_checkpoint
 from resnet_cli.checkpoint.exported import ExportedCheckpoint
@@ -12,6 +12,7 @@ from resnet_cli.errors import CheckpointError
 from resnet_cli.export.options import QUANTIZED, ExportOptions
 from resnet_cli.files import sha256_of_files
 from resnet_cli.graph import NORMALIZED, PIXELS, Description, Graph, read_graph
+from resnet_cli.graph.libraries import describe_onnx_again, describe_openvino_again
 from resnet_cli.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 """Format of a network file: its suffix."""
+
+DESCRIBE_AGAIN = {".onnx": describe_onnx_again, ".xml": describe_openvino_again}
+"""Suffix of a network file: what replaces our record in it."""
 
 
 def load_source(
@@ -121,6 +125,22 @@ def write_network(
         from resnet_cli.graph.convert import convert_network
 
         convert_network(loaded.network(), path, description=description, batch=batch)
+
+
+def describe_again(
+    loaded: "Checkpoint | ExportedCheckpoint", path: Path, description: Description
+) -> None:
+    """Replace what a file states that was just written of a checkpoint.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if path.suffix == ".pt2":
+        from resnet_cli.export.programs import describe_program_again
+
+        describe_program_again(cast("Checkpoint", loaded), path, description)
+    else:
+        DESCRIBE_AGAIN[path.suffix](path, description)
 
 
 def graph_in_fp32(

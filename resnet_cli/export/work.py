@@ -1,9 +1,9 @@
 """The work of an export: a file is written, run, and compared with its checkpoint."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from resnet_cli.checkpoint.exported import ExportedCheckpoint
 from resnet_cli.classifier import outcome_names
@@ -20,6 +20,7 @@ from resnet_cli.export.images import MEASURED, Images, find_items, list_items, l
 from resnet_cli.export.options import ExportOptions
 from resnet_cli.export.quantized import Accuracy, Material, measure_accuracy, quantise_file
 from resnet_cli.export.source import (
+    describe_again,
     describe_source,
     graph_in_fp32,
     preprocess_of_input,
@@ -44,6 +45,12 @@ class Findings:
     compared: str = ""  # what images, in words
     accuracy: Accuracy | None = None
     notes: tuple[str, ...] = ()
+
+    def agreement_record(self) -> dict[str, Any]:
+        """Return how the file agrees with the checkpoint in fp32, as it states it."""
+        what = self.compared.partition(" of ")[0]  # whose folders stay on this machine
+        facts = {} if self.agreement is None else {**asdict(self.agreement), "compared": what}
+        return facts | ({} if self.accuracy is None else self.accuracy.record())
 
 
 class Steps:
@@ -88,7 +95,7 @@ class Work:
         agreement = compare(plain, self.run(draft, images))
         if options.precision == "fp32":
             require_same(agreement, self.path)
-        return Findings(stated, agreement, what)
+        return self.record(draft, Findings(stated, agreement, what))
 
     def describe(self) -> Description:
         """Return what the file will state of itself, in fp32."""
@@ -140,13 +147,24 @@ class Work:
         notes = [f"int8: calibrated on {count} of {options.calibration}"]
         if unknown:
             notes.append(f"int8: no top-1 before and after: {unknown}")
-        return Findings(
+        findings = Findings(
             description,
             compare(plain, found),
             "images that calibrated it" if material.only else "other images",
             measure_accuracy(measured, plain, found),
             tuple(notes),
         )
+        return self.record(draft, findings)
+
+    def record(self, draft: Path, found: Findings) -> Findings:
+        """Write into a file how it agrees with the checkpoint.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        description = replace(found.description, agreement=found.agreement_record())
+        describe_again(self.loaded, draft, description)
+        return replace(found, description=description)
 
     def load_material(self, items: Sequence[Item]) -> Material:
         """Load images to quantise with, and compute those that the file is measured on."""

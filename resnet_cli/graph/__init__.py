@@ -40,7 +40,8 @@ class Description:
     source: str = ""  # name of the checkpoint
     sha256: str = ""  # of the checkpoint
     notes: tuple[str, ...] = ()  # what was assumed of the checkpoint, in words
-    calibration: Mapping[str, Any] = field(default_factory=dict)  # of int8: images, agreement …
+    calibration: Mapping[str, Any] = field(default_factory=dict)  # of int8: images, preset …
+    agreement: Mapping[str, Any] = field(default_factory=dict)  # with its checkpoint in fp32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

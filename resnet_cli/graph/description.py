@@ -161,6 +161,7 @@ CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "notes": is_texts,
     "preprocess": is_record,
     "calibration": is_record,
+    "agreement": is_record,
     "made_up": lambda value: isinstance(value, bool),
 }
 """What each field of a record must be."""

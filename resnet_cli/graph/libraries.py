@@ -7,11 +7,19 @@ from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 from resnet_cli.errors import OutputError
-from resnet_cli.files import MAKE_ROOM, naming_output, sync_file, sync_folder, whole_path
+from resnet_cli.files import (
+    MAKE_ROOM,
+    naming_output,
+    sync_file,
+    sync_folder,
+    whole_file,
+    whole_path,
+)
 from resnet_cli.graph import Description
-from resnet_cli.graph.description import as_properties, as_rt_info
+from resnet_cli.graph.description import KEY, as_properties, as_rt_info
 
 if TYPE_CHECKING:
     import onnx
@@ -85,3 +93,29 @@ def save_onnx(model: "onnx.ModelProto", path: Path, description: Description) ->
     onnx.helper.set_model_props(model, as_properties(description))
     with naming_output(path), whole_path(path) as new:
         new.write_bytes(model.SerializeToString())
+
+
+def describe_openvino_again(path: Path, description: Description) -> None:
+    """Replace our record in an .xml that this program has just written.
+
+    All else stays as it is, the .bin among it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    tree = ElementTree.parse(path)
+    for entry in tree.iterfind(f"rt_info/{KEY}"):
+        entry.set("value", as_rt_info(description)[KEY,])
+    with naming_output(path), whole_file(path) as file:
+        tree.write(file, encoding="utf-8", xml_declaration=True)
+
+
+def describe_onnx_again(path: Path, description: Description) -> None:
+    """Replace our record in an .onnx that this program has just written.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    import onnx
+
+    save_onnx(onnx.load(path), path, description)

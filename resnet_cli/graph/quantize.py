@@ -23,9 +23,6 @@ from resnet_cli.graph.libraries import quiet, save_onnx, save_openvino
 from resnet_cli.system import cpu_instructions
 
 Images = NDArray[np.uint8] | NDArray[np.float32]  # [N, H, W, C]: pixels, or normalised values
-Score = Callable[[NDArray[np.float32], int], float]
-"""Says from the outputs [classes] of an image, and its number, how right they are: 0 to 1."""
-
 PRESETS = ("performance", "mixed")
 
 # x86 processors with these add products of 8 bits in 32; those without in 16, which overflows
@@ -51,15 +48,6 @@ class QuantizeOptions:
 
 
 DEFAULTS = QuantizeOptions()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccuracyControl:
-    """How much may be lost to int8, and what tells."""
-
-    images: Sequence[Images]  # other than those to calibrate on
-    score: Score  # of the outputs for each of them
-    max_drop: float  # of the mean score, 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,78 +143,13 @@ def quantize_graph(
         OutputError: it cannot be written.
     """
     nncf = import_nncf()
-    library = LIBRARIES[graph.format]
     items = list(items_of(graph, batches))
-    model = library.read(graph.path)
     with silent(nncf):
         quantized = nncf.quantize(
-            model,
-            nncf.Dataset(items, lambda item: library.feed(item, graph.input)),
+            **arguments_for(nncf, graph, items, options),
             advanced_parameters=advanced_parameters(nncf),
-            **settings(nncf, options, len(items), library.layers(model)),
         )
     return save(quantized, graph, path, described(description, calibration_facts(options, items)))
-
-
-def quantize_with_max_drop(
-    graph: Graph,
-    batches: Sequence[Images],
-    path: Path,
-    *,
-    control: AccuracyControl,
-    description: Description,
-    options: QuantizeOptions = DEFAULTS,
-) -> Description:
-    """Quantise a network, but layers that cost the most until the score drops by no more.
-
-    Args:
-        graph: in fp32.
-        batches: all images to calibrate on, as for ``quantize_graph``.
-        path: of the same format; replaced once all is written.
-        control: of what is lost.
-        description: of the network; precision and calibration are set here.
-        options: how.
-
-    Returns:
-        What the file states of itself.
-
-    Raises:
-        ExtraError: NNCF is missing.
-        OutputError: it cannot be written.
-    """
-    nncf = import_nncf()
-    library = LIBRARIES[graph.format]
-    items = list(items_of(graph, batches))
-    scored = list(enumerate(items_of(graph, control.images)))
-
-    def validate(model: Any, data: Any) -> tuple[float, list[float]]:
-        run = library.runner(model)
-        scores = [score_item(run(item), number, control.score) for number, item in data]
-        return float(np.mean(scores)), scores
-
-    model = library.read(graph.path)
-    with silent(nncf):
-        quantized = nncf.quantize_with_accuracy_control(
-            model,
-            nncf.Dataset(items, lambda item: library.feed(item, graph.input)),
-            nncf.Dataset(scored, lambda one: library.feed(one[1], graph.input)),
-            validate,
-            max_drop=control.max_drop,
-            advanced_quantization_parameters=advanced_parameters(nncf),
-            **settings(nncf, options, len(items), library.layers(model)),
-        )
-    facts = {
-        **calibration_facts(options, items),
-        "max_drop": control.max_drop,
-        "validation_images": sum(len(item) for _, item in scored),
-    }
-    return save(quantized, graph, path, described(description, facts))
-
-
-def score_item(outputs: NDArray[np.float32], number: int, score: Score) -> float:
-    """Return the mean score of the images of an item."""
-    first = number * len(outputs)
-    return float(np.mean([score(one, first + place) for place, one in enumerate(outputs)]))
 
 
 def items_of(graph: Graph, batches: Sequence[Images]) -> Iterator[Images]:
@@ -242,18 +165,22 @@ def items_of(graph: Graph, batches: Sequence[Images]) -> Iterator[Images]:
         yield np.ascontiguousarray(images[start : start + size])
 
 
-def settings(
-    nncf: ModuleType, options: QuantizeOptions, count: int, layers: Sequence[str]
+def arguments_for(
+    nncf: ModuleType, graph: Graph, items: Sequence[Images], options: QuantizeOptions
 ) -> dict[str, Any]:
-    """Return the options as arguments of NNCF, for a number of items.
+    """Return a network and how it is quantised, as both ways of NNCF take them.
 
     The last layer stays in floating point: it is a thousandth of the work, and its outputs are what
     is compared.
     """
-    ignored = dict.fromkeys(filter(None, [*layers[-1:], *options.ignored]))
+    library = LIBRARIES[graph.format]
+    model = library.read(graph.path)
+    ignored = dict.fromkeys(filter(None, [*library.layers(model)[-1:], *options.ignored]))
     return {
+        "model": model,
+        "calibration_dataset": nncf.Dataset(items, lambda item: library.feed(item, graph.input)),
         "preset": nncf.QuantizationPreset(options.preset),
-        "subset_size": count,
+        "subset_size": len(items),
         "ignored_scope": nncf.IgnoredScope(names=[*ignored]),
     }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from resnet_cli.errors import ImageError, SettingError
 from resnet_cli.images import tiff_strips
@@ -30,17 +30,18 @@ from resnet_cli.images.colors import (
 )
 from resnet_cli.images.files import (
     ENDLESS,
-    HEAD,
     Room,
+    bytes_to_decode,
     describe_failure,
     describe_over_limit,
-    identify_file,
+    header_of,
     open_image,
     open_source,
 )
 from resnet_cli.images.guards import check_scans, without_texts
 from resnet_cli.images.jpeg import decode_jpeg, find_decoder, read_jpeg
 from resnet_cli.images.native_warnings import output_during
+from resnet_cli.images.parts import decode_part
 from resnet_cli.images.tiff import Tiff, raw_photograph, read_tiff
 from resnet_cli.preprocess import IMAGE_CHANNELS
 from resnet_cli.records import Part, Pixels, Source
@@ -52,10 +53,6 @@ Decoded = Pixels | Image.Image
 """Pixels [H, W, C] from the fast decoder and of other than one or three bands; else an image."""
 
 MOST_PIXELS = 178_956_970  # of an image; Pillow, too, suspects a decompression bomb above it
-
-# measured at the worst moment, with alpha, a profile, a background and a turn
-BYTES_PER_PIXEL = {"JPEG": 14, "JPEG2000": 34, "WEBP": 38}
-OTHER_BYTES_PER_PIXEL = 28  # floating-point TIFF, AVIF and HEIC take the most
 
 JPEGS = frozenset({"JPEG", "MPO"})  # Pillow's formats that its JPEG decoder reads
 
@@ -87,10 +84,10 @@ class Decoder:
             parse_color(self.background)
 
     def __call__(self, source: Source, room: Room = ENDLESS) -> Decoded:
-        """Decode the first frame of a file.
+        """Decode the first page of a file, or a part of one.
 
         Args:
-            source: a file, or an image in memory; parts of files cannot be read yet.
+            source: a file, an image in memory, or a page or a rectangle of one.
             room: asked before the file is opened, and again, once the header is read, for the most
                 bytes that decoding and resizing will take; receives warnings.
 
@@ -103,7 +100,7 @@ class Decoder:
         """
         try:
             if isinstance(source, Part):
-                raise ImageError(f"cannot be read in parts ({source.part})")
+                return decode_part(self, source, room)
             if isinstance(source, Image.Image | np.ndarray | str):
                 return self.from_memory(source, room)
             if not isinstance(source, Path | bytes):
@@ -135,7 +132,7 @@ class Decoder:
             room.warn("its colour profile is too long and was left out")
         with header_of(file) as header:
             self.check(header)
-            room.claim(size + need(header))
+            room.claim(size + bytes_to_decode(header))
             pixels = self.fast(file, header, size, room)
         if pixels is not None:
             return pixels
@@ -264,19 +261,6 @@ def heard(room: Room, work: Callable[[], Result]) -> Result:
     return result
 
 
-def header_of(file: BinaryIO) -> Image.Image:
-    """Open an image by Pillow and read its header.
-
-    Raises:
-        ImageError: says what the file is instead.
-    """
-    try:
-        return open_image(file)
-    except UnidentifiedImageError:
-        file.seek(0)
-        raise ImageError(identify_file(file.read(HEAD))) from None
-
-
 def refuse_previews(tags: Tiff, room: Room) -> None:
     """Refuse a raw camera file, and warn of a TIFF whose first page is a preview.
 
@@ -288,12 +272,6 @@ def refuse_previews(tags: Tiff, room: Room) -> None:
     if tags.is_preview:
         size = f"{tags.width}x{tags.height} pixels"
         room.warn(f"its first page, which was used, is only a preview of {size}")
-
-
-def need(header: Image.Image) -> int:
-    """Return the most bytes that decoding and resizing an image takes, without its file."""
-    each = BYTES_PER_PIXEL.get(header.format or "", OTHER_BYTES_PER_PIXEL)
-    return each * header.width * header.height
 
 
 def thumbnail(pixels: Decoded, side: int) -> Image.Image:

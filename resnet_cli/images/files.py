@@ -154,6 +154,17 @@ def open_image(file: BinaryIO) -> Image.Image:
     return HeifImageFile(file)
 
 
+# measured at the worst moment, with alpha, a profile, a background and a turn
+BYTES_PER_PIXEL = {"JPEG": 14, "JPEG2000": 34, "WEBP": 38}
+OTHER_BYTES_PER_PIXEL = 28  # floating-point TIFF, AVIF and HEIC take the most
+
+
+def bytes_to_decode(header: Image.Image) -> int:
+    """Return the most bytes that decoding and resizing an image takes, without its file."""
+    each = BYTES_PER_PIXEL.get(header.format or "", OTHER_BYTES_PER_PIXEL)
+    return each * header.width * header.height
+
+
 HEAD = 1024  # bytes of a file that tell what it is
 
 RAW = "is a raw camera file ({}): convert it to JPEG, PNG or TIFF"
@@ -254,3 +265,16 @@ def is_any_text(head: bytes) -> bool:
 def is_text_character(character: str) -> bool:
     """Return True for printable characters and white space."""
     return character.isprintable() or character.isspace()
+
+
+def header_of(file: BinaryIO) -> Image.Image:
+    """Open an image by Pillow and read its header.
+
+    Raises:
+        ImageError: says what the file is instead.
+    """
+    try:
+        return open_image(file)
+    except UnidentifiedImageError:
+        file.seek(0)
+        raise ImageError(identify_file(file.read(HEAD))) from None

@@ -10,7 +10,7 @@ from functools import cache
 from itertools import count
 from typing import Any
 
-from resnet_cli.records import UNCERTAIN, WARNING, Item, Prediction, Score, tidy_path
+from resnet_cli.records import UNCERTAIN, WARNING, Detection, Item, Prediction, Score, tidy_path
 
 Cell = str | int | float | None
 Kind = type[str] | type[int] | type[float]
@@ -54,6 +54,7 @@ class RowLayout:
     topk: int  # classes of an image
     decides: bool = False  # there is a column for the decision
     parts: bool = False  # there is a column for the part of an image
+    boxes: bool = False  # there are columns for what a detector said of a box
 
     @property
     def columns(self) -> Mapping[str, Kind]:
@@ -139,12 +140,37 @@ def restore_decision(row: Row) -> Fields:
     return {"decision": UNCERTAIN if row["predictions"][0]["label"] == UNCERTAIN else None}
 
 
+def restore_item(row: Row) -> Fields:
+    """Read the item of a row."""
+    label, conf = (row.get(name) for name in DETECTION)
+    stated = label is not None or conf is not None
+    detection = Detection(str(label or ""), as_float(conf)) if stated else None
+    return {"item": Item(tidy_path(row["path"]), row.get("part") or "", detection=detection)}
+
+
+def as_float(cell: Cell) -> float | None:
+    """Return the number of a cell, which may be empty."""
+    return None if cell is None or cell == "" else float(cell)
+
+
+def of_detection(name: str, kind: Kind, cell: Callable[[Detection], Cell]) -> Column:
+    """Build the column of what a detector said of a box; empty where it said nothing."""
+
+    def read(prediction: Prediction) -> Cell:
+        detection = prediction.item.detection
+        return None if detection is None else cell(detection)
+
+    return Column(name=name, kind=kind, cell=read, present=lambda layout: layout.boxes)
+
+
+DETECTION = ("detection_class", "detection_conf")
+
 COLUMNS: tuple[Column | ClassColumns, ...] = (
     Column(
         name="path",
         kind=str,
         cell=lambda prediction: tidy_path(prediction.item.path),
-        restore=lambda row: {"item": Item(tidy_path(row["path"]), row.get("part") or "")},
+        restore=restore_item,
     ),
     Column(
         name="part",
@@ -152,6 +178,8 @@ COLUMNS: tuple[Column | ClassColumns, ...] = (
         cell=lambda prediction: prediction.part,
         present=lambda layout: layout.parts,
     ),
+    of_detection("detection_class", str, lambda detection: detection.label),
+    of_detection("detection_conf", float, lambda detection: detection.conf),
     Column(name="status", kind=str, cell=lambda prediction: prediction.status),
     ClassColumns(first=1, last=1),
     Column(

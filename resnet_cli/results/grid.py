@@ -332,7 +332,7 @@ def draw_tile(
 
 
 def draw_error(axes: Axes, place: Point, error: str) -> None:
-    """Write why there is no image in the middle of its tile."""
+    """Write the reason of an error where the image would be."""
     reason = escape_unprintable(error)
     lines = "\n".join(wrap(reason, ERROR_WIDTH, max_lines=ERROR_LINES, placeholder=" …"))
     left, bottom = place

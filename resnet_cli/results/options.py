@@ -189,12 +189,13 @@ class WriterOptions:
     report_limit: int = 10_000  # images in a report
     decides: bool = False  # there is a column for the decision
     parts: bool = False  # there is a column for the part of an image
+    boxes: bool = False  # there are columns for what a detector said of a box
     dialect: Dialect = COMMA  # of a .csv
 
     @property
     def layout(self) -> RowLayout:
         """The columns of a row."""
-        return RowLayout(topk=self.topk, decides=self.decides, parts=self.parts)
+        return RowLayout(topk=self.topk, decides=self.decides, parts=self.parts, boxes=self.boxes)
 
     def after(self, saved: "SavedRows | None") -> "WriterOptions":
         """Return a copy for a file that is resumed, if any, which keeps its columns."""

@@ -247,7 +247,8 @@ def predict_to_files(
         raise OutputError("no file to write to: name one, or use Classifier.predict")
     check_outputs(paths, overwrite=output.overwrite, resume=output.resume)
     inputs = inputs_of_source(source, classifier.decoder.bands).without(list(map(str, paths)))
-    classifier, inputs = calibrate_for_run(classifier, inputs)
+    resumed = paths if output.resume else ()
+    classifier, inputs = calibrate_for_run(classifier, inputs, resumed=resumed)
     options = lay_out_results(classifier, inputs, predict, output)
     destinations = Destinations(options=options, files=paths, resume=output.resume)
     run = Run(classifier, inputs, destinations, predict)
@@ -270,6 +271,7 @@ def lay_out_results(
         overwrite=output.overwrite,
         decides=predict.threshold is not None,
         parts=inputs.parts,
+        boxes=inputs.boxes,
         dialect=output.csv_dialect,
         truth=folder_truth(classifier.class_names),
         report_limit=output.report_limit,

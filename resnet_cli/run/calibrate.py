@@ -22,6 +22,7 @@ from resnet_cli.graph.quantize import quantize_graph, sums_overflow
 from resnet_cli.pipeline import cut_chunks, map_ordered
 from resnet_cli.pipeline.batches import in_class_order
 from resnet_cli.records import Item, Pixels
+from resnet_cli.results.files.manifest import recorded_values
 from resnet_cli.runtimes import QUANTIZED, Session, SessionOptions
 from resnet_cli.sources import Inputs
 from resnet_cli.sources.in_memory import Source, inputs_of_source
@@ -75,16 +76,22 @@ def calibrate_classifier(classifier: Classifier, source: Source) -> Classifier:
 
 
 def calibrate_for_run(
-    classifier: Classifier, inputs: Inputs, calibration: Inputs | None = None
+    classifier: Classifier,
+    inputs: Inputs,
+    calibration: Inputs | None = None,
+    *,
+    resumed: Sequence[Path] = (),
 ) -> tuple[Classifier, Inputs]:
     """Quantise the network of a classifier that was loaded for int8; log how well it agrees.
 
-    The same images give the same network, which stays in the cache.
+    The same images give the same network, which stays in the cache. A run that is resumed takes the
+    network that it began with from there, whatever images have come since.
 
     Args:
         classifier: loaded with ``precision="int8"``; any other is returned as it is.
         inputs: of the run.
         calibration: images to take instead of some of ``inputs``.
+        resumed: result files that the run continues.
 
     Returns:
         The classifier in int8, and the inputs of the run from the first.
@@ -95,15 +102,31 @@ def calibrate_for_run(
     """
     if not classifier.needs_calibration:
         return classifier, inputs
-    if calibration is None:
-        items, inputs = choose_items(inputs)
-    else:
-        items, _ = choose_items(calibration)
-    graph, agreement = quantise(classifier, *split_items(items))
-    report_agreement(agreement)
+    path = find_earlier(classifier, resumed)
+    if path is None:
+        items, rest = choose_items(calibration or inputs)
+        inputs = inputs if calibration else rest
+        path = quantise(classifier, *split_items(items))
+    report_agreement(read_agreement(path))
+    graph = read_graph(path)
     session = load_session(classifier, graph)
     digest = sha256_of_files(*graph.files)
     return replace(classifier, session=session, graph=graph, quantized=digest), inputs
+
+
+def find_earlier(classifier: Classifier, resumed: Sequence[Path]) -> Path | None:
+    """Return the network that made the rows of files from the cache, or None."""
+    digests = recorded_values(resumed, "quantized")
+    if len(digests) != 1:
+        return None
+    path = choose_cache(keep=classifier.keeps).find(
+        QUANTIZED,
+        graph_of(classifier).path.name,
+        lambda file: sha256_of_files(*read_graph(file).files) in digests,
+    )
+    if path is not None:
+        log.info("int8: the network that made the earlier rows, from the cache")
+    return path
 
 
 def choose_items(inputs: Inputs) -> tuple[list[Item], Inputs]:
@@ -129,10 +152,8 @@ def split_items(
     return items[checked:][:calibrating], items[:checked]
 
 
-def quantise(
-    classifier: Classifier, calibrating: Sequence[Item], checking: Sequence[Item]
-) -> tuple[Graph, Agreement]:
-    """Return the network in int8, made now or taken from the cache, and how well it agrees.
+def quantise(classifier: Classifier, calibrating: Sequence[Item], checking: Sequence[Item]) -> Path:
+    """Return the network in int8, made now or taken from the cache.
 
     Raises:
         SettingError: no image can be read.
@@ -164,9 +185,12 @@ def quantise(
         "half_range": sums_overflow(),
         "versions": versions_of("nncf", fp32.format),
     }
-    path = choose_cache(keep=classifier.keeps).fetch(key, make, name=fp32.path.name)
-    facts = json.loads(path.with_name(FACTS).read_text(encoding="utf-8"))
-    return read_graph(path), Agreement(**facts)
+    return choose_cache(keep=classifier.keeps).fetch(key, make, name=fp32.path.name)
+
+
+def read_agreement(path: Path) -> Agreement:
+    """Return how well a network of the cache agrees with the one in fp32."""
+    return Agreement(**json.loads(path.with_name(FACTS).read_text(encoding="utf-8")))
 
 
 def graph_of(classifier: Classifier) -> Graph:

@@ -17,6 +17,7 @@ from resnet_cli.errors import InputError
 from resnet_cli.records import Item, Pause, is_url
 from resnet_cli.remote import redact_text
 from resnet_cli.sources import remote
+from resnet_cli.sources.boxes import BoxSource
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.inputs import (
     FindOptions,
@@ -30,6 +31,7 @@ from resnet_cli.sources.inputs import (
 )
 from resnet_cli.sources.lists import is_stream, read_lines
 from resnet_cli.sources.local import SUFFIXES, expand_input, list_folder
+from resnet_cli.sources.pages import expand_pages
 
 __all__ = [
     "SOURCES",
@@ -90,19 +92,52 @@ def find_inputs(inputs: Sequence[str], options: FindOptions | None = None) -> In
     if inputs.count("-") > 1:
         raise InputError("cannot read stdin twice: name - once")
     listings = [listing for given in inputs for listing in list_input(given, search)]
-    parts = any(listing.parts for listing in listings)
-    found = chain.from_iterable(listing.items for listing in listings)
-    connections = search.options.fetch
+    whole = Inputs(
+        chain.from_iterable(listing.items for listing in listings),
+        None,
+        search.sieve,
+        listed=any(given.startswith("@") for given in inputs),
+        parts=any(listing.parts for listing in listings),
+        connections=search.options.fetch,
+    )
     if any(listing.total is None for listing in listings):
-        items = require_some(found, inputs, search.sieve)
-        return Inputs(items, None, search.sieve, parts=parts, connections=connections)
+        whole = replace(whole, items=require_some(whole.items, inputs, search.sieve), listed=False)
+        return select_parts(whole, inputs, search.options)
     if not any(listing.total for listing in listings):
         raise no_images_error(inputs, search.sieve)
     refuse_unreadable(listings)
-    known = listings[0].items if len(listings) == 1 else list(found)
-    listed = any(given.startswith("@") for given in inputs)
-    count = len(cast(Sequence[Item], known))
-    return Inputs(known, count, search.sieve, listed, parts, connections)
+    known = listings[0].items if len(listings) == 1 else list(whole.items)
+    whole = replace(whole, items=known, total=len(cast(Sequence[Item], known)))
+    return select_parts(whole, inputs, search.options)
+
+
+def select_parts(whole: Inputs, inputs: Sequence[str], options: FindOptions) -> Inputs:
+    """Replace images by their pages or boxes, where the options ask for them.
+
+    Args:
+        whole: the images.
+        inputs: as typed.
+        options: which parts.
+
+    Raises:
+        InputError: a file of boxes cannot be read, or fits none of the images.
+    """
+    if options.pages == "all":
+        items = expand_pages(whole.items)
+        pages = replace(whole, parts=True)
+        if whole.total is None:
+            return replace(pages, items=items)
+        known = list(items)
+        return replace(pages, items=known, total=len(known))
+    if not options.boxes:
+        return whole
+    remarks: list[str] = []
+    source = BoxSource(inputs, options, remarks)
+    boxes = replace(whole, parts=True, boxes=True, remarks=remarks)
+    if whole.total is None:
+        return replace(boxes, items=source.stream(whole.items))
+    found = source.expand(whole.known)
+    return replace(boxes, items=found, total=len(found))
 
 
 def refuse_unreadable(listings: Sequence[Listing]) -> None:

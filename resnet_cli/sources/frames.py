@@ -17,7 +17,7 @@ from resnet_cli.images.files import HEAD, UNKNOWN, identify_file
 from resnet_cli.records import Item, Pause, Pixels
 from resnet_cli.remote import redact_url
 from resnet_cli.sources.ahead import read_ahead
-from resnet_cli.sources.inputs import Listing, Search, is_remote, open_container
+from resnet_cli.sources.inputs import Carried, Listing, Search, is_remote, open_container
 from resnet_cli.system import available_cores, run_is_ending
 from resnet_cli.text import amount
 
@@ -49,7 +49,8 @@ def list_items(given: str, search: Search) -> Listing:
         InputError: the library for videos is not installed.
     """
     check_library(given)
-    return Listing(frame_items(given, Fraction(str(search.options.every))), parts=True)
+    every = Fraction(str(search.options.every))
+    return Listing(frame_items(given, every, search.carried), parts=True)
 
 
 def check_library(path: str) -> None:
@@ -66,16 +67,17 @@ def check_library(path: str) -> None:
         ) from None
 
 
-def frame_items(path: str, every: Fraction) -> Generator[Item | Pause]:
+def frame_items(path: str, every: Fraction, carried: Carried) -> Generator[Item | Pause]:
     """Yield the frames of a video as items, and at its end an error if a part of it is lost.
 
     Args:
         path: of the video.
         every: seconds; each multiple of it has a frame, the first one at or after it.
+        carried: in memory, by the frames of other videos too.
     """
     stop = Event()
     try:
-        yield from read_ahead(decode_items(path, every, stop))
+        yield from read_ahead(decode_items(path, every, stop), carried)
     finally:
         stop.set()
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -30,6 +30,8 @@ class Inputs:
     listed: bool = False  # by a list, which may be another one in the next run
     parts: bool = False  # items may be parts of images
     connections: int = CONNECTIONS  # by which remote ones are fetched
+    boxes: bool = False  # items are boxes of a detector
+    remarks: Sequence[str] = ()  # on the parts that were taken; of a stream, once it has ended
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> Self:
@@ -49,7 +51,7 @@ class Inputs:
     @property
     def notes(self) -> list[str]:
         """Say what was skipped; of a stream, so far."""
-        return [*skipped_words(self.sieve), *excluded_words(self.sieve)]
+        return [*skipped_words(self.sieve), *excluded_words(self.sieve), *self.remarks]
 
     @property
     def known(self) -> Sequence[Item]:
@@ -139,6 +141,11 @@ def counted_kinds(kinds: Mapping[str, int]) -> str:
     return " and ".join(amount(count, kind) for kind, count in kinds.items())
 
 
+PAGES = ("first", "all")
+
+WIDEST_MARGIN = 10  # times the box, on each side
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindOptions:
     """What a search for images takes, and how those by URL are fetched.
@@ -149,25 +156,50 @@ class FindOptions:
 
     hidden: bool = False  # hidden and system files as well
     exclude: Sequence[str] = ()  # patterns of files and folders to leave out
-    every: float = 1.0  # seconds of a video for each frame of it that is taken
     fetch: int = CONNECTIONS  # most connections at a time, to stores and servers
     fetch_timeout: float = TIMEOUT  # seconds for a remote image, all attempts together
     image_column: str | None = None  # of tables; None takes the only one that holds images
+    pages: str = "first"  # of each image, or ``all``
+    boxes: Sequence[str] = ()  # files of a detector, whose boxes are the items
+    min_box_confidence: float = 0.2  # boxes under it are left out
+    box_margin: float = 0.0  # added on each side of a box, as a share of it
+    every: float = 1.0  # seconds of a video for each frame of it that is taken
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the values.
+
+        Raises:
+            OptionError: names the value that is not possible.
+        """
+        if self.pages not in PAGES:
+            raise OptionError(f"cannot use pages={self.pages!r}: {' or '.join(PAGES)}")
+        if self.boxes and self.pages != "first":
+            raise OptionError(
+                "cannot combine --boxes and --pages all: boxes are of the first page of an image"
+            )
+        if not 0 <= self.min_box_confidence <= 1:
+            raise OptionError(f"cannot use min_box_confidence={self.min_box_confidence}: 0 to 1")
+        if not 0 <= self.box_margin <= WIDEST_MARGIN:
+            raise OptionError(f"cannot use box_margin={self.box_margin}: 0 to {WIDEST_MARGIN}")
         if not 1 <= self.fetch <= MOST_CONNECTIONS:
             raise OptionError(f"cannot use fetch={self.fetch}: 1 to {MOST_CONNECTIONS}")
         if not (isfinite(self.fetch_timeout) and self.fetch_timeout > 0):
             raise OptionError(
                 f"cannot use fetch_timeout={self.fetch_timeout}: a number of seconds above 0"
             )
-        if not (isfinite(self.every) and self.every > 0):
-            raise OptionError(f"cannot use every={self.every}: a number of seconds above 0")
+        if not 0 < self.every < inf:
+            raise OptionError(f"cannot take a frame every {self.every:g} s: more than 0 seconds")
 
     def sieve(self) -> Sieve:
         """Return what decides by them, and counts what is skipped."""
         return Sieve(self.hidden, self.exclude)
+
+
+@dataclass(slots=True)
+class Carried:
+    """The bytes that items carry in memory, since all of them were done."""
+
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +208,7 @@ class Search:
 
     options: FindOptions
     sieve: Sieve = field(init=False)
+    carried: Carried = field(init=False, default_factory=Carried)  # by streams, one after another
 
     def __post_init__(self) -> None:
         """Begin with nothing skipped."""

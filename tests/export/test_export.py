@@ -60,6 +60,9 @@ def test_a_file_computes_what_torchvisions_network_does(
     assert (record["model"], record["precision"]) == ("resnet18", precision)
     assert record["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     assert record["preprocess"]["crop_size"] == 64
+    agreement = record["agreement"]
+    assert (agreement["images"], agreement["compared"]) == (3, "random images")
+    assert 0 < agreement["largest_difference"] < limit
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

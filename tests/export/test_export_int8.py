@@ -1,6 +1,7 @@
 """int8: what it costs is what the files themselves give when their own libraries run them."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +60,12 @@ def softmax(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def quantised(folder: Path | str = "photos", **options: object) -> Export:
+def quantised(
+    folder: Path | str = "photos", *, file: str = "small.onnx", **options: object
+) -> Export:
     return export_checkpoint(
-        "small.onnx",
-        "int8.onnx",
+        file,
+        file.replace("small", "int8"),
         ExportOptions(
             load=LoadOptions(classes=NAMES),
             preprocess=TINY,
@@ -82,6 +85,12 @@ def test_int8_says_what_it_costs(photos: Path) -> None:
     assert any("calibrated on 10 images of photos" in note for note in done.notes)
     assert record_in(Path("int8.onnx"))["precision"] == "int8"
     assert record_in(Path("int8.onnx"))["calibration"]["images"] == 10
+    stated = record_in(Path("int8.onnx"))["agreement"]
+    assert stated["compared"] == "other images"
+    assert stated["same"] == done.agreement.same
+    assert stated["largest_difference"] == done.agreement.largest_difference
+    for share, precision in ((done.accuracy.before, "fp32"), (done.accuracy.after, "int8")):
+        assert stated[f"top1_{precision}"] == [share.value, share.low, share.high]
 
     # of all 24 images, 14 are chosen: their numbers lie within what the others can add
     paths = sorted(photos.rglob("*.png"))
@@ -132,8 +141,6 @@ def test_without_labels_there_is_no_top_1(photos: Path) -> None:
     assert any("no top-1 before and after: no images to evaluate on: all" in n for n in done.notes)
 
 
-# NNCF's control of accuracy on OpenVINO was seen to spoil memory of the process that it ran in
-@pytest.mark.own_process
 def test_a_drop_is_limited(photos: Path) -> None:
     done = quantised("all", max_drop=0.0)
     assert done.agreement is not None
@@ -204,3 +211,31 @@ def test_a_checkpoint_of_bgr_becomes_int8(run: Run) -> None:
     assert not close(found, right, 1e-4)  # it is another arithmetic
     size = sum(path.stat().st_size for path in Path().glob("out.*"))
     assert size < 13e6  # a quarter of 45 MB
+
+
+def test_inspect_tells_in_a_line_each_how_a_file_was_quantised(
+    run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    quantised(photos)
+    found = inspected(run, "int8.onnx")
+    assert found["calibration"] == "images 16, preset mixed"
+    share = r"0\.\d+ 0\.\d+ 0\.\d+"
+    assert re.fullmatch(
+        r"images 8, same \d, largest_difference 0\.\d+, compared other images, "
+        rf"top1_fp32 {share}, top1_int8 {share}",
+        found["agreement"],
+    )
+
+    # with what NNCF writes into a file of OpenVINO
+    network_files.convert(network_files.small(), Path("small.xml"))
+    quantised(photos, file="small.xml")
+    metadata = inspected(run, "int8.xml")["metadata"]
+    assert re.search(r"quantised by NNCF \d[\d.]+, preset mixed, on images 16, ", metadata)
+    assert "advanced_parameters" not in metadata
+    assert "advanced_parameters" in run("inspect", "int8.xml", "--format", "json").stdout
+
+
+def inspected(run: Run, path: str) -> dict[str, str]:
+    lines = run("inspect", path).stdout.splitlines()
+    return {line[:16].strip(): line[16:] for line in lines}

@@ -1,7 +1,15 @@
 """Networks of int8, run by their runtimes and held against the network of fp32."""
 
+import os
+import pickle
+import signal
+import subprocess
 import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -10,16 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resnet_cli.errors import ExtraError, OptionError
+from resnet_cli.errors import ExtraError, OptionError, OutputError, ProcessError
 from resnet_cli.graph import NORMALIZED, Description, Graph, read_graph
-from resnet_cli.graph.convert import convert_network
-from resnet_cli.graph.quantize import (
+from resnet_cli.graph.accuracy_control import (
+    COMMAND,
+    JOB,
     AccuracyControl,
-    QuantizeOptions,
-    quantize_graph,
+    Job,
     quantize_with_max_drop,
-    sums_overflow,
 )
+from resnet_cli.graph.convert import convert_network
+from resnet_cli.graph.quantize import QuantizeOptions, quantize_graph, sums_overflow
 from resnet_cli.preprocess import Preprocess
 
 SUFFIXES = (".onnx", ".xml")
@@ -65,6 +74,7 @@ def images_of(seed: int, count: int) -> NDArray[np.uint8]:
 
 CALIBRATION = images_of(0, 24)
 OTHERS = images_of(1, 40)
+POOR = [np.full((1, SIZE, SIZE, 3), 120, np.uint8)]  # of a single colour
 
 
 def network() -> Residual:
@@ -149,27 +159,121 @@ def test_a_fixed_number_of_images_and_normalised_values() -> None:
         assert np.sqrt(((after - before) ** 2).mean()) < 0.3 * before.std()
 
 
-# NNCF's control of accuracy on OpenVINO was seen to spoil memory of the process that it ran in
-@pytest.mark.own_process
+@dataclass(frozen=True)
+class Judge:
+    """Judges outputs in another process, and notes in a file that it did."""
+
+    labels: NDArray[np.int64]
+    note: Path
+
+    def __call__(self, values: NDArray[np.float32], number: int) -> float:
+        with self.note.open("a") as file:
+            file.write(f"{number}\n")
+        return float(values.argmax() == self.labels[number])
+
+
+class Crash(Judge):
+    """Ends its process as a fault in a library does."""
+
+    def __call__(self, *_: object) -> float:
+        signal.raise_signal(signal.SIGSEGV)
+        return 0.0
+
+
+class Wait(Judge):
+    """Notes its process, and does not come back."""
+
+    def __call__(self, *_: object) -> float:
+        self.note.write_text(f"{os.getpid()}\n")
+        time.sleep(600)
+        return 0.0
+
+
+def limited(graph: Graph, kind: type[Judge] = Judge) -> Description:
+    """Limit the drop where an image calibrates whose ranges fit no other."""
+    judge = kind(outputs(graph.path, OTHERS).argmax(1), Path("note.txt").absolute())
+    control = AccuracyControl(images=[OTHERS], score=judge, max_drop=0.05)
+    return quantize_with_max_drop(
+        graph, POOR, target(graph), control=control, description=describe()
+    )
+
+
 def test_layers_go_back_to_floating_point_until_enough_is_right(graph: Graph) -> None:
-    labels = outputs(graph.path, OTHERS).argmax(1)
-    asked: list[int] = []
-
-    def score(values: NDArray[np.float32], number: int) -> float:
-        asked.append(number)
-        return float(values.argmax() == labels[number])
-
-    # an image of a single colour: its ranges fit no other
-    poor = [np.full((1, SIZE, SIZE, 3), 120, np.uint8)]
-    path = target(graph)
-    quantize_graph(graph, poor, path, description=describe())
-    assert (outputs(path, OTHERS).argmax(1) == labels).mean() < 0.5
-    control = AccuracyControl(images=[OTHERS], score=score, max_drop=0.05)
-    told = quantize_with_max_drop(graph, poor, path, control=control, description=describe())
-    assert (outputs(path, OTHERS).argmax(1) == labels).mean() >= 0.95
-    assert set(asked) == set(range(len(OTHERS)))
+    without = Path(f"poor{graph.path.suffix}")
+    quantize_graph(graph, POOR, without, description=describe())
+    told = limited(graph)
+    labels, poor, kept = (
+        outputs(path, OTHERS).argmax(1) for path in (graph.path, without, target(graph))
+    )
+    assert (poor == labels).mean() < 0.5
+    assert (kept == labels).mean() >= 0.95
+    assert {*map(int, Path("note.txt").read_text().split())} == {*range(len(OTHERS))}
     assert (told.calibration["max_drop"], told.calibration["validation_images"]) == (0.05, 40)
-    assert read_graph(path).description == told
+    assert read_graph(target(graph)).description == told
+
+
+ONNX = pytest.mark.parametrize("graph", [".onnx"], indirect=True)
+
+
+@ONNX
+def test_a_signal_that_ends_the_accuracy_control_is_one_sentence(graph: Graph) -> None:
+    before = {*Path().iterdir()}
+    with pytest.raises(ProcessError, match="accuracy control was ended by SIGSEGV: try it again"):
+        limited(graph, Crash)
+    assert {*Path().iterdir()} == before
+
+
+@ONNX
+def test_an_interruption_ends_the_accuracy_control(graph: Graph) -> None:
+    found: list[int] = []
+
+    def interrupt() -> None:
+        while not found:
+            with suppress(FileNotFoundError, IndexError):
+                found.append(int(Path("note.txt").read_text().splitlines()[0]))
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        limited(graph, Wait)
+    thread.join()
+    with pytest.raises(ProcessLookupError):
+        os.kill(found[0], 0)
+    assert not target(graph).exists()
+
+
+@ONNX
+def test_what_cannot_be_written_by_the_accuracy_control_is_said(graph: Graph) -> None:
+    target(graph).mkdir()
+    with pytest.raises(OutputError, match=r"cannot write .*int8.onnx: Is a directory"):
+        limited(graph)
+
+
+@ONNX
+def test_the_accuracy_control_ends_with_its_parent(graph: Graph) -> None:
+    judge = Wait(np.zeros(len(OTHERS), np.int64), Path("note.txt").absolute())
+    job = Job(
+        network=graph.path,
+        batches=[CALIBRATION[:1]],
+        path=target(graph),
+        control=AccuracyControl(images=[OTHERS], score=judge, max_drop=0.05),
+        description=describe(),
+        options=QuantizeOptions(),
+    )
+    Path(JOB).write_bytes(pickle.dumps(job))
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "."],
+        stdin=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as child:
+        while not judge.note.exists():
+            assert child.poll() is None
+            time.sleep(0.02)
+        assert child.stdin is not None
+        child.stdin.close()  # as the system does for a parent that is killed
+        assert child.wait(20) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 
 from commands import SMALL, error_line, rows_of_csv
 from conftest import Run, picture, trained
-from resnet_cli import Classifier, predict_to_files
+from resnet_cli import Classifier, OutputOptions, predict_to_files
 from resnet_cli.errors import SettingError
 from resnet_cli.preprocess import Preprocess
 from resnet_cli.records import Item
@@ -98,10 +98,50 @@ def test_files_of_other_weights_are_not_continued(run: Run, file: Path, photos: 
     arguments = ("-c", file, *SMALL, "--precision", "int8", "-o", "r.csv")
     assert run("predict", photos / "a", photos / "b", *arguments).exit_code == 0
     assert run("predict", photos / "a", photos / "b", *arguments, "--resume").exit_code == 0
-    more = run("predict", photos, *arguments, "--resume")
-    assert "quantized" in error_line(more)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESNET_CLI_CACHE", str(Path("empty").absolute()))
+        more = error_line(run("predict", photos, *arguments, "--resume"))
+    assert "quantized" in more
+    assert "no longer in the cache: name the first images with --calibration DIR" in more
+    named = ("--calibration", photos / "a", "--calibration", photos / "b")
+    assert run("predict", photos, *arguments, *named, "--resume").exit_code == 0
+    assert len(rows_of_csv(Path("r.csv").read_text())) == 9
     fp32 = run("predict", photos, "-c", file, *SMALL, "-o", "r.csv", "--resume")
     assert "precision" in error_line(fp32)
+
+
+def test_images_that_were_added_are_done_by_the_first_network(
+    run: Run, file: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("-c", file, *SMALL, "--precision", "int8")
+    given = (photos / "a", photos / "b")
+    assert run("predict", *given, *arguments, "-o", "r.csv").exit_code == 0
+    first = rows_of_csv(Path("r.csv").read_text())
+    settings = json.loads(Path("r.csv.run.json").read_text())
+    assert run("predict", photos, *arguments, "-o", "other.csv").exit_code == 0  # its own network
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("it was calibrated again")
+
+    monkeypatch.setattr("resnet_cli.run.calibrate.quantize_graph", never)
+    more = run("predict", photos, *arguments, "-o", "r.csv", "--resume")
+    assert more.exit_code == 0, more.stderr
+    assert "int8: the network that made the earlier rows, from the cache" in more.stderr
+    rows = rows_of_csv(Path("r.csv").read_text())
+    assert (rows[: len(first)], len(rows)) == (first, 9)
+    again = json.loads(Path("r.csv.run.json").read_text())
+    assert again["quantized"] == settings["quantized"]
+
+    # those of the first network, when it is calibrated on the first images alone
+    named = [word for folder in given for word in ("--calibration", folder)]
+    run("predict", photos / "c", *arguments, *named, "-o", "c.csv")
+    expected = {row["path"]: row["prob"] for row in rows_of_csv(Path("c.csv").read_text())}
+    assert {row["path"]: row["prob"] for row in rows if row["path"] in expected} == expected
+
+    resumed = OutputOptions(resume=True)
+    Path("r.csv").write_text("".join(Path("r.csv").read_text().splitlines(keepends=True)[:-1]))
+    result = predict_to_files(loaded(file), str(photos), "r.csv", output=resumed)
+    assert (result.images, result.earlier) == (1, 8)
 
 
 def test_images_on_stdin_are_held_back_and_all_classified(

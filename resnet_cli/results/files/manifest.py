@@ -28,6 +28,12 @@ BEFORE: Mapping[str, Any] = {"multi_label": False, "quantized": None}
 
 SHOWN = 16  # characters of a value that differs
 
+ADVICE: Mapping[str, str] = {
+    "quantized": "int8 was calibrated on other images, and the first network is no longer in the "
+    "cache: name the first images with --calibration DIR",
+}
+"""What to do where two settings differ that are not typed as they stand."""
+
 
 class ResumeError(OutputError):
     """An existing file that a run cannot continue."""
@@ -154,6 +160,15 @@ def earlier_record(output: Path) -> dict[str, Any]:
         ) from error
 
 
+def recorded_values(outputs: Sequence[Path], name: str) -> set[Any]:
+    """Return the values of a setting, other than none, that the records of some files have."""
+    found = set()
+    for output in outputs:
+        with suppress(ResumeError):
+            found.add(earlier_record(output).get(name))
+    return found - {None}
+
+
 def complete_record(record: dict[str, Any]) -> dict[str, Any]:
     """Add what earlier versions did not record; their files had no column for the decision."""
     if "columns" in record:
@@ -207,7 +222,8 @@ def record_differences(
         elif isinstance(old, list) and isinstance(new, list):
             yield f"{key} {first_that_differs(old, new)}"
         else:
-            yield f"{key} {short_value(old)} there, {short_value(new)} now"
+            advice = f" ({ADVICE[key]})" if key in ADVICE and old and new else ""
+            yield f"{key} {short_value(old)} there, {short_value(new)} now{advice}"
 
 
 def columns_that_differ(old: Collection[str], new: Collection[str]) -> str:
