@@ -370,6 +370,15 @@ def test_a_stream_pauses_where_its_frames_take_too_much_memory(
     assert 0 in lengths  # a pause, at which a run does all that came before
 
 
+def test_many_short_videos_take_no_more_memory_than_a_long_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [str(make_video(f"{number}.mp4", pictures(2))) for number in range(12)]
+    monkeypatch.setattr(ahead, "IN_FLIGHT", 4 * 48 * 64 * 3)
+    chunks = cut_chunks(find_inputs(names, FindOptions(every=0.1)).items, 100)
+    assert max(map(len, chunks)) <= 5
+
+
 def test_a_frame_is_found_again_by_its_part() -> None:
     make_video("cam.mp4", options={"g": "12", "bf": "3"})
     make_video("open.mkv", options={"x264-params": "open-gop=1:keyint=8:bframes=3:scenecut=0"})
