@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain, pairwise
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -205,6 +206,8 @@ def choose_stream(container: "InputContainer") -> "VideoStream":
         size = f"{decoder.width}x{decoder.height}"
         raise ImageError(f"has frames of {size} pixels, over the limit of {MOST_PIXELS:,}")
     decoder.options = {"max_pixels": str(MOST_PIXELS)}  # the size may change on the way
+    if decoder.name == "mjpeg":  # which fills up a damaged frame with what the memory held
+        decoder.options |= {"err_detect": "explode"}
     decoder.thread_type = "AUTO"
     decoder.thread_count = min(available_cores(), MOST_THREADS)
     return stream
@@ -220,6 +223,7 @@ class Video:
         self.start: int | None = stream.start_time  # in units of its time base
         self.time: Fraction | None = None  # seconds, of the latest frame
         self.end = Fraction(0)  # seconds, of all that was read
+        self.partial: int | None = None  # timestamp of the frame at which the file is cut off
         self.damaged = False  # whether the latest frame is, or hangs on one that is
         self.lost: list[str] = []  # where packets could not be decoded
 
@@ -232,8 +236,11 @@ class Video:
         """Yield each frame with its time in seconds; what cannot be decoded is noted."""
         from av import FFmpegError
 
-        for packet in self.container.demux(self.stream):
+        packets = chain(self.container.demux(self.stream), [None])
+        for packet, following in pairwise(packets):
             self.note_end(packet)
+            if following is not None and is_end(following) and self.missing:
+                self.partial = packet.pts  # threads may give its frame out before they notice
             try:
                 frames = packet.decode()
             except FFmpegError:
@@ -243,9 +250,14 @@ class Video:
             for frame in frames:
                 if is_over(stop):
                     return
-                self.damaged = frame.is_corrupt or (self.damaged and not frame.key_frame)
+                self.damaged = self.is_damaged(frame)
                 self.time = self.time_of(frame)
                 yield self.time, frame
+
+    def is_damaged(self, frame: "VideoFrame") -> bool:
+        """Return True for a frame that is damaged itself, or hangs on the one before, which is."""
+        cut = frame.pts is not None and frame.pts == self.partial
+        return frame.is_corrupt or cut or (self.damaged and not frame.key_frame)
 
     def note_end(self, packet: "Packet[VideoStream]") -> None:
         """Note how far the file reaches, whether or not it can be decoded."""
@@ -271,15 +283,22 @@ class Video:
         """
         if not any_frame:
             raise ImageError("has no frame that can be decoded")
-        stated = self.stated_seconds()
-        if stated is not None and stated - self.end > MISSING:
+        if self.missing:
+            stated = float(self.end + self.missing)
             raise ImageError(
-                f"is cut off after {float(self.end):.3f} s of {float(stated):.3f} s: the frames up "
-                "to there have rows"
+                f"is cut off after {float(self.end):.3f} s of {stated:.3f} s: the frames up to "
+                "there have rows"
             )
         if self.lost:
             packets = amount(len(self.lost), "frame")
             raise ImageError(f"{packets} could not be decoded, the first after {self.lost[0]}")
+
+    @property
+    def missing(self) -> Fraction:
+        """Return the seconds that the file lacks by its header, if they are worth a word."""
+        stated = self.stated_seconds()
+        lacks = Fraction(0) if stated is None else stated - self.end
+        return lacks if lacks > MISSING else Fraction(0)
 
     def stated_seconds(self) -> Fraction | None:
         """Return how long the stream is by its header; None where that does not say."""
@@ -299,11 +318,18 @@ class Video:
             self.container.seek(place, stream=self.stream)
 
 
+def is_end(packet: "Packet[VideoStream]") -> bool:
+    """Return True for the packet without data that PyAV gives after the last one."""
+    return packet.size == 0 and packet.dts is None
+
+
 def upright_pixels(frame: "VideoFrame") -> Pixels:
     """Return the pixels [H, W, 3] of a frame, turned as its video says."""
     pixels: Pixels = frame.to_ndarray(format="rgb24")
     matrix = frame.side_data.get("DISPLAYMATRIX")
-    return pixels if matrix is None else turn_by_matrix(pixels, np.frombuffer(matrix, np.int32))
+    return (
+        pixels if matrix is None else turn_by_matrix(pixels, np.frombuffer(bytes(matrix), np.int32))
+    )
 
 
 def turn_by_matrix(pixels: Pixels, matrix: "np.ndarray[tuple[int], np.dtype[np.int32]]") -> Pixels:

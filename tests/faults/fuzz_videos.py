@@ -60,9 +60,11 @@ def reading(path: Path) -> tuple[str, str]:
     for item in frame_items(str(path), EVERY, Carried()):
         if isinstance(item, Item):
             digest.update(item.part.encode())
-            pixels = isinstance(item.content, np.ndarray)
-            digest.update(item.content.tobytes() if pixels else str(item.content).encode())
-            reason = reason if pixels else str(item.content)
+            if isinstance(item.content, np.ndarray):
+                digest.update(item.content.tobytes())
+            else:
+                reason = str(item.content)
+                digest.update(reason.encode())
     return digest.hexdigest(), reason
 
 

@@ -247,7 +247,7 @@ def test_other_containers_that_are_cut_off_say_so(name: str, kept: float) -> Non
 def test_what_hangs_on_a_damaged_frame_is_an_error_until_the_next_whole_one() -> None:
     make_video("cam.mp4", options={"bf": "0"})
     with av.open("cam.mp4") as file:
-        sizes = [(p.pos, p.size) for p in file.demux(video=0) if p.size]
+        sizes = [(p.pos or 0, p.size) for p in file.demux(video=0) if p.size]
     data = bytearray(Path("cam.mp4").read_bytes())
     begin, size = sizes[7]  # of 30, a key frame each five
     data[begin + 6 : begin + size] = b"\xff" * (size - 6)
