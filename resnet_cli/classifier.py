@@ -97,6 +97,7 @@ class Classifier:
     graph: Graph | None = None  # network file that the session runs
     quantized: str | None = None  # SHA-256 of the weights that were calibrated for this run
     keeps: bool = True  # what is converted or calibrated, in the cache
+    url: str = ""  # where the checkpoint was downloaded from, without what is secret
 
     @classmethod
     def load(
@@ -127,10 +128,12 @@ class Classifier:
         """Load a checkpoint and make it ready to run.
 
         Args:
-            checkpoint: file; None takes the one in ``./checkpoints``, else torchvision's weights.
+            checkpoint: file or its URL; None takes the one in ``./checkpoints``, else torchvision's
+                weights.
             model: torchvision's name of the architecture; None reads it off the checkpoint.
             weights: torchvision's weights by name, such as ``IMAGENET1K_V2``.
-            classes: class names in the order of the outputs, or a .txt, .json or .csv file.
+            classes: class names in the order of the outputs, or a .txt, .json or .csv file, or the
+                URL of one.
             preprocess: in place of what the checkpoint records, or a function that changes it.
             runtime: ``torch``, ``openvino`` or ``onnxruntime``; None is torch, and the own one of
                 an exported file.
@@ -205,6 +208,7 @@ class Classifier:
         return cls.of(
             open_checkpoint(location, load),
             reason=location.reason,
+            url=location.url,
             decode=decode,
             compute=compute,
             preprocess=preprocess,
@@ -216,6 +220,7 @@ class Classifier:
         checkpoint: "Checkpoint | ExportedCheckpoint",
         *,
         reason: str,
+        url: str = "",
         compute: RuntimeOptions,
         decode: DecodeOptions | None = None,
         preprocess: Preprocess | Adjust | None = None,
@@ -225,6 +230,7 @@ class Classifier:
         Args:
             checkpoint: loaded.
             reason: why this one, in words.
+            url: where it was downloaded from, without what is secret.
             compute: where and how the network runs.
             decode: how files become pixels.
             preprocess: in place of what the checkpoint records, or a function that changes it.
@@ -262,6 +268,7 @@ class Classifier:
             compiled=compute.compile,
             graph=network if isinstance(network, Graph) else None,
             keeps=compute.cache,
+            url=url,
         )
 
     @property
@@ -277,9 +284,9 @@ class Classifier:
 
     def record(self) -> dict[str, Any]:
         """Return what decides the predictions, as the manifest has it."""
-        path = self.checkpoint.path
+        path = self.url or str(self.checkpoint.path)
         return {
-            "checkpoint": {"path": str(path), "sha256": sha256_of_files(*self.checkpoint.files)},
+            "checkpoint": {"path": path, "sha256": sha256_of_files(*self.checkpoint.files)},
             "state_key": self.checkpoint.state_key,
             "model": self.checkpoint.model,
             "classes": list(self.class_names),

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,7 @@ class BenchmarkOptions:
     workers: int | None = None  # CPU threads: streams on the CPU, decoders for a GPU; None: cores
     img_size: int | None = None  # pixels of a side; None: 224, or those of an exported file
     images: str | Path | None = None  # an INPUT, to measure from files to labels too
-    exclude: Sequence[str] = ()  # patterns of files and folders to leave out
-    every: float = 1.0  # seconds of a video for each frame of it that is taken
-    hidden: bool = False  # take hidden files as well
-    fetch: int = 32  # most connections at a time, for images by URL
-    fetch_timeout: float = 60.0  # seconds for an image by URL
-    image_column: str | None = None  # of tables; None takes the only one that holds images
+    find: FindOptions = field(default_factory=FindOptions)  # what to take of ``images``
     warmup: int = 3  # passes of each stream that are not counted
     duration: float = 3.0  # seconds per row
     iterations: int | None = None  # passes of each stream, in place of seconds
@@ -80,18 +75,6 @@ class BenchmarkOptions:
     def effort(self) -> Effort:
         """How long each row is measured."""
         return Effort(self.warmup, self.duration, self.iterations)
-
-    @property
-    def find(self) -> FindOptions:
-        """What to take of ``images``."""
-        return FindOptions(
-            hidden=self.hidden,
-            exclude=self.exclude,
-            every=self.every,
-            fetch=self.fetch,
-            fetch_timeout=self.fetch_timeout,
-            image_column=self.image_column,
-        )
 
     @property
     def modes(self) -> tuple[str, ...]:

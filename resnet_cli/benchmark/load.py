@@ -11,6 +11,7 @@ from resnet_cli.benchmark.workload import EndlessImages
 from resnet_cli.checkpoint.exported import ExportedCheckpoint
 from resnet_cli.checkpoint.loading import Checkpoint
 from resnet_cli.classifier import Classifier
+from resnet_cli.graph import read_graph
 from resnet_cli.records import Item
 from resnet_cli.run.calibrate import choose_items, load_session, quantise, split_items
 from resnet_cli.runtimes import RuntimeOptions
@@ -59,7 +60,7 @@ def calibrate(classifier: Classifier, images: EndlessImages | None) -> Classifie
         items: Sequence[Item] = random_items(classifier)
     else:
         items, _ = split_images(images)
-    graph, _ = quantise(classifier, items, [])
+    graph = read_graph(quantise(classifier, items, []))
     return replace(classifier, session=load_session(classifier, graph), graph=graph)
 
 

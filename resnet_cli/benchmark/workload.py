@@ -20,7 +20,7 @@ from torchvision.models import get_model
 from resnet_cli.checkpoint import open_checkpoint
 from resnet_cli.checkpoint.exported import ExportedCheckpoint
 from resnet_cli.checkpoint.loading import Checkpoint
-from resnet_cli.checkpoint.locate import LoadOptions, Location
+from resnet_cli.checkpoint.locate import LoadOptions, Location, local_file
 from resnet_cli.checkpoint.metadata.classes import ClassNames
 from resnet_cli.checkpoint.network.architectures import (
     ARCHITECTURES,
@@ -53,8 +53,8 @@ def find_measured_network(given: str) -> Checkpoint | ExportedCheckpoint:
     """
     if given in ARCHITECTURES:
         return random_checkpoint(given)
-    if given and Path(given).exists():
-        return open_checkpoint(Location(Path(given), "given"), LoadOptions())
+    if given and (path := local_file(given)).exists():
+        return open_checkpoint(Location(path, "given"), LoadOptions())
     raise unknown_model_error(given, ARCHITECTURES, f"the models are {', '.join(ARCHITECTURES)}")
 
 

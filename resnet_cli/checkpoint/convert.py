@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from resnet_cli.checkpoint.loading import Checkpoint, load_checkpoint
-from resnet_cli.checkpoint.locate import LoadOptions, Location
+from resnet_cli.checkpoint.locate import LoadOptions, Location, local_file
 from resnet_cli.checkpoint.recorded import MARK, as_metadata, record_of
 from resnet_cli.checkpoint.tensors import describe_unsound
 from resnet_cli.errors import CheckpointError, OutputError, describe
@@ -48,7 +48,7 @@ def convert_checkpoint(
     """Write a checkpoint of any kind under torchvision's names, with everything known about it.
 
     Args:
-        checkpoint: a file, or a folder with one.
+        checkpoint: a file or its URL, or a folder with one.
         output: ``.safetensors`` or ``.pth``.
         options: how the checkpoint is loaded; one without a head is accepted.
         preset: preprocessing to record, in place of the one that was found.
@@ -63,9 +63,10 @@ def convert_checkpoint(
     path = Path(output)
     check_suffix(path, SAVERS, otherwise="; .onnx, .xml and .pt2 are written by export")
     check_new(path, overwrite=overwrite)
-    refuse_network_file(Path(checkpoint))
+    source = local_file(checkpoint)
+    refuse_network_file(source)
     loading = replace(options or LoadOptions(), headless=True)
-    loaded = load_checkpoint(Location(Path(checkpoint), "given"), loading)
+    loaded = load_checkpoint(Location(source, "given"), loading)
     if preset is not None:
         preprocess = adjust_preprocess(loaded.preprocess, preset=preset, given={})
         loaded = replace(loaded, preprocess=preprocess)

@@ -1,15 +1,17 @@
 """A checkpoint -> everything that can be said about it without running anything in it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from resnet_cli.checkpoint.exported import load_exported
-from resnet_cli.checkpoint.locate import LoadOptions
+from resnet_cli.checkpoint.locate import LoadOptions, local_file
 from resnet_cli.errors import CheckpointError
 from resnet_cli.files import measure_files
 from resnet_cli.graph import Graph, is_graph
+from resnet_cli.records import is_url
+from resnet_cli.remote import redact_url
 
 OF_NETWORK_FILES = ("input", "output", "operations", "calibration", "agreement", "metadata")
 """Fields that a file of tensors alone does not have."""
@@ -59,19 +61,26 @@ def inspect_checkpoint(
     """Report what is in a checkpoint; a file that holds no ResNet has its ``error`` set.
 
     Args:
-        checkpoint: a file, or a folder with one.
+        checkpoint: a file or its URL, or a folder with one.
         state_key: which weights of several.
         ema: prefer averaged weights.
 
     Raises:
+        CheckpointError: it cannot be downloaded.
         OSError: it cannot be opened.
     """
-    path = Path(checkpoint)
+    path = local_file(checkpoint)
+    found = inspect_local(path, LoadOptions(state_key=state_key, ema=ema))
+    return replace(found, path=redact_url(str(checkpoint))) if is_url(str(checkpoint)) else found
+
+
+def inspect_local(path: Path, options: LoadOptions) -> Inspection:
+    """Report what is in a checkpoint on this machine."""
     if is_graph(path):
         return inspect_exported(path)
     from resnet_cli.checkpoint.inspect_tensors import inspect_tensors
 
-    return Inspection(**inspect_tensors(path, LoadOptions(state_key=state_key, ema=ema)))
+    return Inspection(**inspect_tensors(path, options))
 
 
 def inspect_exported(path: Path) -> Inspection:

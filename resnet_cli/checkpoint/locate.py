@@ -1,13 +1,19 @@
-"""Which file is the checkpoint of a run, and why: a given path, a folder, or published weights."""
+"""Which file is the checkpoint of a run, and why: a given one, by URL too, or a published one."""
 
+import re
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_cli import graph
+from resnet_cli.cache import user_cache
 from resnet_cli.errors import CheckpointError, InputError, OptionError
+from resnet_cli.files import sha256_of_files
+from resnet_cli.records import is_url
+from resnet_cli.remote import fetch_file, redact_url
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -20,6 +26,8 @@ SUFFIXES = frozenset(graph.FORMATS) | {
 """Suffixes of checkpoints; other files of a folder are ignored."""
 
 HEAD = 1 << 12  # bytes by which a kind of file is known
+
+OF_OPENVINO = re.compile(r"\.xml(?=$|[?#])", re.IGNORECASE)  # in a URL; its weights end in .bin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +50,7 @@ class Location:
     path: Path
     reason: str  # why this file, in words
     published: "WeightsEnum | None" = None  # weights of torchvision, where they are
+    url: str = ""  # where it was downloaded from, without what is secret
 
 
 def locate_checkpoint(
@@ -50,7 +59,7 @@ def locate_checkpoint(
     """Find the checkpoint of a run.
 
     Args:
-        given: the user's file or folder; the other arguments matter only where it is None.
+        given: the user's file, folder or URL; the other arguments matter only where it is None.
         model: architecture that the user asked for; ``./checkpoints`` is then ignored.
         weights: torchvision's weights that the user asked for; likewise.
         progress: let a download draw its bar.
@@ -64,6 +73,9 @@ def locate_checkpoint(
     if given is not None:
         if weights is not None:
             raise CheckpointError(f"two sources of weights: {given} and {weights}: name one")
+        if is_url(str(given)):
+            url = redact_url(str(given))
+            return Location(local_file(given), f"from {url}", url=url)
         if not Path(given).exists():
             raise CheckpointError(f"cannot load {given}: there is no such file")
         return Location(Path(given), "given")
@@ -78,6 +90,35 @@ def locate_checkpoint(
     return Location(
         fetch_weights(published, progress=progress), f"{published}, {reason}", published
     )
+
+
+def local_file(given: str | Path) -> Path:
+    """Return where a checkpoint is on this machine; one by URL is downloaded once, to the cache.
+
+    Raises:
+        CheckpointError: it cannot be downloaded.
+        ExtraError: a package is missing.
+    """
+    url = str(given)
+    if not is_url(url):
+        return Path(given)
+    try:
+        path = fetch_file(url)
+        beside = fetch_file(OF_OPENVINO.sub(".bin", url)) if OF_OPENVINO.search(url) else None
+    except InputError as error:
+        raise CheckpointError(str(error)) from error
+    return path if beside is None else bring_together(path, beside)
+
+
+def bring_together(path: Path, weights: Path) -> Path:
+    """Return an .xml in a folder of the cache in which its .bin stands beside it."""
+
+    def copy(new: Path) -> None:
+        shutil.copyfile(path, new)
+        shutil.copyfile(weights, new.with_suffix(".bin"))
+
+    key = {"made": "brought together", "sha256": sha256_of_files(path, weights)}
+    return user_cache().fetch(key, copy, name=path.name)
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from resnet_cli.cli.finding import finds_images
 from resnet_cli.cli.options import (
     OUTPUT,
     POSITIVE,
@@ -14,12 +15,6 @@ from resnet_cli.cli.options import (
     compile_each_option,
     debug_option,
     device_option,
-    every_option,
-    exclude_option,
-    fetch_option,
-    fetch_timeout_option,
-    hidden_option,
-    image_column_option,
     overwrite_option,
     progress_option,
 )
@@ -28,6 +23,7 @@ from resnet_cli.cli.sections import Command
 
 if TYPE_CHECKING:
     from resnet_cli.benchmark.sweep import Sweep
+    from resnet_cli.sources import FindOptions
 
 RUNTIMES = ("torch", "openvino", "onnxruntime")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
@@ -132,12 +128,7 @@ def round_percentile(text: str) -> float:
     help="Images, as 'predict' takes them; also measures predict from files to labels, and how "
     "often the labels of the fastest setting are those of fp32.",
 )
-@exclude_option
-@hidden_option
-@fetch_option
-@fetch_timeout_option
-@image_column_option
-@every_option
+@finds_images
 @click.option(
     "--warmup",
     type=click.IntRange(min=0),
@@ -197,12 +188,7 @@ def benchmark_command(
     workers: int | None,
     img_size: int | None,
     images: str | None,
-    exclude: tuple[str, ...],
-    hidden: bool,
-    fetch: int,
-    fetch_timeout: float,
-    image_column: str | None,
-    every: float,
+    find: "FindOptions",
     warmup: int,
     duration: float,
     iters: int | None,
@@ -235,12 +221,7 @@ def benchmark_command(
         workers=workers,
         img_size=img_size,
         images=images,
-        exclude=exclude,
-        hidden=hidden,
-        fetch=fetch,
-        fetch_timeout=fetch_timeout,
-        image_column=image_column,
-        every=every,
+        find=find,
         warmup=warmup,
         duration=duration,
         iterations=iters,

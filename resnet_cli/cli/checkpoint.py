@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from resnet_cli.cli.options import (
+    CHECKPOINT_FILE,
     classes_option,
     debug_option,
     dilation_option,
@@ -40,7 +41,7 @@ TOLD_OF_NNCF = {
 
 
 @click.command(cls=Command)
-@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
+@click.argument("checkpoint", type=CHECKPOINT_FILE)
 @state_key_option
 @ema_option
 @click.option(
@@ -52,12 +53,12 @@ TOLD_OF_NNCF = {
 )
 @debug_option
 def inspect_command(
-    *, checkpoint: Path, state_key: str | None, ema: bool, text_format: str
+    *, checkpoint: Path | str, state_key: str | None, ema: bool, text_format: str
 ) -> None:
     """Show what is in a checkpoint file, without running anything in it.
 
-    CHECKPOINT is a file of any kind, or a folder with one. The network, its classes and its
-    preprocessing, what a pickle would import, and what is unusual about the weights. The exit
+    CHECKPOINT is a file of any kind or its URL, or a folder with one. The network, its classes and
+    its preprocessing, what a pickle would import, and what is unusual about the weights. The exit
     status is 1 when it holds no ResNet with a head, and the last line says what it holds instead.
     """
     from resnet_cli.checkpoint.inspect import inspect_checkpoint
@@ -113,7 +114,7 @@ def setting_words(value: Any) -> str:
 
 
 @click.command(cls=Command)
-@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
+@click.argument("checkpoint", type=CHECKPOINT_FILE)
 @click.argument("output", type=click.Path(path_type=Path))
 @classes_option
 @preset_option
@@ -126,7 +127,7 @@ def setting_words(value: Any) -> str:
 @debug_option
 def convert_command(
     *,
-    checkpoint: Path,
+    checkpoint: Path | str,
     output: Path,
     classes: str | None,
     preset: str | None,

@@ -1,9 +1,11 @@
 """``resnet-cli evaluate``: measure a checkpoint on labelled images."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from resnet_cli.cli.finding import finds_images
 from resnet_cli.cli.loading import LoadAll, loads_classifiers
 from resnet_cli.cli.options import (
     OUTPUT,
@@ -13,13 +15,8 @@ from resnet_cli.cli.options import (
     csv_bom_option,
     csv_separator_option,
     debug_option,
-    exclude_option,
-    fetch_option,
-    fetch_timeout_option,
     grid_option,
     grid_size_option,
-    hidden_option,
-    image_column_option,
     on_error_option,
     overwrite_option,
     progress_option,
@@ -30,6 +27,9 @@ from resnet_cli.cli.options import (
 )
 from resnet_cli.cli.sections import Command
 from resnet_cli.results.formats import READABLE
+
+if TYPE_CHECKING:
+    from resnet_cli.sources import FindOptions
 
 
 @click.command(cls=Command)
@@ -44,9 +44,7 @@ from resnet_cli.results.formats import READABLE
     "INPUT, else to the current folder.  [default: what INPUT states, else the names of its "
     "folders]",
 )
-@exclude_option
-@hidden_option
-@image_column_option
+@finds_images
 @click.option(
     "--predictions",
     type=click.Path(path_type=Path),
@@ -140,8 +138,6 @@ from resnet_cli.results.formats import READABLE
 )
 @batch_size_option
 @workers_option
-@fetch_option
-@fetch_timeout_option
 @grid_option
 @grid_size_option
 @show_option
@@ -158,9 +154,7 @@ def evaluate_command(
     load: LoadAll,
     folder: str | None,
     labels: Path | None,
-    exclude: tuple[str, ...],
-    hidden: bool,
-    image_column: str | None,
+    find: "FindOptions",
     predictions: Path | None,
     outputs: tuple[Path, ...],
     confusion: tuple[Path, ...],
@@ -175,8 +169,6 @@ def evaluate_command(
     threshold: float | None,
     batch_size: int | None,
     workers: int | None,
-    fetch: int,
-    fetch_timeout: float,
     grids: tuple[Path, ...],
     grid_size: tuple[int, int],
     show: bool,
@@ -206,10 +198,8 @@ def evaluate_command(
     request = Request(
         folder=folder,
         options=EvaluateOptions(
-            labels=labels, exclude=exclude, hidden=hidden, image_column=image_column,
-            topk=topk, threshold=threshold,
+            labels=labels, find=find, topk=topk, threshold=threshold,
             batch_size=batch_size, workers=workers, on_error=on_error,
-            fetch=fetch, fetch_timeout=fetch_timeout,
         ),
         rows=RowFiles(
             mistakes=mistakes, report=report, grids=grids, show=show,

@@ -7,6 +7,7 @@ import click
 
 from resnet_cli.cli.loading import adjusts_preprocess, read_ahead
 from resnet_cli.cli.options import (
+    CHECKPOINT_FILE,
     POSITIVE,
     classes_option,
     debug_option,
@@ -26,7 +27,7 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command(cls=Command)
-@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
+@click.argument("checkpoint", type=CHECKPOINT_FILE)
 @click.argument("output", type=click.Path(path_type=Path))
 @classes_option
 @state_key_option
@@ -98,7 +99,7 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @debug_option
 def export_command(
     *,
-    checkpoint: Path,
+    checkpoint: Path | str,
     output: Path,
     classes: str | None,
     state_key: str | None,

@@ -12,6 +12,7 @@ import click
 
 from resnet_cli.cli.options import (
     POSITIVE,
+    PathOrUrl,
     classes_option,
     compile_option,
     device_option,
@@ -27,15 +28,16 @@ CHUNK, CHUNKS = 1 << 20, 1 << 10
 """Bytes read at once, and how often: of a larger file only the beginning is read."""
 
 
-def read_ahead(files: Iterable[Path]) -> Thread:
+def read_ahead(files: Iterable[Path | str]) -> Thread:
     """Bring files into the system's memory while PyTorch is imported, which takes longer.
 
-    What is not a file is skipped: opening it will report more.
+    What is not a file is skipped: opening it will report more. URLs are text.
 
     Returns:
         The thread that does it, which need not be waited for.
     """
-    thread = Thread(target=read_to_nowhere, args=(tuple(files),), daemon=True)
+    here = tuple(file for file in files if isinstance(file, Path))
+    thread = Thread(target=read_to_nowhere, args=(here,), daemon=True)
     thread.start()
     return thread
 
@@ -107,12 +109,12 @@ checkpoint_option, checkpoints_option = (
     click.option(
         "-c",
         "--checkpoint",
-        type=click.Path(path_type=Path),
+        type=PathOrUrl(path_type=Path),
         multiple=several,
         envvar=CHECKPOINT,
         show_envvar=True,
         show_default="the one in ./checkpoints, else the ImageNet weights of --model",
-        help="Checkpoint file; model, classes and head size are read from it."
+        help="Checkpoint file, or its URL; model, classes and head size are read from it."
         + " Repeat it to compare." * several,
     )
     for several in (False, True)
@@ -248,7 +250,7 @@ LOAD_OPTIONS = (
 class LoadValues:
     """The values of ``LOAD_OPTIONS``, by their names."""
 
-    checkpoint: Path | tuple[Path, ...] | None
+    checkpoint: Path | str | tuple[Path | str, ...] | None
     classes: str | tuple[str, ...] | None
     model: str | None
     weights: str | None

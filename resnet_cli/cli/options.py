@@ -33,6 +33,19 @@ class OutputPath(click.Path):
 OUTPUT = OutputPath(path_type=Path)
 
 
+class PathOrUrl(click.Path):
+    """A file or folder, or the URL of a file, which stays text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Turn text into a path, unless it is a URL."""
+        if isinstance(value, str) and "://" in value:
+            return value
+        return super().convert(value, param, ctx)
+
+
+CHECKPOINT_FILE = PathOrUrl(path_type=Path, exists=True)
+
+
 def check_seconds(_: click.Context, __: click.Parameter, value: float) -> float:
     """Check that a duration is finite and above 0."""
     if not (isfinite(value) and value > 0):
@@ -114,8 +127,8 @@ classes_option, several_classes_option = (
         metavar="FILE or a,b,c",
         multiple=several,
         show_default="found in or beside the checkpoint",
-        help="Class names in the order of the outputs: .txt (one a line), .json, .csv, or here."
-        + " Once for all checkpoints, or once for each." * several,
+        help="Class names in the order of the outputs: .txt (one a line), .json, .csv, the URL of "
+        "one, or here." + " Once for all checkpoints, or once for each." * several,
     )
     for several in (False, True)
 )
@@ -193,93 +206,6 @@ workers_option = click.option(
     show_default="all cores",
     help="Threads that decode and, on the CPU, run the network. In front of a GPU they are "
     "processes where that is faster (Linux, 5 or more, over 4,000 images).",
-)
-
-hidden_option = click.option(
-    "--hidden",
-    is_flag=True,
-    help="Also take what searching a folder skips: ._*, .DS_Store, Thumbs.db and desktop.ini, and "
-    "all in hidden folders, __MACOSX, @eaDir, $RECYCLE.BIN and the like.",
-)
-
-exclude_option = click.option(
-    "--exclude",
-    multiple=True,
-    metavar="GLOB",
-    help="Leave out files and folders; repeatable. Without a slash it is compared with every name, "
-    "with one with the path below DIR or INPUT (** is any number of folders, a slash at the end "
-    "means folders only); of lists with the path in them. A file named outright is always tried.  "
-    "[default: none]",
-)
-
-fetch_option = click.option(
-    "--fetch",
-    type=click.IntRange(1, 100),
-    metavar="N",
-    default=32,
-    help="Most connections at a time to servers and object stores, for images by URL.",
-)
-
-fetch_timeout_option = click.option(
-    "--fetch-timeout",
-    type=float,
-    callback=check_seconds,
-    metavar="S",
-    default=60.0,
-    help="Seconds that an image by URL may take, all attempts together, before its row is an "
-    "error; a second more for each 16 kB of a large one.",
-)
-
-image_column_option = click.option(
-    "--image-column",
-    metavar="NAME",
-    show_default="the only one that holds images",
-    help="Column of a Parquet table that holds the images.",
-)
-
-pages_option = click.option(
-    "--pages",
-    type=click.Choice(["first", "all"]),
-    default="first",
-    help="Of files with several pages (TIFF, animated GIF, WebP, PNG): a row for the first page, "
-    "or one for each page, with a column 'part' (page=3).",
-)
-
-boxes_option = click.option(
-    "--boxes",
-    multiple=True,
-    metavar="FILE",
-    help="A row for each box of a detector instead of each image, with the columns 'part' "
-    "(xywh=10,20,300,200, in pixels of the upright image), 'detection_class' and 'detection_conf': "
-    "MegaDetector's JSON, COCO's annotations, COCO's results (with the file of their images by "
-    "another --boxes), or .csv with path,x,y,w,h. Its paths are whole, or relative to INPUT, to "
-    "FILE's folder or to the current folder.  [default: none]",
-)
-
-min_box_confidence_option = click.option(
-    "--min-box-confidence",
-    type=click.FloatRange(0, 1),
-    metavar="P",
-    default=0.2,
-    help="Leave out boxes of --boxes whose confidence (0 to 1) is under P.",
-)
-
-box_margin_option = click.option(
-    "--box-margin",
-    type=click.FloatRange(0, 10),
-    metavar="P",
-    default=0.0,
-    help="Widen each box of --boxes on each side by this share of its width or height, within the "
-    "image.",
-)
-
-every_option = click.option(
-    "--every",
-    type=float,
-    callback=check_seconds,
-    metavar="SECONDS",
-    default=1.0,
-    help="Of a video, take the first frame at or after each multiple of SECONDS.",
 )
 
 grid_option = click.option(

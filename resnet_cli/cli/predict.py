@@ -5,29 +5,20 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from resnet_cli.cli.finding import finds_images
 from resnet_cli.cli.loading import Load, loads_classifier
 from resnet_cli.cli.options import (
     OUTPUT,
     POSITIVE,
     SOME_UNREADABLE,
     batch_size_option,
-    box_margin_option,
-    boxes_option,
     csv_bom_option,
     csv_separator_option,
     debug_option,
-    every_option,
-    exclude_option,
-    fetch_option,
-    fetch_timeout_option,
     grid_option,
     grid_size_option,
-    hidden_option,
-    image_column_option,
-    min_box_confidence_option,
     on_error_option,
     overwrite_option,
-    pages_option,
     progress_option,
     quiet_option,
     show_option,
@@ -44,14 +35,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-@exclude_option
-@hidden_option
-@image_column_option
-@pages_option
-@boxes_option
-@min_box_confidence_option
-@box_margin_option
-@every_option
+@finds_images
 @loads_classifier
 @click.option(
     "-o",
@@ -93,8 +77,6 @@ if TYPE_CHECKING:
 )
 @batch_size_option
 @workers_option
-@fetch_option
-@fetch_timeout_option
 @grid_option
 @grid_size_option
 @show_option
@@ -138,14 +120,7 @@ def predict_command(
     *,
     load: Load,
     inputs: tuple[str, ...],
-    exclude: tuple[str, ...],
-    hidden: bool,
-    image_column: str | None,
-    pages: str,
-    boxes: tuple[str, ...],
-    min_box_confidence: float,
-    box_margin: float,
-    every: float,
+    find: "FindOptions",
     outputs: tuple[Path, ...],
     stdout_format: str,
     topk: int | None,
@@ -153,8 +128,6 @@ def predict_command(
     calibration: tuple[str, ...],
     batch_size: int | None,
     workers: int | None,
-    fetch: int,
-    fetch_timeout: float,
     grids: tuple[Path, ...],
     grid_size: tuple[int, int],
     show: bool,
@@ -180,20 +153,7 @@ def predict_command(
     then 3.
     """
     from resnet_cli.results.options import Dialect
-    from resnet_cli.sources import FindOptions
 
-    find = FindOptions(
-        hidden=hidden,
-        exclude=exclude,
-        every=every,
-        fetch=fetch,
-        fetch_timeout=fetch_timeout,
-        image_column=image_column,
-        pages=pages,
-        boxes=boxes,
-        min_box_confidence=min_box_confidence,
-        box_margin=box_margin,
-    )
     dialect = Dialect(separator=csv_separator, bom=csv_bom)
     if list_only:
         print_list(inputs, find, stdout_format, dialect)

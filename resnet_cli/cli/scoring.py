@@ -212,7 +212,7 @@ def refuse_for_saved(request: Request) -> str | None:
         raise click.UsageError("--classes once: the rows are those of one checkpoint")
     refused = {
         "--audit": request.audit_images, "--verify": request.verify,
-        "--exclude": request.options.exclude, "--hidden": request.options.hidden,
+        "--exclude": request.options.find.exclude, "--hidden": request.options.find.hidden,
     }  # fmt: skip
     if given := [option for option, value in refused.items() if value]:
         raise click.UsageError(

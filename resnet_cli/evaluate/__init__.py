@@ -13,7 +13,7 @@ for wrong preprocessing and a wrong order of the class names.
 import logging
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,6 @@ from resnet_cli.run.calibrate import calibrate_for_run
 from resnet_cli.run.manifest import Record, pin_inputs
 from resnet_cli.run.tally import Tally, note_interruption
 from resnet_cli.sources import FindOptions
-from resnet_cli.sources.inputs import CONNECTIONS, TIMEOUT
 
 log = logging.getLogger("resnet_cli")
 
@@ -65,22 +64,7 @@ class EvaluateOptions(PredictOptions):
 
     topk: int = 5  # classes shown for an image in reports
     labels: str | Path | None = None  # table of labels; None takes the names of the folders
-    exclude: tuple[str, ...] = ()  # globs of files and folders to leave out
-    hidden: bool = False  # include hidden and system files
-    fetch: int = CONNECTIONS  # most connections at a time, for images by URL
-    fetch_timeout: float = TIMEOUT  # seconds for an image by URL, all attempts together
-    image_column: str | None = None  # of tables; None takes the only one that holds images
-
-    @property
-    def find(self) -> FindOptions:
-        """Return what to take of an INPUT."""
-        return FindOptions(
-            hidden=self.hidden,
-            exclude=self.exclude,
-            fetch=self.fetch,
-            fetch_timeout=self.fetch_timeout,
-            image_column=self.image_column,
-        )
+    find: FindOptions = field(default_factory=FindOptions)  # what to take of an INPUT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -189,6 +189,8 @@ def list_given(given: str, search: Search) -> list[Item]:
                 f"cannot evaluate on {given}: its images can be read only once, in their order: "
                 "use 'predict -o FILE' and then 'evaluate --predictions FILE'"
             )
+        if isinstance(item.content, str):
+            log.warning("could not read %s: %s", item.words, item.content)
         items.append(item)
     return items
 

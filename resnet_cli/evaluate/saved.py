@@ -131,7 +131,7 @@ def evaluate_predictions(
         OutputError: a file that cannot be written.
     """
     options, files = options or EvaluateOptions(), files or RowFiles()
-    if options.exclude or options.hidden:
+    if options.find.exclude or options.find.hidden:
         raise OptionError("saved rows are scored as they are: leave exclude and hidden out")
     check_files(files)
     saved = open_saved(Path(results), None if classes is None else read_given(classes)[0])

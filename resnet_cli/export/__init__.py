@@ -57,7 +57,8 @@ def export_checkpoint(
     its name.
 
     Args:
-        checkpoint: a file of any kind, or a folder with one; a network file for int8 alone.
+        checkpoint: a file of any kind or its URL, or a folder with one; a network file for int8
+            alone.
         output: ``.onnx``, ``.xml`` (OpenVINO, with a ``.bin`` beside it) or ``.pt2``.
         options: what is written, and how it is checked.
         progress: called with the images that were loaded or computed so far, and how many will be.
@@ -72,7 +73,7 @@ def export_checkpoint(
     """
     options, path = options or ExportOptions(), Path(output)
     options.check_output(path)
-    loaded = load_source(Path(checkpoint), path, options)
+    loaded = load_source(checkpoint, path, options)
     work = Work(loaded, options, path, Steps(progress))
     with folder_beside(path) as folder:
         draft = folder / f"network{path.suffix.lower()}"

@@ -26,7 +26,7 @@ DESCRIBE_AGAIN = {".onnx": describe_onnx_again, ".xml": describe_openvino_again}
 
 
 def load_source(
-    checkpoint: Path, output: Path, options: ExportOptions
+    checkpoint: str | Path, output: Path, options: ExportOptions
 ) -> "Checkpoint | ExportedCheckpoint":
     """Load a checkpoint, with the preprocessing that goes into the file.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from resnet_cli.errors import ImageError
 from resnet_cli.records import Item, Pause
-from resnet_cli.sources.fetch import LARGE, Connection, RemoteObject, TooLargeError
+from resnet_cli.sources.fetch import LARGE, Connection, Fetchable, TooLargeError
 from resnet_cli.system import free_memory
 
 SHARE = 8  # of the free memory, one part
@@ -67,7 +67,7 @@ class Prefetch:
 
     def submit(self, item: Item) -> Item:
         """Have an item fetched, if it is a remote one."""
-        if not isinstance(item.content, RemoteObject):
+        if not isinstance(item.content, Fetchable):
             return item
         fetched = Fetched(item.content, self)
         with self.changed:
@@ -85,6 +85,7 @@ class Prefetch:
                 task.fetch(self.connection)
             except Exception as error:  # noqa: BLE001 - whoever waits for it must have it
                 task.future.set_exception(error)
+            del task  # so that it gives its room back if nobody else has it
 
     def next(self) -> "Fetched | None":
         """Wait for an object, and for room for it; None when there are no more."""
@@ -127,7 +128,7 @@ class Fetched:
     Its pickle is the image itself, so that a worker process need not know the network.
     """
 
-    def __init__(self, stored: RemoteObject, owner: Prefetch) -> None:
+    def __init__(self, stored: Fetchable, owner: Prefetch) -> None:
         """Begin; the owner fetches it."""
         self.stored = stored
         self.owner = owner

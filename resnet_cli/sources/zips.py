@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -11,9 +11,16 @@ from typing import BinaryIO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipExtFile, ZipFile, ZipInfo
 
 from resnet_cli.errors import ImageError
-from resnet_cli.images.files import HEAD
+from resnet_cli.images.files import HEAD, LARGEST_FILE
 from resnet_cli.records import Stored
-from resnet_cli.sources.inputs import open_container, read_range
+from resnet_cli.sources.fetch import (
+    WHOLE_ONLY,
+    Connection,
+    Fetchable,
+    RemoteObject,
+    TooLargeError,
+)
+from resnet_cli.sources.inputs import is_remote, open_container, read_range
 from resnet_cli.sources.members import (
     CUT_OFF,
     DAMAGE,
@@ -51,6 +58,10 @@ UNPACKED_AT_ONCE = 4096  # bytes of what unpacks without a bound on its size
 UNIX = 3  # the system whose modes of files are kept
 
 
+ReadRange = Callable[[int, int], bytes]
+"""First byte and number of bytes -> the bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class ZipMember:
     """Where the bytes of a member lie; it is read by a file of its own, in whatever process."""
@@ -69,21 +80,31 @@ class ZipMember:
         Raises:
             ImageError: they are damaged, or packed by an unknown method.
         """
+        return self.load(partial(read_range, self.place))
+
+    def load(self, read: ReadRange) -> bytes:
+        """Return its bytes, read in whatever way.
+
+        Raises:
+            ImageError: they are damaged, or packed by an unknown method.
+        """
         try:
-            return self.unpack(self.read_packed())
+            return self.unpack(self.read_packed(read))
+        except (ImageError, TooLargeError):
+            raise
         except NotImplementedError as error:
             name = METHODS.get(self.method, f"method {self.method}")
             raise ImageError(METHOD.format(name)) from error
         except Exception as error:
             raise ImageError(explain_failure(error, self.place)) from error
 
-    def read_packed(self) -> bytes:
+    def read_packed(self, read: ReadRange) -> bytes:
         """Read the bytes behind its header, whose length only the header itself states.
 
         Raises:
             ImageError: the archive ends within them, or has no such member.
         """
-        data = read_range(self.place, self.offset, LOCAL.size + self.ahead + self.packed)
+        data = read(self.offset, self.span)
         if len(data) < LOCAL.size:
             raise ImageError(CUT_OFF)
         signature, *_, name_size, extra_size = LOCAL.unpack_from(data)
@@ -92,7 +113,7 @@ class ZipMember:
         begun = LOCAL.size + name_size + extra_size
         packed = data[begun : begun + self.packed]
         if len(packed) < self.packed:
-            packed = read_range(self.place, self.offset + begun, self.packed)
+            packed = read(self.offset + begun, self.packed)
         if len(packed) < self.packed:
             raise ImageError(CUT_OFF)
         return packed
@@ -113,6 +134,11 @@ class ZipMember:
         return data
 
     @property
+    def span(self) -> int:
+        """Return the bytes that hold its header and its data."""
+        return LOCAL.size + self.ahead + self.packed
+
+    @property
     def info(self) -> ZipInfo:
         """Return what zipfile needs to know of it."""
         info = ZipInfo()
@@ -121,10 +147,50 @@ class ZipMember:
         return info
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteMember(Fetchable):
+    """A member of an archive on a server, which may be fetched ahead."""
+
+    member: ZipMember
+    size: int | None  # bytes to fetch
+    timeout: float  # seconds
+
+    def read(self) -> bytes:
+        """Return its bytes.
+
+        Raises:
+            ImageError: they do not come, or are damaged.
+        """
+        return self.fetch(Connection())
+
+    def fetch(self, connection: Connection, limit: int = LARGEST_FILE) -> bytes:
+        """Return its bytes.
+
+        Raises:
+            ImageError: they do not come, or are damaged.
+            TooLargeError: there are more than ``limit``.
+        """
+
+        def read(start: int, size: int) -> bytes:
+            wanted = RemoteObject(self.member.place, size, self.timeout, start)
+            return wanted.fetch(connection, limit)
+
+        return self.member.load(read)
+
+
+def place_of(archive: Archive, member: ZipMember) -> Stored:
+    """Return a member as its archive is read: here, or from a server."""
+    if not is_remote(archive.place):
+        return member
+    return RemoteMember(member, member.span, archive.timeout)
+
+
 def list_zip(archive: Archive) -> list[Member | str]:
     """List the members of an archive; a text says what is wrong with the archive itself."""
     try:
         with open_container(archive.place) as file:
+            if not file.seekable():
+                return [WHOLE_ONLY]
             try:
                 with ZipFile(file) as directory:
                     infos = directory.infolist()
@@ -137,7 +203,7 @@ def list_zip(archive: Archive) -> list[Member | str]:
 
 def listed(archive: Archive, info: ZipInfo) -> Member:
     """Return a member as the directory has it."""
-    content: Stored | str = ZipMember(
+    member = ZipMember(
         archive.place,
         info.header_offset,
         len(info.orig_filename.encode(errors="surrogatepass")) + len(info.extra) + SLACK,
@@ -146,6 +212,7 @@ def listed(archive: Archive, info: ZipInfo) -> Member:
         info.file_size,
         info.CRC,
     )
+    content: Stored | str = place_of(archive, member)
     mode = info.external_attr >> 16 if info.create_system == UNIX else 0
     if info.flag_bits & ENCRYPTION:
         content = ENCRYPTED
@@ -210,10 +277,10 @@ def walk_headers(archive: Archive, file: BinaryIO) -> Iterator[Member]:
             size, packed = zip64_sizes(extra) or (size, packed)
         if flags & LATER_SIZES and not packed:
             return
-        content: Stored | str = ZipMember(
-            archive.place, offset, name_size + extra_size, method, packed, size, checksum
-        )
-        offset += LOCAL.size + name_size + extra_size + packed
+        ahead = name_size + extra_size
+        member = ZipMember(archive.place, offset, ahead, method, packed, size, checksum)
+        content: Stored | str = place_of(archive, member)
+        offset += member.span
         if flags & ENCRYPTION:
             content = ENCRYPTED
         elif offset > end:

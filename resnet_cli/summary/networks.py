@@ -104,12 +104,15 @@ def find_subject(given: str, options: SummaryOptions) -> Subject:
     """
     if given in known_models():
         return network_by_name(given, options)
-    if Path(given).suffix.lower() == ".prototxt" and Path(given).exists():
-        return subject_of_prototxt(Path(given), options)
-    if given and is_graph(Path(given)) and Path(given).exists():
-        return subject_of_graph(Path(given), options)
-    if given and Path(given).exists():
-        return subject_of_checkpoint(Path(given), options)
+    from resnet_cli.checkpoint.locate import local_file
+
+    path = local_file(given)
+    if path.suffix.lower() == ".prototxt" and path.exists():
+        return subject_of_prototxt(path, options)
+    if is_graph(path) and path.exists():
+        return subject_of_graph(path, options)
+    if given and path.exists():
+        return subject_of_checkpoint(path, options)
     raise unknown_model_error(given, known_models(), "'resnet-cli models --all' lists the models")
 
 

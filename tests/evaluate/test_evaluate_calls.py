@@ -29,6 +29,7 @@ from resnet_cli import (
 )
 from resnet_cli.evaluate import audit as audit_module
 from resnet_cli.evaluate.audit import Trial
+from resnet_cli.sources import FindOptions
 
 NAMES = ("a", "b", "c")
 
@@ -231,7 +232,7 @@ def test_what_cannot_be_done_is_refused_before_any_image_is_read(
     with pytest.raises(UserError, match="only reports"):
         compare_classifiers([classifier] * 2, photos, files=RowFiles(grids=[Path("g.png")]))
     with pytest.raises(UserError, match="leave exclude and hidden out"):
-        evaluate_predictions("p.csv", photos, EvaluateOptions(hidden=True))
+        evaluate_predictions("p.csv", photos, EvaluateOptions(find=FindOptions(hidden=True)))
     with pytest.raises(UserError, match="images must be at least 1"):
         audit_preprocessing(classifier, photos, images=0)
     with pytest.raises(UserError, match="there is no such folder"):

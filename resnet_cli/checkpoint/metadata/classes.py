@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_cli import imagenet
+from resnet_cli.checkpoint.locate import local_file
 from resnet_cli.checkpoint.metadata.class_names import (
     READERS,
     is_key,
@@ -24,6 +25,8 @@ from resnet_cli.checkpoint.tree import (
     walk_containers,
 )
 from resnet_cli.errors import CheckpointError, SettingError
+from resnet_cli.records import is_url
+from resnet_cli.remote import redact_url
 
 NAMES_BESIDE = tuple(
     stem + suffix for stem in ("classes", "labels", "class_names") for suffix in (".txt", ".json")
@@ -125,9 +128,11 @@ def describe_mismatch(names: Sequence[str], source: str, num_classes: int) -> st
 
 
 def read_given(given: Sequence[str] | str | Path) -> tuple[tuple[str, ...], str]:
-    """Take names from a sequence, a file, or text with commas; with their source."""
+    """Take names from a sequence, a file or its URL, or text with commas; with their source."""
     if not isinstance(given, str | Path):
         return tuple(map(str, given)), "given"
+    if is_url(str(given)):
+        return read_file(local_file(given)), redact_url(str(given))
     path = Path(given)
     is_file = os.path.isfile(given)  # Path.is_file raises on a long list of names
     if path.suffix.lower() in READERS and (is_file or "," not in str(given)):
