@@ -194,10 +194,10 @@ def list_given(given: str, search: Search) -> Inputs:
         if isinstance(item.content, bytes | np.ndarray):  # of a stream: all of them would be held
             raise InputError(
                 f"cannot evaluate on {given}: its images can be read only once, in their order: "
-                "unpack it, or use 'predict -o FILE' and then 'evaluate --predictions FILE'"
+                "use 'predict -o FILE' and then 'evaluate --predictions FILE'"
             )
         if isinstance(item.content, str):
-            log.warning("could not read %s: %s", item.path, item.content)
+            log.warning("could not read %s: %s", item.words, item.content)
         items.append(item)
     return select_parts(Inputs.of(items), [given], search.options)
 
