@@ -28,6 +28,7 @@ WEB = ("http", "https")
 TIMEOUT = 60.0  # seconds
 
 ANY_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://\S*")
+NESTED_USER = re.compile(r"(?<=://)[^/\s]*@")  # of another URL within a URL
 CHAIN = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]+://)")  # between the parts of a chained URL
 
 INNER = ("zip", "tar", "file", "local", "memory", "abfs", "abfss", "az", "adl", "hf")
@@ -70,6 +71,7 @@ def redact_part(url: str) -> str:
     query = ""
     if kind in WEB:
         rest, _, query = rest.partition("#")[0].partition("?")
+        rest = NESTED_USER.sub("", rest)
     server, slash, place = rest.partition("/")
     if kind not in INNER:
         server = server.rpartition("@")[2]
@@ -91,6 +93,14 @@ def digest_query(query: str) -> str:
 def redact_text(text: str) -> str:
     """Redact every URL in a text, such as the message of a library."""
     return ANY_URL.sub(lambda found: redact_url(found[0]), text)
+
+
+def redact_argument(argument: str) -> str:
+    """Redact the URL in an argument of a command, which may hold blanks."""
+    found = ANY_URL.search(argument)
+    if found is None:
+        return argument
+    return argument[: found.start()] + redact_url(argument[found.start() :])
 
 
 @contextmanager
@@ -212,6 +222,16 @@ def version_of(info: dict[str, Any]) -> str:
     return next((str(info[name]).strip('"') for name in VERSIONS if info.get(name)), "")
 
 
+ERRORS = {
+    "NonHttpUrlRedirectClientError": "it leads to an address that is not http, which is not "
+    "followed",
+    "TooManyRedirects": "it leads from one address to another without an end",
+    "NoCredentialsError": "there are no credentials for it: set AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or FSSPEC_S3_ANON=true for a public bucket",
+}
+"""Errors of aiohttp and botocore: what is said of them."""
+
+
 def explain(error: BaseException) -> str:
     """Say in a few words why a file by URL cannot be read, without what is secret in it."""
     match error:
@@ -224,14 +244,8 @@ def explain(error: BaseException) -> str:
     status = getattr(error, "status", None)
     if isinstance(status, int) and status:
         return f"the server answers {status}{status_words(status)}"
-    name = type(error).__name__
-    if name == "NonHttpUrlRedirectClientError":
-        return "it leads to an address that is not http, which is not followed"
-    if name == "NoCredentialsError":
-        return (
-            "there are no credentials for it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "AWS_PROFILE, or FSSPEC_S3_ANON=true for a public bucket"
-        )
+    if words := ERRORS.get(type(error).__name__):
+        return words
     if isinstance(error, TimeoutError):
         return "the server does not answer"
     return safe_words(error)

@@ -158,13 +158,27 @@ def explain_resume(run: Run) -> None:
     if left is not None:
         print_note("no images left" if not left else f"{amount(left, 'image')} left")
         report_vanished(run)
+        report_changed(run)
 
 
 def report_stream(run: Run) -> None:
     """Say what is known of a stream only once it has ended."""
     report_vanished(run)
+    report_changed(run)
     for sentence in run.inputs.notes:
         print_note(sentence)
+
+
+def report_changed(run: Run) -> None:
+    """Say that some inputs are not as in an earlier run, whose rows stay."""
+    then, now = run.inputs_then, run.record.inputs.inputs
+    if then is None:
+        return
+    what = "some changed since" if then == now else f"{then:,} then, {now:,} now"
+    print_note(
+        f"the inputs are not those of the earlier run ({what}, by path, size, time or ETag): its "
+        "rows stay as they are; --overwrite makes all anew"
+    )
 
 
 def report_vanished(run: Run) -> None:

@@ -10,7 +10,7 @@ from resnet_cli.classifier import Classifier, PredictOptions
 from resnet_cli.errors import OutputError
 from resnet_cli.records import Item, Pause, Prediction, Progress
 from resnet_cli.results import check_outputs
-from resnet_cli.results.files.manifest import Output, keep_manifests
+from resnet_cli.results.files.manifest import Output, keep_manifests, recorded_inputs
 from resnet_cli.results.files.resume import SavedRows, read_resumed
 from resnet_cli.results.options import COMMA, Dialect, WriterOptions
 from resnet_cli.run.calibrate import calibrate_for_run
@@ -72,6 +72,7 @@ class Run:
         options: how images are classified.
         inputs: all items, of which the manifests get a fingerprint.
         left: the items that are left to do.
+        before: the fingerprint of all items in the record of each file that is resumed.
         plan: the rows of earlier runs in each file that is resumed.
         tally: counts and times so far.
         record: what made the results, as the manifests have it.
@@ -110,6 +111,7 @@ class Run:
         self.record = Record(classifier, self.tally, destinations.options.topk, options.threshold)
         self.inputs = pin_inputs(inputs, self.record.inputs)
         resumed = destinations.resumed
+        self.before = [recorded_inputs(path) for path in resumed]
         # which takes the hash of the checkpoint: a tenth of the time of a single image
         self.plan = Plan(read_resumed(resumed, self.record.decisive) if resumed else [])
         self.left = self.plan.remaining(self.inputs)
@@ -123,6 +125,17 @@ class Run:
         if self.inputs.total is None or self.left.total is None:
             return 0
         return self.inputs.total - self.left.total
+
+    @property
+    def inputs_then(self) -> int | None:
+        """Return how many inputs an earlier run had, if they were not the same as now.
+
+        They differ by what is listed, or by the size, time or ETag of one. None as well while
+        either is unknown.
+        """
+        now = self.record.inputs.record()
+        others = [one for one in self.before if one is not None and now is not None and one != now]
+        return others[0].get("files") if others else None
 
     @property
     def errors(self) -> int:

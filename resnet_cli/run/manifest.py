@@ -16,6 +16,7 @@ from typing import Any
 
 from resnet_cli.classifier import Classifier
 from resnet_cli.records import Item, Pause, is_url
+from resnet_cli.remote import redact_argument
 from resnet_cli.results import open_writer
 from resnet_cli.results.files.manifest import Output
 from resnet_cli.results.files.resume import SavedRows
@@ -101,7 +102,7 @@ class Record:
         """Return the record as it is now."""
         return {
             "status": self.status,
-            "command": shlex.join(["resnet-cli", *sys.argv[1:]]),
+            "command": shlex.join(["resnet-cli", *map(redact_argument, sys.argv[1:])]),
             "folder": str(Path.cwd()),
             "started": self.started,
             "finished": None if self.status == "running" else current_time(),

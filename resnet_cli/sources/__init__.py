@@ -15,7 +15,7 @@ from typing import cast
 
 from resnet_cli.errors import InputError
 from resnet_cli.records import Item, Pause, is_url
-from resnet_cli.remote import redact_text
+from resnet_cli.remote import redact_text, redact_url
 from resnet_cli.sources import remote
 from resnet_cli.sources.boxes import BoxSource
 from resnet_cli.sources.folders import Sieve
@@ -45,6 +45,7 @@ __all__ = [
     "item_of",
     "list_input",
     "reopen",
+    "select_parts",
     "skipped_words",
     "source_of",
     "without_pauses",
@@ -70,6 +71,13 @@ SOURCES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Suffix of a file that holds images: the module that lists them."""
+
+SHOWN = 3  # patterns in a message
+
+HOLDS = "holds images: name it as INPUT, or in a list that is a file"
+
+
+MEMBERS = ("zip://", "tar://")  # before the name of an image in an archive
 
 
 def find_inputs(inputs: Sequence[str], options: FindOptions | None = None) -> Inputs:
@@ -105,7 +113,7 @@ def find_inputs(inputs: Sequence[str], options: FindOptions | None = None) -> In
         return select_parts(whole, inputs, search.options)
     if not any(listing.total for listing in listings):
         raise no_images_error(inputs, search.sieve)
-    refuse_unreadable(listings)
+    refuse_unreadable(listings, [*map(redact_url, inputs)])
     known = listings[0].items if len(listings) == 1 else list(whole.items)
     whole = replace(whole, items=known, total=len(cast(Sequence[Item], known)))
     return select_parts(whole, inputs, search.options)
@@ -140,15 +148,16 @@ def select_parts(whole: Inputs, inputs: Sequence[str], options: FindOptions) -> 
     return replace(boxes, items=found, total=len(found))
 
 
-def refuse_unreadable(listings: Sequence[Listing]) -> None:
+def refuse_unreadable(listings: Sequence[Listing], inputs: Sequence[str]) -> None:
     """Refuse inputs that are nothing but one that holds images and cannot be read.
 
     Raises:
         InputError: says why.
     """
     items = [item for listing in listings for item in islice(listing.items, 2)]
-    if len(items) == 1 and isinstance(items[0], Item) and isinstance(items[0].content, str):
-        raise InputError(f"cannot read {items[0].path}: {items[0].content}")
+    only = items[0] if len(items) == 1 else None
+    if isinstance(only, Item) and isinstance(only.content, str) and only.path in inputs:
+        raise InputError(f"cannot read {only.path}: {only.content}")
 
 
 def list_input(given: str, search: Search) -> Iterator[Listing]:
@@ -158,12 +167,22 @@ def list_input(given: str, search: Search) -> Iterator[Listing]:
         InputError: it names nothing.
     """
     if given == "-" or given.startswith("@"):
-        yield list_lines(given, search)
-        return
-    if is_url(given) and not os.path.lexists(given):
+        yield from list_lines(given, search)
+    elif is_member(given):
+        yield Listing.of([item_of(given)])
+    elif is_url(given) and not os.path.lexists(given):
         module = module_for(remote.place_of(given))
         yield (lister(module) if module else remote.list_items)(given, search)
-        return
+    else:
+        yield from list_places(given, search)
+
+
+def list_places(given: str, search: Search) -> Iterator[Listing]:
+    """Yield the listings of folders and files on this machine.
+
+    Raises:
+        InputError: there are none.
+    """
     images: list[str] = []
     places, start = expand_input(given, search.sieve)
     passed_over: list[str] = []
@@ -176,6 +195,7 @@ def list_input(given: str, search: Search) -> Iterator[Listing]:
             found, others = list_folder(place, start, search.sieve)
             images += found
             passed_over += others
+            search.sieve.holding.update(patterns_of(others))
         else:
             images.append(place)
     if len(places) > 1:  # a pattern may match a folder and what is in it
@@ -184,16 +204,49 @@ def list_input(given: str, search: Search) -> Iterator[Listing]:
     yield Listing.of(list(map(Item, images)))
 
 
-def list_lines(given: str, search: Search) -> Listing:
-    """List the items of a list, in a file, on a server or as it comes.
+def patterns_of(files: Iterable[str]) -> Iterator[str]:
+    """Yield a pattern for each file that holds images, which a folder's search skips."""
+    for file in files:
+        suffix = next((each for each in SOURCES if file.lower().endswith(each)), None)
+        if suffix:
+            yield os.path.join(os.path.dirname(file), f"*{suffix}")
+
+
+def list_lines(given: str, search: Search) -> Iterator[Listing]:
+    """Yield the listings of a list, in a file, on a server or as it comes.
 
     Raises:
         InputError: it cannot be read.
     """
     if is_url(given[1:]):
-        return Listing.of(list(without_pauses(remote.items_of_list(given[1:], search))))
+        yield Listing.of(list(without_pauses(remote.items_of_list(given[1:], search))))
+        return
     items = left_by(search, read_lines(given))
-    return Listing(items) if is_stream(given) else Listing.of(list(without_pauses(items)))
+    if is_stream(given):
+        yield Listing(map(whole_image, items))
+    else:
+        yield from expand_lines(without_pauses(items), search)
+
+
+def expand_lines(items: Iterable[Item], search: Search) -> Iterator[Listing]:
+    """Yield the listings of a list, where a file that holds images stands for them."""
+    images: list[Item] = []
+    for item in items:
+        module = source_of(item.path)
+        if module is None:
+            images.append(item)
+            continue
+        yield Listing.of(images)
+        images = []
+        yield lister(module)(item.path, search)
+    yield Listing.of(images)
+
+
+def whole_image(item: Item | Pause) -> Item | Pause:
+    """Return an item of a stream; of a file that holds images the columns would come too late."""
+    if isinstance(item, Item) and source_of(item.path):
+        return replace(item, content=HOLDS)
+    return item
 
 
 def source_of(path: str) -> str | None:
@@ -208,6 +261,11 @@ def module_for(name: str) -> str | None:
     return next((SOURCES[suffix] for suffix in SOURCES if name.endswith(suffix)), None)
 
 
+def is_member(path: str) -> bool:
+    """Return True for a path that names an image in an archive, ``zip://a.jpg::x.zip``."""
+    return path.startswith(MEMBERS) and not os.path.lexists(path)
+
+
 def lister(module: str) -> ListItems:
     """Import a module of a source, which may need an extra, and return what lists its items."""
     return cast(ListItems, import_module(module).list_items)
@@ -219,12 +277,17 @@ def reopen(item: Item, options: FindOptions | None = None) -> Item:
     Raises:
         InputError: its source cannot be read any more.
     """
-    if item.part.startswith("row="):
+    by_source = item.part.partition("&")[0]  # what follows is left to the decoder
+    if by_source.startswith("row="):
         from resnet_cli.sources.tables import stored_row
 
         column = None if options is None else options.image_column
-        return replace(item, content=stored_row(item.path, item.part, column))
-    return item
+        return replace(item, content=stored_row(item.path, by_source, column))
+    if by_source.startswith("t="):
+        from resnet_cli.sources.frames import StoredFrame
+
+        return replace(item, content=StoredFrame(item.path, by_source))
+    return replace(item, content=item_of(item.path, options=options).content)
 
 
 def left_by(search: Search, lines: Iterator[str | Pause]) -> Iterator[Item | Pause]:
@@ -244,6 +307,10 @@ def item_of(path: str, part: str = "", *, options: FindOptions | None = None) ->
         part: what inside it.
         options: how it is fetched.
     """
+    if is_member(path):
+        from resnet_cli.sources.archives import member_item
+
+        return member_item(path, part)
     if is_url(path) and not os.path.lexists(path):
         return remote.item_of_url(path, part, options or FindOptions())
     return Item(path, part)
@@ -273,4 +340,8 @@ def no_images_error(inputs: Sequence[str], sieve: Sieve) -> InputError:
     if listed and not left_out:
         return InputError(f"no images found: {given} is empty: give a path a line")
     reasons = f" ({'; '.join(left_out)})" if left_out else ""
-    return InputError(f"no images found: {given}{reasons}: name an image or a folder")
+    remedy = "name an image or a folder"
+    if sieve.holding:
+        patterns = " ".join(map(repr, sorted(sieve.holding)[:SHOWN]))
+        remedy = f"name the files that hold images: {patterns}"
+    return InputError(f"no images found: {given}{reasons}: {remedy}")

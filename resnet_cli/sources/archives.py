@@ -6,7 +6,8 @@ from functools import lru_cache
 from itertools import islice
 
 from resnet_cli.errors import ImageError
-from resnet_cli.records import Stored, is_url
+from resnet_cli.records import Item, Stored, is_url
+from resnet_cli.remote import redact_url
 from resnet_cli.sources.ahead import read_ahead
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.inputs import Listing, Search, is_remote
@@ -30,10 +31,11 @@ def list_items(given: str, search: Search) -> Listing:
         given: a path or a URL.
         search: what is skipped, and counts it.
     """
+    timeout = search.options.fetch_timeout
     if is_zip(given):
-        zipped = Archive(given, ZIP)
+        zipped = Archive(given, ZIP, timeout)
         return Listing.of(list(zipped.items(list_zip(zipped), search.sieve)))
-    return list_tar(Archive(given, TAR), search.sieve)
+    return list_tar(Archive(given, TAR, timeout), search.sieve)
 
 
 def is_zip(given: str) -> bool:
@@ -50,6 +52,14 @@ def list_tar(archive: Archive, sieve: Sieve) -> Listing:
         return Listing.of([archive.failure(first[0])])
     items = archive.items(read_members(archive), sieve)
     return Listing(read_ahead(items) if is_compressed(archive.place) else items)
+
+
+def member_item(path: str, part: str = "") -> Item:
+    """Return the item of an image in an archive, named by its path."""
+    try:
+        return Item(redact_url(path), part, content=stored_member(path))
+    except ImageError as error:
+        return Item(redact_url(path), part, content=str(error))
 
 
 def stored_member(path: str) -> Stored:

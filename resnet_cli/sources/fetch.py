@@ -38,6 +38,11 @@ LASTING = frozenset({
 # fmt: on
 """Errors of aiohttp and botocore that stay the same however often one asks."""
 
+PARTIAL = 206  # the answer of a server that sends some of the bytes
+WHOLE_ONLY = "its server sends no parts of files: download it first"
+
+STOPPED = "the run was stopped before it came"
+
 LARGE = 16 << 20  # bytes; a larger object is not fetched ahead
 LARGE_OBJECT = Lock()
 """Held while a large object is read, so that it is the only one on its way."""
@@ -83,10 +88,10 @@ class Connection:
         """Wait.
 
         Raises:
-            CancelledError: ``end`` was called.
+            ImageError: ``end`` was called.
         """
         if self.ended.wait(seconds):
-            raise CancelledError
+            raise ImageError(STOPPED)
 
     def end(self) -> None:
         """End what runs now, and all that comes later."""
@@ -95,13 +100,43 @@ class Connection:
             future.cancel()
 
 
+class Fetchable:
+    """An image in a store or on a server, as the content of an item; it may be fetched ahead.
+
+    Attributes:
+        size: bytes, where they are known.
+    """
+
+    __slots__ = ()
+
+    size: int | None
+
+    def read(self) -> bytes:
+        """Return its bytes, however long that takes.
+
+        Raises:
+            ImageError: they do not come, or there are too many.
+        """
+        raise NotImplementedError
+
+    def fetch(self, connection: Connection, limit: int = LARGEST_FILE) -> bytes:
+        """Return its bytes.
+
+        Raises:
+            ImageError: they do not come.
+            TooLargeError: there are more than ``limit``.
+        """
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
-class RemoteObject:
-    """An image by URL, as the content of an item."""
+class RemoteObject(Fetchable):
+    """An image by URL, or some of the bytes of another file."""
 
     url: str = field(repr=False)  # as it is asked for: with what is secret in it
     size: int | None = None  # bytes, where a listing has stated them
     timeout: float = TIMEOUT  # seconds for all attempts together
+    start: int | None = None  # of those bytes in the other file; needs their number
 
     def read(self) -> bytes:
         """Return the bytes, however long that takes.
@@ -130,7 +165,7 @@ class RemoteObject:
             except (ImageError, TooLargeError):
                 raise
             except CancelledError:
-                raise ImageError("the run was stopped before it came") from None
+                raise ImageError(STOPPED) from None
             except (ExtraError, InputError) as error:
                 raise ImageError(str(error)) from None
             except Exception as error:
@@ -146,7 +181,7 @@ class RemoteObject:
         """Ask once."""
         system = open_file_system(self.url, timeout=self.timeout / SHARE)
         if scheme_of(self.url) in WEB:
-            request = download(system, self.url, self.timeout, limit)
+            request = download(system, self.url, self.timeout, limit, self.span)
             data = connection.run(system, request, self.timeout + limit / SLOWEST)
         else:
             data = self.read_stored(system, connection, limit)
@@ -154,6 +189,11 @@ class RemoteObject:
             raise OSError(f"{len(data):,} of {self.size:,} bytes came")
         check_size(len(data))
         return data
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """Return where its bytes begin and end in a file that has others; None for all of it."""
+        return None if self.start is None else (self.start, self.start + (self.size or 0))
 
     def read_stored(
         self, system: "AbstractFileSystem", connection: Connection, limit: int
@@ -174,16 +214,19 @@ class RemoteObject:
             check_size(size)
         if size > limit:
             raise TooLargeError
+        start, end = self.span or (None, None)
         if not system.async_impl:
-            return bytes(system.cat_file(path))
-        request = system._cat_file(path)
+            return bytes(system.cat_file(path, start=start, end=end))
+        request = system._cat_file(path, start=start, end=end)
         data = bytes(connection.run(system, request, seconds + size / SLOWEST))
         if len(data) != size:
             raise OSError(f"{len(data):,} of {size:,} bytes came")
         return data
 
 
-async def download(system: Any, url: str, timeout: float, limit: int) -> bytes:
+async def download(
+    system: Any, url: str, timeout: float, limit: int, span: tuple[int, int] | None
+) -> bytes:
     """Download from a web server, in one request.
 
     aiohttp follows redirects to http and https alone, and takes no credentials to another server.
@@ -193,6 +236,7 @@ async def download(system: Any, url: str, timeout: float, limit: int) -> bytes:
         url: of the object.
         timeout: seconds for all of it, more for a large one, and a part of them for silence.
         limit: most bytes.
+        span: the first that is wanted and the first that is not; None for all.
 
     Raises:
         ImageError: there are more bytes than an image has.
@@ -203,12 +247,17 @@ async def download(system: Any, url: str, timeout: float, limit: int) -> bytes:
     silence = timeout / SHARE
     session = await system.set_session()
     begun = monotonic()
+    headers = {"Accept-Encoding": "identity"}  # whose size the server can state
+    if span is not None:
+        headers["Range"] = f"bytes={span[0]}-{span[1] - 1}"
     async with session.get(
         system.encode_url(url),
         timeout=ClientTimeout(total=None, connect=silence, sock_connect=silence, sock_read=silence),
-        headers={"Accept-Encoding": "identity"},  # whose size the server can state
+        headers=headers,
     ) as response:
         response.raise_for_status()
+        if span is not None and response.status != PARTIAL:
+            raise ImageError(WHOLE_ONLY)
         check_limit(response.content_length or 0, limit)
         body = bytearray()
         async for piece in response.content.iter_chunked(BLOCK):

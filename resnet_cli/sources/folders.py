@@ -70,6 +70,7 @@ class Sieve:
         irregular: what is neither file nor folder and was skipped, by kind.
         used: the patterns that matched something.
         dropped: what was skipped among the matches of globs.
+    holding: patterns for the files in folders that hold images, if they are named.
     """
 
     hidden: bool = False
@@ -80,6 +81,7 @@ class Sieve:
     irregular: Counter[str] = field(default_factory=Counter)
     used: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
+    holding: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.patterns = tuple(map(Pattern.parse, self.exclude))

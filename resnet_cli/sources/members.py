@@ -14,6 +14,7 @@ from zipfile import BadZipFile
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images.files import LARGEST_FILE, UNKNOWN, describe_failure, identify_file
 from resnet_cli.records import Content, Item, Stored
+from resnet_cli.remote import TIMEOUT, explain, redact_url
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.inputs import is_remote
 from resnet_cli.sources.local import SUFFIXES
@@ -109,14 +110,13 @@ class Archive:
 
     place: str  # a path or a URL, which opens
     protocol: str  # of fsspec
+    timeout: float = TIMEOUT  # seconds for a member from a server
 
     @property
     def name(self) -> str:
         """Return its path, without the secrets of a URL."""
         if not is_remote(self.place):
             return self.place
-        from resnet_cli.remote import redact_url
-
         return redact_url(self.place)
 
     def failure(self, reason: str) -> Item:
@@ -164,8 +164,6 @@ def explain_failure(error: Exception, place: str) -> str:
             return DAMAGED
         case _ if not is_remote(place):
             return describe_failure(error)
-    from resnet_cli.remote import explain
-
     return explain(error)
 
 

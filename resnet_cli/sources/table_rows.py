@@ -6,19 +6,20 @@ Rows are decoded a window at a time, in the order of the file, whatever the size
 import os
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from threading import Lock
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from weakref import finalize
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from resnet_cli.errors import ImageError, InputError, describe
-from resnet_cli.sources.inputs import open_container
+from resnet_cli.remote import explain as explain_remote
+from resnet_cli.sources.inputs import is_remote, open_container
 from resnet_cli.system import free_memory
 
 BYTES, PATH = "bytes", "path"  # the fields of an image as Hugging Face's datasets writes it
@@ -35,6 +36,56 @@ OPEN_FILES = 4  # shards follow each other, and slow workers are one behind
 
 FAILURES = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError)
 """What pyarrow raises for files that are damaged, or that it does not know."""
+
+
+class RemoteError(Exception):
+    """A server does not send a part of a file."""
+
+
+class RemoteFile:
+    """A file by URL, whose parts are asked for again where that may help."""
+
+    def __init__(self, url: str) -> None:
+        """Open it.
+
+        Raises:
+            InputError: the server refuses it.
+        """
+        self.file = open_container(url)
+        self.seek, self.tell, self.close = self.file.seek, self.file.tell, self.file.close
+
+    @property
+    def closed(self) -> bool:
+        """Return True after ``close``."""
+        return self.file.closed
+
+    def read(self, size: int = -1) -> bytes:
+        """Read some bytes.
+
+        Raises:
+            RemoteError: they do not come.
+        """
+        from resnet_cli.sources.fetch import ask_again
+
+        place = self.tell()
+
+        def read_part() -> bytes:
+            self.seek(place)
+            return self.file.read(size)
+
+        try:
+            return ask_again(read_part)
+        except Exception as error:  # noqa: BLE001 - whatever a file system raises
+            raise RemoteError(explain_remote(error)) from None
+
+
+def open_parts(path: str) -> BinaryIO:
+    """Open a file on this machine or at a URL, to be read part by part.
+
+    Raises:
+        InputError, OSError: it cannot be opened.
+    """
+    return cast(BinaryIO, RemoteFile(path)) if is_remote(path) else open_container(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +106,17 @@ class StoredRow:
         try:
             reader = open_reader(self.path, self.column, self.version, os.getpid())
             return reader.read(self.row)
-        except (InputError, *FAILURES) as error:
+        except (InputError, RemoteError, *FAILURES) as error:
             raise ImageError(f"cannot be read from the table: {explain(error)}") from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the image itself of a table by URL: a worker process need not know the network."""
+        if not is_remote(self.path):
+            return StoredRow, (self.path, self.column, self.row, self.version)
+        try:
+            return bytes, (self.read(),)
+        except ImageError as error:
+            return str, (str(error),)
 
 
 @lru_cache(OPEN_FILES)
@@ -78,7 +138,7 @@ class Reader:
         Raises:
             OSError, pa.ArrowException: it cannot be read.
         """
-        file = open_container(path)
+        file = open_parts(path)
         finalize(self, file.close)
         self.table = open_table(file)
         schema = self.table.schema_arrow.field(column).type
@@ -125,7 +185,8 @@ class Reader:
     def start_group(self, group: int) -> None:
         """Begin with the first row of a row group."""
         metadata = self.table.metadata.row_group(group)
-        each = max(1, encoded_bytes(metadata, self.columns) // max(1, metadata.num_rows))
+        # of all columns: pyarrow 26 aborts the process when it describes a damaged one
+        each = max(1, metadata.total_byte_size // max(1, metadata.num_rows))
         self.group, self.next_row = group, self.starts[group]
         self.batches = self.table.iter_batches(
             min(LONGEST_WINDOW, max(1, WINDOW // each)),
@@ -145,6 +206,9 @@ class Reader:
             raise ImageError(failure.reason)
         try:
             values = next(self.batches).column(0)
+        except RemoteError as error:
+            self.group = -1  # for the next row it is tried again
+            raise ImageError(str(error)) from error
         except (StopIteration, *FAILURES) as error:
             why = "it ends too soon" if isinstance(error, StopIteration) else explain(error)
             reason = f"row group {self.group} of the table is damaged: {why}"
@@ -220,12 +284,6 @@ def group_starts(metadata: pq.FileMetaData) -> list[int]:
     """Return the first row of each row group, and the number of rows after the last."""
     counts = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
     return list(accumulate(counts, initial=0))
-
-
-def encoded_bytes(metadata: pq.RowGroupMetaData, columns: Sequence[str]) -> int:
-    """Return the bytes that some columns of a row group take once they are not compressed."""
-    found = map(metadata.column, range(metadata.num_columns))
-    return sum(one.total_uncompressed_size for one in found if one.path_in_schema in columns)
 
 
 def explain(error: Exception) -> str:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import lru_cache
 from itertools import repeat
 
 import pyarrow as pa
@@ -17,8 +18,17 @@ import pyarrow.types as kinds
 
 from resnet_cli.errors import InputError
 from resnet_cli.records import Item, Stored
-from resnet_cli.sources.inputs import Listing, Search, open_container
-from resnet_cli.sources.table_rows import BYTES, FAILURES, StoredRow, explain, open_table
+from resnet_cli.remote import redact_url
+from resnet_cli.sources.inputs import Listing, Search, is_remote
+from resnet_cli.sources.table_rows import (
+    BYTES,
+    FAILURES,
+    RemoteError,
+    StoredRow,
+    explain,
+    open_parts,
+    open_table,
+)
 
 LABEL = "label"  # the column of the truth
 
@@ -27,33 +37,46 @@ RESULTS = frozenset({"path", "status", "label", "index", "prob"})
 
 ROW = re.compile(r"row=(\d+)")
 
+REMEMBERED = 64  # files whose column is known
+
 BITS = 8  # rows in a byte of a file; no table of images has more
 
 
+class UnreadableError(InputError):
+    """A file that is no Parquet table, or damaged."""
+
+
 def list_items(given: str, search: Search) -> Listing:
-    """List the rows of a Parquet file.
+    """List the rows of a Parquet file; one that cannot be read is an item that says why.
 
     Args:
-        given: its path.
+        given: its path or URL.
         search: names the column of the images where there are several.
 
     Raises:
-        InputError: it is no Parquet file, or has no such column.
+        InputError: it has no such column.
     """
-    with opened_table(given) as table:
-        column = image_column(given, table.schema_arrow, search.options.image_column)
-        version = file_version(given)
-        items = [
-            Item(
-                given,
-                f"row={row}",
-                content=StoredRow(given, column, row, version),
-                label=label,
-                version=version,
-            )
-            for row, label in enumerate(read_labels(table))
-        ]
+    try:
+        with opened_table(given) as table:
+            name = name_of(given)
+            column = image_column(name, table.schema_arrow, search.options.image_column)
+            items = list(list_rows(given, table, column))
+    except UnreadableError as error:
+        items = [Item(name_of(given), content=str(error))]
     return Listing.of(items, parts=True)
+
+
+def name_of(given: str) -> str:
+    """Return the path of a table, or its URL without what is secret in it."""
+    return redact_url(given) if is_remote(given) else given
+
+
+def list_rows(given: str, table: pq.ParquetFile, column: str) -> Iterator[Item]:
+    """Yield the items of an open table."""
+    name, version = name_of(given), file_version(given)
+    for row, label in enumerate(read_labels(table)):
+        content = StoredRow(given, column, row, version)
+        yield Item(name, f"row={row}", content=content, label=label, version=version)
 
 
 def stored_row(path: str, part: str, column: str | None = None) -> Stored:
@@ -70,9 +93,22 @@ def stored_row(path: str, part: str, column: str | None = None) -> Stored:
     found = ROW.match(part)
     if not found:
         raise InputError(f"cannot find {part!r} in {path}: the parts of a table are row=0, row=1 …")
-    with opened_table(path) as table:
-        column = image_column(path, table.schema_arrow, column)
-    return StoredRow(path, column, int(found[1]), file_version(path))
+    version = file_version(path)
+    return StoredRow(path, find_column(path, column, version), int(found[1]), version)
+
+
+@lru_cache(REMEMBERED)
+def find_column(path: str, wanted: str | None, _version: str) -> str:
+    """Return the name of the column that holds images.
+
+    Raises:
+        InputError: it is no Parquet file, or has no such column.
+    """
+    try:
+        with opened_table(path) as table:
+            return image_column(path, table.schema_arrow, wanted)
+    except UnreadableError as error:
+        raise InputError(f"cannot read {path}: {error}") from error
 
 
 @contextmanager
@@ -80,15 +116,18 @@ def opened_table(path: str) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file to list what it holds.
 
     Raises:
-        InputError: it cannot be read.
+        UnreadableError: says why it cannot be read.
     """
     try:
-        with closing(open_container(path)) as file:
+        with closing(open_parts(path)) as file:
             table = open_table(file)
             check_counts(table.metadata, file.seek(0, os.SEEK_END))
             yield table
+    except RemoteError as error:
+        raise UnreadableError(str(error)) from error
     except FAILURES as error:
-        raise InputError(f"cannot read {path} as a Parquet table: {explain(error)}") from error
+        reason = f"is not a Parquet table, or is damaged: {explain(error)}"
+        raise UnreadableError(reason) from error
 
 
 def check_counts(metadata: pq.FileMetaData, size: int) -> None:

@@ -2,18 +2,25 @@
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from stat import S_IFMT, S_ISLNK, S_ISREG
 from typing import BinaryIO
-from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipExtFile, ZipFile, ZipInfo
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipExtFile, ZipFile, ZipInfo
 
 from resnet_cli.errors import ImageError
-from resnet_cli.images.files import HEAD
+from resnet_cli.images.files import HEAD, LARGEST_FILE
 from resnet_cli.records import Stored
-from resnet_cli.sources.inputs import open_container, read_range
+from resnet_cli.sources.fetch import (
+    WHOLE_ONLY,
+    Connection,
+    Fetchable,
+    RemoteObject,
+    TooLargeError,
+)
+from resnet_cli.sources.inputs import is_remote, open_container, read_range
 from resnet_cli.sources.members import (
     CUT_OFF,
     DAMAGE,
@@ -39,7 +46,12 @@ LOCAL = struct.Struct("<4s5H3L2H")
 """In front of each member: signature, version, flags, method, time, date, checksum, bytes packed
 and unpacked, and the lengths of name and extra fields."""
 
+END = struct.Struct("<4s4H2LH")
+"""At the end of the directory: signature, three numbers, the number of members, and others."""
+
 SIGNATURE = b"PK\3\4"
+END_SIGNATURE = b"PK\5\6"
+MANY_MEMBERS = 0xFFFF  # or more: their number is in another record
 SIGNATURES = (SIGNATURE, b"PK\1\2", b"PK\5\6", b"PK\6\6")  # also of directories and their ends
 ENCRYPTION, LATER_SIZES, UTF8 = 1, 8, 1 << 11  # flags
 ZIP64 = 0xFFFFFFFF  # the size is in an extra field
@@ -49,6 +61,10 @@ SLACK = 64  # bytes by which the extra fields of a header may be longer than in 
 
 UNPACKED_AT_ONCE = 4096  # bytes of what unpacks without a bound on its size
 UNIX = 3  # the system whose modes of files are kept
+
+
+ReadRange = Callable[[int, int], bytes]
+"""First byte and number of bytes -> the bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +85,31 @@ class ZipMember:
         Raises:
             ImageError: they are damaged, or packed by an unknown method.
         """
+        return self.load(partial(read_range, self.place))
+
+    def load(self, read: ReadRange) -> bytes:
+        """Return its bytes, read in whatever way.
+
+        Raises:
+            ImageError: they are damaged, or packed by an unknown method.
+        """
         try:
-            return self.unpack(self.read_packed())
+            return self.unpack(self.read_packed(read))
+        except (ImageError, TooLargeError):
+            raise
         except NotImplementedError as error:
             name = METHODS.get(self.method, f"method {self.method}")
             raise ImageError(METHOD.format(name)) from error
         except Exception as error:
             raise ImageError(explain_failure(error, self.place)) from error
 
-    def read_packed(self) -> bytes:
+    def read_packed(self, read: ReadRange) -> bytes:
         """Read the bytes behind its header, whose length only the header itself states.
 
         Raises:
             ImageError: the archive ends within them, or has no such member.
         """
-        data = read_range(self.place, self.offset, LOCAL.size + self.ahead + self.packed)
+        data = read(self.offset, self.span)
         if len(data) < LOCAL.size:
             raise ImageError(CUT_OFF)
         signature, *_, name_size, extra_size = LOCAL.unpack_from(data)
@@ -92,7 +118,7 @@ class ZipMember:
         begun = LOCAL.size + name_size + extra_size
         packed = data[begun : begun + self.packed]
         if len(packed) < self.packed:
-            packed = read_range(self.place, self.offset + begun, self.packed)
+            packed = read(self.offset + begun, self.packed)
         if len(packed) < self.packed:
             raise ImageError(CUT_OFF)
         return packed
@@ -113,6 +139,11 @@ class ZipMember:
         return data
 
     @property
+    def span(self) -> int:
+        """Return the bytes that hold its header and its data."""
+        return LOCAL.size + self.ahead + self.packed
+
+    @property
     def info(self) -> ZipInfo:
         """Return what zipfile needs to know of it."""
         info = ZipInfo()
@@ -121,13 +152,52 @@ class ZipMember:
         return info
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteMember(Fetchable):
+    """A member of an archive on a server, which may be fetched ahead."""
+
+    member: ZipMember
+    size: int | None  # bytes to fetch
+    timeout: float  # seconds
+
+    def read(self) -> bytes:
+        """Return its bytes.
+
+        Raises:
+            ImageError: they do not come, or are damaged.
+        """
+        return self.fetch(Connection())
+
+    def fetch(self, connection: Connection, limit: int = LARGEST_FILE) -> bytes:
+        """Return its bytes.
+
+        Raises:
+            ImageError: they do not come, or are damaged.
+            TooLargeError: there are more than ``limit``.
+        """
+
+        def read(start: int, size: int) -> bytes:
+            wanted = RemoteObject(self.member.place, size, self.timeout, start)
+            return wanted.fetch(connection, limit)
+
+        return self.member.load(read)
+
+
+def place_of(archive: Archive, member: ZipMember) -> Stored:
+    """Return a member as its archive is read: here, or from a server."""
+    if not is_remote(archive.place):
+        return member
+    return RemoteMember(member, member.span, archive.timeout)
+
+
 def list_zip(archive: Archive) -> list[Member | str]:
     """List the members of an archive; a text says what is wrong with the archive itself."""
     try:
         with open_container(archive.place) as file:
+            if not file.seekable():
+                return [WHOLE_ONLY]
             try:
-                with ZipFile(file) as directory:
-                    infos = directory.infolist()
+                infos = read_directory(file)
             except NOT_LISTED:
                 return recovered(archive, file)
     except Exception as error:  # noqa: BLE001 - whatever it is, the archive cannot be read
@@ -135,9 +205,25 @@ def list_zip(archive: Archive) -> list[Member | str]:
     return with_labels_first([listed(archive, info) for info in infos if not info.is_dir()])
 
 
+def read_directory(file: BinaryIO) -> list[ZipInfo]:
+    """Read the directory of an archive.
+
+    Raises:
+        BadZipFile: it is damaged, or has not as many members as it says at its end.
+        Exception: whatever else zipfile raises.
+    """
+    with ZipFile(file) as directory:
+        infos, comment = directory.infolist(), directory.comment
+    file.seek(-END.size - len(comment), os.SEEK_END)
+    signature, *_, count, _, _, _ = END.unpack(file.read(END.size))
+    if signature == END_SIGNATURE and count not in (len(infos), MANY_MEMBERS):
+        raise BadZipFile
+    return infos
+
+
 def listed(archive: Archive, info: ZipInfo) -> Member:
     """Return a member as the directory has it."""
-    content: Stored | str = ZipMember(
+    member = ZipMember(
         archive.place,
         info.header_offset,
         len(info.orig_filename.encode(errors="surrogatepass")) + len(info.extra) + SLACK,
@@ -146,6 +232,7 @@ def listed(archive: Archive, info: ZipInfo) -> Member:
         info.file_size,
         info.CRC,
     )
+    content: Stored | str = place_of(archive, member)
     mode = info.external_attr >> 16 if info.create_system == UNIX else 0
     if info.flag_bits & ENCRYPTION:
         content = ENCRYPTED
@@ -210,10 +297,10 @@ def walk_headers(archive: Archive, file: BinaryIO) -> Iterator[Member]:
             size, packed = zip64_sizes(extra) or (size, packed)
         if flags & LATER_SIZES and not packed:
             return
-        content: Stored | str = ZipMember(
-            archive.place, offset, name_size + extra_size, method, packed, size, checksum
-        )
-        offset += LOCAL.size + name_size + extra_size + packed
+        ahead = name_size + extra_size
+        member = ZipMember(archive.place, offset, ahead, method, packed, size, checksum)
+        content: Stored | str = place_of(archive, member)
+        offset += member.span
         if flags & ENCRYPTION:
             content = ENCRYPTED
         elif offset > end:

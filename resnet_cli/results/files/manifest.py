@@ -140,6 +140,15 @@ def finished_record(output: Path) -> dict[str, Any] | None:
     return record if record.get("status") == "done" else None
 
 
+def recorded_inputs(output: Path) -> dict[str, Any] | None:
+    """Load what the record of a result file says of the inputs; None where it does not."""
+    try:
+        found = json.loads(manifest_path(output).read_text(encoding="utf-8"))["inputs"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def earlier_record(output: Path) -> dict[str, Any]:
     """Read the record of the run that made the rows of a file.
 
