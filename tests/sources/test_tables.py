@@ -249,7 +249,7 @@ def test_a_damaged_row_group_costs_its_own_rows_only() -> None:
 def test_numbers_of_rows_that_no_file_holds_are_refused() -> None:
     pq.write_table(pa.table({"image": pa.nulls(10_000, pa.binary())}), "x.parquet")
     with pytest.raises(InputError, match="it states 10,000 rows in"):
-        find_inputs(["x.parquet"])
+        read_all("x.parquet")
 
 
 def test_memory_stays_flat_however_large_the_row_groups() -> None:
