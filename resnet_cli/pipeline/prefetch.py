@@ -48,6 +48,7 @@ class Prefetch:
         self.threads: list[Thread] = []
         self.connection = Connection()
         self.closed = False
+        self.last: Fetched | None = None  # of which a part was submitted
 
     def __iter__(self) -> Iterator[Item | Pause]:
         """Yield the items in order, as many ahead of the caller as there are connections."""
@@ -72,10 +73,13 @@ class Prefetch:
         yield from waiting
 
     def submit(self, item: Item) -> Item:
-        """Have an item fetched, if it is a remote one."""
+        """Have an item fetched, if it is a remote one; once for neighbouring parts of one image."""
         if not isinstance(item.content, Fetchable):
             return item
+        if self.last is not None and self.last.stored is item.content:
+            return replace(item, content=self.last)
         fetched = Fetched(item.content, self)
+        self.last = fetched if item.part else None
         with self.changed:
             self.tasks.append(fetched)
             if len(self.threads) < self.connections:
@@ -117,7 +121,7 @@ class Prefetch:
     def close(self) -> None:
         """End everything."""
         with self.changed:
-            self.closed = True
+            self.closed, self.last = True, None
             left = [*self.tasks]
             self.tasks.clear()
             self.changed.notify_all()
