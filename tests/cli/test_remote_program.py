@@ -19,7 +19,7 @@ from commands import SMALL, rows_of_csv
 from conftest import Run, picture
 from resnet_cli.results.formats import FORMATS
 from resnet_cli.sources import fetch
-from servers import Site, Store, fail_in, serving
+from servers import Site, Store, fail_in, serving, slowly
 from stores import as_endpoint
 
 pytest.importorskip("s3fs")
@@ -117,7 +117,7 @@ def wait_for(happened: object, seconds: float = 60) -> None:
 def test_a_killed_run_is_resumed_and_fetches_the_rest(
     predict: Run, checkpoint: Path, store: Store, local: Path
 ) -> None:
-    store.fault = lambda *_: bool(sleep(0.2))
+    store.fault = slowly(0.2)
     arguments = ("s3://bucket/photos/", "-o", "x.csv", "--fetch", "2", "-b", "2")
     with program(checkpoint, *arguments) as run:
         wait_for(
@@ -155,7 +155,7 @@ def test_an_object_that_changed_is_noted_on_resume(
 
 
 def test_an_interrupted_run_does_not_wait_for_a_store(checkpoint: Path, store: Store) -> None:
-    store.fault = lambda *_: bool(sleep(30))
+    store.fault = slowly(30)
     with program(checkpoint, "s3://bucket/photos/", "-o", "x.csv") as run:
         wait_for(lambda: sum("photos/img" in path for _, path, _ in store.asked) > 3)
         begun = monotonic()
@@ -167,7 +167,7 @@ def test_an_interrupted_run_does_not_wait_for_a_store(checkpoint: Path, store: S
 
 
 def test_a_store_that_stops_answering_ends_in_error_rows(predict: Run, store: Store) -> None:
-    store.fault = lambda *_: bool(sleep(5))
+    store.fault = slowly(5)
     result = predict("s3://bucket/photos/img1*.jpg", "-o", "x.csv", "--fetch-timeout", "1")
 
     rows = facts("x.csv")

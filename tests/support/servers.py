@@ -175,6 +175,16 @@ def etag_of(body: bytes) -> str:
     return f"{len(body):x}-{sum(body[:1000]):x}"
 
 
+def slowly(seconds: float) -> Callable[[BaseHTTPRequestHandler, bytes], bool]:
+    """A fault that only takes time."""
+
+    def wait(*_: object) -> bool:
+        sleep(seconds)
+        return False
+
+    return wait
+
+
 def fail_in(request: BaseHTTPRequestHandler, body: bytes, kind: str, silence: float) -> None:
     """Answer a request for an object in one of the ways in which servers fail."""
     match kind:
