@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from resnet_cli.errors import InputError
+from resnet_cli.evaluate.labelled import Places
 from resnet_cli.evaluate.splits import suggest_split
 from resnet_cli.records import Item
 from resnet_cli.sources import (
@@ -28,7 +29,7 @@ from resnet_cli.sources import (
 )
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.inputs import CONNECTIONS
-from resnet_cli.sources.places import Places, base_of, is_inside, is_missing, parts_below
+from resnet_cli.sources.places import base_of, is_inside, is_missing, parts_below
 from resnet_cli.sources.truth import Labelled, Lookup, few_names, match_labels, read_labels
 from resnet_cli.text import amount
 
@@ -100,7 +101,7 @@ def open_dataset(
     dataset = find_labelled(data, names, labels=labels, find=find)
     for note in dataset.notes:
         log.info(note)
-    return dataset
+    return dataset if find is None else replace(dataset, connections=find.fetch)
 
 
 def find_labelled(
@@ -146,7 +147,8 @@ def label_by_folder(
     """
     search = Search(find or FindOptions())
     require_folders(given)
-    items = list_given(given, search, saved=saved)
+    listed = list_given(given, search, saved=saved)
+    items = listed.known
     parts = find_parts(items, given, names)
     stated = [state_label(item, below) for item, below in zip(items, parts, strict=True)]
     labels = [label for label in dict.fromkeys(stated) if isinstance(label, str)]
@@ -164,7 +166,7 @@ def label_by_folder(
         if label is not None
     ]
     check_indices(found, names, given)
-    notes += describe_left_out(len(items) - len(found), search.sieve)
+    notes += [*listed.remarks, *describe_left_out(len(items) - len(found), search.sieve)]
     have = "have images" if any(item.label is not None for item in found) else "have a folder"
     return make_dataset(given, found, names, notes, have)
 
@@ -184,7 +186,7 @@ def require_folders(given: str) -> None:
     raise InputError(f"cannot evaluate on {given}: {what}: name one with a folder a class")
 
 
-def list_given(given: str, search: Search, *, saved: bool = False) -> list[Item]:
+def list_given(given: str, search: Search, *, saved: bool = False) -> Inputs:
     """List the items of an INPUT, with the parts that are asked for.
 
     They are read afterwards, unless their predictions are ``saved``.
@@ -201,15 +203,12 @@ def list_given(given: str, search: Search, *, saved: bool = False) -> list[Item]
         if isinstance(item.content, bytes | np.ndarray):  # of a stream: all of them would be held
             raise InputError(
                 f"cannot evaluate on {given}: its images can be read only once, in their order: "
-                "unpack it, or use 'predict -o FILE' and then 'evaluate --predictions FILE'"
+                "use 'predict -o FILE' and then 'evaluate --predictions FILE'"
             )
         if isinstance(item.content, str):
-            log.warning("could not read %s: %s", item.path, item.content)
+            log.warning("could not read %s: %s", item.words, item.content)
         items.append(item)
-    selected = select_parts(Inputs.of(items), [given], search.options)
-    for remark in selected.remarks:
-        log.info(remark)
-    return list(selected.known)
+    return select_parts(Inputs.of(items), [given], search.options)
 
 
 def find_parts(items: Sequence[Item], given: str, names: Sequence[str]) -> list[Sequence[str]]:
@@ -277,7 +276,8 @@ def label_by_table(
     index, notes = match_labels(
         str(table), [row.label for row in rows if row.label is not None], names
     )
-    items = [] if is_missing(given) else list_given(given, search)
+    inside = Inputs.of([]) if is_missing(given) else list_given(given, search)
+    items = inside.known
     places = Places(base_of(given))
     places.add(items)
     truths: dict[tuple[str, str], Item] = {}
@@ -285,8 +285,11 @@ def label_by_table(
         truth = class_index_of(row, index, len(names), table)
         for item in places.find(row):
             truths.setdefault(item.identity, replace(item, truth=truth))
+    if search.options.boxes:  # an image without boxes is no item
+        kept = {item.identity for item in items}
+        truths = {identity: item for identity, item in truths.items() if identity in kept}
     listed = sum(item.identity in truths for item in items)
-    notes += describe_left_out(len(items) - listed, search.sieve)
+    notes += [*inside.remarks, *describe_left_out(len(items) - listed, search.sieve)]
     return make_dataset(given, list(truths.values()), names, notes, f"are in {table}")
 
 

@@ -168,7 +168,10 @@ def bytes_to_decode(header: Image.Image) -> int:
 HEAD = 1024  # bytes of a file that tell what it is
 
 RAW = "is a raw camera file ({}): convert it to JPEG, PNG or TIFF"
-VIDEO = "is a video ({}), not an image: name it as INPUT to take its frames"
+VIDEO = (
+    "is a video ({}), not an image: its frames are read if it is named as INPUT and its extension "
+    "is .mp4, .mov, .avi, .mkv or .webm"
+)
 ARCHIVE = "is an archive ({}), not an image: unpack it"
 DOCUMENT = "is {}, not an image"
 DRAWING = "is a vector drawing ({}): save it as PNG"

@@ -277,15 +277,16 @@ def reopen(item: Item, options: FindOptions | None = None) -> Item:
     Raises:
         InputError: its source cannot be read any more.
     """
-    if item.part.startswith("row="):
+    by_source = item.part.partition("&")[0]  # what follows is left to the decoder
+    if by_source.startswith("row="):
         from resnet_cli.sources.tables import stored_row
 
         column = None if options is None else options.image_column
-        return replace(item, content=stored_row(item.path, item.part, column))
-    if item.part.startswith("t="):
+        return replace(item, content=stored_row(item.path, by_source, column))
+    if by_source.startswith("t="):
         from resnet_cli.sources.frames import StoredFrame
 
-        return replace(item, content=StoredFrame(item.path, item.part))
+        return replace(item, content=StoredFrame(item.path, by_source))
     return replace(item, content=item_of(item.path, options=options).content)
 
 

@@ -4,7 +4,10 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from threading import Condition, Thread
 
+import numpy as np
+
 from resnet_cli.records import PAUSE, Item, Pause
+from resnet_cli.sources.inputs import Carried
 from resnet_cli.sources.lists import PATIENCE
 
 READ_AHEAD = 64 << 20  # bytes that wait to be taken
@@ -12,30 +15,37 @@ MOST_AHEAD = 1024  # items that wait to be taken
 IN_FLIGHT = 512 << 20  # bytes that are taken before all of them have to be done
 
 
-def read_ahead(items: Iterator[Item]) -> Generator[Item | Pause]:
+def read_ahead(items: Iterator[Item], carried: Carried | None = None) -> Generator[Item | Pause]:
     """Yield items that a thread reads, with a PAUSE whenever none comes.
 
     There is also a PAUSE when the items since the last one carry so many bytes that memory could
     run out: those before a pause are done when it is over.
+
+    Args:
+        items: to read.
+        carried: by the streams before this one; None begins with nothing.
     """
     shelf = Shelf()
+    carried = carried or Carried()
     Thread(target=shelf.fill, args=(items,), daemon=True).start()
-    carried = 0
     try:
         while not shelf.is_empty():
             item = shelf.take()
-            carried += carried_bytes(item) if isinstance(item, Item) else 0
+            carried.size += carried_bytes(item) if isinstance(item, Item) else 0
             yield item
-            if carried > IN_FLIGHT or isinstance(item, Pause):
-                carried = 0
+            if carried.size > IN_FLIGHT or isinstance(item, Pause):
+                carried.size = 0
                 yield from () if isinstance(item, Pause) else (PAUSE,)
     finally:
         shelf.close()
 
 
 def carried_bytes(item: Item) -> int:
-    """Return the bytes of its file that an item holds in memory."""
-    return len(item.content) if isinstance(item.content, bytes) else 0
+    """Return the bytes of its file, or of its pixels, that an item holds in memory."""
+    content = item.content
+    if isinstance(content, np.ndarray):
+        return content.nbytes
+    return len(content) if isinstance(content, bytes) else 0
 
 
 class Shelf:

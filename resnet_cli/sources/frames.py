@@ -2,24 +2,24 @@
 
 import os
 import re
-from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain, pairwise
 from threading import Event
-from typing import TYPE_CHECKING, TypeVar
-from weakref import ReferenceType, ref
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images import MOST_PIXELS
 from resnet_cli.images.files import HEAD, UNKNOWN, identify_file
-from resnet_cli.records import PAUSE, Item, Pause, Pixels, is_url
-from resnet_cli.sources.inputs import Listing, Search, open_container
-from resnet_cli.system import available_cores, free_memory, run_is_ending
+from resnet_cli.records import Item, Pause, Pixels
+from resnet_cli.remote import redact_url
+from resnet_cli.sources.ahead import read_ahead
+from resnet_cli.sources.inputs import Carried, Listing, Search, is_remote, open_container
+from resnet_cli.system import available_cores, run_is_ending
 from resnet_cli.text import amount
 
 if TYPE_CHECKING:
@@ -27,17 +27,11 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-Ahead = TypeVar("Ahead")
-
 Taken = tuple[int, Pixels | str]
 """A frame: its time in milliseconds, and its pixels or why it has none."""
 
 FORMATS = "avi,matroska,mov"  # not playlists, which lead to other files
 BUFFER = 1 << 20  # bytes read at once
-
-AHEAD = 4  # frames that wait for the run
-SHARE = 8  # the frames of a run take one part in so many of the free memory
-UNKNOWN_MEMORY = 4 << 30  # bytes assumed to be free where the system does not say
 
 MOST_THREADS = 16  # of a decoder; with more it gains nothing
 MISSING = 1  # seconds by which a whole video may be shorter than it states
@@ -56,7 +50,8 @@ def list_items(given: str, search: Search) -> Listing:
         InputError: the library for videos is not installed.
     """
     check_library(given)
-    return Listing(frame_items(given, Fraction(str(search.options.every))), parts=True)
+    every = Fraction(str(search.options.every))
+    return Listing(frame_items(given, every, search.carried), parts=True)
 
 
 def check_library(path: str) -> None:
@@ -73,30 +68,36 @@ def check_library(path: str) -> None:
         ) from None
 
 
-def frame_items(path: str, every: Fraction) -> Generator[Item | Pause]:
+def frame_items(path: str, every: Fraction, carried: Carried) -> Generator[Item | Pause]:
     """Yield the frames of a video as items, and at its end an error if a part of it is lost.
 
     Args:
         path: of the video.
         every: seconds; each multiple of it has a frame, the first one at or after it.
+        carried: in memory, by the frames of other videos too.
     """
-    whole = whole_video(path)
     stop = Event()
-    with closing(read_ahead(take_frames(path, every, stop), AHEAD, stop)) as frames:
-        try:
-            for time, content in frames:
-                yield replace(whole, part=part_of(time), content=content)
-                whole = replace(whole, size=None)  # its bytes count once
-                if isinstance(content, np.ndarray) and IN_FLIGHT.is_over(content):
-                    yield PAUSE
-        except ImageError as error:
-            yield replace(whole, content=str(error))
+    try:
+        yield from read_ahead(decode_items(path, every, stop), carried)
+    finally:
+        stop.set()
+
+
+def decode_items(path: str, every: Fraction, stop: Event) -> Iterator[Item]:
+    """Yield frames as they are decoded, until no more are wanted."""
+    whole = whole_video(path)
+    try:
+        for time, content in take_frames(path, every, stop):
+            yield replace(whole, part=part_of(time), content=content)
+            whole = replace(whole, size=None)  # its bytes count once
+    except ImageError as error:
+        yield replace(whole, content=str(error))
 
 
 def whole_video(path: str) -> Item:
     """Return a video as an item, with the size and version that its frames share."""
-    if is_url(path) and not os.path.lexists(path):
-        return Item(path)
+    if is_remote(path):
+        return Item(redact_url(path))
     try:
         state = os.stat(path)
     except OSError:  # its row says why it cannot be read
@@ -107,44 +108,6 @@ def whole_video(path: str) -> Item:
 def part_of(time: int) -> str:
     """Return the part that names a frame by its milliseconds: ``t=2.5``."""
     return f"t={time // 1000}.{time % 1000:03}".rstrip("0").rstrip(".")
-
-
-@dataclass
-class InFlight:
-    """The frames between their decoder and the network, as a run holds whole chunks of them."""
-
-    alive: list[tuple[ReferenceType[Pixels], int]] = field(default_factory=list)
-
-    def is_over(self, pixels: Pixels) -> bool:
-        """Count a frame in, and return True if all that are left take too much memory."""
-        self.alive = [(known, size) for known, size in self.alive if known() is not None]
-        self.alive.append((ref(pixels), pixels.nbytes))
-        free = free_memory()
-        most = (UNKNOWN_MEMORY if free is None else free) // SHARE
-        return sum(size for _, size in self.alive) > most
-
-
-IN_FLIGHT = InFlight()
-
-
-def read_ahead(source: Generator[Ahead], count: int, stop: Event) -> Generator[Ahead]:
-    """Yield what a generator yields, taken from it on another thread up to ``count`` ahead.
-
-    Args:
-        source: gives no None.
-        count: what may wait.
-        stop: is set when no more is wanted.
-    """
-    pool = ThreadPoolExecutor(1)
-    try:
-        waiting = deque(pool.submit(next, source, None) for _ in range(count))
-        while (one := waiting.popleft().result()) is not None:
-            waiting.append(pool.submit(next, source, None))
-            yield one
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
-        source.close()
 
 
 def take_frames(path: str, every: Fraction, stop: Event) -> Generator[Taken]:
@@ -184,6 +147,8 @@ def opened_video(path: str) -> Iterator["Video"]:
             head = file.read(HEAD)
             if not head:
                 raise ImageError("the file is empty")
+            if not file.seekable():
+                raise ImageError("its server sends no parts of files: download it first")
             file.seek(0)
             container = stack.enter_context(
                 av.open(
@@ -241,6 +206,8 @@ def choose_stream(container: "InputContainer") -> "VideoStream":
         size = f"{decoder.width}x{decoder.height}"
         raise ImageError(f"has frames of {size} pixels, over the limit of {MOST_PIXELS:,}")
     decoder.options = {"max_pixels": str(MOST_PIXELS)}  # the size may change on the way
+    if decoder.name == "mjpeg":  # which fills up a damaged frame with what the memory held
+        decoder.options |= {"err_detect": "explode"}
     decoder.thread_type = "AUTO"
     decoder.thread_count = min(available_cores(), MOST_THREADS)
     return stream
@@ -256,6 +223,7 @@ class Video:
         self.start: int | None = stream.start_time  # in units of its time base
         self.time: Fraction | None = None  # seconds, of the latest frame
         self.end = Fraction(0)  # seconds, of all that was read
+        self.partial: int | None = None  # timestamp of the frame at which the file is cut off
         self.damaged = False  # whether the latest frame is, or hangs on one that is
         self.lost: list[str] = []  # where packets could not be decoded
 
@@ -268,8 +236,11 @@ class Video:
         """Yield each frame with its time in seconds; what cannot be decoded is noted."""
         from av import FFmpegError
 
-        for packet in self.container.demux(self.stream):
+        packets = chain(self.container.demux(self.stream), [None])
+        for packet, following in pairwise(packets):
             self.note_end(packet)
+            if following is not None and is_end(following) and self.missing:
+                self.partial = packet.pts  # threads may give its frame out before they notice
             try:
                 frames = packet.decode()
             except FFmpegError:
@@ -279,9 +250,14 @@ class Video:
             for frame in frames:
                 if is_over(stop):
                     return
-                self.damaged = frame.is_corrupt or (self.damaged and not frame.key_frame)
+                self.damaged = self.is_damaged(frame)
                 self.time = self.time_of(frame)
                 yield self.time, frame
+
+    def is_damaged(self, frame: "VideoFrame") -> bool:
+        """Return True for a frame that is damaged itself, or hangs on the one before, which is."""
+        cut = frame.pts is not None and frame.pts == self.partial
+        return frame.is_corrupt or cut or (self.damaged and not frame.key_frame)
 
     def note_end(self, packet: "Packet[VideoStream]") -> None:
         """Note how far the file reaches, whether or not it can be decoded."""
@@ -307,15 +283,22 @@ class Video:
         """
         if not any_frame:
             raise ImageError("has no frame that can be decoded")
-        stated = self.stated_seconds()
-        if stated is not None and stated - self.end > MISSING:
+        if self.missing:
+            stated = float(self.end + self.missing)
             raise ImageError(
-                f"is cut off after {float(self.end):.3f} s of {float(stated):.3f} s: the frames up "
-                "to there have rows"
+                f"is cut off after {float(self.end):.3f} s of {stated:.3f} s: the frames up to "
+                "there have rows"
             )
         if self.lost:
             packets = amount(len(self.lost), "frame")
             raise ImageError(f"{packets} could not be decoded, the first after {self.lost[0]}")
+
+    @property
+    def missing(self) -> Fraction:
+        """Return the seconds that the file lacks by its header, if they are worth a word."""
+        stated = self.stated_seconds()
+        lacks = Fraction(0) if stated is None else stated - self.end
+        return lacks if lacks > MISSING else Fraction(0)
 
     def stated_seconds(self) -> Fraction | None:
         """Return how long the stream is by its header; None where that does not say."""
@@ -335,11 +318,18 @@ class Video:
             self.container.seek(place, stream=self.stream)
 
 
+def is_end(packet: "Packet[VideoStream]") -> bool:
+    """Return True for the packet without data that PyAV gives after the last one."""
+    return packet.size == 0 and packet.dts is None
+
+
 def upright_pixels(frame: "VideoFrame") -> Pixels:
     """Return the pixels [H, W, 3] of a frame, turned as its video says."""
     pixels: Pixels = frame.to_ndarray(format="rgb24")
     matrix = frame.side_data.get("DISPLAYMATRIX")
-    return pixels if matrix is None else turn_by_matrix(pixels, np.frombuffer(matrix, np.int32))
+    return (
+        pixels if matrix is None else turn_by_matrix(pixels, np.frombuffer(bytes(matrix), np.int32))
+    )
 
 
 def turn_by_matrix(pixels: Pixels, matrix: "np.ndarray[tuple[int], np.dtype[np.int32]]") -> Pixels:

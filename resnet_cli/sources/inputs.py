@@ -195,12 +195,20 @@ class FindOptions:
         return Sieve(self.hidden, self.exclude)
 
 
+@dataclass(slots=True)
+class Carried:
+    """The bytes that items carry in memory, since all of them were done."""
+
+    size: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """What a search takes, and what it has skipped so far."""
 
     options: FindOptions
     sieve: Sieve = field(init=False)
+    carried: Carried = field(init=False, default_factory=Carried)  # by streams, one after another
 
     def __post_init__(self) -> None:
         """Begin with nothing skipped."""

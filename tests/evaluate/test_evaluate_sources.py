@@ -264,7 +264,7 @@ def test_a_packed_archive_can_be_read_only_once(
 ) -> None:
     shutil.make_archive("x", "gztar", ".", "photos")
     assert error_line(evaluate("x.tar.gz")).endswith(
-        "unpack it, or use 'predict -o FILE' and then 'evaluate --predictions FILE'"
+        "use 'predict -o FILE' and then 'evaluate --predictions FILE'"
     )
     classify = ("predict", "x.tar.gz", "-c", checkpoint, "--classes", "a,b,c", *SMALL, "-k", 3)
     run(*classify, "-o", "p.csv")

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -294,6 +295,30 @@ def test_orders(mixed: Report) -> None:
     for name, positions in ORDERS.items():
         order.select_by_value(name)
         assert mixed.files == [MIXED[n].path.name for n in positions], name
+
+
+def test_parts_and_members_are_named_and_linked(opened: Open) -> None:
+    items = [
+        Item("d/cam.mp4", "t=2.5"), Item("d/cam.mp4", "t=10"), Item("s3://b/x.jpg"),
+        Item("zip://in/a.jpg::d/x.zip"), Item("https://host/y.jpg"),
+    ]  # fmt: skip
+    page = opened([replace(row(""), item=item) for item in items])
+    assert page.files == [
+        "cam.mp4, frame at 2.5 s", "cam.mp4, frame at 10 s", "x.jpg", "a.jpg", "y.jpg"
+    ]  # fmt: skip
+    assert page.all(".file")[0].get_attribute("title") == "d/cam.mp4, frame at 2.5 s"
+    links = []
+    for tile in range(5):
+        page.js(f"open({tile})")
+        shown = page.find("#open")
+        links.append(shown.get_attribute("href") if shown.is_displayed() else None)
+        assert page.find("#part").text == ("frame at 2.5 s", "frame at 10 s", "", "", "")[tile]
+    folder = page.url.removesuffix("report.html")
+    video = f"{folder}d/cam.mp4"
+    assert links == [video, video, None, f"{folder}d/x.zip", "https://host/y.jpg"]
+    page.js("document.getElementById('detail').close()")
+    page.find("#search").send_keys("at 10 s")
+    assert page.files == ["cam.mp4, frame at 10 s"]
 
 
 def test_a_click_shows_all_facts_of_an_image(mixed: Report) -> None:

@@ -49,6 +49,51 @@ def test_a_long_name_keeps_what_tells_it_apart() -> None:
     assert ShortNames(CAMERAS)(Item(CAMERAS[3]), 17).startswith("cam2/")
 
 
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["s3://b/x.jpg", "s3://b/y.jpg"], ["x.jpg", "y.jpg"]),
+        (["s3://a/x.jpg", "s3://b/x.jpg"], ["s3://a/x.jpg", "s3://b/x.jpg"]),
+        (["https://h/1/x.jpg", "https://h/2/x.jpg"], ["1/x.jpg", "2/x.jpg"]),
+        (["s3://b/a//x.jpg", "s3://b/a/x.jpg"], ["x.jpg", "a/x.jpg"]),
+        (["zip://in/a.jpg::x.zip", "zip://in/b.jpg::x.zip"], ["a.jpg", "b.jpg"]),
+        (["zip://a.jpg::d/x.zip", "zip://a.jpg::d/y.zip"], ["x.zip/a.jpg", "y.zip/a.jpg"]),
+        (["tar://a.jpg::s3://b/x.tar", "a.jpg"], ["x.tar/a.jpg", "a.jpg"]),
+    ],
+)
+def test_an_archive_is_a_folder_and_a_server_one_name(paths: list[str], names: list[str]) -> None:
+    short = ShortNames(paths)
+    assert [short(Item(path), 99) for path in paths] == names
+
+
+PARTS = {
+    "page=3": "page 3",
+    "t=2.5": "frame at 2.5 s",
+    "row=17": "row 17",
+    "xywh=10,20,300,200": "box 300×200 at 10,20",
+    "page=2&xywh=1,2,3,4": "page 2, box 3×4 at 1,2",
+    "xywh=1,2": "box 1,2",
+    "new=\n1": r"new \n1",
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_is_said_in_words_and_kept_whole(part: str) -> None:
+    for name in (ShortNames(["d/cam.mp4"]), end_of_name):
+        assert name(Item("d/cam.mp4", part), 99).endswith(f"cam.mp4, {PARTS[part]}")
+        short = name(Item("d/a_name_that_is_very_long_indeed.mp4", part), 40)
+        assert len(short) <= 40
+        assert short.endswith(f", {PARTS[part]}")
+        assert len(name(Item("d/cam.mp4", part), 5)) <= 5
+
+
+def test_names_tell_parts_of_one_image_apart() -> None:
+    items = [Item("d/cam.mp4", f"t={second}") for second in range(12)]
+    name = names_for(items)
+    assert name(items[3], 99) == "cam.mp4, frame at 3 s"
+    assert len({name(item, 16) for item in items}) == len(items)
+
+
 def test_of_a_stream_the_end_of_the_path_is_shown() -> None:
     name = names_for(None)
     assert name is end_of_name

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,29 @@ def test_a_row_holds_all_facts_of_its_image() -> None:
         },
     ]  # fmt: skip
     assert page.data["names"] == {"0": "ants", "1": "bees", "2": "wasps"}
+
+
+@pytest.mark.parametrize(
+    ("path", "href"),
+    [
+        ("photos/a b.jpg", "photos/a%20b.jpg"),
+        ("zip://in/a.jpg::d/x.zip", "d/x.zip"),
+        ("tar://a.jpg::https://host/x.tar", "https://host/x.tar"),
+        ("https://host/a.jpg?size=1", "https://host/a.jpg?size=1"),
+        ("s3://bucket/a.jpg", None),
+        ("tar://a.jpg::s3://bucket/x.tar", None),
+        ("javascript://host/%0aalert(1)", None),
+    ],
+)
+def test_a_link_leads_to_what_a_browser_opens(path: str, href: str | None) -> None:
+    (row,) = report(ok(path)).rows
+    assert row["path"] == path
+    assert row.get("href") == href
+
+
+def test_a_part_is_said_in_words_and_its_link_leads_to_the_whole() -> None:
+    (row,) = report(replace(ok(), item=Item("cam.mp4", "t=2.5"))).rows
+    assert (row["path"], row["part"], row["href"]) == ("cam.mp4", "frame at 2.5 s", "cam.mp4")
 
 
 def test_counts_and_histogram_are_of_all_images() -> None:

@@ -48,6 +48,7 @@ def make_video(
     shown = shown or pictures()
     with av.open(str(path), "w", options=container or {}) as file:
         stream = file.add_stream(codec, rate=10, options={"g": "5", **(options or {})})
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = shown[0].shape[:2]
         stream.pix_fmt = pixels
         if turn is not None:
@@ -67,7 +68,7 @@ def decoded(path: Path | str) -> list[tuple[float, Picture]]:
     """The seconds and the pixels of every frame."""
     with av.open(str(path)) as file:
         return [
-            (float(frame.time or 0.0), frame.to_ndarray(format="rgb24"))
+            (float(frame.time or 0.0), np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
             for frame in file.decode(video=0)
         ]
 

@@ -129,7 +129,8 @@ function fitted(row, width) {
   const wide = (most) => pen.measureText(said(most)).width > width;
   let most = row.name.length;
   if (wide(most)) most = Math.ceil((most * width) / pen.measureText(row.name).width) + 1;
-  while (most > 8 && wide(most)) most--;
+  const least = row.part ? 3 : 8; // characters: a part tells images apart as well
+  while (most > least && wide(most)) most--;
   return said(most);
 }
 
