@@ -394,7 +394,7 @@ class Classifier:
                     on_workers_cores=runtime.on_workers_cores,
                 )
             ) as predictions,
-            closing(fetched),  # first of all, as workers wait for it
+            closing(fetched),
         ):
             yield from predictions
 

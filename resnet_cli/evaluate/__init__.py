@@ -284,6 +284,7 @@ def lay_out(
         name=names_for(dataset.items),
         record=record,
         parts=any(item.part for item in dataset.items),
+        boxes=any(item.detection for item in dataset.items),
     )
 
 

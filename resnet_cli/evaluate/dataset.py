@@ -21,11 +21,13 @@ from resnet_cli.sources import (
     Search,
     excluded_words,
     list_input,
+    select_parts,
     skipped_words,
     source_of,
     without_pauses,
 )
 from resnet_cli.sources.folders import Sieve
+from resnet_cli.sources.inputs import CONNECTIONS
 from resnet_cli.sources.places import Places, base_of, is_inside, is_missing, parts_below
 from resnet_cli.sources.truth import Labelled, Lookup, few_names, match_labels, read_labels
 from resnet_cli.text import amount
@@ -40,6 +42,7 @@ class Dataset:
     folder: str  # as given
     items: Sequence[Item]  # each with its truth
     notes: tuple[str, ...] = ()  # sentences on what was skipped or matched loosely
+    connections: int = CONNECTIONS  # by which remote images are fetched
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -54,7 +57,7 @@ class Dataset:
     @property
     def inputs(self) -> Inputs:
         """Return the images as ``Classifier.predict`` takes them."""
-        return Inputs.of(self.items)
+        return replace(Inputs.of(self.items), connections=self.connections)
 
     @property
     def present(self) -> list[int]:
@@ -97,7 +100,7 @@ def open_dataset(
     dataset = find_labelled(data, names, labels=labels, find=find)
     for note in dataset.notes:
         log.info(note)
-    return dataset
+    return dataset if find is None else replace(dataset, connections=find.fetch)
 
 
 def find_labelled(
@@ -119,9 +122,12 @@ def find_labelled(
     Raises:
         InputError: no images, or labels that match no class.
     """
+    find = find or FindOptions()
     if labels is not None:
-        return label_by_table(Path(labels), str(given), names, find)
-    return label_by_folder(str(given), names, find)
+        dataset = label_by_table(Path(labels), str(given), names, find)
+    else:
+        dataset = label_by_folder(str(given), names, find)
+    return replace(dataset, connections=find.fetch)
 
 
 def label_by_folder(given: str, names: Sequence[str], find: FindOptions | None = None) -> Dataset:
@@ -137,7 +143,8 @@ def label_by_folder(given: str, names: Sequence[str], find: FindOptions | None =
     """
     search = Search(find or FindOptions())
     require_folders(given)
-    items = list_given(given, search)
+    listed = list_given(given, search)
+    items = listed.known
     parts = find_parts(items, given, names)
     stated = [state_label(item, below) for item, below in zip(items, parts, strict=True)]
     labels = [label for label in dict.fromkeys(stated) if isinstance(label, str)]
@@ -155,7 +162,7 @@ def label_by_folder(given: str, names: Sequence[str], find: FindOptions | None =
         if label is not None
     ]
     check_indices(found, names, given)
-    notes += describe_left_out(len(items) - len(found), search.sieve)
+    notes += [*listed.remarks, *describe_left_out(len(items) - len(found), search.sieve)]
     have = "have images" if any(item.label is not None for item in found) else "have a folder"
     return make_dataset(given, found, names, notes, have)
 
@@ -175,8 +182,8 @@ def require_folders(given: str) -> None:
     raise InputError(f"cannot evaluate on {given}: {what}: name one with a folder a class")
 
 
-def list_given(given: str, search: Search) -> list[Item]:
-    """List the items of an INPUT, which are read afterwards.
+def list_given(given: str, search: Search) -> Inputs:
+    """List the items of an INPUT, with the parts that are asked for, to be read afterwards.
 
     Raises:
         InputError: it names nothing, or can be read only once.
@@ -184,7 +191,7 @@ def list_given(given: str, search: Search) -> list[Item]:
     listings = list_input(given, search)
     items = []
     for item in without_pauses(chain.from_iterable(each.items for each in listings)):
-        if isinstance(item.content, bytes | np.ndarray):
+        if isinstance(item.content, bytes | np.ndarray):  # of a stream: all of them would be held
             raise InputError(
                 f"cannot evaluate on {given}: its images can be read only once, in their order: "
                 "use 'predict -o FILE' and then 'evaluate --predictions FILE'"
@@ -192,7 +199,7 @@ def list_given(given: str, search: Search) -> list[Item]:
         if isinstance(item.content, str):
             log.warning("could not read %s: %s", item.words, item.content)
         items.append(item)
-    return items
+    return select_parts(Inputs.of(items), [given], search.options)
 
 
 def find_parts(items: Sequence[Item], given: str, names: Sequence[str]) -> list[Sequence[str]]:
@@ -260,7 +267,8 @@ def label_by_table(
     index, notes = match_labels(
         str(table), [row.label for row in rows if row.label is not None], names
     )
-    items = [] if is_missing(given) else list_given(given, search)
+    inside = Inputs.of([]) if is_missing(given) else list_given(given, search)
+    items = inside.known
     places = Places(base_of(given))
     places.add(items)
     truths: dict[tuple[str, str], Item] = {}
@@ -268,8 +276,11 @@ def label_by_table(
         truth = class_index_of(row, index, len(names), table)
         for item in places.find(row):
             truths.setdefault(item.identity, replace(item, truth=truth))
+    if search.options.boxes:  # an image without boxes is no item
+        kept = {item.identity for item in items}
+        truths = {identity: item for identity, item in truths.items() if identity in kept}
     listed = sum(item.identity in truths for item in items)
-    notes += describe_left_out(len(items) - listed, search.sieve)
+    notes += [*inside.remarks, *describe_left_out(len(items) - listed, search.sieve)]
     return make_dataset(given, list(truths.values()), names, notes, f"are in {table}")
 
 

@@ -67,7 +67,8 @@ def gif_pages(file: BinaryIO) -> Iterator[int]:
 
 def gif_images(file: BinaryIO) -> Iterator[int]:
     """Yield where each image in a GIF begins."""
-    skip_table(file, file.seek(10) and file.read(3))
+    file.seek(10)
+    skip_table(file, file.read(3))
     while (kind := file.read(1)) not in (b"", b";"):
         if kind == b"!":
             file.seek(1, 1)

@@ -91,6 +91,8 @@ def map_ordered(
             for _ in range(wanted):
                 yield in_flight.popleft().result()
     finally:
+        if isinstance(remaining, Generator):
+            remaining.close()  # so that no worker waits for what it fetches
         pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -13,15 +13,13 @@ from typing import Any
 
 from resnet_cli.errors import ImageError
 from resnet_cli.records import Item, Pause
-from resnet_cli.sources.fetch import LARGE, Connection, Fetchable, TooLargeError
+from resnet_cli.sources.fetch import LARGE, STOPPED, Connection, Fetchable, TooLargeError
 from resnet_cli.system import free_memory
 
 SHARE = 8  # of the free memory, one part
 LEAST, MOST = 64 << 20, 512 << 20  # bytes
 
 ASSUMED = 8 << 20  # bytes of an object whose size is unknown
-
-STOPPED = "the run was stopped before it came"
 
 
 class Prefetch:
@@ -50,26 +48,38 @@ class Prefetch:
         self.threads: list[Thread] = []
         self.connection = Connection()
         self.closed = False
+        self.last: Fetched | None = None  # of which a part was submitted
 
     def __iter__(self) -> Iterator[Item | Pause]:
         """Yield the items in order, as many ahead of the caller as there are connections."""
-        ahead: deque[Item] = deque()
+        try:
+            yield from self.ahead()
+        except BaseException:  # the consumer stops, or the listing fails: nobody must wait
+            self.close()
+            raise
+
+    def ahead(self) -> Iterator[Item | Pause]:
+        """Yield the items in order, and have those behind them fetched."""
+        waiting: deque[Item] = deque()
         for item in self.items:
             if isinstance(item, Pause):
-                yield from ahead
-                ahead.clear()
+                yield from waiting
+                waiting.clear()
                 yield item
                 continue
-            ahead.append(self.submit(item))
-            while ahead and (len(ahead) > self.connections or not self.threads):
-                yield ahead.popleft()
-        yield from ahead
+            waiting.append(self.submit(item))
+            while waiting and (len(waiting) > self.connections or not self.threads):
+                yield waiting.popleft()
+        yield from waiting
 
     def submit(self, item: Item) -> Item:
-        """Have an item fetched, if it is a remote one."""
+        """Have an item fetched, if it is a remote one; once for neighbouring parts of one image."""
         if not isinstance(item.content, Fetchable):
             return item
+        if self.last is not None and self.last.stored is item.content:
+            return replace(item, content=self.last)
         fetched = Fetched(item.content, self)
+        self.last = fetched if item.part else None
         with self.changed:
             self.tasks.append(fetched)
             if len(self.threads) < self.connections:
@@ -111,7 +121,7 @@ class Prefetch:
     def close(self) -> None:
         """End everything."""
         with self.changed:
-            self.closed = True
+            self.closed, self.last = True, None
             left = [*self.tasks]
             self.tasks.clear()
             self.changed.notify_all()

@@ -45,6 +45,7 @@ __all__ = [
     "item_of",
     "list_input",
     "reopen",
+    "select_parts",
     "skipped_words",
     "source_of",
     "without_pauses",
@@ -72,6 +73,8 @@ SOURCES: Mapping[str, str] = MappingProxyType(
 """Suffix of a file that holds images: the module that lists them."""
 
 SHOWN = 3  # patterns in a message
+
+HOLDS = "holds images: name it as INPUT, or in a list that is a file"
 
 
 MEMBERS = ("zip://", "tar://")  # before the name of an image in an archive
@@ -164,7 +167,7 @@ def list_input(given: str, search: Search) -> Iterator[Listing]:
         InputError: it names nothing.
     """
     if given == "-" or given.startswith("@"):
-        yield list_lines(given, search)
+        yield from list_lines(given, search)
     elif is_member(given):
         yield Listing.of([item_of(given)])
     elif is_url(given) and not os.path.lexists(given):
@@ -209,16 +212,41 @@ def patterns_of(files: Iterable[str]) -> Iterator[str]:
             yield os.path.join(os.path.dirname(file), f"*{suffix}")
 
 
-def list_lines(given: str, search: Search) -> Listing:
-    """List the items of a list, in a file, on a server or as it comes.
+def list_lines(given: str, search: Search) -> Iterator[Listing]:
+    """Yield the listings of a list, in a file, on a server or as it comes.
 
     Raises:
         InputError: it cannot be read.
     """
     if is_url(given[1:]):
-        return Listing.of(list(without_pauses(remote.items_of_list(given[1:], search))))
+        yield Listing.of(list(without_pauses(remote.items_of_list(given[1:], search))))
+        return
     items = left_by(search, read_lines(given))
-    return Listing(items) if is_stream(given) else Listing.of(list(without_pauses(items)))
+    if is_stream(given):
+        yield Listing(map(whole_image, items))
+    else:
+        yield from expand_lines(without_pauses(items), search)
+
+
+def expand_lines(items: Iterable[Item], search: Search) -> Iterator[Listing]:
+    """Yield the listings of a list, where a file that holds images stands for them."""
+    images: list[Item] = []
+    for item in items:
+        module = source_of(item.path)
+        if module is None:
+            images.append(item)
+            continue
+        yield Listing.of(images)
+        images = []
+        yield lister(module)(item.path, search)
+    yield Listing.of(images)
+
+
+def whole_image(item: Item | Pause) -> Item | Pause:
+    """Return an item of a stream; of a file that holds images the columns would come too late."""
+    if isinstance(item, Item) and source_of(item.path):
+        return replace(item, content=HOLDS)
+    return item
 
 
 def source_of(path: str) -> str | None:
@@ -249,18 +277,17 @@ def reopen(item: Item, options: FindOptions | None = None) -> Item:
     Raises:
         InputError: its source cannot be read any more.
     """
-    if item.part.startswith("row="):
+    by_source = item.part.partition("&")[0]  # what follows is left to the decoder
+    if by_source.startswith("row="):
         from resnet_cli.sources.tables import stored_row
 
         column = None if options is None else options.image_column
-        return replace(item, content=stored_row(item.path, item.part, column))
-    if item.part.startswith("t="):
+        return replace(item, content=stored_row(item.path, by_source, column))
+    if by_source.startswith("t="):
         from resnet_cli.sources.frames import StoredFrame
 
-        return replace(item, content=StoredFrame(item.path, item.part.partition("&")[0]))
-    if is_member(item.path):
-        return replace(item, content=item_of(item.path).content)
-    return item
+        return replace(item, content=StoredFrame(item.path, by_source))
+    return replace(item, content=item_of(item.path, options=options).content)
 
 
 def left_by(search: Search, lines: Iterator[str | Pause]) -> Iterator[Item | Pause]:

@@ -50,33 +50,36 @@ class BoxError(ValueError):
     """Something in a file that is not as its format says."""
 
 
-def read_boxes(files: Sequence[Path]) -> BoxedImages:
+def read_boxes(files: Mapping[str, Path]) -> BoxedImages:
     """Read files of boxes; beside COCO's results stands the file of their images.
+
+    Args:
+        files: by the names that messages give them.
 
     Raises:
         InputError: a file that holds no boxes, or broken ones.
         OSError: a file cannot be opened.
     """
     images: BoxedImages = {}
-    documents: dict[Path, Any] = {}
-    for file in files:
-        with explained(file):
+    documents: dict[str, Any] = {}
+    for name, file in files.items():
+        with explained(name):
             if file.suffix.lower() in TABLES:
                 add_table(images, file)
             else:
-                documents[file] = load_json(file)
+                documents[name] = load_json(file)
     coco = CocoNames()
-    for file, document in documents.items():
-        with explained(file):
+    for name, document in documents.items():
+        with explained(name):
             coco.learn(document)
-    for file, document in documents.items():
-        with explained(file):
+    for name, document in documents.items():
+        with explained(name):
             add_document(images, document, coco)
     return images
 
 
 @contextmanager
-def explained(file: Path) -> Iterator[None]:
+def explained(file: str) -> Iterator[None]:
     """Turn what is wrong with a file into one line.
 
     Raises:

@@ -5,7 +5,6 @@ import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from glob import has_magic
 from pathlib import Path
 from unicodedata import normalize
 
@@ -16,10 +15,11 @@ from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images.files import describe_failure
 from resnet_cli.images.pages import upright_size
 from resnet_cli.records import Item, Pause, is_url
+from resnet_cli.remote import fetch_file, redact_url
 from resnet_cli.sources.box_files import Boxed, Found, read_boxes
-from resnet_cli.sources.inputs import FindOptions
-from resnet_cli.sources.local import fixed_part
+from resnet_cli.sources.inputs import FindOptions, is_remote
 from resnet_cli.sources.pages import opened
+from resnet_cli.sources.places import base_of, parts_below
 from resnet_cli.text import amount, list_few
 
 FARTHEST = 999_999_999  # pixels; what a part can say
@@ -39,6 +39,7 @@ class BoxSource:
         inputs: as typed, whose folders the names in the files may start from.
         options: with the files, the least confidence and the margin.
         remarks: receives what is to be said, when all images are known.
+        words: the files as messages name them.
         images: what the files say of each image, by its name there.
         taken: the names that an image had, and its path.
         counts: of images without a box, without an entry.
@@ -57,16 +58,14 @@ class BoxSource:
         Raises:
             InputError: one of them holds no boxes.
         """
-        self.files = list(map(Path, self.options.boxes))
-        self.images = {plain_name(name): boxed for name, boxed in read_boxes(self.files).items()}
-        self.bases = [os.path.abspath(base_of(given)) for given in self.inputs]
-        self.folders = [os.path.abspath(file.parent) for file in self.files]
+        files = {redact_url(given): local_file(given) for given in self.options.boxes}
+        self.images = {plain_name(name): boxed for name, boxed in read_boxes(files).items()}
+        self.words = list_few(list(files))
+        bases = [base for given in self.inputs if (base := base_of(given)) is not None]
+        self.urls = [base for base in bases if is_url(base)]
+        self.bases = [os.path.abspath(base) for base in bases if not is_url(base)]
+        self.folders = [os.path.abspath(file.parent) for file in files.values()]
         self.here = [os.getcwd()]
-
-    @property
-    def words(self) -> str:
-        """The files as messages name them."""
-        return list_few([str(file) for file in self.files])
 
     def expand(self, items: Sequence[Item]) -> list[Item]:
         """Return the boxes of images that are all known.
@@ -100,7 +99,7 @@ class BoxSource:
         """Return how an image would be called from each of the ``PLACES``."""
         inside = f"#{item.part}" * bool(item.part)
         if is_url(item.path):
-            name = plain_name(inside_of(item.path, self.inputs) + inside)
+            name = plain_name(inside_of(item, self.urls) + inside)
             return name, name, name, plain_name(item.path + inside)
         path = os.path.abspath(item.path)
         starts = (self.bases, self.folders, self.here, ())
@@ -196,16 +195,15 @@ class BoxSource:
             self.remarks.append(f"{files}: boxes of {amount(others, 'image')} not among the inputs")
 
 
+def local_file(given: str) -> Path:
+    """Return the place of a file, which is downloaded to the cache if it is given by URL."""
+    return fetch_file(given) if is_remote(given) else Path(given)
+
+
 def plain_name(name: str) -> str:
     """Return a name in one spelling: slashes forward, without detours, accents composed."""
     slashed = name.replace("\\", "/") if "/" not in name else name
     return normalize("NFC", slashed if is_url(slashed) else posixpath.normpath(slashed))
-
-
-def base_of(given: str) -> str:
-    """Return the folder that an argument searches."""
-    folder = given if os.path.lexists(given) else fixed_part(given) if has_magic(given) else given
-    return folder if os.path.isdir(folder) or not folder else os.path.dirname(folder)
 
 
 def below(path: str, bases: Iterable[str]) -> str:
@@ -214,14 +212,10 @@ def below(path: str, bases: Iterable[str]) -> str:
     return os.path.relpath(path, max(inside, key=len)) if inside else path
 
 
-def inside_of(url: str, inputs: Iterable[str]) -> str:
-    """Return the name of an image in an archive, or below the INPUT that is a URL."""
-    inner, chained, _ = url.partition("::")
-    if chained:
-        return inner.partition("://")[2]
-    bases = [given[: given.rfind("/") + 1] for given in inputs if is_url(given)]
-    inside = [base for base in bases if url.startswith(base)]
-    return url[len(max(inside, key=len)) :] if inside else url
+def inside_of(item: Item, bases: Iterable[str]) -> str:
+    """Return the name of an image in an archive, or below an INPUT that is a URL."""
+    names = ("/".join(parts_below(item, base)) for base in bases or ("",))
+    return next(filter(None, names), item.path)
 
 
 def size_of(item: Item) -> tuple[int, int]:

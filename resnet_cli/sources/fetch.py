@@ -41,6 +41,8 @@ LASTING = frozenset({
 PARTIAL = 206  # the answer of a server that sends some of the bytes
 WHOLE_ONLY = "its server sends no parts of files: download it first"
 
+STOPPED = "the run was stopped before it came"
+
 LARGE = 16 << 20  # bytes; a larger object is not fetched ahead
 LARGE_OBJECT = Lock()
 """Held while a large object is read, so that it is the only one on its way."""
@@ -86,10 +88,10 @@ class Connection:
         """Wait.
 
         Raises:
-            CancelledError: ``end`` was called.
+            ImageError: ``end`` was called.
         """
         if self.ended.wait(seconds):
-            raise CancelledError
+            raise ImageError(STOPPED)
 
     def end(self) -> None:
         """End what runs now, and all that comes later."""
@@ -163,7 +165,7 @@ class RemoteObject(Fetchable):
             except (ImageError, TooLargeError):
                 raise
             except CancelledError:
-                raise ImageError("the run was stopped before it came") from None
+                raise ImageError(STOPPED) from None
             except (ExtraError, InputError) as error:
                 raise ImageError(str(error)) from None
             except Exception as error:

@@ -11,6 +11,8 @@ from glob import has_magic
 from pathlib import Path
 
 from resnet_cli.records import Item, is_url
+from resnet_cli.remote import redact_url
+from resnet_cli.sources import item_of
 from resnet_cli.sources.inputs import folder_name
 from resnet_cli.sources.lists import as_found
 from resnet_cli.sources.local import fixed_part
@@ -27,7 +29,7 @@ def base_of(given: str) -> str | None:
         return given
     if not is_url(given) or os.path.lexists(given):
         return (os.path.dirname(given) if os.path.lexists(given) else fixed_part(given)) or "."
-    folder = given.rpartition("/")[0]
+    folder = redact_url(given).rpartition("/")[0]
     while has_magic(folder):
         folder = folder.rpartition("/")[0]
     return f"{folder}/"
@@ -109,5 +111,5 @@ class Places:
         if found is not None:
             return [found]
         if not row.part:
-            return self.parts.get(place) or [Item(path)]
+            return self.parts.get(place) or [item_of(path)]
         return [Item(path, row.part, content=f"{path} has no {row.part} among the images")]

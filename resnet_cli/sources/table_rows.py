@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from threading import Lock
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from weakref import finalize
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from resnet_cli.errors import ImageError, InputError, describe
-from resnet_cli.sources.inputs import open_container
+from resnet_cli.remote import explain as explain_remote
+from resnet_cli.sources.inputs import is_remote, open_container
 from resnet_cli.system import free_memory
 
 BYTES, PATH = "bytes", "path"  # the fields of an image as Hugging Face's datasets writes it
@@ -35,6 +36,56 @@ OPEN_FILES = 4  # shards follow each other, and slow workers are one behind
 
 FAILURES = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError)
 """What pyarrow raises for files that are damaged, or that it does not know."""
+
+
+class RemoteError(Exception):
+    """A server does not send a part of a file."""
+
+
+class RemoteFile:
+    """A file by URL, whose parts are asked for again where that may help."""
+
+    def __init__(self, url: str) -> None:
+        """Open it.
+
+        Raises:
+            InputError: the server refuses it.
+        """
+        self.file = open_container(url)
+        self.seek, self.tell, self.close = self.file.seek, self.file.tell, self.file.close
+
+    @property
+    def closed(self) -> bool:
+        """Return True after ``close``."""
+        return self.file.closed
+
+    def read(self, size: int = -1) -> bytes:
+        """Read some bytes.
+
+        Raises:
+            RemoteError: they do not come.
+        """
+        from resnet_cli.sources.fetch import ask_again
+
+        place = self.tell()
+
+        def read_part() -> bytes:
+            self.seek(place)
+            return self.file.read(size)
+
+        try:
+            return ask_again(read_part)
+        except Exception as error:  # noqa: BLE001 - whatever a file system raises
+            raise RemoteError(explain_remote(error)) from None
+
+
+def open_parts(path: str) -> BinaryIO:
+    """Open a file on this machine or at a URL, to be read part by part.
+
+    Raises:
+        InputError, OSError: it cannot be opened.
+    """
+    return cast(BinaryIO, RemoteFile(path)) if is_remote(path) else open_container(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +106,17 @@ class StoredRow:
         try:
             reader = open_reader(self.path, self.column, self.version, os.getpid())
             return reader.read(self.row)
-        except (InputError, *FAILURES) as error:
+        except (InputError, RemoteError, *FAILURES) as error:
             raise ImageError(f"cannot be read from the table: {explain(error)}") from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the image itself of a table by URL: a worker process need not know the network."""
+        if not is_remote(self.path):
+            return StoredRow, (self.path, self.column, self.row, self.version)
+        try:
+            return bytes, (self.read(),)
+        except ImageError as error:
+            return str, (str(error),)
 
 
 @lru_cache(OPEN_FILES)
@@ -78,7 +138,7 @@ class Reader:
         Raises:
             OSError, pa.ArrowException: it cannot be read.
         """
-        file = open_container(path)
+        file = open_parts(path)
         finalize(self, file.close)
         self.table = open_table(file)
         schema = self.table.schema_arrow.field(column).type
@@ -146,6 +206,9 @@ class Reader:
             raise ImageError(failure.reason)
         try:
             values = next(self.batches).column(0)
+        except RemoteError as error:
+            self.group = -1  # for the next row it is tried again
+            raise ImageError(str(error)) from error
         except (StopIteration, *FAILURES) as error:
             why = "it ends too soon" if isinstance(error, StopIteration) else explain(error)
             reason = f"row group {self.group} of the table is damaged: {why}"

@@ -18,8 +18,17 @@ import pyarrow.types as kinds
 
 from resnet_cli.errors import InputError
 from resnet_cli.records import Item, Stored
-from resnet_cli.sources.inputs import Listing, Search, open_container
-from resnet_cli.sources.table_rows import BYTES, FAILURES, StoredRow, explain, open_table
+from resnet_cli.remote import redact_url
+from resnet_cli.sources.inputs import Listing, Search, is_remote
+from resnet_cli.sources.table_rows import (
+    BYTES,
+    FAILURES,
+    RemoteError,
+    StoredRow,
+    explain,
+    open_parts,
+    open_table,
+)
 
 LABEL = "label"  # the column of the truth
 
@@ -41,7 +50,7 @@ def list_items(given: str, search: Search) -> Listing:
     """List the rows of a Parquet file; one that cannot be read is an item that says why.
 
     Args:
-        given: its path.
+        given: its path or URL.
         search: names the column of the images where there are several.
 
     Raises:
@@ -49,19 +58,25 @@ def list_items(given: str, search: Search) -> Listing:
     """
     try:
         with opened_table(given) as table:
-            column = image_column(given, table.schema_arrow, search.options.image_column)
+            name = name_of(given)
+            column = image_column(name, table.schema_arrow, search.options.image_column)
             items = list(list_rows(given, table, column))
     except UnreadableError as error:
-        items = [Item(given, content=str(error))]
+        items = [Item(name_of(given), content=str(error))]
     return Listing.of(items, parts=True)
+
+
+def name_of(given: str) -> str:
+    """Return the path of a table, or its URL without what is secret in it."""
+    return redact_url(given) if is_remote(given) else given
 
 
 def list_rows(given: str, table: pq.ParquetFile, column: str) -> Iterator[Item]:
     """Yield the items of an open table."""
-    version = file_version(given)
+    name, version = name_of(given), file_version(given)
     for row, label in enumerate(read_labels(table)):
         content = StoredRow(given, column, row, version)
-        yield Item(given, f"row={row}", content=content, label=label, version=version)
+        yield Item(name, f"row={row}", content=content, label=label, version=version)
 
 
 def stored_row(path: str, part: str, column: str | None = None) -> Stored:
@@ -104,10 +119,12 @@ def opened_table(path: str) -> Iterator[pq.ParquetFile]:
         UnreadableError: says why it cannot be read.
     """
     try:
-        with closing(open_container(path)) as file:
+        with closing(open_parts(path)) as file:
             table = open_table(file)
             check_counts(table.metadata, file.seek(0, os.SEEK_END))
             yield table
+    except RemoteError as error:
+        raise UnreadableError(str(error)) from error
     except FAILURES as error:
         reason = f"is not a Parquet table, or is damaged: {explain(error)}"
         raise UnreadableError(reason) from error

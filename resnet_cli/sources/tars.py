@@ -59,6 +59,7 @@ class Readable(Protocol):
 NO_END = "ends without the mark of an end: it may be cut off"
 ENDS_EARLY = "is cut off before its end"
 WRONG_SUM = "is damaged: its checksum is another, so that images in it may be damaged too"
+AFTER_END = "has more after the mark of its end at byte {:,}, which was not read"
 WRONG = "is damaged at byte {:,}: what follows it was not read"
 FAILED = "cannot be read on from byte {:,}: {}"
 SPARSE = "is stored as a sparse file, which is not read"
@@ -257,7 +258,7 @@ def walk_members(reader: Reader) -> Iterator[Member]:
     facts = Facts()
     while block := reader.take(BLOCKSIZE):
         if not any(block):
-            check_sum(reader)
+            check_end(reader)
             return
         start = reader.position - len(block)
         info = read_header(block, start)
@@ -282,13 +283,16 @@ def walk_members(reader: Reader) -> Iterator[Member]:
     raise DamageError(NO_END if reader.position else explain_other("tar", b""))
 
 
-def check_sum(reader: Reader) -> None:
-    """Unpack what follows the end, behind which the checksum of a compressed archive stands.
+def check_end(reader: Reader) -> None:
+    """Check what follows the mark of an end: zeros and, if it is compressed, a checksum.
 
     Raises:
-        DamageError: it is another.
+        DamageError: there is more in the archive, or the checksum is another.
     """
+    place = reader.position
     try:
+        if reader.take(AT_ONCE).strip(b"\0"):
+            raise DamageError(AFTER_END.format(place))
         while reader.compressed and reader.take(AT_ONCE):
             pass
     except gzip.BadGzipFile as error:

@@ -8,7 +8,7 @@ from functools import partial
 from io import BytesIO
 from stat import S_IFMT, S_ISLNK, S_ISREG
 from typing import BinaryIO
-from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipExtFile, ZipFile, ZipInfo
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipExtFile, ZipFile, ZipInfo
 
 from resnet_cli.errors import ImageError
 from resnet_cli.images.files import HEAD, LARGEST_FILE
@@ -46,7 +46,12 @@ LOCAL = struct.Struct("<4s5H3L2H")
 """In front of each member: signature, version, flags, method, time, date, checksum, bytes packed
 and unpacked, and the lengths of name and extra fields."""
 
+END = struct.Struct("<4s4H2LH")
+"""At the end of the directory: signature, three numbers, the number of members, and others."""
+
 SIGNATURE = b"PK\3\4"
+END_SIGNATURE = b"PK\5\6"
+MANY_MEMBERS = 0xFFFF  # or more: their number is in another record
 SIGNATURES = (SIGNATURE, b"PK\1\2", b"PK\5\6", b"PK\6\6")  # also of directories and their ends
 ENCRYPTION, LATER_SIZES, UTF8 = 1, 8, 1 << 11  # flags
 ZIP64 = 0xFFFFFFFF  # the size is in an extra field
@@ -192,13 +197,28 @@ def list_zip(archive: Archive) -> list[Member | str]:
             if not file.seekable():
                 return [WHOLE_ONLY]
             try:
-                with ZipFile(file) as directory:
-                    infos = directory.infolist()
+                infos = read_directory(file)
             except NOT_LISTED:
                 return recovered(archive, file)
     except Exception as error:  # noqa: BLE001 - whatever it is, the archive cannot be read
         return [explain_failure(error, archive.place)]
     return with_labels_first([listed(archive, info) for info in infos if not info.is_dir()])
+
+
+def read_directory(file: BinaryIO) -> list[ZipInfo]:
+    """Read the directory of an archive.
+
+    Raises:
+        BadZipFile: it is damaged, or has not as many members as it says at its end.
+        Exception: whatever else zipfile raises.
+    """
+    with ZipFile(file) as directory:
+        infos, comment = directory.infolist(), directory.comment
+    file.seek(-END.size - len(comment), os.SEEK_END)
+    signature, *_, count, _, _, _ = END.unpack(file.read(END.size))
+    if signature == END_SIGNATURE and count not in (len(infos), MANY_MEMBERS):
+        raise BadZipFile
+    return infos
 
 
 def listed(archive: Archive, info: ZipInfo) -> Member:

@@ -33,8 +33,8 @@ def test_paths_parts_and_bytes_are_listed(run: Run, photos: Path) -> None:
     expected += [("x.parquet", "row=0", ""), ("x.parquet", "row=1", "")]
     found = rows_of_csv(run("predict", "photos", "x.parquet", "--list", "--format", "csv").stdout)
     assert [(row["path"], row["part"], row["bytes"]) for row in found] == expected
-    lines = run("predict", "photos", "x.parquet", "--list", "--format", "jsonl").stdout
-    read = [json.loads(line) for line in lines.splitlines()]
+    objects = run("predict", "photos", "x.parquet", "--list", "--format", "jsonl").stdout
+    read = [json.loads(line) for line in objects.splitlines()]
     assert [(row["path"], row["part"], str(row["bytes"] or "")) for row in read] == expected
     lines = run("predict", "photos", "x.parquet", "--list").stdout.splitlines()
     assert lines[0] == f"{names[0]}  {int(sizes[0]):,} bytes"

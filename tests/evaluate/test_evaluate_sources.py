@@ -3,18 +3,21 @@
 import csv
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from commands import SMALL, error_line
 from conftest import Run
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.dataset import label_by_folder, label_by_table
 from resnet_cli.records import Item
+from resnet_cli.sources import FindOptions
 from resnet_cli.sources.places import base_of, parts_below, place_of
 from scoring import approximately, figures, rows
 from tables import images_below, write_bytes, write_like_datasets
@@ -24,6 +27,9 @@ def metrics(path: str = "m.json") -> dict[str, Any]:
     """The metrics of a run, without what made them."""
     found = figures(path)
     del found["run"]
+    for mistake in found["mistakes"] or ():
+        del mistake["path"]
+        mistake.pop("part", None)
     return found
 
 
@@ -133,7 +139,7 @@ def test_a_list_and_a_comparison_take_a_table(run: Run, photos: Path, checkpoint
     write_bytes("x.parquet", images_below(photos))
     both = ("-c", checkpoint, "-c", checkpoint, "--classes", "a,b,c", "--format", "json")
     record = json.loads(run("evaluate", "x.parquet", *both, *SMALL).stdout)
-    assert record["pairs"][0]["agree"]["share"] == 1
+    assert record["pairs"][0]["agree"]["value"] == 1
     assert [each["images"] for each in record["checkpoints"]] == [10, 10]
 
 
@@ -172,12 +178,89 @@ def test_places_do_not_depend_on_the_current_folder() -> None:
     assert place_of("tar://a.jpg::s3://b/x.tar", "/e") == "tar://a.jpg::s3://b/x.tar"
 
 
-def test_what_can_be_read_only_once_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    passing = iter([Item("tar://a/1.jpg::x.tgz", content=b"x"), Item("never", content=b"y")])
-    monkeypatch.setattr(
-        "resnet_cli.evaluate.dataset.list_input", lambda *_: [type("L", (), {"items": passing})]
+def test_pages_have_the_folder_of_their_image() -> None:
+    for name in ("a", "b"):
+        Path("d", name).mkdir(parents=True)
+        pages = [Image.new("RGB", (40, 40), (90 * page, 0, 0)) for page in range(2)]
+        pages[0].save(f"d/{name}/x.tif", save_all=True, append_images=pages[1:])
+    found = label_by_folder("d", ["a", "b"], FindOptions(pages="all"))
+    assert [(item.part, item.truth) for item in found.items] == [
+        ("page=1", 0), ("page=2", 0), ("page=1", 1), ("page=2", 1),
+    ]  # fmt: skip
+    assert len(label_by_folder("d", ["a", "b"]).items) == 2
+
+
+def test_a_prefix_of_urls_has_the_folders_of_its_classes(
+    evaluate: Run, run: Run, photos: Path, of_folder: dict[str, Any], checkpoint: Path
+) -> None:
+    store = pytest.importorskip("fsspec").filesystem("memory")
+    store.put(str(photos), "/val", recursive=True)
+    evaluate("memory://val/", "-o", "m.json", "--mistakes", "w.csv")
+    assert metrics() == approximately(of_folder)
+    assert all(row["path"].startswith("memory://val/a/") for row in rows("w.csv"))
+    classify = ("predict", "memory://val/", "-c", checkpoint, "--classes", "a,b,c", *SMALL)
+    run(*classify, "-k", 3, "-o", "p.csv")
+    run("evaluate", "memory://val/", "--predictions", "p.csv", "-o", "again.json")
+    assert metrics("again.json") == approximately(of_folder)
+    Path("l.csv").write_text("path,label\na/img1.jpg,b\nmemory://val/b/img6.jpg,a\n")
+    found = label_by_table(Path("l.csv"), "memory://val/", ["a", "b"])
+    assert [(item.path, item.truth) for item in found.items] == [
+        ("memory://val/a/img1.jpg", 1), ("memory://val/b/img6.jpg", 0),
+    ]  # fmt: skip
+    store.rm("/val", recursive=True)
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar"])
+def test_an_archive_has_the_folders_of_its_classes(
+    evaluate: Run, run: Run, photos: Path, of_folder: dict[str, Any], checkpoint: Path, suffix: str
+) -> None:
+    shutil.make_archive("x", suffix, ".", "photos")
+    given = f"x.{suffix}"
+    result = evaluate(given, "-o", "m.json", "--mistakes", "w.csv", "--report", "r.html")
+    assert result.exit_code == 3
+    assert metrics() == approximately(of_folder)
+    names = {path.relative_to(photos.parent).as_posix() for path in photos.rglob("*.*")}
+    assert {row["path"] for row in rows("w.csv")} <= {
+        f"{suffix}://{name}::{given}" for name in names
+    }
+    classify = ("predict", given, "-c", checkpoint, "--classes", "a,b,c", *SMALL, "-k", 3)
+    run(*classify, "-o", "p.csv")
+    for number, truth in enumerate(([], [given])):
+        run(
+            "evaluate", *truth, "--predictions", "p.csv", "-o", f"{number}.json",
+            "--report", f"{number}.html",
+        )  # fmt: skip
+        assert metrics(f"{number}.json") == approximately(of_folder)
+        assert Path(f"{number}.html").read_text().count("/9j/") == 10
+
+
+def test_splits_in_an_archive_are_told_apart(photos: Path) -> None:
+    for split in ("train", "val"):
+        shutil.copytree(photos, f"top/data/{split}")
+    shutil.make_archive("x", "zip", "top")
+    with pytest.raises(
+        InputError, match="are in train, val: leave the others out: --exclude train"
+    ):
+        label_by_folder("x.zip", ["a", "b"])
+    found = label_by_folder("x.zip", ["a", "b"], FindOptions(exclude=("train",)))
+    assert len(found.items) == 10
+    assert sorted(set(found.truths)) == [0, 1]
+
+
+def test_webdataset_states_the_classes_beside_the_images(
+    evaluate: Run, photos: Path, of_folder: dict[str, Any]
+) -> None:
+    with tarfile.open("x.tar", "w") as archive:
+        for number, path in enumerate(images_below(photos)):
+            archive.add(path, f"{number:03}{path.suffix}")
+            Path("cls").write_text("01"[path.parent.name == "b"])
+            archive.add("cls", f"{number:03}.cls")
+    evaluate("x.tar", "-o", "m.json")
+    assert metrics() == approximately(of_folder)
+
+
+def test_a_packed_archive_can_be_read_only_once(evaluate: Run, photos: Path) -> None:
+    shutil.make_archive("x", "gztar", ".", "photos")
+    assert error_line(evaluate("x.tar.gz")).endswith(
+        "unpack it, or use 'predict -o FILE' and then 'evaluate --predictions FILE'"
     )
-    Path("x.parquet").touch()
-    with pytest.raises(InputError, match="read only once, in their order: unpack it, or use"):
-        label_by_folder("x.parquet", ["a"])
-    assert next(passing).path == "never"  # not all of them were read

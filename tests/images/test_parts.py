@@ -137,7 +137,7 @@ def test_each_frame_is_what_pillow_composes(kind: str, order: tuple[int, ...]) -
     first.save(file, kind, save_all=True, append_images=others, **ANIMATED[kind])
     data = file.getvalue()
 
-    assert pages_of(data) == [1, 2, 3, 4, 5] == [*range(1, Image.open(file).n_frames + 1)]
+    assert pages_of(data) == [1, 2, 3, 4, 5]
     for number in order:
         with Image.open(BytesIO(data)) as image:
             image.seek(number - 1)
@@ -152,7 +152,6 @@ def test_the_image_for_other_programs_is_the_first_page_of_an_apng() -> None:
 
     assert pages_of(file.getvalue()) == [1, 2, 3, 4, 5]
     with Image.open(file) as image:
-        assert image.n_frames == 5
         image.seek(4)
         expected = np.asarray(image.convert("RGB"))
     np.testing.assert_array_equal(pixels(file.getvalue(), "page=5"), expected)

@@ -4,12 +4,16 @@ import gzip
 import pickle
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
+from io import BytesIO
 from pathlib import Path
 from random import Random
 from time import monotonic, sleep
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from resnet_cli.errors import ImageError
 from resnet_cli.images import Decoder
@@ -97,6 +101,26 @@ def test_an_image_is_read_twice_where_two_decoders_want_it(site: Site) -> None:
     [item] = Prefetch([remote_item(f"{site.url}/1.bin")], 2)
 
     assert read(item) == read(item) == BODIES["/1.bin"]
+
+
+def test_neighbouring_parts_of_an_image_are_fetched_once() -> None:
+    file = BytesIO()
+    Image.effect_noise((90, 60), 50).convert("RGB").save(file, "PNG")
+    parts = [f"xywh={place},2,20,30" for place in range(12)]
+    with serving(Site({"/a.png": file.getvalue(), "/b.png": file.getvalue()})) as site:
+        items = [
+            replace(whole, part=part)
+            for whole in (remote_item(f"{site.url}/a.png"), remote_item(f"{site.url}/b.png"))
+            for part in parts
+        ]
+        ahead = Prefetch(items, 3)
+        found = [np.asarray(Decoder()(item.source)) for item in ahead if isinstance(item, Item)]
+        ahead.close()
+        assert [site.gets(f"/{name}.png") for name in "ab"] == [1, 1]
+    whole = np.asarray(Image.open(file))
+    expected = [whole[2:32, place : place + 20] for place in range(12)] * 2
+    assert all(map(np.array_equal, found, expected))
+    assert ahead.held == 0
 
 
 def test_what_is_fetched_ahead_is_bounded(site: Site) -> None:

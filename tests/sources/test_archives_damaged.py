@@ -275,6 +275,19 @@ def test_a_tar_without_the_mark_of_its_end_may_be_cut_off() -> None:
     assert outcomes("x.tar") == ["0.png", "ends without the mark of an end: it may be cut off"]
 
 
+def test_what_follows_the_mark_of_the_end_of_a_tar_is_not_lost_without_a_word() -> None:
+    data = pack("y.tar", {"0.png": b"x" * 600, "1.png": b"y", "2.png": b"z"}).read_bytes()
+    Path("blank.tar").write_bytes(data[:1536] + bytes(512) + data[2048:])
+    Path("two.tar").write_bytes(data + data)
+
+    assert outcomes("blank.tar") == [
+        "0.png",
+        "has more after the mark of its end at byte 2,048, which was not read",
+    ]
+    assert outcomes("two.tar")[:-1] == ["0.png", "1.png", "2.png"]
+    assert "after the mark of its end" in outcomes("two.tar")[-1]
+
+
 def header(kind: bytes, size: int, name: str = "x") -> bytes:
     """A header of a tar, with whatever size."""
     info = tarfile.TarInfo(name)

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from commands import error_line
 from conftest import Run
+from resnet_cli.benchmark.workload import EndlessImages
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images import Decoder
 from resnet_cli.records import Detection, Item
@@ -297,8 +298,8 @@ def test_a_run_that_stopped_between_the_boxes_of_an_image_is_resumed(predict: Ru
     whole, resumed = rows_of("whole.csv"), rows_of("r.csv")
     for key in ("path", "part", "detection_class", "detection_conf", "label"):
         assert [row[key] for row in resumed] == [row[key] for row in whole]
-    probs = ([float(row["prob"]) for row in rows] for rows in (resumed, whole))
-    np.testing.assert_allclose(*probs, rtol=1e-5)  # batches are cut elsewhere
+    again, before = ([float(row["prob"]) for row in rows] for rows in (resumed, whole))
+    np.testing.assert_allclose(again, before, rtol=1e-5)  # batches are cut elsewhere
 
     other = predict("d", "-o", "r.csv", "--resume")
     assert "cannot resume r.csv" in error_line(other)
@@ -396,3 +397,48 @@ def test_boxes_of_images_in_archives_and_by_url_are_found_by_their_names(folder:
     for item in found:
         np.testing.assert_array_equal(np.asarray(Decoder()(item.source)), np.asarray(expected))
     assert replace(items[0], part="", detection=None) == items[0]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_report_says_what_the_detector_said(predict: Run) -> None:
+    assert (
+        predict("d", "--boxes", megadetector(entry("a.png", LEFT)), "-o", "r.html").exit_code == 0
+    )
+    page = Path("r.html").read_text(encoding="utf-8")
+    assert r'"part":"box 30\u00d745 at 12,18: animal 0.90"' in page
+
+
+def write_classes(folder: Path) -> str:
+    """Fill a folder a class, whose images have two boxes, one and none."""
+    for number, name in enumerate("abc"):
+        (folder / name).mkdir()
+        Image.open(folder / "d.png").rotate(9 * number).save(folder / name / f"{number}.png")
+    for name in ("a.png", "d.png", "sub/b.jpg", "sub/c.png"):
+        (folder / name).unlink()
+    (folder / "sub").rmdir()
+    return megadetector(entry("a/0.png", LEFT, WHOLE), entry("b/1.png", LEFT), entry("c/2.png"))
+
+
+def test_evaluate_scores_boxes_by_the_class_of_their_image(folder: Path, evaluate: Run) -> None:
+    boxes = write_classes(folder)
+    Path("l.csv").write_text("path,label\na/0.png,a\nb/1.png,b\nc/2.png,c\n")
+    for labels in ((), ("--labels", "l.csv")):
+        done = evaluate("d", "--boxes", boxes, *labels, "--format", "json")
+        assert done.exit_code == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found["images"] == 3
+        assert [row["support"] for row in found["classes"]] == [2, 1, 0]
+        assert "1 image without a box of at least 0.2" in done.stderr
+
+
+def test_evaluate_and_benchmark_take_pages(folder: Path, evaluate: Run) -> None:
+    write_classes(folder)
+    pages = [Image.new("RGB", (20, 20), (50 * number, 9, 9)) for number in range(4)]
+    pages[0].save(folder / "b" / "x.tif", save_all=True, append_images=pages[1:])
+    found = json.loads(evaluate("d", "--pages", "all", "--format", "json").stdout)
+    assert [row["support"] for row in found["classes"]] == [1, 5, 1]
+
+    images = EndlessImages("d", FindOptions(pages="all"))
+    assert [item.part for item in images.items] == [
+        "", "", "page=1", "page=2", "page=3", "page=4", "",
+    ]  # fmt: skip

@@ -1,7 +1,10 @@
 """Parquet tables as INPUT: the rows of the same images as files, and tables that are damaged."""
 
+import io
 import json
+import pickle
 import random
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +17,10 @@ import pytest
 
 from commands import error_line, rows_of_csv
 from conftest import Run
+from range_server import Parts, serving_parts
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.records import Item, Stored
-from resnet_cli.sources import FindOptions, find_inputs, reopen
+from resnet_cli.sources import FindOptions, find_inputs, reopen, without_pauses
 from tables import images_below, write_bytes, write_like_datasets
 
 KILLED = """
@@ -104,6 +108,22 @@ def test_a_folder_of_shards_is_named_by_a_glob(predict: Run, photos: Path) -> No
         "Error: no images found: above (skipped 3 files without an image extension): name the "
         "files that hold images: 'above/data/*.parquet'"
     )
+
+
+def test_a_list_may_name_tables(monkeypatch: pytest.MonkeyPatch, photos: Path) -> None:
+    write_values("x.parquet", [b"one", b"two"])
+    shutil.make_archive("y", "zip", "photos", "a")
+    Path("l.txt").write_text("photos/a/img1.jpg\nx.parquet\ny.zip\nphotos/b/img6.jpg\n")
+    found = find_inputs(["@l.txt"])
+    assert found.parts
+    assert [(item.path, item.part) for item in found.known][:3] == [
+        ("photos/a/img1.jpg", ""), ("x.parquet", "row=0"), ("x.parquet", "row=1"),
+    ]  # fmt: skip
+    assert found.total == 9
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x.parquet\nz.jpg\n")))
+    stream = list(without_pauses(find_inputs(["-"]).items))
+    assert [item.path for item in stream] == ["x.parquet", "z.jpg"]
+    assert str(stream[0].content).startswith("holds images: name it as INPUT")
 
 
 def test_a_killed_run_resumes_where_it_was(checkpoint: Path, photos: Path, predict: Run) -> None:
@@ -248,7 +268,8 @@ def test_a_damaged_row_group_costs_its_own_rows_only() -> None:
 
 def test_numbers_of_rows_that_no_file_holds_are_refused() -> None:
     pq.write_table(pa.table({"image": pa.nulls(10_000, pa.binary())}), "x.parquet")
-    assert "it states 10,000 rows in" in str(read_all("x.parquet"))
+    with pytest.raises(InputError, match="it states 10,000 rows in"):
+        read_all("x.parquet")
 
 
 def test_memory_stays_flat_however_large_the_row_groups() -> None:
@@ -261,6 +282,34 @@ def test_memory_stays_flat_however_large_the_row_groups() -> None:
     peak = subprocess.run(read, capture_output=True, text=True, check=True).stdout
     Path("x.parquet").unlink()
     assert int(peak) < 200 << 20
+
+
+def test_a_table_by_url_is_read_part_by_part(
+    predict: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fsspec")
+    write_bytes("x.parquet", images_below(photos), row_group_size=4)
+    local = predict("x.parquet", "--format", "csv")
+    with serving_parts() as url:
+        remote = predict(f"{url}/x.parquet?token=secret", "--format", "csv", "-o", "out.csv")
+        assert remote.exit_code == 0
+        assert answers(remote.stdout) == answers(local.stdout)
+        row = rows_of_csv(remote.stdout)[3]
+        assert (row["path"].partition("?")[0], row["part"]) == (f"{url}/x.parquet", "row=3")
+        written = Path("out.csv").read_text() + Path("out.csv.run.json").read_text()
+        assert "secret" not in written + remote.stdout + remote.stderr
+        items = find_inputs([f"{url}/x.parquet"]).known
+        monkeypatch.setattr("resnet_cli.sources.fetch.FIRST_PAUSE", 0.001)
+        monkeypatch.setattr(Parts, "failing", 2)
+        again = [stored(item).read() for item in items]
+        assert again == [path.read_bytes() for path in images_below(photos)]
+        carried = pickle.loads(pickle.dumps(items[5]))
+        assert carried.content == again[5]  # to a worker process, which need not know the network
+        Path("x.parquet").rename("y.parquet")
+        items = find_inputs([f"{url}/y.parquet"]).known
+        monkeypatch.setattr(Parts, "failing", 10**6)
+        with pytest.raises(ImageError, match="the server answers 503"):
+            stored(items[0]).read()
 
 
 FUZZED = 300

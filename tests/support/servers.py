@@ -1,6 +1,5 @@
 """Servers on the loopback for tests of images by URL: one of pages, and one of objects as S3's."""
 
-import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,14 +103,14 @@ class Store(Site):
     """A store with one bucket, of which it answers ListObjectsV2, GetObject and HeadObject.
 
     Attributes:
-        names: of the objects, sorted by their bytes.
+        names: of the objects, sorted.
         body: returns the bytes of an object.
         fault: may answer a request for an object in another way, and returns True then.
     """
 
     def __init__(self, names: Sequence[str], body: Callable[[str], bytes]) -> None:
         super().__init__()
-        self.names = sorted(names, key=os.fsencode)
+        self.names = sorted(names)
         self.body = body
         self.fault: Callable[[BaseHTTPRequestHandler, bytes], bool] = lambda *_: False
         self.size: Callable[[str], int] = lambda name: len(body(name))
@@ -122,12 +121,16 @@ class Store(Site):
         if not name:
             query = {key: values[0] for key, values in parse_qs(parts.query).items()}
             send(request, self.page(query), Content_Type="application/xml")
-        elif name not in self.names:
+        elif not self.has(name):
             send(request, NO_KEY if request.command == "GET" else b"", status=404)
         else:
             body = self.body(name)
             if not self.fault(request, body):
                 send(request, body, ETag=f'"{etag_of(body)}"')
+
+    def has(self, name: str) -> bool:
+        at = bisect_left(self.names, name)
+        return self.names[at : at + 1] == [name]
 
     def page(self, query: Mapping[str, str]) -> bytes:
         """Return a page of the listing, as XML."""

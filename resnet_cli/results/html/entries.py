@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from PIL.Image import Image
 
-from resnet_cli.records import Prediction, is_url, part_words, tidy_path
+from resnet_cli.records import Item, Prediction, is_url, part_words, tidy_path
 from resnet_cli.results.options import Verdict
 from resnet_cli.text import escape_unprintable
 
@@ -75,7 +75,7 @@ def build_entry(prediction: Prediction, verdict: Verdict, number: int, folder: P
     return Entry(
         number=number,
         path=tidy_path(prediction.item.path),
-        part=part_words(prediction.part),
+        part=describe_part(prediction.item),
         href=link_to(prediction.item.path, folder),
         scores=tuple((score.index, round_probability(score.prob)) for score in prediction.scores),
         milliseconds=stage_times(prediction),
@@ -83,6 +83,15 @@ def build_entry(prediction: Prediction, verdict: Verdict, number: int, folder: P
         verdict=verdict,
         error=prediction.error,
     )
+
+
+def describe_part(item: Item) -> str:
+    """Say a part in words, and what a detector said of it."""
+    if item.detection is None:
+        return part_words(item.part)
+    conf = item.detection.conf
+    words = (item.detection.label, "" if conf is None else f"{conf:.2f}")
+    return f"{part_words(item.part)}: {' '.join(filter(None, words))}".removesuffix(": ")
 
 
 def link_to(path: str, folder: Path) -> str | None:

@@ -1,6 +1,7 @@
 """Images by URL, listed from servers that run here: one of moto for S3, and small ones for HTTP."""
 
 import logging
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from time import sleep
@@ -11,9 +12,10 @@ from items import arrivals_of, paths_of
 from resnet_cli import remote
 from resnet_cli.errors import ExtraError, ImageError, InputError, OptionError
 from resnet_cli.records import PAUSE, Item
-from resnet_cli.sources import FindOptions, Inputs, find_inputs, item_of
+from resnet_cli.sources import FindOptions, Inputs, Search, find_inputs, item_of
 from resnet_cli.sources import remote as source
-from servers import Site, Store, serving
+from servers import Site, Store, send, serving
+from stores import as_endpoint
 
 boto3 = pytest.importorskip("boto3")
 
@@ -35,18 +37,6 @@ def moto() -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
-
-
-def as_endpoint(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let S3 be the server at a URL."""
-    from s3fs import S3FileSystem
-
-    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    remote.shared_file_system.cache_clear()
-    S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture
@@ -194,6 +184,39 @@ def test_a_slow_listing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(isinstance(one, str) for one in arrivals) == 1500
 
 
+def test_a_listing_does_not_run_away_from_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "BLOCK", 1000)
+    monkeypatch.setattr(source, "AHEAD", 1000)
+    with serving(Store([f"p/{n:05}.jpg" for n in range(9000)], lambda _: b"x")) as store:
+        as_endpoint(store.url, monkeypatch)
+        items = iter(find_inputs(["s3://bucket/p/"]).items)
+        next(items), next(items)
+        sleep(0.5)
+        pages = sum("list-type" in path for _, path, _ in store.asked)
+        left = sum(isinstance(item, Item) for item in items)
+
+    assert left == 8998
+    assert pages <= 4
+
+
+def test_memory_does_not_grow_with_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    def peak_of(pages: int) -> int:
+        entries = (
+            [source.Entry(f"img{page:03}{n:04}.jpg", size=9) for n in range(1000)]
+            for page in range(pages)
+        )
+        monkeypatch.setattr(source, "list_pages", lambda *_: entries)
+        walk = source.StoreWalk(None, "s3://bucket/p", (), Search(FindOptions()))  # type: ignore[arg-type]
+        tracemalloc.start()
+        try:
+            assert sum(isinstance(one, Item) for one in walk.images()) == 1000 * pages
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak_of(50) < 1.1 * peak_of(20)
+
+
 def test_a_page_that_fails_once_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store([f"p/{number}.jpg" for number in range(2500)], lambda _: b"x")
     page, failures = store.page, iter([True, False, True, False])
@@ -223,8 +246,6 @@ def test_a_refusal_of_the_store_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def refuse(request: object) -> None:
-    from servers import send
-
     words = "<Code>AccessDenied</Code><Message>Not &#155;31myours&#10;at all</Message>"
     body = f'<?xml version="1.0"?><Error>{words}</Error>'
     send(request, body.encode(), status=403)  # type: ignore[arg-type]
