@@ -17,6 +17,7 @@ from resnet_cli.errors import InputError
 from resnet_cli.records import Item, Pause, is_url
 from resnet_cli.remote import redact_text, redact_url
 from resnet_cli.sources import remote
+from resnet_cli.sources.boxes import BoxSource
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.inputs import (
     FindOptions,
@@ -138,8 +139,6 @@ def select_parts(whole: Inputs, inputs: Sequence[str], options: FindOptions) -> 
         return replace(pages, items=known, total=len(known))
     if not options.boxes:
         return whole
-    from resnet_cli.sources.boxes import BoxSource  # which names images by what is in here
-
     remarks: list[str] = []
     source = BoxSource(inputs, options, remarks)
     boxes = replace(whole, parts=True, boxes=True, remarks=remarks)
