@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from resnet_cli.errors import ExtraError, ImageError, InputError, SettingError
 from resnet_cli.files import BLOCK
 from resnet_cli.images.files import LARGEST_FILE, check_size
-from resnet_cli.remote import TIMEOUT, WEB, explain, open_file_system, scheme_of
+from resnet_cli.remote import TIMEOUT, WEB, explain_error, open_file_system, scheme_of
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -174,7 +174,7 @@ class RemoteObject(Fetchable):
                 last = attempt == TRIES or monotonic() + pause > deadline
                 if last or not may_pass(error):
                     times = f", {attempt} times" if attempt > 1 else ""
-                    raise ImageError(explain(error) + times) from None
+                    raise ImageError(explain_error(error) + times) from None
             connection.pause(pause)
         raise AssertionError  # the last attempt returns or raises
 
