@@ -11,7 +11,7 @@ import pytest
 from resnet_cli import remote
 from resnet_cli.errors import ExtraError, InputError
 from resnet_cli.remote import fetch_file, open_binary, redact_argument, redact_text, redact_url
-from servers import Site, send, serving
+from servers import Answer, Site, send, serving
 
 BODY = bytes(range(256)) * 40
 
@@ -61,7 +61,7 @@ def site() -> Iterator[Site]:
         yield server
 
 
-def in_ranges(etag: str, body: bytes = BODY) -> object:
+def in_ranges(etag: str, body: bytes = BODY) -> Answer:
     """A page of which parts can be had."""
 
     def page(request: BaseHTTPRequestHandler) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, pairwise
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -153,6 +153,7 @@ def opened_video(path: str) -> Iterator["Video"]:
             container = stack.enter_context(
                 av.open(
                     file,
+                    mode="r",
                     options={"format_whitelist": FORMATS},
                     metadata_errors="replace",
                     buffer_size=BUFFER,
@@ -238,6 +239,7 @@ class Video:
 
         packets = chain(self.container.demux(self.stream), [None])
         for packet, following in pairwise(packets):
+            assert packet is not None  # which only the last one is
             self.note_end(packet)
             if following is not None and is_end(following) and self.missing:
                 self.partial = packet.pts  # threads may give its frame out before they notice
@@ -325,8 +327,8 @@ def is_end(packet: "Packet[VideoStream]") -> bool:
 
 def upright_pixels(frame: "VideoFrame") -> Pixels:
     """Return the pixels [H, W, 3] of a frame, turned as its video says."""
-    pixels: Pixels = frame.to_ndarray(format="rgb24")
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    pixels: Pixels = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     return (
         pixels if matrix is None else turn_by_matrix(pixels, np.frombuffer(bytes(matrix), np.int32))
     )

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from resnet_cli.errors import ImageError, InputError, describe
-from resnet_cli.remote import explain_arrow as explain_remote
+from resnet_cli.remote import explain_error as explain_remote
 from resnet_cli.sources.inputs import is_remote, open_container
 from resnet_cli.system import free_memory
 

@@ -203,7 +203,7 @@ def test_a_listing_does_not_run_away_from_its_reader(monkeypatch: pytest.MonkeyP
 def test_memory_does_not_grow_with_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
     def peak_of(pages: int) -> int:
         entries = (
-            [source.Entry(f"img{page:03}{n:04}.jpg", size=9) for n in range(1000)]
+            [source.RemoteEntry(f"img{page:03}{n:04}.jpg", size=9) for n in range(1000)]
             for page in range(pages)
         )
         monkeypatch.setattr(source, "list_pages", lambda *_: entries)
