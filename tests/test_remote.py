@@ -97,7 +97,7 @@ def test_a_file_is_downloaded_once_until_it_changes(site: Site) -> None:
     kept = json.loads((first.parent / "entry.json").read_text())
     assert kept["key"] == {"url": f"{site.url}/model.bin", "bytes": len(BODY), "version": "one"}
 
-    site.pages["/model.bin"] = in_ranges("two", BODY[::-1])  # type: ignore[assignment]
+    site.pages["/model.bin"] = in_ranges("two", BODY[::-1])
     assert fetch_file(url).read_bytes() == BODY[::-1]
     assert first.read_bytes() == BODY
 
