@@ -11,7 +11,7 @@ import pytest
 from resnet_cli import remote
 from resnet_cli.errors import ExtraError, InputError
 from resnet_cli.remote import fetch_file, open_binary, redact_argument, redact_text, redact_url
-from servers import Site, send, serving
+from servers import Answer, Site, send, serving
 
 BODY = bytes(range(256)) * 40
 
@@ -61,7 +61,7 @@ def site() -> Iterator[Site]:
         yield server
 
 
-def in_ranges(etag: str, body: bytes = BODY) -> object:
+def in_ranges(etag: str, body: bytes = BODY) -> Answer:
     """A page of which parts can be had."""
 
     def page(request: BaseHTTPRequestHandler) -> None:
@@ -97,7 +97,7 @@ def test_a_file_is_downloaded_once_until_it_changes(site: Site) -> None:
     kept = json.loads((first.parent / "entry.json").read_text())
     assert kept["key"] == {"url": f"{site.url}/model.bin", "bytes": len(BODY), "version": "one"}
 
-    site.pages["/model.bin"] = in_ranges("two", BODY[::-1])  # type: ignore[assignment]
+    site.pages["/model.bin"] = in_ranges("two", BODY[::-1])
     assert fetch_file(url).read_bytes() == BODY[::-1]
     assert first.read_bytes() == BODY
 

@@ -14,12 +14,13 @@ import numpy as np
 
 from resnet_cli.errors import InputError
 from resnet_cli.evaluate.splits import suggest_split
-from resnet_cli.records import Item
+from resnet_cli.records import Item, is_url
 from resnet_cli.sources import (
     FindOptions,
     Inputs,
     Search,
     excluded_words,
+    item_of,
     list_input,
     select_parts,
     skipped_words,
@@ -274,7 +275,9 @@ def label_by_table(
     truths: dict[tuple[str, str], Item] = {}
     for row in sorted(rows, key=lambda row: not row.part):
         truth = class_index_of(row, index, len(names), table)
-        for item in places.find(row):
+        for found in places.find(row):
+            plain = found.content is None and is_url(found.path)  # named by the table alone
+            item = item_of(*found.identity, options=find) if plain else found
             truths.setdefault(item.identity, replace(item, truth=truth))
     if search.options.boxes:  # an image without boxes is no item
         kept = {item.identity for item in items}

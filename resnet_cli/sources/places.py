@@ -12,7 +12,6 @@ from pathlib import Path
 
 from resnet_cli.records import Item, is_url
 from resnet_cli.remote import redact_url
-from resnet_cli.sources import item_of
 from resnet_cli.sources.inputs import folder_name
 from resnet_cli.sources.lists import as_found
 from resnet_cli.sources.local import fixed_part
@@ -111,5 +110,5 @@ class Places:
         if found is not None:
             return [found]
         if not row.part:
-            return self.parts.get(place) or [item_of(path)]
+            return self.parts.get(place) or [Item(path)]
         return [Item(path, row.part, content=f"{path} has no {row.part} among the images")]
