@@ -168,7 +168,7 @@ def open_binary(url: str, *, timeout: float = TIMEOUT) -> BinaryIO:
     try:
         return cast(BinaryIO, system.open(url, "rb"))
     except Exception as error:
-        raise InputError(f"cannot open {redact_url(url)}: {explain(error)}") from None
+        raise InputError(f"cannot open {redact_url(url)}: {explain_error(error)}") from None
 
 
 def fetch_file(url: str, *, timeout: float = TIMEOUT) -> Path:
@@ -185,7 +185,7 @@ def fetch_file(url: str, *, timeout: float = TIMEOUT) -> Path:
     try:
         info = system.info(url)
     except Exception as error:
-        raise InputError(f"cannot download {redact_url(url)}: {explain(error)}") from None
+        raise InputError(f"cannot download {redact_url(url)}: {explain_error(error)}") from None
     size, version = info.get("size"), version_of(info)
     key = {"url": redact_url(url), "bytes": size, "version": version}
 
@@ -193,7 +193,7 @@ def fetch_file(url: str, *, timeout: float = TIMEOUT) -> Path:
         try:
             system.get_file(url, str(path))  # as it comes: not every server gives ranges
         except Exception as error:
-            raise InputError(f"cannot download {redact_url(url)}: {explain(error)}") from None
+            raise InputError(f"cannot download {redact_url(url)}: {explain_error(error)}") from None
         found = path.stat().st_size
         if size not in (None, found):
             raise InputError(
@@ -201,10 +201,10 @@ def fetch_file(url: str, *, timeout: float = TIMEOUT) -> Path:
             )
 
     kept = user_cache() if version or size else Cache(None)
-    return kept.fetch(key, download, name=name_of(url))
+    return kept.fetch(key, download, name=name_download(url))
 
 
-def name_of(url: str) -> str:
+def name_download(url: str) -> str:
     """Return the last name in a URL, which keeps its suffix."""
     name = redact_url(url).partition("#")[0].rstrip("/").rpartition("/")[2]
     return re.sub(r"[^\w.-]", "_", name)[-100:].lstrip(".") or "file"
@@ -232,13 +232,17 @@ ERRORS = {
 """Errors of aiohttp and botocore: what is said of them."""
 
 
-def explain(error: BaseException) -> str:
+def explain_error(error: BaseException) -> str:
     """Say in a few words why a file by URL cannot be read, without what is secret in it."""
     match error:
         case FileNotFoundError():
             cause = error.__cause__
             by_store = cause is None or hasattr(cause, "response")
-            return "there is nothing by that name" if by_store or cause is None else explain(cause)
+            return (
+                "there is nothing by that name"
+                if by_store or cause is None
+                else explain_error(cause)
+            )
         case PermissionError():
             return f"the store refuses it ({safe_words(error).partition(': ')[2]})"
     status = getattr(error, "status", None)

@@ -89,17 +89,17 @@ def line_makers(dialect: Dialect) -> Mapping[str, tuple[str, Callable[[Item], st
 
 def words(item: Item) -> str:
     """Return an item as a line for people."""
-    size = size_of(item)
+    size = bytes_of(item)
     parts = [item.path, item.part, "" if size is None else f"{size:,} bytes"]
     return escape_unprintable("  ".join(filter(None, parts)))
 
 
 def cells(item: Item) -> tuple[str, str, int | None]:
     """Return what ``COLUMNS`` name."""
-    return item.path, item.part, size_of(item)
+    return item.path, item.part, bytes_of(item)
 
 
-def size_of(item: Item) -> int | None:
+def bytes_of(item: Item) -> int | None:
     """Return the bytes of an image, as its source or its file states them."""
     if item.size is None and item.content is None and not item.part and not is_url(item.path):
         with suppress(OSError, ValueError):  # its row would say why it cannot be read

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from resnet_cli.errors import InputError
+from resnet_cli.evaluate.labelled import Places
 from resnet_cli.evaluate.splits import suggest_split
-from resnet_cli.records import Item, is_url
+from resnet_cli.records import Item
 from resnet_cli.sources import (
     FindOptions,
     Inputs,
     Search,
     excluded_words,
-    item_of,
     list_input,
     select_parts,
     skipped_words,
@@ -29,7 +29,7 @@ from resnet_cli.sources import (
 )
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.inputs import CONNECTIONS
-from resnet_cli.sources.places import Places, base_of, is_inside, is_missing, parts_below
+from resnet_cli.sources.places import base_of, is_inside, is_missing, parts_below
 from resnet_cli.sources.truth import Labelled, Lookup, few_names, match_labels, read_labels
 from resnet_cli.text import amount
 
@@ -131,20 +131,23 @@ def find_labelled(
     return replace(dataset, connections=find.fetch)
 
 
-def label_by_folder(given: str, names: Sequence[str], find: FindOptions | None = None) -> Dataset:
+def label_by_folder(
+    given: str, names: Sequence[str], find: FindOptions | None = None, *, saved: bool = False
+) -> Dataset:
     """Label each image as its source does, or by the first folder below ``given`` on its path.
 
     Args:
         given: an INPUT: a folder with a folder for each class, an archive of such, a table.
         names: class names, one per output.
         find: what to take.
+        saved: the images have been classified already, and are not read.
 
     Raises:
         InputError: no images, or labels that match no class.
     """
     search = Search(find or FindOptions())
     require_folders(given)
-    listed = list_given(given, search)
+    listed = list_given(given, search, saved=saved)
     items = listed.known
     parts = find_parts(items, given, names)
     stated = [state_label(item, below) for item, below in zip(items, parts, strict=True)]
@@ -183,8 +186,10 @@ def require_folders(given: str) -> None:
     raise InputError(f"cannot evaluate on {given}: {what}: name one with a folder a class")
 
 
-def list_given(given: str, search: Search) -> Inputs:
-    """List the items of an INPUT, with the parts that are asked for, to be read afterwards.
+def list_given(given: str, search: Search, *, saved: bool = False) -> Inputs:
+    """List the items of an INPUT, with the parts that are asked for.
+
+    They are read afterwards, unless their predictions are ``saved``.
 
     Raises:
         InputError: it names nothing, or can be read only once.
@@ -192,6 +197,9 @@ def list_given(given: str, search: Search) -> Inputs:
     listings = list_input(given, search)
     items = []
     for item in without_pauses(chain.from_iterable(each.items for each in listings)):
+        if saved:
+            items.append(item.without_content())
+            continue
         if isinstance(item.content, bytes | np.ndarray):  # of a stream: all of them would be held
             raise InputError(
                 f"cannot evaluate on {given}: its images can be read only once, in their order: "
@@ -275,9 +283,7 @@ def label_by_table(
     truths: dict[tuple[str, str], Item] = {}
     for row in sorted(rows, key=lambda row: not row.part):
         truth = class_index_of(row, index, len(names), table)
-        for found in places.find(row):
-            plain = found.content is None and is_url(found.path)  # named by the table alone
-            item = item_of(*found.identity, options=find) if plain else found
+        for item in places.find(row):
             truths.setdefault(item.identity, replace(item, truth=truth))
     if search.options.boxes:  # an image without boxes is no item
         kept = {item.identity for item in items}

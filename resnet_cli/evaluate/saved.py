@@ -14,7 +14,7 @@ import numpy as np
 from resnet_cli.checkpoint.metadata.classes import read_given
 from resnet_cli.errors import ImageError, InputError, OptionError
 from resnet_cli.evaluate import MULTI_LABEL, EvaluateOptions, EvaluationResult
-from resnet_cli.evaluate.dataset import class_index_of, find_labelled
+from resnet_cli.evaluate.dataset import class_index_of, label_by_folder
 from resnet_cli.evaluate.outputs import RowFiles, check_files, open_rows, with_shares
 from resnet_cli.evaluate.scorecard import TOP, Evaluation, Scorecard
 from resnet_cli.images import Decoder, thumbnail
@@ -307,7 +307,7 @@ def truth_by_source(
     Raises:
         InputError: no images, or labels that match no class.
     """
-    dataset = find_labelled(given, saved.names, find=options.find)
+    dataset = label_by_folder(given, saved.names, options.find, saved=True)
     known = {saved.identity(from_root(item)): item.truth for item in dataset.items}
     return lambda item: known.get(saved.identity(item)), list(dataset.notes)
 

@@ -11,9 +11,8 @@ from resnet_cli.errors import CheckpointError, ExtraError
 from resnet_cli.graph import Graph
 from resnet_cli.graph.examine import graph_of
 from resnet_cli.graph.identify import HEAD, identify_other
-from resnet_cli.graph.outline import Operation, Outline, Tensor, naming, shown
+from resnet_cli.graph.outline import Operation, Outline, Tensor, naming, refuse_operations, shown
 from resnet_cli.graph.wire import WireError, message_class, without_numbers
-from resnet_cli.text import list_few
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
@@ -141,11 +140,7 @@ def refuse_custom(model: "ModelProto") -> None:
         for node in all_nodes(model)
         if node.domain not in DOMAINS and (node.domain, node.op_type) not in defined
     }
-    if custom:
-        listed = list_few([shown(name) for name in sorted(custom)])
-        raise CheckpointError(
-            f"it has custom operations ({listed}): export it with those of ONNX alone"
-        )
+    refuse_operations(custom, "export it with those of ONNX alone")
 
 
 def all_nodes(model: "ModelProto") -> Iterator["NodeProto"]:

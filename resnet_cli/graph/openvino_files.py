@@ -16,8 +16,7 @@ from resnet_cli.errors import CheckpointError
 from resnet_cli.graph import Graph
 from resnet_cli.graph.examine import graph_of
 from resnet_cli.graph.identify import identify_other
-from resnet_cli.graph.outline import Operation, Outline, Tensor, naming, shown
-from resnet_cli.text import list_few
+from resnet_cli.graph.outline import Operation, Outline, Tensor, naming, refuse_operations, shown
 
 DTYPES: Mapping[str, str] = {
     "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16",
@@ -231,11 +230,7 @@ def refuse_custom(net: Element) -> None:
         for layer in net.iter("layer")
         if not OPERATIONS.fullmatch(layer.get("version", ""))
     }
-    if custom:
-        listed = list_few([shown(name) for name in sorted(custom)])
-        raise CheckpointError(
-            f"it has custom operations ({listed}): convert it to those of OpenVINO alone"
-        )
+    refuse_operations(custom, "convert it to those of OpenVINO alone")
 
 
 def flat_info(info: Element | None, above: str = "") -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resnet_cli.errors import CheckpointError
-from resnet_cli.text import cut_end, escape_unprintable
+from resnet_cli.text import cut_end, escape_unprintable, list_few
 
 WIDTH = 60  # letters of a name that are shown
 
@@ -65,6 +65,17 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except CheckpointError as error:
         raise CheckpointError(f"cannot load {path}: {error}") from error
+
+
+def refuse_operations(custom: Collection[str], remedy: str) -> None:
+    """Refuse operations that only an extension of a library computes.
+
+    Raises:
+        CheckpointError: there are some; they are named.
+    """
+    if custom:
+        listed = list_few([shown(name) for name in sorted(custom)])
+        raise CheckpointError(f"it has custom operations ({listed}): {remedy}")
 
 
 def shown(name: str) -> str:

@@ -37,7 +37,7 @@ MOST_STEPS = 1 << 37  # pixels of the frames before the one that is wanted
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class PixelBox:
     """A rectangle in pixels of the upright image."""
 
     left: int
@@ -51,7 +51,7 @@ class Selection:
     """What a part selects."""
 
     page: int | None = None  # from 1
-    box: Box | None = None
+    box: PixelBox | None = None
 
 
 def parse_page(text: str) -> int:
@@ -65,7 +65,7 @@ def parse_page(text: str) -> int:
     return int(text)
 
 
-def parse_box(text: str) -> Box:
+def parse_box(text: str) -> PixelBox:
     """Read a rectangle.
 
     Raises:
@@ -74,7 +74,7 @@ def parse_box(text: str) -> Box:
     numbers = text.split(",")
     if len(numbers) != 4 or not all(map(NUMBER.fullmatch, numbers)):
         raise ValueError("left, top, width and height in whole pixels")
-    return Box(*map(int, numbers))
+    return PixelBox(*map(int, numbers))
 
 
 DIMENSIONS: Mapping[str, tuple[str, Callable[[str], Any]]] = MappingProxyType(
@@ -102,7 +102,7 @@ def parse_part(part: str) -> Selection:
     return Selection(**fields)
 
 
-def crop(pixels: "Decoded", box: Box) -> "Decoded":
+def crop(pixels: "Decoded", box: PixelBox) -> "Decoded":
     """Crop a rectangle, as far as it lies within an image.
 
     Returns:

@@ -40,7 +40,7 @@ COPIES = 1 | 4  # bits of REDUCED: a smaller copy of another page, and a mask of
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TiffEntry:
     """A tag as it is stored."""
 
     tag: int
@@ -103,19 +103,19 @@ class Directories:
         low = first.value[: SIZES.get(first.kind, 0)]
         return bool(int.from_bytes(low, "little" if self.order == "<" else "big") & COPIES)
 
-    def parse(self, data: bytes) -> Entry | None:
+    def parse(self, data: bytes) -> TiffEntry | None:
         """Make an entry of its bytes; None where the file ends in it."""
         if len(data) < self.entry:
             return None
         tag, kind, count = struct.unpack(f"{self.order}HH{self.word}", data[: -self.slot])
-        return Entry(tag, kind, count, data[-self.slot :])
+        return TiffEntry(tag, kind, count, data[-self.slot :])
 
     @property
     def slot(self) -> int:
         """The bytes that an entry has for its values or their place."""
         return 8 if self.is_big else 4
 
-    def stored(self, entry: Entry) -> bytes:
+    def stored(self, entry: TiffEntry) -> bytes:
         """Return the values of an entry as they are stored.
 
         Raises:
@@ -129,7 +129,7 @@ class Directories:
             raise damaged_error()
         return data
 
-    def values(self, entry: Entry) -> tuple[int, ...]:
+    def values(self, entry: TiffEntry) -> tuple[int, ...]:
         """Return whole numbers.
 
         Raises:
@@ -140,7 +140,7 @@ class Directories:
             raise damaged_error()
         return struct.unpack(f"{self.order}{entry.count}{letter}", self.stored(entry))
 
-    def entries(self, place: int) -> list[Entry]:
+    def entries(self, place: int) -> list[TiffEntry]:
         """Return the entries of a directory.
 
         Raises:
@@ -186,7 +186,7 @@ def copy_page(file: BinaryIO, place: int) -> bytes:
 class PageCopy:
     """A TIFF of one page, as it grows."""
 
-    def __init__(self, source: Directories, entries: Mapping[int, Entry]) -> None:
+    def __init__(self, source: Directories, entries: Mapping[int, TiffEntry]) -> None:
         """Begin with the entries of the page."""
         self.source, self.entries = source, entries
         self.kept = [entry for entry in entries.values() if entry.tag not in ELSEWHERE]
@@ -210,14 +210,14 @@ class PageCopy:
             directory += head + self.value(moved)
         return start + directory + bytes(source.slot) + bytes(self.body)
 
-    def value(self, entry: Entry) -> bytes:
+    def value(self, entry: TiffEntry) -> bytes:
         """Return what stands in an entry: its values, or the place where they now lie."""
         data = self.source.stored(entry) if entry.data is None else entry.data
         if len(data) <= self.source.slot:
             return data.ljust(self.source.slot, b"\0")
         return self.word(self.append(data))
 
-    def move_data(self, entry: Entry) -> Entry:
+    def move_data(self, entry: TiffEntry) -> TiffEntry:
         """Append strips or tiles to the file, and return the entry with their new places.
 
         Raises:

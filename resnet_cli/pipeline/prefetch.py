@@ -41,7 +41,7 @@ class Prefetch:
         """
         self.items = items
         self.connections = connections
-        self.total = default_total() if total is None else total
+        self.total = default_ahead() if total is None else total
         self.held = 0  # bytes
         self.changed = Condition()
         self.tasks: deque[Fetched] = deque()
@@ -198,7 +198,7 @@ class Fetched:
         self.release()
 
 
-def default_total() -> int:
+def default_ahead() -> int:
     """Return the bytes that may be fetched ahead on this machine."""
     free = free_memory()
     return MOST if free is None else min(MOST, max(LEAST, free // SHARE))

@@ -171,7 +171,7 @@ def list_input(given: str, search: Search) -> Iterator[Listing]:
     elif is_member(given):
         yield Listing.of([item_of(given)])
     elif is_url(given) and not os.path.lexists(given):
-        module = module_for(remote.place_of(given))
+        module = module_for(remote.suffixed_part(given))
         yield (lister(module) if module else remote.list_items)(given, search)
     else:
         yield from list_places(given, search)

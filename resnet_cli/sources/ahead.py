@@ -15,7 +15,7 @@ MOST_AHEAD = 1024  # items that wait to be taken
 IN_FLIGHT = 512 << 20  # bytes that are taken before all of them have to be done
 
 
-def read_ahead(items: Iterator[Item], carried: Carried | None = None) -> Generator[Item | Pause]:
+def run_ahead(items: Iterator[Item], carried: Carried | None = None) -> Generator[Item | Pause]:
     """Yield items that a thread reads, with a PAUSE whenever none comes.
 
     There is also a PAUSE when the items since the last one carry so many bytes that memory could

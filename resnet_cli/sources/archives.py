@@ -8,7 +8,7 @@ from itertools import islice
 from resnet_cli.errors import ImageError
 from resnet_cli.records import Item, Stored, is_url
 from resnet_cli.remote import redact_url
-from resnet_cli.sources.ahead import read_ahead
+from resnet_cli.sources.ahead import run_ahead
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.inputs import Listing, Search, is_remote
 from resnet_cli.sources.members import Archive, Member
@@ -46,12 +46,12 @@ def is_zip(given: str) -> bool:
 def list_tar(archive: Archive, sieve: Sieve) -> Listing:
     """List the images in a .tar as it is read; one on this machine is looked at first."""
     if is_remote(archive.place):
-        return Listing(read_ahead(archive.items(read_members(archive), sieve)))
+        return Listing(run_ahead(archive.items(read_members(archive), sieve)))
     first = list(islice(read_members(archive), 1))
     if first and isinstance(first[0], str):
         return Listing.of([archive.failure(first[0])])
     items = archive.items(read_members(archive), sieve)
-    return Listing(read_ahead(items) if is_compressed(archive.place) else items)
+    return Listing(run_ahead(items) if is_compressed(archive.place) else items)
 
 
 def member_item(path: str, part: str = "") -> Item:

@@ -25,7 +25,7 @@ TABLES = frozenset({".csv", ".tsv", ".txt"})
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundBoxes:
     """A box as a detector states it."""
 
     edges: tuple[float, float, float, float]  # left, top, width, height
@@ -37,7 +37,7 @@ class Found:
 class Boxed:
     """What a file says of one image."""
 
-    boxes: list[Found] = field(default_factory=list)
+    boxes: list[FoundBoxes] = field(default_factory=list)
     size: tuple[int, int] | None = None  # width and height of the upright image, where stated
     failure: str = ""  # why the detector could not read it
 
@@ -67,7 +67,7 @@ def read_boxes(files: Mapping[str, Path]) -> BoxedImages:
             if file.suffix.lower() in TABLES:
                 add_table(images, file)
             else:
-                documents[name] = load_json(file)
+                documents[name] = load_box_json(file)
     coco = CocoNames()
     for name, document in documents.items():
         with explained(name):
@@ -91,7 +91,7 @@ def explained(file: str) -> Iterator[None]:
         raise InputError(f"cannot read boxes from {file}: {error}") from error
 
 
-def load_json(file: Path) -> Any:
+def load_box_json(file: Path) -> Any:
     """Read a JSON file.
 
     Raises:
@@ -149,7 +149,7 @@ def add_megadetector(images: BoxedImages, document: Mapping[str, Any]) -> None:
                 boxed.boxes.append(megadetector_box(found, labels, place))
 
 
-def megadetector_box(found: Mapping[str, Any], labels: Mapping[str, Any], place: str) -> Found:
+def megadetector_box(found: Mapping[str, Any], labels: Mapping[str, Any], place: str) -> FoundBoxes:
     """Read one box of MegaDetector.
 
     Raises:
@@ -157,7 +157,7 @@ def megadetector_box(found: Mapping[str, Any], labels: Mapping[str, Any], place:
     """
     category = str(found.get("category", ""))
     detection = Detection(str(labels.get(category, category)), as_share(found.get("conf"), place))
-    return Found(as_edges(found.get("bbox"), place), relative=True, detection=detection)
+    return FoundBoxes(as_edges(found.get("bbox"), place), relative=True, detection=detection)
 
 
 def stated_size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -226,7 +226,7 @@ def add_coco(images: BoxedImages, entries: Sequence[Any], coco: CocoNames) -> No
         label = coco.categories.get(as_key(category), str(category))
         conf = as_share(found["score"], place) if "score" in found else None
         edges = as_edges(found.get("bbox"), place)
-        box = Found(edges, relative=False, detection=Detection(label, conf))
+        box = FoundBoxes(edges, relative=False, detection=Detection(label, conf))
         images.setdefault(name, Boxed()).boxes.append(box)
 
 
@@ -279,7 +279,7 @@ def add_row(images: BoxedImages, cells: Mapping[str, str], place: str) -> None:
         return
     conf = as_share(parsed(cells["conf"], place), place) if cells["conf"] else None
     edges = as_edges([parsed(cell, place) for cell in numbers], place)
-    boxed.boxes.append(Found(edges, relative=False, detection=Detection(cells["label"], conf)))
+    boxed.boxes.append(FoundBoxes(edges, relative=False, detection=Detection(cells["label"], conf)))
 
 
 def parsed(cell: str, place: str) -> float:

@@ -16,7 +16,7 @@ from resnet_cli.images.files import describe_failure
 from resnet_cli.images.pages import upright_size
 from resnet_cli.records import Item, Pause, is_url
 from resnet_cli.remote import fetch_file, redact_url
-from resnet_cli.sources.box_files import Boxed, Found, read_boxes
+from resnet_cli.sources.box_files import Boxed, FoundBoxes, read_boxes
 from resnet_cli.sources.inputs import FindOptions, is_remote
 from resnet_cli.sources.pages import opened
 from resnet_cli.sources.places import base_of, parts_below
@@ -58,8 +58,8 @@ class BoxSource:
         Raises:
             InputError: one of them holds no boxes.
         """
-        files = {redact_url(given): local_file(given) for given in self.options.boxes}
-        self.images = {plain_name(name): boxed for name, boxed in read_boxes(files).items()}
+        files = {redact_url(given): fetch_box_file(given) for given in self.options.boxes}
+        self.images = {normalize_name(name): boxed for name, boxed in read_boxes(files).items()}
         self.words = list_few(list(files))
         bases = [base for given in self.inputs if (base := base_of(given)) is not None]
         self.urls = [base for base in bases if is_url(base)]
@@ -99,11 +99,11 @@ class BoxSource:
         """Return how an image would be called from each of the ``PLACES``."""
         inside = f"#{item.part}" * bool(item.part)
         if is_url(item.path):
-            name = plain_name(inside_of(item, self.urls) + inside)
-            return name, name, name, plain_name(item.path + inside)
+            name = normalize_name(inside_of(item, self.urls) + inside)
+            return name, name, name, normalize_name(item.path + inside)
         path = os.path.abspath(item.path)
         starts = (self.bases, self.folders, self.here, ())
-        return tuple(plain_name(below(path, bases) + inside) for bases in starts)
+        return tuple(normalize_name(below(path, bases) + inside) for bases in starts)
 
     def choose_place(self, items: Sequence[Item]) -> int:
         """Return from which of the ``PLACES`` the names fit the most images.
@@ -161,12 +161,12 @@ class BoxSource:
         self.counts["empty"] += not found
         yield from self.placed(item, boxed, found)
 
-    def is_sure(self, box: Found) -> bool:
+    def is_sure(self, box: FoundBoxes) -> bool:
         """Return True for a box of enough confidence, or of none that is stated."""
         conf = box.detection.conf
         return conf is None or conf >= self.options.min_box_confidence
 
-    def placed(self, item: Item, boxed: Boxed, found: Sequence[Found]) -> Iterator[Item]:
+    def placed(self, item: Item, boxed: Boxed, found: Sequence[FoundBoxes]) -> Iterator[Item]:
         """Yield an item for each box."""
         size = boxed.size
         if size is None and any(box.relative for box in found):
@@ -195,12 +195,12 @@ class BoxSource:
             self.remarks.append(f"{files}: boxes of {amount(others, 'image')} not among the inputs")
 
 
-def local_file(given: str) -> Path:
+def fetch_box_file(given: str) -> Path:
     """Return the place of a file, which is downloaded to the cache if it is given by URL."""
     return fetch_file(given) if is_remote(given) else Path(given)
 
 
-def plain_name(name: str) -> str:
+def normalize_name(name: str) -> str:
     """Return a name in one spelling: slashes forward, without detours, accents composed."""
     slashed = name.replace("\\", "/") if "/" not in name else name
     return normalize("NFC", slashed if is_url(slashed) else posixpath.normpath(slashed))
@@ -236,7 +236,7 @@ def size_of(item: Item) -> tuple[int, int]:
         return upright_size(file)
 
 
-def place_box(box: Found, size: tuple[int, int] | None, margin: float) -> str:
+def place_box(box: FoundBoxes, size: tuple[int, int] | None, margin: float) -> str:
     """Return the part of an image that is a box, in whole pixels, within the image if it is known.
 
     Args:

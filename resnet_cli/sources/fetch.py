@@ -4,15 +4,16 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from io import SEEK_SET, BufferedIOBase
 from random import uniform
 from threading import Event, Lock
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from resnet_cli.errors import ExtraError, ImageError, InputError, SettingError
 from resnet_cli.files import BLOCK
 from resnet_cli.images.files import LARGEST_FILE, check_size
-from resnet_cli.remote import TIMEOUT, WEB, explain, open_file_system, scheme_of
+from resnet_cli.remote import TIMEOUT, WEB, explain_error, open_file_system, scheme_of
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -173,7 +174,7 @@ class RemoteObject(Fetchable):
                 last = attempt == TRIES or monotonic() + pause > deadline
                 if last or not may_pass(error):
                     times = f", {attempt} times" if attempt > 1 else ""
-                    raise ImageError(explain(error) + times) from None
+                    raise ImageError(explain_error(error) + times) from None
             connection.pause(pause)
         raise AssertionError  # the last attempt returns or raises
 
@@ -222,6 +223,42 @@ class RemoteObject(Fetchable):
         if len(data) != size:
             raise OSError(f"{len(data):,} of {size:,} bytes came")
         return data
+
+
+class PatientFile(BufferedIOBase):
+    """A file by URL whose reads are tried again where that may help."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Take the file, which knows where it is also after a read has failed."""
+        self.file = file
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read on."""
+        length = -1 if size is None else size
+        if not self.file.seekable():  # what has come of a stream would be lost
+            return self.file.read(length)
+        return ask_again(lambda: self.file.read(length))
+
+    def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
+        """Go to another place."""
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self.file.tell()
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return whether the server sends parts of files."""
+        return self.file.seekable()
+
+    def close(self) -> None:
+        """Close it."""
+        self.file.close()
+        super().close()
 
 
 async def download(

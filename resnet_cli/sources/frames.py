@@ -17,7 +17,7 @@ from resnet_cli.images import MOST_PIXELS
 from resnet_cli.images.files import HEAD, UNKNOWN, identify_file
 from resnet_cli.records import Item, Pause, Pixels
 from resnet_cli.remote import redact_url
-from resnet_cli.sources.ahead import read_ahead
+from resnet_cli.sources.ahead import run_ahead
 from resnet_cli.sources.inputs import Carried, Listing, Search, is_remote, open_container
 from resnet_cli.system import available_cores, run_is_ending
 from resnet_cli.text import amount
@@ -78,7 +78,7 @@ def frame_items(path: str, every: Fraction, carried: Carried) -> Generator[Item 
     """
     stop = Event()
     try:
-        yield from read_ahead(decode_items(path, every, stop), carried)
+        yield from run_ahead(decode_items(path, every, stop), carried)
     finally:
         stop.set()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from math import inf, isfinite
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, cast
 
 from resnet_cli.errors import InputError, OptionError
 from resnet_cli.records import Item, Pause, is_url
@@ -247,8 +247,9 @@ def open_container(path: str) -> BinaryIO:
     """
     if is_remote(path):
         from resnet_cli.remote import open_binary
+        from resnet_cli.sources.fetch import PatientFile
 
-        return open_binary(path)
+        return cast(BinaryIO, PatientFile(open_binary(path)))
     if os.path.exists(path) and not os.path.isfile(path):  # a pipe would block the run
         raise InputError(f"cannot read {path}: it is no regular file")
     return open(path, "rb")

@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.images.files import LARGEST_FILE, UNKNOWN, describe_failure, identify_file
 from resnet_cli.records import Content, Item, Stored
-from resnet_cli.remote import TIMEOUT, explain, redact_url
+from resnet_cli.remote import TIMEOUT, explain_error, redact_url
 from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.inputs import is_remote
 from resnet_cli.sources.local import SUFFIXES
@@ -131,25 +131,25 @@ class Archive:
             sieve: says what is skipped, and counts it.
         """
         name = self.name
-        sample = Sample("")
+        sample = ShardSample("")
         seen: set[int] = set()  # hashes of names
         for member in members:
             if isinstance(member, str):
                 yield from sample.items()
-                sample = Sample("")
+                sample = ShardSample("")
                 yield self.failure(member)
                 continue
             if sieve.drops_member(name, member.name):
                 continue
             if sample.key != member.sample or len(sample.images) == MOST_IMAGES:
                 yield from sample.items()
-                sample = Sample(member.sample)
+                sample = ShardSample(member.sample)
             if member.is_image:
                 repeated = hash(member.name) in seen
                 seen.add(hash(member.name))
                 reason = REPEATED if repeated else member.trouble
                 path = f"{self.protocol}://{member.name}::{name}"
-                sample.images.append(item_of(member, path, reason))
+                sample.images.append(item_of_member(member, path, reason))
             elif not (member.is_label and sample.read_label(member)):
                 sieve.passed_over += 1
         yield from sample.items()
@@ -164,7 +164,7 @@ def explain_failure(error: Exception, place: str) -> str:
             return DAMAGED
         case _ if not is_remote(place):
             return describe_failure(error)
-    return explain(error)
+    return explain_error(error)
 
 
 def explain_other(kind: str, head: bytes) -> str:
@@ -175,7 +175,7 @@ def explain_other(kind: str, head: bytes) -> str:
     return f"is no {kind} archive" + ("" if nature == UNKNOWN else f": it {nature}")
 
 
-def item_of(member: Member, path: str, reason: str | None) -> Item:
+def item_of_member(member: Member, path: str, reason: str | None) -> Item:
     """Return the item of an image in an archive, with its bytes if they would pass by."""
     content: Content = member.content if reason is None else reason
     if isinstance(content, Passing):
@@ -212,7 +212,7 @@ class Passing:
 
 
 @dataclass(slots=True)
-class Sample:
+class ShardSample:
     """Neighbouring members whose names differ after the first dot, as WebDataset writes them."""
 
     key: str

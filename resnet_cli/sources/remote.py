@@ -20,7 +20,7 @@ from resnet_cli.remote import (
     DIGITS,
     QUERY,
     WEB,
-    explain,
+    explain_error,
     open_file_system,
     redact_text,
     redact_url,
@@ -94,7 +94,7 @@ def naming_url(verb: str, url: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise InputError(f"cannot {verb} {redact_url(url)}: {explain(error)}") from None
+        raise InputError(f"cannot {verb} {redact_url(url)}: {explain_error(error)}") from None
 
 
 def stored_item(url: str, size: int | None, version: str, options: FindOptions) -> Item:
@@ -112,7 +112,7 @@ def item_of_url(url: str, part: str, options: FindOptions) -> Item:
     return Item(redact_url(url), part, content=RemoteObject(url, timeout=options.fetch_timeout))
 
 
-def place_of(url: str) -> str:
+def suffixed_part(url: str) -> str:
     """Return what of a URL has the suffix of its file."""
     return url.partition("#")[0].partition("?")[0] if scheme_of(url) in WEB else url
 
@@ -143,7 +143,7 @@ def item_from_elsewhere(line: str, options: FindOptions) -> Item:
     return Item(redact_text(line), content=reason)
 
 
-class Entry(NamedTuple):
+class RemoteEntry(NamedTuple):
     """One name in a folder of a store."""
 
     name: str
@@ -177,11 +177,11 @@ class StoreWalk:
         Raises:
             InputError: a folder cannot be listed, now or at all.
         """
-        levels: list[tuple[tuple[str, ...], Iterator[Entry]]] = [((), self.entries(()))]
+        levels: list[tuple[tuple[str, ...], Iterator[RemoteEntry]]] = [((), self.entries(()))]
         while levels:
             above, entries = levels[-1]
             place = "/".join([self.base, *above])
-            entry: Entry | str | None
+            entry: RemoteEntry | str | None
             with naming_url("list", place):
                 entry = next_entry(entries, refused=bool(above))
             if isinstance(entry, str):
@@ -194,14 +194,14 @@ class StoreWalk:
             elif self.takes(above, entry):
                 yield self.item(above, entry)
 
-    def item(self, above: Sequence[str], entry: Entry) -> Item:
+    def item(self, above: Sequence[str], entry: RemoteEntry) -> Item:
         """Return the item of an object."""
         url = "/".join([self.base, *above, entry.name])
         return stored_item(url, entry.size, entry.version, self.search.options)
 
     def folder_below(
-        self, above: tuple[str, ...], entry: Entry
-    ) -> Iterator[tuple[tuple[str, ...], Iterator[Entry]]]:
+        self, above: tuple[str, ...], entry: RemoteEntry
+    ) -> Iterator[tuple[tuple[str, ...], Iterator[RemoteEntry]]]:
         """Yield a folder to walk, unless it is skipped."""
         parts = (*above, entry.name)
         leads = self.is_inside(parts) or matches_pattern(parts, self.pattern[: len(parts)])
@@ -210,7 +210,7 @@ class StoreWalk:
         if not self.search.sieve.drops_name(above, entry.name, is_folder=True):
             yield parts, self.entries(parts)
 
-    def takes(self, above: tuple[str, ...], entry: Entry) -> bool:
+    def takes(self, above: tuple[str, ...], entry: RemoteEntry) -> bool:
         """Return True for an image that is not skipped; what a glob matches is always tried."""
         parts = (*above, entry.name)
         named = bool(self.pattern) and matches_pattern(parts, self.pattern)
@@ -228,9 +228,9 @@ class StoreWalk:
             matches_pattern(parts[:depth], self.pattern) for depth in range(1, len(parts) + 1)
         )
 
-    def entries(self, above: Sequence[str]) -> Iterator[Entry]:
+    def entries(self, above: Sequence[str]) -> Iterator[RemoteEntry]:
         """Yield what is in a folder, in natural order, or in blocks of it where there is much."""
-        block: list[Entry] = []
+        block: list[RemoteEntry] = []
         for page in list_pages(self.system, "/".join([self.base, *above])):
             block += page
             while len(block) >= BLOCK:
@@ -239,7 +239,7 @@ class StoreWalk:
         yield from sorted(block, key=natural_order)
 
 
-def next_entry(entries: Iterator[Entry], *, refused: bool) -> Entry | str | None:
+def next_entry(entries: Iterator[RemoteEntry], *, refused: bool) -> RemoteEntry | str | None:
     """Return the next entry, None after the last, or words where the store refuses to list it.
 
     Args:
@@ -254,12 +254,12 @@ def next_entry(entries: Iterator[Entry], *, refused: bool) -> Entry | str | None
         return "is a folder that may not be read"
 
 
-def natural_order(entry: Entry) -> tuple[str, str]:
+def natural_order(entry: RemoteEntry) -> tuple[str, str]:
     """Return the key by which a folder is sorted."""
     return natural_key(entry.name), entry.name
 
 
-def list_pages(system: "AbstractFileSystem", url: str) -> Iterator[list[Entry]]:
+def list_pages(system: "AbstractFileSystem", url: str) -> Iterator[list[RemoteEntry]]:
     """Yield what is in a folder of a store, page by page from S3, else in one."""
     if hasattr(system, "call_s3"):
         yield from list_s3(system, url)
@@ -268,13 +268,13 @@ def list_pages(system: "AbstractFileSystem", url: str) -> Iterator[list[Entry]]:
     found = ask_again(lambda: system.ls(url, detail=True))
     names = [(info["name"].rstrip("/")[len(root) + 1 :], info) for info in found]
     yield [
-        Entry(name, info["type"] == "directory", info.get("size"), version_of(info))
+        RemoteEntry(name, info["type"] == "directory", info.get("size"), version_of(info))
         for name, info in names
         if name
     ]
 
 
-def list_s3(system: Any, url: str) -> Iterator[list[Entry]]:
+def list_s3(system: Any, url: str) -> Iterator[list[RemoteEntry]]:
     """Yield what is in a folder of S3, as ``ListObjectsV2`` gives it."""
     bucket, prefix, _ = system.split_path(f"{url}/")
     after: dict[str, str] = {}
@@ -290,9 +290,9 @@ def list_s3(system: Any, url: str) -> Iterator[list[Entry]]:
             )
         )
         yield [
-            *(Entry(each["Prefix"][len(prefix) : -1], is_folder=True)
+            *(RemoteEntry(each["Prefix"][len(prefix) : -1], is_folder=True)
               for each in page.get("CommonPrefixes", ())),
-            *(Entry(each["Key"][len(prefix) :], size=each["Size"], version=version_of(each))
+            *(RemoteEntry(each["Key"][len(prefix) :], size=each["Size"], version=version_of(each))
               for each in page.get("Contents", ()) if each["Key"] != prefix),
         ]  # fmt: skip
         if not page.get("IsTruncated"):

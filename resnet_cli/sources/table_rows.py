@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from resnet_cli.errors import ImageError, InputError, describe
-from resnet_cli.remote import explain as explain_remote
+from resnet_cli.remote import explain_arrow as explain_remote
 from resnet_cli.sources.inputs import is_remote, open_container
 from resnet_cli.system import free_memory
 
@@ -107,7 +107,7 @@ class StoredRow:
             reader = open_reader(self.path, self.column, self.version, os.getpid())
             return reader.read(self.row)
         except (InputError, RemoteError, *FAILURES) as error:
-            raise ImageError(f"cannot be read from the table: {explain(error)}") from error
+            raise ImageError(f"cannot be read from the table: {explain_arrow(error)}") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the image itself of a table by URL: a worker process need not know the network."""
@@ -120,12 +120,12 @@ class StoredRow:
 
 
 @lru_cache(OPEN_FILES)
-def open_reader(path: str, column: str, _version: str, _process: int) -> "Reader":
+def open_reader(path: str, column: str, _version: str, _process: int) -> "RowReader":
     """Open a table once in each process: a fork would share the place in its file."""
-    return Reader(path, column)
+    return RowReader(path, column)
 
 
-class Reader:
+class RowReader:
     """Reads images from a column, for several workers that ask for neighbouring rows.
 
     Rows are decoded in the order of the file. A window of them waits until each of its rows has
@@ -210,7 +210,7 @@ class Reader:
             self.group = -1  # for the next row it is tried again
             raise ImageError(str(error)) from error
         except (StopIteration, *FAILURES) as error:
-            why = "it ends too soon" if isinstance(error, StopIteration) else explain(error)
+            why = "it ends too soon" if isinstance(error, StopIteration) else explain_arrow(error)
             reason = f"row group {self.group} of the table is damaged: {why}"
             self.failures[self.group] = Failure(self.next_row, reason)
             raise ImageError(reason) from error
@@ -286,7 +286,7 @@ def group_starts(metadata: pq.FileMetaData) -> list[int]:
     return list(accumulate(counts, initial=0))
 
 
-def explain(error: Exception) -> str:
+def explain_arrow(error: Exception) -> str:
     """Say in one line what pyarrow found."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

@@ -25,7 +25,7 @@ from resnet_cli.sources.table_rows import (
     FAILURES,
     RemoteError,
     StoredRow,
-    explain,
+    explain_arrow,
     open_parts,
     open_table,
 )
@@ -42,7 +42,7 @@ REMEMBERED = 64  # files whose column is known
 BITS = 8  # rows in a byte of a file; no table of images has more
 
 
-class UnreadableError(InputError):
+class UnreadableTableError(InputError):
     """A file that is no Parquet table, or damaged."""
 
 
@@ -58,23 +58,23 @@ def list_items(given: str, search: Search) -> Listing:
     """
     try:
         with opened_table(given) as table:
-            name = name_of(given)
+            name = name_table(given)
             column = image_column(name, table.schema_arrow, search.options.image_column)
             items = list(list_rows(given, table, column))
-    except UnreadableError as error:
-        items = [Item(name_of(given), content=str(error))]
+    except UnreadableTableError as error:
+        items = [Item(name_table(given), content=str(error))]
     return Listing.of(items, parts=True)
 
 
-def name_of(given: str) -> str:
+def name_table(given: str) -> str:
     """Return the path of a table, or its URL without what is secret in it."""
     return redact_url(given) if is_remote(given) else given
 
 
 def list_rows(given: str, table: pq.ParquetFile, column: str) -> Iterator[Item]:
     """Yield the items of an open table."""
-    name, version = name_of(given), file_version(given)
-    for row, label in enumerate(read_labels(table)):
+    name, version = name_table(given), version_of_file(given)
+    for row, label in enumerate(read_row_labels(table)):
         content = StoredRow(given, column, row, version)
         yield Item(name, f"row={row}", content=content, label=label, version=version)
 
@@ -93,7 +93,7 @@ def stored_row(path: str, part: str, column: str | None = None) -> Stored:
     found = ROW.match(part)
     if not found:
         raise InputError(f"cannot find {part!r} in {path}: the parts of a table are row=0, row=1 …")
-    version = file_version(path)
+    version = version_of_file(path)
     return StoredRow(path, find_column(path, column, version), int(found[1]), version)
 
 
@@ -107,7 +107,7 @@ def find_column(path: str, wanted: str | None, _version: str) -> str:
     try:
         with opened_table(path) as table:
             return image_column(path, table.schema_arrow, wanted)
-    except UnreadableError as error:
+    except UnreadableTableError as error:
         raise InputError(f"cannot read {path}: {error}") from error
 
 
@@ -116,7 +116,7 @@ def opened_table(path: str) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file to list what it holds.
 
     Raises:
-        UnreadableError: says why it cannot be read.
+        UnreadableTableError: says why it cannot be read.
     """
     try:
         with closing(open_parts(path)) as file:
@@ -124,10 +124,10 @@ def opened_table(path: str) -> Iterator[pq.ParquetFile]:
             check_counts(table.metadata, file.seek(0, os.SEEK_END))
             yield table
     except RemoteError as error:
-        raise UnreadableError(str(error)) from error
+        raise UnreadableTableError(str(error)) from error
     except FAILURES as error:
-        reason = f"is not a Parquet table, or is damaged: {explain(error)}"
-        raise UnreadableError(reason) from error
+        reason = f"is not a Parquet table, or is damaged: {explain_arrow(error)}"
+        raise UnreadableTableError(reason) from error
 
 
 def check_counts(metadata: pq.FileMetaData, size: int) -> None:
@@ -141,7 +141,7 @@ def check_counts(metadata: pq.FileMetaData, size: int) -> None:
         raise ValueError(f"it states {metadata.num_rows:,} rows in {size:,} bytes: it is damaged")
 
 
-def file_version(path: str) -> str:
+def version_of_file(path: str) -> str:
     """Return the modification time of a file, in nanoseconds; empty where there is none."""
     with suppress(OSError):
         return str(os.stat(path).st_mtime_ns)
@@ -200,9 +200,9 @@ def is_binary(kind: pa.DataType) -> bool:
     return kinds.is_binary(kind) or kinds.is_large_binary(kind)
 
 
-def read_labels(table: pq.ParquetFile) -> Iterator[str | int | None]:
+def read_row_labels(table: pq.ParquetFile) -> Iterator[str | int | None]:
     """Yield the label of each row: its name, its index, or None where it has none."""
-    names = class_names(table.schema_arrow)
+    names = stated_class_names(table.schema_arrow)
     wanted = [field for field in table.schema_arrow if field.name == LABEL and is_label(field.type)]
     for group in range(table.metadata.num_row_groups):
         count = table.metadata.row_group(group).num_rows
@@ -237,7 +237,7 @@ def name_label(label: str | int | None, names: Sequence[str]) -> str | int | Non
     return names[label] if names else label
 
 
-def class_names(schema: pa.Schema) -> Sequence[str]:
+def stated_class_names(schema: pa.Schema) -> Sequence[str]:
     """Return the names of the classes, which Hugging Face's datasets puts into the schema."""
     try:
         stated = json.loads((schema.metadata or {})[b"huggingface"])

@@ -119,7 +119,7 @@ class Slice:
         return data
 
 
-class DamageError(Exception):
+class TarDamageError(Exception):
     """An archive that cannot be read on."""
 
 
@@ -141,7 +141,7 @@ class Packed:
         return data
 
 
-class Reader:
+class TarReader:
     """An archive that is read from front to back, and unpacked on the way.
 
     Attributes:
@@ -190,23 +190,23 @@ class Reader:
         """Stop before endless data, which would take hours even to skip.
 
         Raises:
-            DamageError: it is far larger than its file.
+            TarDamageError: it is far larger than its file.
         """
         if self.compressed and self.position > max(SUSPECT, RATIO * self.packed.count):
-            raise DamageError(BOMB.format(f"over {RATIO}"))
+            raise TarDamageError(BOMB.format(f"over {RATIO}"))
 
     def skip_to(self, position: int) -> None:
         """Skip what lies before a position.
 
         Raises:
-            DamageError: the archive ends before.
+            TarDamageError: the archive ends before.
         """
         if self.end is not None and position <= self.end:
             cast(BinaryIO, self.file).seek(position)
             self.position = position
         while self.position < position:
             if self.end is not None or not self.take(min(AT_ONCE, position - self.position)):
-                raise DamageError(ENDS_EARLY)
+                raise TarDamageError(ENDS_EARLY)
 
     def content(self, size: int) -> Stored | str:
         """Return where the bytes of the member lie that begins here."""
@@ -235,13 +235,13 @@ def read_members(archive: Archive) -> Generator[Member | str]:
         return
     with closing(file):
         try:
-            reader = Reader(file, archive.place)
+            reader = TarReader(file, archive.place)
         except Exception as error:  # noqa: BLE001 - likewise
             yield explain_failure(error, archive.place)
             return
         try:
             yield from walk_members(reader)
-        except DamageError as error:
+        except TarDamageError as error:
             yield str(error)
         except EOFError:
             yield ENDS_EARLY
@@ -249,16 +249,16 @@ def read_members(archive: Archive) -> Generator[Member | str]:
             yield FAILED.format(reader.position, explain_failure(error, archive.place))
 
 
-def walk_members(reader: Reader) -> Iterator[Member]:
+def walk_members(reader: TarReader) -> Iterator[Member]:
     """Yield the members of an archive, each before what follows it is read.
 
     Raises:
-        DamageError: the archive is damaged, or not ended.
+        TarDamageError: the archive is damaged, or not ended.
     """
     facts = Facts()
     while block := reader.take(BLOCKSIZE):
         if not any(block):
-            check_end(reader)
+            check_tar_end(reader)
             return
         start = reader.position - len(block)
         info = read_header(block, start)
@@ -280,49 +280,49 @@ def walk_members(reader: Reader) -> Iterator[Member]:
             )
         reader.skip_to(begun + in_blocks(size))
         facts = Facts()
-    raise DamageError(NO_END if reader.position else explain_other("tar", b""))
+    raise TarDamageError(NO_END if reader.position else explain_other("tar", b""))
 
 
-def check_end(reader: Reader) -> None:
+def check_tar_end(reader: TarReader) -> None:
     """Check what follows the mark of an end: zeros and, if it is compressed, a checksum.
 
     Raises:
-        DamageError: there is more in the archive, or the checksum is another.
+        TarDamageError: there is more in the archive, or the checksum is another.
     """
     place = reader.position
     try:
         if reader.take(AT_ONCE).strip(b"\0"):
-            raise DamageError(AFTER_END.format(place))
+            raise TarDamageError(AFTER_END.format(place))
         while reader.compressed and reader.take(AT_ONCE):
             pass
     except gzip.BadGzipFile as error:
         if not str(error).startswith(NOT_GZIP):  # which is behind the archive
-            raise DamageError(WRONG_SUM) from error
+            raise TarDamageError(WRONG_SUM) from error
 
 
 def read_header(block: bytes, start: int) -> TarInfo:
     """Read the header of a member.
 
     Raises:
-        DamageError: it is none.
+        TarDamageError: it is none.
     """
     try:
         return TarInfo.frombuf(block, ENCODING, "surrogateescape")
     except (HeaderError, ValueError) as error:
         if not start:
-            raise DamageError(explain_other("tar", block)) from error
+            raise TarDamageError(explain_other("tar", block)) from error
         wrong = WRONG.format(start) if len(block) == BLOCKSIZE else ENDS_EARLY
-        raise DamageError(wrong) from error
+        raise TarDamageError(wrong) from error
 
 
 def checked_size(size: int, most: int | None, start: int) -> int:
     """Return a size that a header states.
 
     Raises:
-        DamageError: it cannot be.
+        TarDamageError: it cannot be.
     """
     if size < 0 or (most is not None and size > most):
-        raise DamageError(WRONG.format(start))
+        raise TarDamageError(WRONG.format(start))
     return size
 
 
@@ -331,13 +331,13 @@ def in_blocks(size: int) -> int:
     return -(-size // BLOCKSIZE) * BLOCKSIZE
 
 
-def skip_map(reader: Reader, block: bytes) -> None:
+def skip_map(reader: TarReader, block: bytes) -> None:
     """Skip what an old header of a sparse file has in further blocks."""
     more = block[MORE_AFTER_HEADER]
     while more:
         block = reader.take(BLOCKSIZE)
         if len(block) < BLOCKSIZE:
-            raise DamageError(ENDS_EARLY)
+            raise TarDamageError(ENDS_EARLY)
         more = block[MORE_AFTER_MAP]
 
 

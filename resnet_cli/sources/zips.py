@@ -183,7 +183,7 @@ class RemoteMember(Fetchable):
         return self.member.load(read)
 
 
-def place_of(archive: Archive, member: ZipMember) -> Stored:
+def stored_where(archive: Archive, member: ZipMember) -> Stored:
     """Return a member as its archive is read: here, or from a server."""
     if not is_remote(archive.place):
         return member
@@ -232,7 +232,7 @@ def listed(archive: Archive, info: ZipInfo) -> Member:
         info.file_size,
         info.CRC,
     )
-    content: Stored | str = place_of(archive, member)
+    content: Stored | str = stored_where(archive, member)
     mode = info.external_attr >> 16 if info.create_system == UNIX else 0
     if info.flag_bits & ENCRYPTION:
         content = ENCRYPTED
@@ -299,7 +299,7 @@ def walk_headers(archive: Archive, file: BinaryIO) -> Iterator[Member]:
             return
         ahead = name_size + extra_size
         member = ZipMember(archive.place, offset, ahead, method, packed, size, checksum)
-        content: Stored | str = place_of(archive, member)
+        content: Stored | str = stored_where(archive, member)
         offset += member.span
         if flags & ENCRYPTION:
             content = ENCRYPTED

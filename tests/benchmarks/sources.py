@@ -89,8 +89,8 @@ def serve_pages(folder: Path, delay: float, pipe: Connection) -> None:
 
 def serve_objects(folder: Path, delay: float, pipe: Connection) -> None:
     """Serve the files of a folder as objects of S3, by moto."""
-    import boto3
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    import boto3  # type: ignore[import-untyped]
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     app = DomainDispatcherApplication(create_backend_app)

@@ -3,14 +3,15 @@
 from pathlib import Path
 
 from faults import fuzz_jpeg
-from faults.fuzz_images import CLEAN, DECODERS, outcome, outcomes, pictures
+from faults.fuzz_images import CLEAN, DECODERS, outcome, pictures, work
+from faults.processes import outcomes_of
 from jpegs import kinds
 
 
 def test_damaged_images_have_pixels_or_a_reason() -> None:
     files = pictures()
     numbers = range(600)
-    ended = dict(outcomes(7, numbers, files))
+    ended = dict(outcomes_of(work, 7, numbers, files))
 
     assert list(ended) == list(numbers)
     assert {number: end for number, end in ended.items() if end not in CLEAN} == {}
@@ -19,7 +20,7 @@ def test_damaged_images_have_pixels_or_a_reason() -> None:
 
 def test_damaged_jpegs_are_the_same_to_every_library() -> None:
     numbers = range(400)
-    ended = dict(outcomes(7, numbers, kinds(), work=fuzz_jpeg.work))
+    ended = dict(outcomes_of(fuzz_jpeg.work, 7, numbers, kinds()))
 
     assert list(ended) == list(numbers)
     assert {number: end for number, end in ended.items() if end not in fuzz_jpeg.CLEAN} == {}

@@ -259,8 +259,14 @@ def test_webdataset_states_the_classes_beside_the_images(
     assert metrics() == approximately(of_folder)
 
 
-def test_a_packed_archive_can_be_read_only_once(evaluate: Run, photos: Path) -> None:
+def test_a_packed_archive_can_be_read_only_once(
+    evaluate: Run, run: Run, photos: Path, of_folder: dict[str, Any], checkpoint: Path
+) -> None:
     shutil.make_archive("x", "gztar", ".", "photos")
     assert error_line(evaluate("x.tar.gz")).endswith(
-        "unpack it, or use 'predict -o FILE' and then 'evaluate --predictions FILE'"
+        "use 'predict -o FILE' and then 'evaluate --predictions FILE'"
     )
+    classify = ("predict", "x.tar.gz", "-c", checkpoint, "--classes", "a,b,c", *SMALL, "-k", 3)
+    run(*classify, "-o", "p.csv")
+    run("evaluate", "x.tar.gz", "--predictions", "p.csv", "-o", "m.json")
+    assert metrics() == approximately(of_folder)

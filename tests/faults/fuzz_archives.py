@@ -115,7 +115,7 @@ def bytes_of(item: Item) -> bytes:
     if isinstance(item.content, str):
         raise ImageError(item.content)
     assert item.content is not None
-    return item.content if isinstance(item.content, bytes) else item.content.read()  # type: ignore[union-attr, return-value]
+    return item.content if isinstance(item.content, bytes) else item.content.read()  # type: ignore[union-attr]
 
 
 def outcomes(folder: Path, seed: int, numbers: range) -> dict[int, tuple[str, str]]:

@@ -8,9 +8,7 @@ What is read is loaded by its runtime and run once, as the program does, in a pr
 two GB more than it has. Input number n of a seed is the same on every run; ``--only n`` repeats it.
 """
 
-import multiprocessing
 import re
-import resource
 import sys
 import tempfile
 from collections import Counter
@@ -29,6 +27,7 @@ from google.protobuf.message import DecodeError
 sys.path.extend(str(Path(__file__).parents[2] / part) for part in ("", "tests", "tests/support"))
 
 from faults.harms import HARMS
+from faults.processes import ODD, limit_memory, outcomes_of, print_table
 from network_files import (
     convert,
     in_half,
@@ -45,9 +44,7 @@ from resnet_cli.graph import Graph, read_graph
 from resnet_cli.graph.examine import scores_of
 from resnet_cli.graph.openvino_files import find_port
 
-SILENCE = 20  # seconds until a process is ended
-ADDRESSES = 2 << 30  # bytes beyond those of a fresh process
-CLEAN, ODD = ("ran", "not run", "refused"), "odd"
+CLEAN = ("ran", "not run", "refused")
 
 Files = Mapping[str, bytes]  # content of each file of a network, by its suffix
 
@@ -206,8 +203,7 @@ def work(
     """Read and run inputs one after the other; say how each ended."""
     with tempfile.TemporaryDirectory() as folder:
         warm_up(Path(folder), files)
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + ADDRESSES, resource.RLIM_INFINITY))
+        limit_memory()
         for number in numbers:
             kind, damaged = choose(seed, number, files)
             try:
@@ -230,34 +226,6 @@ def write(folder: Path, kind: str, files: Files) -> Path:
     return folder / f"{stem}.{suffix}"
 
 
-def outcomes(
-    seed: int, numbers: range, files: Mapping[str, Files], silence: float = SILENCE
-) -> Iterator[tuple[int, str]]:
-    """Yield how each input ended, through as many processes as it takes."""
-    context = multiprocessing.get_context("spawn")
-    done = numbers.start
-    while done < numbers.stop:
-        ours, theirs = context.Pipe(duplex=False)
-        rest = range(done, numbers.stop)
-        process = context.Process(target=work, args=(theirs, seed, rest, dict(files)))
-        process.start()
-        theirs.close()
-        hung = False
-        try:
-            while done < numbers.stop:
-                if not ours.poll(silence if done > rest.start else silence + 60):
-                    hung = True
-                    process.kill()
-                number, ended = ours.recv()
-                done = number + 1
-                yield number, ended
-        except EOFError:
-            process.join()
-            yield done, "hung" if hung else f"the process ended with {process.exitcode}"
-            done += 1
-        process.join()
-
-
 @click.command()
 @click.option("--count", default=5_000, help="Inputs.")
 @click.option("--start", default=0, help="Number of the first.")
@@ -271,18 +239,14 @@ def main(count: int, start: int, seed: int, only: int | None, keep: Path) -> Non
     numbers = range(start, start + count) if only is None else range(only, only + 1)
     table: Counter[tuple[str, str]] = Counter()
     begun = perf_counter()
-    for number, ended in outcomes(seed, numbers, files):
+    for number, ended in outcomes_of(work, seed, numbers, files):
         kind, damaged = choose(seed, number, files)
         table[kind, ended if ended in CLEAN else ODD] += 1
         if ended not in CLEAN:
             (keep / f"{seed}-{number}").mkdir(parents=True, exist_ok=True)
             write(keep / f"{seed}-{number}", kind, damaged)
             click.echo(f"{number} ({kind}): {ended}")
-    columns = (*CLEAN, ODD)
-    click.echo(f"{'':20}" + "".join(f"{column:>10}" for column in columns))
-    for kind in files:
-        click.echo(f"{kind:20}" + "".join(f"{table[kind, column]:10}" for column in columns))
-    odd = sum(times for (_, ended), times in table.items() if ended == ODD)
+    odd = print_table(table, files, CLEAN)
     click.echo(f"{len(numbers)} inputs of seed {seed} in {perf_counter() - begun:.0f} s, {odd} odd")
     sys.exit(1 if odd else 0)
 

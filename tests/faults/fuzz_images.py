@@ -9,14 +9,12 @@ process that may take two GB more than it has; one that says nothing for twenty 
 and where a process ends a new one goes on. What ends otherwise than it should is kept.
 """
 
-import multiprocessing
-import resource
 import sys
 import tempfile
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -33,15 +31,14 @@ from PIL import Image, ImageCms
 sys.path.extend(str(Path(__file__).parents[2] / part) for part in ("", "tests"))
 
 from faults.harms import HARMS
+from faults.processes import ODD, Work, limit_memory, outcomes_of, print_table
 from resnet_cli.errors import ImageError
 from resnet_cli.images import Decoder
 from resnet_cli.preprocess import Preprocess
 
-SILENCE = 20  # seconds until a process is ended
 SLOW = 2.0  # seconds of the processor that no picture of this size should take
-ADDRESSES = 2 << 30  # bytes beyond those of a fresh process
 
-CLEAN, ODD = ("read", "refused"), "odd"
+CLEAN = ("read", "refused")
 
 DECODERS = (  # every path through the code
     Decoder(max_pixels=20_000_000),
@@ -207,15 +204,11 @@ def outcome(path: Path, decoder: Decoder) -> str:
     return f"took long: {seconds:.1f} s"
 
 
-Work = Callable[[Connection, int, Sequence[int], dict[str, bytes]], None]
-
-
 def work(answers: Connection, seed: int, numbers: Sequence[int], files: dict[str, bytes]) -> None:
     """Read inputs one after the other; say how each ended."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + ADDRESSES, resource.RLIM_INFINITY))
+    limit_memory()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "damaged"
         for number in numbers:
@@ -225,39 +218,6 @@ def work(answers: Connection, seed: int, numbers: Sequence[int], files: dict[str
                 answers.send((number, outcome(path, DECODERS[number % len(DECODERS)])))
             except Exception as error:  # noqa: BLE001 - the point is which there are
                 answers.send((number, f"{type(error).__name__}: {error}"))
-
-
-def outcomes(
-    seed: int,
-    numbers: range,
-    files: Mapping[str, bytes],
-    silence: float = SILENCE,
-    work: Work = work,
-) -> Iterator[tuple[int, str]]:
-    """Yield how each input ended, through as many processes as it takes."""
-    context = multiprocessing.get_context("spawn")
-    done = numbers.start
-    while done < numbers.stop:
-        ours, theirs = context.Pipe(duplex=False)
-        rest = range(done, numbers.stop)
-        process = context.Process(target=work, args=(theirs, seed, rest, dict(files)))
-        process.start()
-        theirs.close()
-        hung = False
-        try:
-            while done < numbers.stop:
-                # a process that starts has torch to import
-                if not ours.poll(silence if done > rest.start else silence + 60):
-                    hung = True
-                    process.kill()
-                number, ended = ours.recv()
-                done = number + 1
-                yield number, ended
-        except EOFError:
-            process.join()
-            yield done, "hung" if hung else f"the process ended with {process.exitcode}"
-            done += 1
-        process.join()
 
 
 def report(
@@ -280,18 +240,14 @@ def report(
     """
     table: Counter[tuple[str, str]] = Counter()
     begun = perf_counter()
-    for number, ended in outcomes(seed, numbers, files, work=work):
+    for number, ended in outcomes_of(work, seed, numbers, files):
         kind, data = choose(seed, number, files)
         table[kind, ended if ended in clean else ODD] += 1
         if ended not in clean:
             keep.mkdir(parents=True, exist_ok=True)
             (keep / f"{seed}-{number}").write_bytes(data)
             click.echo(f"{number} ({kind}): {ended}")
-    columns = (*clean, ODD)
-    click.echo(f"{'':24}" + "".join(f"{column:>10}" for column in columns))
-    for kind in files:
-        click.echo(f"{kind:24}" + "".join(f"{table[kind, column]:10}" for column in columns))
-    odd = sum(times for (_, ended), times in table.items() if ended == ODD)
+    odd = print_table(table, files, clean)
     seconds = perf_counter() - begun
     click.echo(f"{len(numbers)} inputs of seed {seed} in {seconds:.0f} s, {odd} odd")
     return odd

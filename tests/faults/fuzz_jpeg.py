@@ -9,7 +9,6 @@ Inputs are numbered, read and kept as in ``fuzz_images.py``. Each goes through e
 """
 
 import os
-import resource
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from faults.fuzz_images import ADDRESSES, choose, report
+from faults.fuzz_images import choose, report
+from faults.processes import limit_memory
 from jpegs import kinds
 from resnet_cli.images.jpeg import Decode, decode_by, read_jpeg, working_decoders
 from resnet_cli.records import Pixels
@@ -112,8 +112,7 @@ def work(answers: Connection, seed: int, numbers: Sequence[int], files: dict[str
         name: partial(by_library, decoder) for name, decoder in working_decoders()
     }
     ways["pillow"] = by_pillow
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + ADDRESSES, resource.RLIM_INFINITY))
+    limit_memory()
     printed = Printed()
     for number in numbers:
         _, data = choose(seed, number, files)

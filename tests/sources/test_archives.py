@@ -13,7 +13,7 @@ from packing import KINDS, add, data_of, found, items_in, pack, png
 from resnet_cli.errors import ImageError, InputError
 from resnet_cli.records import Item, Pause
 from resnet_cli.sources import ahead, find_inputs
-from resnet_cli.sources.ahead import read_ahead
+from resnet_cli.sources.ahead import run_ahead
 from resnet_cli.sources.archives import stored_member
 
 NAMES = (
@@ -241,7 +241,7 @@ def test_a_stream_pauses_while_it_is_slow_and_before_memory_runs_out(
         yield Item("last", content=b"")
 
     taken: list[Item | Pause] = []
-    for item in read_ahead(slow()):  # type: ignore[arg-type]
+    for item in run_ahead(slow()):  # type: ignore[arg-type]
         taken.append(item)
         if len(taken) == 6:
             more.set()
@@ -257,7 +257,7 @@ def test_what_stops_a_stream_is_raised_where_it_is_taken() -> None:
         yield Item("a")
         raise KeyError("a fault of this program")
 
-    taken = read_ahead(broken())  # type: ignore[arg-type]
+    taken = run_ahead(broken())  # type: ignore[arg-type]
 
     assert next(taken) == Item("a")
     with pytest.raises(KeyError):
@@ -273,7 +273,7 @@ def test_a_stream_that_is_left_reads_no_further(monkeypatch: pytest.MonkeyPatch)
             read.append(number)
             yield Item(f"{number}", content=b"x" * 6)
 
-    taken = read_ahead(endless())  # type: ignore[arg-type]
+    taken = run_ahead(endless())  # type: ignore[arg-type]
     assert [next(taken) for _ in range(3)] == [Item("0"), Item("1"), Item("2")]
     taken.close()
 

@@ -238,7 +238,7 @@ def test_a_zip_written_as_a_stream_is_read_by_its_directory() -> None:
             return len(data)
 
     pipe = Pipe()
-    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as zipped:  # type: ignore[arg-type]
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as zipped:
         zipped.writestr("a.png", png())
         zipped.writestr("b.png", png(1))
     Path("x.zip").write_bytes(pipe.data)

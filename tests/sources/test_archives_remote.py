@@ -1,5 +1,6 @@
 """Archives by URL: on a web server that sends parts of files, or only whole ones."""
 
+import random
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,7 @@ import pytest
 from packing import data_of, items_in, outcome, pack, png
 from resnet_cli.pipeline.prefetch import Fetched, Prefetch
 from resnet_cli.records import Item
+from resnet_cli.sources import fetch
 from resnet_cli.sources.archives import stored_member
 
 pytest.importorskip("aiohttp")
@@ -22,6 +24,7 @@ class Server(SimpleHTTPRequestHandler):
     """Sends the files of the current folder, or some of their bytes where it is asked to."""
 
     parts = True
+    failing = False  # each second time
     asked: list[str]
 
     def do_GET(self) -> None:
@@ -30,6 +33,9 @@ class Server(SimpleHTTPRequestHandler):
         self.asked.append(wanted or "all")
         if not path.is_file():
             self.send_error(404)
+            return
+        if wanted and self.failing and len(self.asked) % 2 == 0:
+            self.send_error(503)
             return
         data = path.read_bytes()
         size = len(data)
@@ -55,10 +61,8 @@ def serve() -> Iterator[Callable[..., str]]:
     """Serve the current folder; the address of a file there, and what was asked for."""
     servers = []
 
-    def begin(name: str, *, parts: bool = True, asked: list[str] | None = None) -> str:
-        handler = type(
-            "Handler", (Server,), {"parts": parts, "asked": [] if asked is None else asked}
-        )
+    def begin(name: str, **facts: object) -> str:
+        handler = type("Handler", (Server,), {"asked": [], **facts})
         server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(Path.cwd())))
         servers.append(server)
         Thread(target=server.serve_forever, daemon=True).start()
@@ -111,6 +115,21 @@ def test_members_of_a_zip_are_fetched_ahead_each_by_one_request(serve: Callable[
     fetched.close()
     assert len(asked) == 40
     assert all(one.startswith("bytes=") for one in asked)
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
+def test_a_server_that_fails_at_times_is_asked_again(
+    serve: Callable[..., str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "FIRST_PAUSE", 0.01)
+    asked: list[str] = []
+    files = {f"{number}.png": random.Random(number).randbytes(1 << 21) for number in range(6)}
+    pack(name, files)
+
+    items = items_in(serve(name, failing=True, asked=asked))
+
+    assert list(map(data_of, items)) == list(files.values())
+    assert len(asked) > 3
 
 
 def test_a_server_that_sends_whole_files_only_is_named(serve: Callable[..., str]) -> None:

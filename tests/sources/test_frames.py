@@ -23,6 +23,7 @@ from resnet_cli.pipeline import cut_chunks
 from resnet_cli.records import Item
 from resnet_cli.sources import FindOptions, ahead, find_inputs, frames
 from resnet_cli.sources.frames import StoredFrame, stored_frame
+from servers import Site, serving
 from videos import KINDS, decoded, frames_of, make_video, pictures
 from writing import read_csv
 
@@ -328,6 +329,23 @@ def test_a_file_of_any_name_is_read() -> None:
         shutil.copy(make_video("plain.mp4", pictures(2)), name)
         (item,) = frames_of(name)
         assert np.array_equal(array(item), decoded("plain.mp4")[0][1])
+
+
+def test_a_video_by_url_has_the_same_frames() -> None:
+    pytest.importorskip("aiohttp")
+    whole = make_video("cam.mp4").read_bytes()
+    with serving(Site({"/v/cam.mp4": whole, "/cut.mp4": whole[:900]})) as site:
+        items = frames_of(f"{site.url}/v/cam.mp4?token=secret")
+        (gone,) = frames_of(f"{site.url}/gone.mp4")
+        (cut,) = frames_of(f"{site.url}/cut.mp4")
+        again = stored_frame(f"{site.url}/v/cam.mp4", "t=1")
+    local = frames_of("cam.mp4")
+    assert parts(items) == parts(local)
+    assert all(map(np.array_equal, map(array, items), map(array, local)))
+    assert np.array_equal(again, array(local[1]))
+    assert not any("secret" in item.path for item in items)
+    assert "404" in str(gone.content) or "no such" in str(gone.content)
+    assert "its header is damaged or missing" in str(cut.content)
 
 
 def test_size_and_version_are_those_of_the_file() -> None:
