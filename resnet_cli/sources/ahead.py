@@ -1,4 +1,4 @@
-"""Items that carry their bytes, read ahead by a thread, so many bytes at a time."""
+"""Items that a thread reads or lists ahead of the run, so many of them and of their bytes."""
 
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -15,8 +15,10 @@ MOST_AHEAD = 1024  # items that wait to be taken
 IN_FLIGHT = 512 << 20  # bytes that are taken before all of them have to be done
 
 
-def run_ahead(items: Iterator[Item], carried: Carried | None = None) -> Generator[Item | Pause]:
-    """Yield items that a thread reads, with a PAUSE whenever none comes.
+def run_ahead(
+    items: Iterator[Item], carried: Carried | None = None, *, most: int = MOST_AHEAD
+) -> Generator[Item | Pause]:
+    """Yield items that a thread reads or lists, with a PAUSE whenever none comes.
 
     There is also a PAUSE when the items since the last one carry so many bytes that memory could
     run out: those before a pause are done when it is over.
@@ -24,8 +26,9 @@ def run_ahead(items: Iterator[Item], carried: Carried | None = None) -> Generato
     Args:
         items: to read.
         carried: by the streams before this one; None begins with nothing.
+        most: items that wait to be taken.
     """
-    shelf = Shelf()
+    shelf = Shelf(most)
     carried = carried or Carried()
     Thread(target=shelf.fill, args=(items,), daemon=True).start()
     try:
@@ -51,7 +54,8 @@ def carried_bytes(item: Item) -> int:
 class Shelf:
     """Items on their way from the thread that reads them to the one that takes them."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.items: deque[Item] = deque()
         self.size = 0  # bytes that the items carry
         self.filled = False  # nothing more comes
@@ -83,7 +87,7 @@ class Shelf:
 
     def has_room(self) -> bool:
         """Return whether one more item may be put there."""
-        return self.closed or (len(self.items) < MOST_AHEAD and self.size < READ_AHEAD)
+        return self.closed or (len(self.items) < self.most and self.size < READ_AHEAD)
 
     def is_empty(self) -> bool:
         """Return whether all items were taken.

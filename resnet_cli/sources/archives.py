@@ -9,7 +9,6 @@ from resnet_cli.errors import ImageError
 from resnet_cli.records import Item, Stored, is_url
 from resnet_cli.remote import redact_url
 from resnet_cli.sources.ahead import run_ahead
-from resnet_cli.sources.folders import Sieve
 from resnet_cli.sources.inputs import Listing, Search, is_remote
 from resnet_cli.sources.members import Archive, Member
 from resnet_cli.sources.tars import is_compressed, read_members
@@ -35,7 +34,7 @@ def list_items(given: str, search: Search) -> Listing:
     if is_zip(given):
         zipped = Archive(given, ZIP, timeout)
         return Listing.of(list(zipped.items(list_zip(zipped), search.sieve)))
-    return list_tar(Archive(given, TAR, timeout), search.sieve)
+    return list_tar(Archive(given, TAR, timeout), search)
 
 
 def is_zip(given: str) -> bool:
@@ -43,15 +42,16 @@ def is_zip(given: str) -> bool:
     return given.lower().endswith(".zip") or given.partition("?")[0].lower().endswith(".zip")
 
 
-def list_tar(archive: Archive, sieve: Sieve) -> Listing:
+def list_tar(archive: Archive, search: Search) -> Listing:
     """List the images in a .tar as it is read; one on this machine is looked at first."""
     if is_remote(archive.place):
-        return Listing(run_ahead(archive.items(read_members(archive), sieve)))
+        items = archive.items(read_members(archive), search.sieve)
+        return Listing(run_ahead(items, search.carried))
     first = list(islice(read_members(archive), 1))
     if first and isinstance(first[0], str):
         return Listing.of([archive.failure(first[0])])
-    items = archive.items(read_members(archive), sieve)
-    return Listing(run_ahead(items) if is_compressed(archive.place) else items)
+    items = archive.items(read_members(archive), search.sieve)
+    return Listing(run_ahead(items, search.carried) if is_compressed(archive.place) else items)
 
 
 def member_item(path: str, part: str = "") -> Item:

@@ -6,16 +6,14 @@ whole URL. Stores are listed by a thread, while those that are known are classif
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
-from queue import Empty, Full, Queue
-from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resnet_cli.errors import ImageError, InputError, UserError
-from resnet_cli.records import PAUSE, Item, Pause
+from resnet_cli.records import Item, Pause
 from resnet_cli.remote import (
     DIGITS,
     QUERY,
@@ -27,10 +25,11 @@ from resnet_cli.remote import (
     scheme_of,
     version_of,
 )
+from resnet_cli.sources.ahead import run_ahead
 from resnet_cli.sources.fetch import SHARE, RemoteObject, ask_again
 from resnet_cli.sources.folders import ANY_DEPTH, matches_pattern, natural_key
 from resnet_cli.sources.inputs import FindOptions, Listing, Search
-from resnet_cli.sources.lists import PATIENCE, elsewhere_lines
+from resnet_cli.sources.lists import elsewhere_lines
 from resnet_cli.sources.local import SUFFIXES, fixed_part
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def list_items(given: str, search: Search) -> Listing:
         raise InputError(f"cannot find {redact_url(given)}: there is no such object or prefix")
     images = StoreWalk(system, start.rstrip("/"), pattern, search).images()
     first = list(islice(images, 1))  # so that a refusal comes before the network is loaded
-    return Listing(chain(first, listed_ahead(images)))
+    return Listing(chain(first, run_ahead(images, most=AHEAD)))
 
 
 def find_object(system: "AbstractFileSystem", url: str) -> dict[str, Any] | None:
@@ -298,53 +297,3 @@ def list_s3(system: Any, url: str) -> Iterator[list[RemoteEntry]]:
         if not page.get("IsTruncated"):
             return
         after = {"ContinuationToken": page["NextContinuationToken"]}
-
-
-END = None
-
-
-def listed_ahead(items: Iterable[Item]) -> Iterator[Item | Pause]:
-    """Have a thread list items, and yield them as they come, with a PAUSE whenever none does.
-
-    Raises:
-        InputError: what the listing raises, in its place.
-    """
-    found: Queue[Item | BaseException | None] = Queue(AHEAD)
-    stopped = Event()
-    Thread(target=fill, args=(found, items, stopped), daemon=True).start()
-    try:
-        while True:
-            try:
-                item = found.get(timeout=PATIENCE)
-            except Empty:
-                yield PAUSE
-                continue
-            if item is END:
-                return
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-
-
-def fill(
-    found: "Queue[Item | BaseException | None]", items: Iterable[Item], stopped: Event
-) -> None:
-    """Put items into a queue, then what ends them: an error, or nothing."""
-
-    def put(item: Item | BaseException | None) -> None:
-        placed = False
-        while not (placed or stopped.is_set()):
-            with suppress(Full):
-                found.put(item, timeout=PATIENCE)
-                placed = True
-
-    try:
-        for item in items:
-            put(item)
-            if stopped.is_set():
-                return
-        put(END)
-    except Exception as error:
-        put(error)
