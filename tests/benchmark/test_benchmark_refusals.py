@@ -34,6 +34,13 @@ def test_an_empty_name_is_no_folder(run: Run) -> None:
     assert error_line(run(*SMALL, "")) == error_line(run("summary", "")) == line
 
 
+def test_images_that_are_not_there_are_refused_as_by_predict(run: Run, fix: Fix) -> None:
+    fix(steady)
+    line = error_line(run(*SMALL, "--images", "gone"))
+    assert line == error_line(run("predict", "gone"))
+    assert "cannot find gone" in line
+
+
 UNWRITABLE = {
     "a.xls": "the suffix must be one of .json, .csv, .png",
     "a": "the suffix must be one of",
@@ -81,7 +88,6 @@ WRONG = {
     "--precision": ["", "fp8", "fp32,", "FP32"],
     "--img-size": ["0", "31", "1000000"],
     "-j": ["0", "-1", "1000000"],
-    "--images": ["gone"],
     "--compare": ["gone.json", "."],
 }  # fmt: skip
 
