@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -15,7 +16,13 @@ from resnet_cli.cli.evaluate import evaluate_command
 from resnet_cli.cli.export import export_command
 from resnet_cli.cli.options import command_for
 from resnet_cli.cli.predict import predict_command
-from resnet_cli.cli.process import catch_signals, discard, open_streams, usable_environment
+from resnet_cli.cli.process import (
+    catch_signals,
+    discard,
+    open_streams,
+    set_handlers,
+    usable_environment,
+)
 from resnet_cli.cli.summary import models_command, summary_command
 from resnet_cli.errors import UserError
 from resnet_cli.system import installed_versions
@@ -77,6 +84,7 @@ class Cli(click.Group):
             with usable_environment():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
+            set_handlers(signal.SIG_DFL)  # a further signal kills, and says nothing twice
             click.echo("Interrupted", err=True)
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
