@@ -267,7 +267,13 @@ def with_labels_first(members: Sequence[Member]) -> list[Member | str]:
 
 
 def recovered(archive: Archive, file: BinaryIO) -> list[Member | str]:
-    """List the members whose headers follow each other from the start, and say what is wrong."""
+    """List the members whose headers follow each other from the start, and say what is wrong.
+
+    Raises:
+        ImageError: its server sends no parts of files, so that what was read is not what is there.
+    """
+    if is_remote(archive.place):
+        RemoteObject(archive.place, 1, archive.timeout, start=0).read()
     file.seek(0)
     head = file.read(HEAD)
     if not head.startswith(SIGNATURES):

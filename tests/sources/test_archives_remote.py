@@ -146,6 +146,17 @@ def test_a_server_that_sends_whole_files_only_is_named(serve: Callable[..., str]
     assert list(map(data_of, tarred)) == [png(1), png(2), png(3)]  # which is read as it comes
 
 
+def test_a_large_zip_that_comes_whole_is_named_once(serve: Callable[..., str]) -> None:
+    noise = random.Random(0).randbytes(700_000)  # more than is read of it at once
+    pack("x.zip", {**FILES, "noise.bin": noise})
+    pack("good.zip", FILES)
+
+    first, *others = items_in(serve("x.zip", parts=False), "good.zip")
+
+    assert outcome(first) == "its server sends no parts of files: download it first"
+    assert len(others) == 3
+
+
 def test_an_archive_that_is_not_on_its_server_is_a_row(serve: Callable[..., str]) -> None:
     pack("good.zip", FILES)
 

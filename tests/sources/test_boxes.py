@@ -370,6 +370,15 @@ def test_a_broken_table_is_refused_in_a_sentence(text: str, reason: str) -> None
 
 
 @pytest.mark.usefixtures("folder")
+def test_an_archive_that_is_cut_off_has_a_row_beside_the_boxes() -> None:
+    Path("cut.zip").write_bytes(b"PK\3\4 and no more")
+    found = found_in(megadetector(entry("a.png", LEFT)), inputs=("d", "cut.zip"))
+    assert [item.identity for item in found.known] == [
+        ("d/a.png", "xywh=12,18,30,45"), ("cut.zip", ""),
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("folder")
 def test_boxes_far_outside_are_error_rows() -> None:
     found = found_in(megadetector(entry("a.png", (1e300, -1e300, 1e308, 1e308), (2, 2, 1, 1))))
     for item in found.known:
