@@ -40,7 +40,7 @@ def test_a_signal_waits_for_what_is_not_to_be_broken(
 
     def work() -> None:
         with unbroken():
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
             done.append("inside")
         done.append("behind")
 
@@ -61,7 +61,7 @@ def test_it_does_not_wait_elsewhere(
     with unbroken():
         pass
     with pytest.raises(end) as raised:
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
     assert raised.value.args == arguments
 
 
@@ -71,9 +71,9 @@ def test_a_second_signal_does_not_wait() -> None:
 
     def work() -> None:
         with unbroken():
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             done.append("once")
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             done.append("twice")
 
     with pytest.raises(KeyboardInterrupt):
@@ -98,7 +98,7 @@ def test_a_signal_that_python_loses_ends_the_run_at_its_next_row(
 ) -> None:
     class Deaf:
         def __del__(self) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
             done.append("lost")
 
     done: list[str] = []
@@ -155,7 +155,7 @@ def test_a_signal_between_two_files_of_a_row_leaves_them_alike(
     def interrupted(output: Output, prediction: Prediction) -> None:
         add(output, prediction)
         if output.path.suffix == ".csv" and output.rows == 7:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(Output, "add", interrupted)
     outputs = [word for name in ("x.csv", "x.jsonl", "x.parquet") for word in ("-o", name)]

@@ -203,7 +203,7 @@ def test_a_signal_leaves_rows_report_and_pages_alike(
     def interrupted(output: Output, prediction: Prediction) -> None:
         add(output, prediction)
         if output.path.suffix == ".csv" and output.rows == 7:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(Output, "add", interrupted)
     result = run(
