@@ -49,6 +49,8 @@ def list_inputs(
         for item in found.items:
             if isinstance(item, Item):
                 sys.stdout.write(line(item) + "\n")
+                if isinstance(item.content, str):
+                    print_note(f"could not read {item.words}: {item.content}")
             if found.total is None:
                 sys.stdout.flush()
         sys.stdout.flush()

@@ -177,7 +177,7 @@ def report_changed(run: Run) -> None:
     what = "some changed since" if then == now else f"{then:,} then, {now:,} now"
     print_note(
         f"the inputs are not those of the earlier run ({what}, by path, size, time or ETag): its "
-        "rows stay as they are; --overwrite makes all anew"
+        "rows stay as they are: use --overwrite to replace them"
     )
 
 

@@ -168,7 +168,7 @@ def upright_size(file: BinaryIO) -> tuple[int, int]:
     """Return width and height of an image as it is seen, in pixels.
 
     Raises:
-        ImageError: it is no image.
+        ImageError: it is not an image.
         Exception: any that Pillow raises.
     """
     tags = read_tiff(file)

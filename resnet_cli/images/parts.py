@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NUMBER = re.compile(r"[0-9]{1,9}")
 
 MOST_KEPT = 256 << 20  # bytes of an image that a thread keeps for the next part
-SHARE_KEPT = 8  # the threads together keep at most one in so many bytes of the free memory
+SHARE_KEPT = 8  # the threads together keep at most an eighth of the free memory
 
 MOST_STEPS = 1 << 37  # pixels of the frames before the one that is wanted
 
@@ -132,7 +132,7 @@ def sides(pixels: "Decoded") -> tuple[int, int]:
 
 @cache
 def most_kept() -> int:
-    """Return the bytes that a thread may keep: more is decoded anew for each part."""
+    """Return the bytes that a thread may keep; a larger image is decoded again for each part."""
     free = free_memory()
     share = MOST_KEPT if free is None else free // (SHARE_KEPT * available_cores())
     return min(MOST_KEPT, share)

@@ -179,7 +179,7 @@ def copy_page(file: BinaryIO, place: int) -> bytes:
     entries = {entry.tag: entry for entry in directories.entries(place)}
     method = entries.get(COMPRESSION)
     if method and directories.values(method)[0] == OLD_JPEG:
-        raise ImageError("its page is compressed by the old JPEG of TIFF: save it anew")
+        raise ImageError("its page has the old JPEG compression of TIFF: save it with another")
     return PageCopy(directories, entries).whole()
 
 

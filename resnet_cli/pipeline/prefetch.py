@@ -54,7 +54,7 @@ class Prefetch:
         """Yield the items in order, as many ahead of the caller as there are connections."""
         try:
             yield from self.ahead()
-        except BaseException:  # the consumer stops, or the listing fails: nobody must wait
+        except BaseException:  # the consumer stops, or the listing fails: no worker may wait
             self.close()
             raise
 
@@ -95,7 +95,7 @@ class Prefetch:
                 task.fetch(self.connection)
             except Exception as error:  # noqa: BLE001 - whoever waits for it must have it
                 task.future.set_exception(error)
-            del task  # so that it gives its room back if nobody else has it
+            del task  # so that it gives its room back, unless a worker holds it
 
     def next(self) -> "Fetched | None":
         """Wait for an object, and for room for it; None when there are no more."""
@@ -129,7 +129,7 @@ class Prefetch:
         for task in left:
             task.future.set_exception(ImageError(STOPPED))
         for thread in self.threads:
-            thread.join(1)  # a file system without asyncio may take longer, and holds up nobody
+            thread.join(1)  # a file system without asyncio may take longer, which harms nothing
 
 
 class Fetched:
@@ -194,7 +194,7 @@ class Fetched:
             return str, (str(error),)
 
     def __del__(self) -> None:
-        """Give up the room, also where nobody has read the bytes."""
+        """Give up the room, also for bytes that were never read."""
         self.release()
 
 

@@ -26,6 +26,7 @@ from resnet_cli.sources.inputs import (
     ListItems,
     Search,
     excluded_words,
+    list_patterns,
     skipped_words,
     without_pauses,
 )
@@ -71,8 +72,6 @@ SOURCES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Suffix of a file that holds images: the module that lists them."""
-
-SHOWN = 3  # patterns in a message
 
 HOLDS = "holds images: name it as INPUT, or in a list that is a file"
 
@@ -342,6 +341,7 @@ def no_images_error(inputs: Sequence[str], sieve: Sieve) -> InputError:
     reasons = f" ({'; '.join(left_out)})" if left_out else ""
     remedy = "name an image or a folder"
     if sieve.holding:
-        patterns = " ".join(map(repr, sorted(sieve.holding)[:SHOWN]))
-        remedy = f"name the files that hold images: {patterns}"
+        remedy = f"name the files that hold images: {list_patterns(sieve)}"
+    elif any(map(is_url, inputs)):
+        remedy = "name an image, or a prefix with images below it"
     return InputError(f"no images found: {given}{reasons}: {remedy}")

@@ -1,4 +1,4 @@
-"""Items that a thread reads or lists ahead of the run, so many of them and of their bytes."""
+"""Items that a thread reads or lists ahead of the run, within a number of items and bytes."""
 
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -20,8 +20,8 @@ def run_ahead(
 ) -> Generator[Item | Pause]:
     """Yield items that a thread reads or lists, with a PAUSE whenever none comes.
 
-    There is also a PAUSE when the items since the last one carry so many bytes that memory could
-    run out: those before a pause are done when it is over.
+    There is also a PAUSE when the items since the last one carry more than ``IN_FLIGHT`` bytes, as
+    memory could run out: those before a pause are done when it is over.
 
     Args:
         items: to read.

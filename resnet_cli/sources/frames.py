@@ -1,4 +1,4 @@
-"""Videos -> a frame each so many seconds, decoded on a thread ahead of the network."""
+"""Videos -> a frame every few seconds, decoded on a thread ahead of the network."""
 
 import os
 import re

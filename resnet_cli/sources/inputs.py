@@ -51,7 +51,8 @@ class Inputs:
     @property
     def notes(self) -> list[str]:
         """Say what was skipped; of a stream, so far."""
-        return [*skipped_words(self.sieve), *excluded_words(self.sieve), *self.remarks]
+        skipped = [*skipped_words(self.sieve), *excluded_words(self.sieve)]
+        return [*skipped, *holding_words(self.sieve), *self.remarks]
 
     @property
     def known(self) -> Sequence[Item]:
@@ -126,6 +127,20 @@ def skipped_words(sieve: Sieve) -> Iterator[str]:
         yield f"skipped {files} (--hidden to include them)"
     for kind, count in sieve.irregular.items():
         yield f"skipped {kind}: {count:,}"
+
+
+SHOWN = 3  # patterns in a message
+
+
+def holding_words(sieve: Sieve) -> Iterator[str]:
+    """Say which of the skipped files hold images, and how to name them."""
+    if sieve.holding:
+        yield f"some of them hold images: to read them, name them: {list_patterns(sieve)}"
+
+
+def list_patterns(sieve: Sieve) -> str:
+    """Return patterns for the files in folders that hold images."""
+    return " ".join(map(repr, sorted(sieve.holding)[:SHOWN]))
 
 
 def excluded_words(sieve: Sieve) -> Iterator[str]:

@@ -35,7 +35,7 @@ from resnet_cli.sources.members import (
 from resnet_cli.text import amount
 
 ENCRYPTED = "is encrypted in the archive"
-METHOD = "is compressed by {}: pack the archive anew with deflate"
+METHOD = "is compressed by {}: pack the archive again with deflate"
 METHODS = {9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd"}  # with which zips are written
 NO_DIRECTORY = "its directory is missing or damaged, as if it were cut off: {} found without it"
 

@@ -106,3 +106,13 @@ def test_what_is_left_out_is_said(run: Run, photos: Path) -> None:
     assert "Note: skipped 1 file without an image extension" in result.stderr
     assert "Note: excluded 1 folder (--exclude)" in result.stderr
     assert error_line(run("predict", "gone", "--list")).startswith("Error: cannot find gone: ")
+
+
+def test_what_cannot_be_read_is_listed_with_a_note(run: Run, photos: Path) -> None:
+    Path("cut.zip").write_bytes(b"PK\3\4 and no more")
+    image = str(images_below(photos)[0])
+    result = run("predict", image, "cut.zip", "--list", "--format", "csv")
+
+    paths = [row["path"] for row in rows_of_csv(result.stdout)]
+    assert paths == [image, "cut.zip"]
+    assert "Note: could not read cut.zip: " in result.stderr

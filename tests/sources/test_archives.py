@@ -146,7 +146,10 @@ def test_archives_in_folders_are_passed_over_and_those_of_a_glob_are_read() -> N
     inputs = found("d")
 
     assert [item.path for item in inputs.known] == ["d/b.png"]
-    assert inputs.notes == ["skipped 3 files without an image extension"]
+    assert inputs.notes == [
+        "skipped 3 files without an image extension",
+        "some of them hold images: to read them, name them: 'd/*.tar' 'd/*.zip'",
+    ]
     assert [item.path for item in items_in("d/*.tar")] == [
         "tar://2.png::d/2.tar",
         "tar://10.png::d/10.tar",

@@ -129,8 +129,8 @@ def test_links_and_devices_of_a_zip_are_not_read(mode: int, reason: str) -> None
     ("facts", "reason"),
     [
         ({"flag_bits": 1}, "is encrypted in the archive"),
-        ({"compress_type": 9}, "is compressed by Deflate64: pack the archive anew with deflate"),
-        ({"compress_type": 77}, "is compressed by method 77: pack the archive anew with deflate"),
+        ({"compress_type": 9}, "is compressed by Deflate64: pack the archive again with deflate"),
+        ({"compress_type": 77}, "is compressed by method 77: pack the archive again with deflate"),
         ({"compress_type": 8}, DAMAGED),
         ({"CRC": 1}, DAMAGED),
         ({"file_size": 10}, DAMAGED),

@@ -119,7 +119,10 @@ def test_an_object_is_read_by_any_worker_as_it_is_listed(bucket: None) -> None:
             "s3://bucket/photos/none.jpg",
             "cannot find s3://bucket/photos/none.jpg: there is ",
         ),
-        ("s3://bucket/none/", "no images found: s3://bucket/none/: name an image or a folder"),
+        (
+            "s3://bucket/none/",
+            "no images found: s3://bucket/none/: name an image, or a prefix with ",
+        ),
         ("s3://bucket/none*.jpg", "no images found: s3://bucket/none*.jpg"),
         ("s3://nobody/x/", "cannot list s3://nobody/x: there is nothing by that name"),
         ("nonsense://x/y", "cannot read nonsense://x/y: "),
