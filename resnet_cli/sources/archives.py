@@ -70,7 +70,7 @@ def stored_member(path: str) -> Stored:
     """
     protocol, mark, rest = path.partition("://")
     if not mark or protocol not in (ZIP, TAR) or SEPARATOR not in rest:
-        raise ImageError("is no path of a file in an archive, such as zip://a.jpg::x.zip")
+        raise ImageError("is not the path of a file in an archive, such as zip://a.jpg::x.zip")
     name, place = split_names(rest)
     if place.startswith((f"{ZIP}://", f"{TAR}://")):
         raise ImageError(NESTED)

@@ -129,7 +129,7 @@ def skipped_words(sieve: Sieve) -> Iterator[str]:
         yield f"skipped {kind}: {count:,}"
 
 
-SHOWN = 3  # patterns in a message
+SHOWN = 6  # patterns in a message
 
 
 def holding_words(sieve: Sieve) -> Iterator[str]:

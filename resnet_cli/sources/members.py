@@ -172,7 +172,7 @@ def explain_other(kind: str, head: bytes) -> str:
     if not head:
         return "the file is empty"
     nature = identify_file(head)
-    return f"is no {kind} archive" + ("" if nature == UNKNOWN else f": it {nature}")
+    return f"is not a {kind} archive" + ("" if nature == UNKNOWN else f": it {nature}")
 
 
 def item_of_member(member: Member, path: str, reason: str | None) -> Item:

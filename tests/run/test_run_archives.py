@@ -96,7 +96,7 @@ def test_an_archive_that_is_none_is_one_line(predict: Run) -> None:
 
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == (
-        "Error: cannot read x.zip: is no zip archive: it is a web page (HTML), not an image: "
+        "Error: cannot read x.zip: is not a zip archive: it is a web page (HTML), not an image: "
         "download the file behind its link"
     )
     assert not Path("rows.csv").exists()

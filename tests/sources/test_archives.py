@@ -87,10 +87,10 @@ def test_an_image_is_read_again_by_its_path(kind: str) -> None:
         ("zip://none.png::x.zip", "the archive has no such file"),
         ("zip://a.png::none.zip", "there is no such file"),
         ("tar://none.png::x.tar", "the archive has no such file"),
-        ("tar://a.png::x.zip", "is no tar archive: it is an archive \\(zip\\)"),
+        ("tar://a.png::x.zip", "is not a tar archive: it is an archive \\(zip\\)"),
         ("zip://a.png::zip://x.zip::y.zip", "archive within an archive"),
-        ("zip://a.png", "is no path of a file in an archive"),
-        ("s3://a.png::x.zip", "is no path of a file in an archive"),
+        ("zip://a.png", "is not the path of a file in an archive"),
+        ("s3://a.png::x.zip", "is not the path of a file in an archive"),
         ("zip://../a.png::x.zip", "leads out of the archive"),
     ],
 )

@@ -50,8 +50,8 @@ def zip_with(name: str, **facts: object) -> Path:
         (b"", "the file is empty"),
         (b"<!DOCTYPE html><html>" + b" " * 900, "archive: it is a web page"),
         (b"version https://git-lfs.github.com/spec/v1" + b" " * 900, "run 'git lfs pull'"),
-        (b"\x01\x02\x03\x04" * 300, "is no (zip|tar) archive$"),
-        (b"short", "is no (zip|tar) archive: it is a text"),
+        (b"\x01\x02\x03\x04" * 300, "is not a (zip|tar) archive$"),
+        (b"short", "is not a (zip|tar) archive: it is a text"),
     ],
 )
 def test_what_is_no_archive_is_one_sentence(name: str, data: bytes, reason: str) -> None:
@@ -67,9 +67,9 @@ def test_an_archive_that_cannot_be_read_is_a_row_among_others() -> None:
     pack("good.zip", {"a.png": png()})
 
     assert outcomes("bad.zip", "good.zip", "bad.tar") == [
-        "is no zip archive: it is a text, not an image",
+        "is not a zip archive: it is a text, not an image",
         "a.png",
-        "is no tar archive: it is a text, not an image",
+        "is not a tar archive: it is a text, not an image",
     ]
 
 
@@ -198,7 +198,7 @@ def test_of_a_tar_that_is_cut_off_what_is_there_is_read(name: str) -> None:
         kept = [member for member in members if member != CUT_OFF]
         assert kept == names[: len(kept)], left
         assert len(members) <= len(kept) + 1
-        assert re.search("cut off|is no tar archive|ends within", last), (left, last)
+        assert re.search("cut off|is not a tar archive|ends within", last), (left, last)
     assert cut(name, part // 2)[:1] == ["0.png"]
     assert cut(name, size) == names
 
